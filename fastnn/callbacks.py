@@ -1,0 +1,159 @@
+"""Callbacks: what happens between epochs besides training. Write one by overriding methods of Callback."""
+
+import csv
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn import formats
+from fastnn.schedules import check_count, check_number
+
+Logs = Mapping[str, float]
+
+
+class Callback:
+    """The base class; every method may be overridden, and none of them does anything here.
+
+    model: the model in training. epoch and step count from 0. logs: what was measured, name -> value.
+    Returning True from on_epoch_end or on_slice_end ends training after it.
+    """
+
+    def on_train_begin(self, model: Any) -> None:
+        """Called once, before the first step."""
+
+    def on_train_end(self, model: Any) -> None:
+        """Called once, after the last step, also when training was stopped or interrupted."""
+
+    def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> bool | None:
+        """Called after every epoch and its validation."""
+
+    def on_slice_end(self, model: Any, step: int, logs: Logs) -> bool | None:
+        """Called after every slice of steps, that is several times a second."""
+
+
+class EarlyStopping(Callback):
+    """Stop when the monitored value has not improved by more than `min_delta` for `patience` epochs.
+
+    monitor: a name in the logs; accuracies and r2 are to grow, everything else is to fall. NaN is never an improvement.
+    restore_best: give the model the parameters of the best epoch when training ends, interrupted or not.
+
+    After training, `best` is the best value, `best_epoch` its epoch, and `stopped_epoch` the epoch after which this
+    callback ended training, None if it did not.
+    """
+
+    def __init__(
+        self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
+    ) -> None:
+        check_count("patience", patience)
+        check_number("min_delta", min_delta, 0)
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.restore_best = restore_best
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self._best_cost = math.inf
+        self._best_parameters: np.ndarray | None = None
+        self._cost_to_beat = math.inf  # lags behind the best cost while improvements are smaller than min_delta
+        self._epochs_waited = 0
+
+    def on_train_begin(self, model: Any) -> None:
+        """Forget the training before."""
+        self._forget()
+
+    def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> bool:
+        """Compare this epoch with the best one; True when patience has run out."""
+        cost = _cost(self.monitor, logs)
+        if cost < self._best_cost:
+            self._best_cost, self.best, self.best_epoch = cost, float(logs[self.monitor]), epoch
+            if self.restore_best:
+                self._best_parameters = np.array(model.parameters)
+        if cost < self._cost_to_beat - self.min_delta:
+            self._cost_to_beat, self._epochs_waited = cost, 0
+        else:
+            self._epochs_waited += 1
+        if self._epochs_waited < self.patience:
+            return False
+        self.stopped_epoch = epoch
+        return True
+
+    def on_train_end(self, model: Any) -> None:
+        """Restore the best epoch's parameters."""
+        if self._best_parameters is not None:
+            model.parameters[...] = self._best_parameters
+            self._best_parameters = None
+
+
+class ModelCheckpoint(Callback):
+    """Save the model after every epoch, or with save_best_only after every epoch that is the best so far.
+
+    path: the file, .npz or .safetensors. {epoch} and the names of the logs are filled in, as in
+    "net-{epoch:03d}-{val_loss:.4f}.npz"; a path without them is overwritten. Missing folders are made.
+    monitor: what save_best_only compares; accuracies and r2 are to grow, everything else is to fall.
+    """
+
+    def __init__(self, path: str | os.PathLike, monitor: str = "val_loss", save_best_only: bool = False) -> None:
+        formats.check_suffix(path)
+        self.path = os.fspath(path)
+        self.monitor = monitor
+        self.save_best_only = save_best_only
+        self._best_cost = math.inf
+
+    def on_train_begin(self, model: Any) -> None:
+        """Forget the training before."""
+        self._best_cost = math.inf
+
+    def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> None:
+        """Save the model, or leave it if only better ones are to be saved."""
+        if self.save_best_only:
+            cost = _cost(self.monitor, logs)
+            if not cost < self._best_cost:
+                return
+            self._best_cost = cost
+        try:
+            path = Path(self.path.format(epoch=epoch, **logs))
+        except (KeyError, IndexError, ValueError) as error:
+            names = ", ".join(f"{{{name}}}" for name in ("epoch", *logs))
+            raise ValueError(f"path {self.path!r} can be filled in with {names} only") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save(path)
+
+
+class CSVLogger(Callback):
+    """Write a line of logs per epoch into the CSV file `path`, which each training starts anew.
+
+    A line is in the file as soon as its epoch has ended, whatever happens later.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = path
+        self._columns: list[str] = []
+
+    def on_train_begin(self, model: Any) -> None:
+        """Empty the file: a path that cannot be written fails now, not after the first epoch."""
+        self._columns = []
+        open(self.path, "w").close()
+
+    def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> None:
+        """Add a line, below a line of names if it is the first."""
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if not self._columns:
+                self._columns = list(logs)
+                writer.writerow(["epoch", *self._columns])
+            writer.writerow([epoch, *(float(logs[name]) for name in self._columns)])
+
+
+def _cost(monitor: str, logs: Logs) -> float:
+    """The monitored value, negated where it is to grow: the smaller cost is always the better one."""
+    if monitor not in logs:
+        raise ValueError(f"monitor {monitor!r} is not in the logs of this training, which has {', '.join(logs)}")
+    return -float(logs[monitor]) if monitor.endswith(("accuracy", "r2")) else float(logs[monitor])

@@ -1,0 +1,179 @@
+"""The command line: its arguments and its errors. What the commands do is in `commands.py`.
+
+Nothing but the standard library is imported before a command runs, so that `fastnn --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+DATA_HELP = (
+    "a .csv with a header, an .npz with X and y, an .npy of inputs, a folder of MNIST's IDX files, or a data set of "
+    "scikit-learn's: iris, wine, breast_cancer, digits, diabetes, moons"
+)
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line with these arguments (`sys.argv`'s by default).
+
+    Returns the exit code: 0; 2 after one line `fastnn: error: ...` on stderr; 130 after Ctrl-C; 141 where the reader of
+    stdout has gone. Arguments that cannot be parsed, --help and --version raise SystemExit, as argparse does.
+    """
+    args = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            code: int | None = args.command(args)
+            sys.stdout.flush()
+            return code or 0
+        except KeyboardInterrupt:
+            print("fastnn: interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:  # the reader has left (`| head`); what is still buffered has nowhere to go
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_BROKEN_PIPE
+        except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+            print(f"fastnn: error: {_one_line(error)}", file=sys.stderr)
+            return EXIT_ERROR
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
+    print(f"fastnn: warning: {message}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_ERROR, f"fastnn: error: {message} (see {self.prog} --help)\n")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *details: Any) -> NoReturn:
+        import fastnn
+
+        print(f"fastnn {fastnn.__version__}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fastnn", description="Train and run dense neural networks.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_train(_add_command(commands, "train", "train a network on DATA and save it"))
+    _add_predict(_add_command(commands, "predict", "what a saved model says about DATA, as a CSV"))
+    _add_evaluate(_add_command(commands, "evaluate", "how well a saved model does on DATA"))
+    _add_recipe(_add_command(commands, "recipe", "run an example; without NAME, list them"))
+    _add_command(commands, "info", "what fastnn runs on: device, vector width, threads, cache, versions")
+    warmup = _add_command(commands, "warmup", "compile the kernels now, so that no training waits for it")
+    warmup.add_argument(
+        "--dtype", nargs="+", choices=["float32", "float64"], default=["float32"], help="for which (default float32)"
+    )
+    return parser
+
+
+def _add_command(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
+    def run(args: argparse.Namespace) -> int | None:
+        from fastnn import commands
+
+        return getattr(commands, name)(args)
+
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("targets", metavar="y.npy", nargs="?", help="the targets, where DATA is an .npy")
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--target", metavar="COLUMN", help="the column of a CSV to predict")
+    data.add_argument("--task", choices=["auto", "classification", "regression"], default="auto", help="default auto")
+    data.add_argument("--ignore", metavar="COLUMNS", type=_names, default=(), help="columns of a CSV to leave out, a,b")
+    data.add_argument("--text", metavar="COLUMNS", type=_names, default=(), help="number columns that are categories")
+    data.add_argument("--no-scaling", action="store_true", help="do not standardise numbers")
+    data.add_argument("--validation", metavar="SHARE", type=_share, default=0.1, help="rows held out (default 0.1)")
+
+    network = parser.add_argument_group("network")
+    network.add_argument("--layers", type=_widths, default=(64, 64), help="hidden widths (default 64,64)")
+    network.add_argument("--activation", default="relu", help="of the hidden layers (default relu)")
+
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", metavar="N", type=_count, default=100, help="default 100")
+    training.add_argument("--batch-size", metavar="N", type=_count, default=32, help="default 32")
+    training.add_argument("--optimizer", choices=["adam", "sgd"], default="adam", help="default adam")
+    training.add_argument("--learning-rate", metavar="R", type=_rate, help="default 0.001 for adam, 0.01 for sgd")
+    training.add_argument("--l2", metavar="R", type=_penalty, default=0.0, help="penalty on weights (default 0)")
+    training.add_argument(
+        "--early-stopping", metavar="PATIENCE", type=_count, help="stop after so many epochs without a better val_loss"
+    )
+    training.add_argument("--seed", metavar="N", type=_seed, default=0, help="default 0: the same run each time")
+    training.add_argument("--threads", metavar="N", type=_count, help="default: all cores")
+    training.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default auto")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", metavar="MODEL", help=".npz or .safetensors (default: DATA's name + .fastnn.npz)")
+    output.add_argument("--metrics", metavar="FILE.csv", help="write loss and metrics of each epoch")
+    output.add_argument("--plot", metavar="DIR", help="draw the training curves into this folder")
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a file that `fastnn train` saved")
+    parser.add_argument("data", metavar="DATA", help=f"raw rows, prepared as in training: {DATA_HELP}")
+    parser.add_argument("--output", metavar="FILE.csv", help="default: standard output")
+    parser.add_argument("--proba", action="store_true", help="add the probability of each class")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a file that `fastnn train` saved")
+    parser.add_argument("data", metavar="DATA", help=f"raw rows with their targets: {DATA_HELP}")
+    parser.add_argument("targets", metavar="y.npy", nargs="?", help="the targets, where DATA is an .npy")
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="which one")
+    parser.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="its own; NAME --help tells them")
+
+
+def _number(
+    kind: type[int] | type[float], accepts: Callable[[Any], bool], expected: str
+) -> Callable[[str], int | float]:
+    def parse(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not accepts(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return parse
+
+
+_count = _number(int, lambda value: value >= 1, "a whole number of at least 1")
+_seed = _number(int, lambda value: value >= 0, "a whole number of at least 0")
+_share = _number(float, lambda value: 0 <= value < 1, "a share from 0 to below 1")
+_rate = _number(float, lambda value: 0 < value < float("inf"), "a number above 0")
+_penalty = _number(float, lambda value: 0 <= value < float("inf"), "a number of at least 0")
+
+
+def _widths(text: str) -> tuple[int | float, ...]:
+    return tuple(_count(width) for width in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))

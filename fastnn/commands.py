@@ -1,0 +1,296 @@
+"""What each command of the command line does. Each takes the parsed arguments and may return an exit code."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import os
+import platform
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastnn
+from fastnn import callbacks, formats, optimizers
+from fastnn.cli import EXIT_INTERRUPTED
+from fastnn.data import Dataset, load
+from fastnn.history import History
+from fastnn.preprocessing import Preprocessing
+from fastnn.table import DataError, Table, quoted
+from fastnn.targets import Target
+
+PREDICT_ROWS = 65536
+
+
+def train(args: Namespace) -> int | None:
+    """`fastnn train`: load, prepare, fit, measure, save."""
+    output = _model_path(args)
+    figure_maker = _figure_maker(args.plot)
+    data = load(args.data, args.targets, target=args.target, ignore=args.ignore, text_target=args.target in args.text)
+    _check_train(args, data)
+    assert data.target is not None
+
+    target = Target.fit(data.target, data.target_name, args.task, scaling=not args.no_scaling)
+    preprocessing, training, validation = _prepare(args, data, target)
+    if args.early_stopping and not validation:
+        raise DataError("--early-stopping needs rows to validate on: raise --validation")
+
+    model = fastnn.MLP(
+        [preprocessing.n_inputs, *args.layers, target.n_outputs],
+        activation=args.activation,
+        output="softmax" if target.classes else "identity",
+        device=args.device,
+        threads=args.threads,
+        seed=args.seed,
+    )
+    model.metadata.update(inputs=preprocessing.to_dict(), target=target.to_dict())
+    _describe(args, data, target, preprocessing, model, bool(validation))
+    stopping = callbacks.EarlyStopping(patience=args.early_stopping) if args.early_stopping else None
+    logger = callbacks.CSVLogger(args.metrics) if args.metrics else None
+    history = model.fit(
+        *training,
+        epochs=args.epochs,
+        batch_size=min(args.batch_size, len(training[1])),
+        optimizer=_optimizer(args),
+        l2=args.l2,
+        **validation,
+        callbacks=[callback for callback in (stopping, logger) if callback],
+    )
+    if history.interrupted and history.epochs == 0:
+        return EXIT_INTERRUPTED
+    metrics = _measure(model, target, *training)
+    if not np.isfinite(metrics["loss"]):
+        raise ValueError("training diverged: the loss is not finite; lower --learning-rate (nothing was saved)")
+    if history.interrupted:
+        output = output.with_name(f"{output.stem}.interrupted{output.suffix}")  # the last whole run's model is kept
+    _report("all rows" if "validation_split" in validation else "train", metrics)
+    if "validation_data" in validation:
+        _report("validation", _measure(model, target, *validation["validation_data"]))
+    elif validation:
+        epoch = -1 if stopping is None or stopping.best_epoch is None else stopping.best_epoch
+        values = {name.removeprefix("val_"): value for name, value in history.metrics.items() if "val_" in name}
+        _report("validation", {name: value[epoch] for name, value in values.items()})
+    _report_speed(history, len(training[1]))
+    if figure_maker:
+        _draw_curves(figure_maker, history, args.plot)
+    model.save(output)
+    _line("saved", str(output))
+    _line("next", f"fastnn predict {shlex.quote(str(output))} {_new_rows(data)}")
+    return EXIT_INTERRUPTED if history.interrupted else None
+
+
+def predict(args: Namespace) -> None:
+    """`fastnn predict`: a row of CSV for each row of DATA."""
+    model, preprocessing, target = _load_model(args.model)
+    if args.proba and not target.classes:
+        raise DataError("--proba: a regression has no probabilities")
+    data = load(args.data, part="test")
+    blocks = (slice(start, start + PREDICT_ROWS) for start in range(0, len(data), PREDICT_ROWS))
+    outputs = np.concatenate([model.predict(preprocessing.transform(data.inputs, block)) for block in blocks])
+    decoded = target.decode(outputs)
+    if not target.classes:
+        header = [target.name] if target.n_outputs == 1 else [f"{target.name}_{i}" for i in range(target.n_outputs)]
+        rows: Iterable[list[Any]] = ([f"{value:.9g}" for value in row] for row in decoded)
+    elif args.proba:
+        header = [target.name, *(f"probability_{name}" for name in target.classes)]
+        rows = ([name, *(f"{value:.9g}" for value in row)] for name, row in zip(decoded, outputs, strict=True))
+    else:
+        header, rows = [target.name], ([name] for name in decoded)
+    with open(args.output, "w", newline="", encoding="utf-8") if args.output else nullcontext(sys.stdout) as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+def evaluate(args: Namespace) -> None:
+    """`fastnn evaluate`: the model's metrics on DATA."""
+    model, preprocessing, target = _load_model(args.model)
+    data = load(args.data, args.targets, target=target.name, part="test", text_target=target.text)
+    if data.target is None:
+        raise DataError(_no_target(data))
+    y = target.encode(data.target, data.where)
+    metrics = _measure(model, target, preprocessing.transform(data.inputs), y)
+    _line("data", f"{data.source}: {len(data):,} rows")
+    _report("metrics", metrics)
+
+
+def recipe(args: Namespace) -> int | None:
+    """`fastnn recipe`: hand over to fastnn.recipes."""
+    from fastnn.recipes import RECIPES
+
+    if args.name is None:
+        print("\n".join(RECIPES))
+        return None
+    if args.name not in RECIPES:
+        raise ValueError(f"no recipe {args.name!r}: the recipes are {', '.join(RECIPES)}")
+    return importlib.import_module(f"fastnn.recipes.{RECIPES[args.name]}").main(args.arguments)
+
+
+def info(args: Namespace) -> None:
+    """`fastnn info`: versions, and what the kernels run on."""
+    import llvmlite
+    import numba
+
+    import kernels.cpu
+
+    versions = {"fastnn": fastnn.__version__, "python": platform.python_version(), "numpy": np.__version__}
+    versions |= {"numba": numba.__version__, "llvmlite": llvmlite.__version__}
+    facts = versions | {"device": fastnn.MLP([1, 1], output="identity").device} | kernels.cpu.info()
+    width = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        print(f"{name:<{width}}{value}")
+
+
+def warmup(args: Namespace) -> None:
+    """`fastnn warmup`: compile into the cache."""
+    import kernels.cpu
+
+    seconds = kernels.cpu.warmup(dtypes=tuple(args.dtype))
+    print(f"kernels for {' and '.join(args.dtype)} are ready after {seconds:.1f} s")
+
+
+def _model_path(args: Namespace) -> Path:
+    """Where to save the model, checked before anything else is done."""
+    path = Path(args.output or f"{Path(args.data).resolve().stem}.fastnn.npz")
+    formats.check_suffix(path)
+    if not path.parent.is_dir():
+        raise DataError(f"--output: there is no folder {path.parent}")
+    if path.exists() and any(os.path.exists(data) and path.samefile(data) for data in (args.data, args.targets or "")):
+        raise DataError(f"--output: {path} is the data")
+    return path
+
+
+def _check_train(args: Namespace, data: Dataset) -> None:
+    if not isinstance(data.inputs, Table):
+        for option in ("target", "ignore", "text"):
+            if getattr(args, option):
+                raise DataError(f"--{option} names columns of a CSV, and {data.source} is none")
+    if data.target is None:
+        raise DataError(_no_target(data))
+    if args.target in args.text and args.task == "regression":
+        raise DataError(f"--text {args.target}: a regression needs numbers")
+
+
+def _prepare(
+    args: Namespace, data: Dataset, target: Target
+) -> tuple[Preprocessing, tuple[np.ndarray, np.ndarray], dict[str, Any]]:
+    """The preprocessing, the rows to train on (X, y), and what tells `fit` the rows to validate on, {} for none."""
+    y = target.encode(np.asarray(data.target))
+    if data.memory_mapped:  # left as it is: `fit` draws the rows and converts them batch by batch
+        share = {"validation_split": args.validation} if round(args.validation * len(data)) else {}
+        preprocessing = Preprocessing.fit(data.inputs, data.names, scaling=False)
+        return preprocessing, (preprocessing.transform(data.inputs), y), share
+    rows, held_out = data.split(args.validation, y if target.classes else None, args.seed)
+    text = [name for name in args.text if name != args.target]
+    preprocessing = Preprocessing.fit(data.inputs, data.names, rows, scaling=not args.no_scaling, text=text)
+    validation = {"validation_data": (preprocessing.transform(data.inputs, held_out), y[held_out])}
+    training = preprocessing.transform(data.inputs, rows), y[rows]
+    return preprocessing, training, validation if len(held_out) else {}
+
+
+def _no_target(data: Dataset) -> str:
+    if isinstance(data.inputs, Table):
+        return f"{data.source}: say what to predict: --target COLUMN, one of {quoted(data.names)}"
+    if data.source.endswith(".npy"):
+        return f"{data.source}: name the file of the targets behind it, as in {data.source} y.npy"
+    return f"{data.source}: there are no targets" + (" (an array y)" if data.source.endswith(".npz") else "")
+
+
+def _optimizer(args: Namespace) -> optimizers.SGD | optimizers.Adam:
+    chosen = {"adam": optimizers.Adam, "sgd": optimizers.SGD}[args.optimizer]
+    return chosen() if args.learning_rate is None else chosen(args.learning_rate)
+
+
+def _load_model(path: str) -> tuple[Any, Preprocessing, Target]:
+    model = fastnn.load(path)
+    if not {"inputs", "target"} <= model.metadata.keys():
+        raise DataError(
+            f"{path}: does not tell how its inputs were prepared, as `fastnn train` does; use fastnn.load in Python"
+        )
+    return model, Preprocessing.from_dict(model.metadata["inputs"]), Target.from_dict(model.metadata["target"])
+
+
+def _measure(model: Any, target: Target, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The model's metrics; for a regression the root of the mean squared error in the target's units, too."""
+    metrics = model.evaluate(X, y)
+    if not target.classes:
+        metrics["rmse"] = float(np.sqrt(np.mean(((model.predict(X) - y) * target.scale) ** 2)))
+    return metrics
+
+
+def _describe(
+    args: Namespace, data: Dataset, target: Target, preprocessing: Preprocessing, model: Any, validates: bool
+) -> None:
+    """What is about to be learnt, from what and with what."""
+    n_texts = len(preprocessing.categories)
+    columns = f"{len(data.names) - n_texts:,} of numbers" + (f", {n_texts:,} of text" if n_texts else "")
+    _line("data", f"{data.source}: {len(data):,} rows, {len(data.names):,} columns ({columns})")
+    task = f"{target.task} of '{target.name}'"
+    if target.classes:
+        task += f", {len(target.classes)} classes: {quoted(target.classes, 10)}"
+        task += " (--task regression if these are quantities)" if args.task == "auto" and not target.text else ""
+    _line("task", task)
+    if data.memory_mapped:
+        scaled = "memory-mapped, taken as they are"
+    elif args.no_scaling:
+        scaled = "numbers as they are"
+    else:
+        scaled = "bytes divided by 255" if (preprocessing.scale == 255).all() else "numbers standardised"
+    _line("inputs", f"{preprocessing.n_inputs:,}, {scaled}" + (", text one-hot encoded" if n_texts else ""))
+    widths = [*(f"{width} {args.activation}" for width in args.layers), f"{target.n_outputs} {model.output}"]
+    _line("network", f"{' -> '.join([str(preprocessing.n_inputs), *widths])}, {model.n_parameters:,} parameters")
+    held_out = f"{100 * args.validation:.3g} % of the rows held out" if validates else "no rows held out"
+    optimizer = f"{args.optimizer} at {_optimizer(args).learning_rate}"
+    _line("training", f"{held_out}; up to {args.epochs} epochs, batches of {args.batch_size}, {optimizer}")
+    sys.stdout.flush()
+
+
+def _report(label: str, metrics: dict[str, float]) -> None:
+    _line(label, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+
+
+def _report_speed(history: History, n_rows: int) -> None:
+    rate = f"{n_rows * history.epochs / max(history.seconds, 1e-9):,.0f} rows/s"
+    compiling = f", and {history.compile_seconds:.1f} s of compiling" if history.compile_seconds >= 0.05 else ""
+    on = f"on {history.device}" + (f", {history.threads} thread{'s'[: history.threads != 1]}")
+    _line("speed", f"{history.epochs} epochs in {history.seconds:.3g} s, {rate} {on}{compiling}")
+
+
+def _new_rows(data: Dataset) -> str:
+    """What the printed next command predicts."""
+    if isinstance(data.inputs, Table):
+        return "NEW.csv"
+    return "NEW.npy" if data.memory_mapped else shlex.quote(data.source)
+
+
+def _figure_maker(folder: str | None) -> Any:
+    """matplotlib's Figure where curves are to be drawn; what is missing for it is said before training."""
+    if folder is None:
+        return None
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('--plot needs matplotlib: pip install "fastnn-numba[recipes]"') from None
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Figure
+
+
+def _draw_curves(figure_maker: Any, history: History, folder: str) -> None:
+    """A picture of each metric over the epochs, beside its twin on the validation rows: FOLDER/loss.png and so on."""
+    for name in [name for name in history.metrics if not name.startswith("val_") and name != "learning_rate"]:
+        figure = figure_maker(layout="constrained")
+        axes = figure.subplots()
+        for label, values in (("train", history.metrics[name]), ("validation", history.metrics.get(f"val_{name}"))):
+            if values:
+                axes.plot(range(1, len(values) + 1), values, label=label)
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.legend()
+        figure.savefig(Path(folder) / f"{name}.png")
+
+
+def _line(label: str, text: str) -> None:
+    print(f"{label:<12}{text}")

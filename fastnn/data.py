@@ -1,0 +1,231 @@
+"""Data sets from files: a CSV, `.npz`, a pair of `.npy`, a folder of MNIST's IDX files, and scikit-learn's own.
+
+`load` opens what the command line calls DATA; `Dataset.split` sets rows aside for validation.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from fastnn.table import DataError, Table, quoted, read_csv
+
+SKLEARN_NAMES = ("iris", "wine", "breast_cancer", "digits", "diabetes", "moons")
+
+_CHECK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows of inputs, with their targets where there are any.
+
+    source:  the file, folder or name it came from.
+    inputs:  a Table, or an array (n, columns) of finite numbers of any real dtype, which may be memory-mapped.
+    target:  (n,) numbers or text, or (n, outputs) numbers; None where the source has no target.
+    names:   the columns that are inputs.
+    """
+
+    source: str
+    inputs: Table | np.ndarray
+    target: np.ndarray | None
+    names: tuple[str, ...]
+    target_name: str = "y"
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def memory_mapped(self) -> bool:
+        """Whether the inputs stay on disk, to be read as they are needed."""
+        return isinstance(self.inputs, np.memmap)
+
+    def where(self, row: int) -> str:
+        """The place of a row's target for messages."""
+        if isinstance(self.inputs, Table):
+            return self.inputs.where(row, self.target_name)
+        return f"{self.source}: row {row} of {self.target_name}"
+
+    def split(
+        self, fraction: float, labels: np.ndarray | None = None, seed: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to train on and int(fraction * n) rows to validate on: two sorted int64 arrays, drawn by `seed`.
+
+        Where `labels` (n,) are given, the classes have the same proportions on both sides.
+        """
+        n, n_validation = len(self), int(fraction * len(self))
+        order = np.random.default_rng(seed).permutation(n)
+        if labels is not None:
+            order = order[np.argsort(labels[order], kind="stable")]
+        # Every n / n_validation-th row of that order: with the rows grouped by class, a share of each class.
+        chosen = ((np.arange(n_validation) + 0.5) * n / max(n_validation, 1)).astype(np.int64)
+        validation = np.zeros(n, bool)
+        validation[order[chosen]] = True
+        return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def load(
+    source: str | PathLike[str],
+    targets: str | PathLike[str] | None = None,
+    *,
+    target: str | None = None,
+    part: str = "train",
+    ignore: Collection[str] = (),
+    text_target: bool = False,
+) -> Dataset:
+    """Open a data set; nothing is scaled or encoded yet.
+
+    source: a CSV file, where `target` names the column to predict (None: no target is read); an `.npz` with X and,
+    where there is one, y; an `.npy`, memory-mapped, with its targets in the `.npy` file `targets`; a folder of MNIST's
+    IDX files, of which `part` ("train" or "test") takes train-* or t10k-*, or what there is; or one of SKLEARN_NAMES.
+    ignore: columns of a CSV to leave out. text_target: take the target of a CSV as text even if it is all numbers.
+
+    Raises DataError for data that cannot be used, OSError for a file that cannot be read and ImportError for a name
+    without scikit-learn.
+    """
+    path = Path(source)
+    if targets is not None and path.suffix != ".npy":
+        raise DataError(f"{path}: a second file holds the targets of an .npy file only, got {fspath(targets)}")
+    if path.is_dir():
+        return _load_idx(path, part)
+    name = fspath(source).replace("-", "_")
+    if not path.exists():
+        if name in SKLEARN_NAMES:
+            return _load_sklearn(name)
+        raise DataError(f"{path}: no such file or folder, nor one of the data sets {', '.join(SKLEARN_NAMES)}")
+    match path.suffix.lower():
+        case ".npz":
+            return _load_npz(path)
+        case ".npy":
+            return _load_npy(path, None if targets is None else Path(targets))
+        case ".csv" | ".tsv" | ".txt":
+            return _load_csv(path, target, ignore, text_target)
+    raise DataError(f"{path}: expected a .csv, .tsv, .txt, .npz or .npy file, or a folder of IDX files")
+
+
+def _load_csv(path: Path, target: str | None, ignore: Collection[str], text_target: bool) -> Dataset:
+    table = read_csv(path)
+    table.check_columns([*ignore, *([] if target is None else [target])])
+    names = tuple(name for name in table.columns if name != target and name not in ignore)
+    if not names:
+        raise DataError(f"{path}: no column is left to learn from")
+    if target is None:
+        return Dataset(str(path), table, None, names)
+    return Dataset(str(path), table, table.target(target, text_target), names, target)
+
+
+def _load_npz(path: Path) -> Dataset:
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("X", "y") if name in file}
+            names = quoted(file)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not readable: {error}") from None
+    if "X" not in arrays:
+        raise DataError(f"{path}: no array named X; the arrays are {names}")
+    return _arrays(str(path), arrays["X"], arrays.get("y"), f"{path}: X", f"{path}: y")
+
+
+def _load_npy(path: Path, targets: Path | None) -> Dataset:
+    y = None if targets is None else np.array(_map_npy(targets))
+    return _arrays(str(path), _map_npy(path), y, str(path), str(targets))
+
+
+def _map_npy(path: Path) -> np.ndarray:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path}: not readable: {error}") from None
+
+
+def _load_idx(folder: Path, part: str) -> Dataset:
+    prefixes = ("train", "t10k") if part == "train" else ("t10k", "train")
+    for prefix in prefixes:
+        images, labels = (_find(folder, f"{prefix}-{kind}") for kind in ("images", "labels"))
+        if images is not None:
+            X, y = _read_idx(images), None if labels is None else _read_idx(labels)
+            return _arrays(str(folder), X, y, str(images), str(labels))
+    raise DataError(f"{folder}: no train-images* or t10k-images* file of MNIST's in this folder")
+
+
+def _find(folder: Path, prefix: str) -> Path | None:
+    """The IDX file of that prefix, the one that is not compressed first."""
+    return min(folder.glob(f"{prefix}*ubyte*"), key=lambda path: path.suffix == ".gz", default=None)
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """An IDX file of bytes: 0, 0, 8 (bytes), the number of axes, their sizes as big-endian int32, then the values."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged: {error}") from None
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise DataError(f"{path}: not an IDX file of bytes: it begins with 0x{content[:4].hex()}")
+    start = 4 + 4 * content[3]
+    shape = tuple(np.frombuffer(content[4:start], ">i4").tolist()) if len(content) >= start else ()
+    expected = start + int(np.prod(shape, dtype=np.int64))
+    if len(shape) != content[3] or min(shape) < 0 or len(content) != expected:
+        raise DataError(f"{path}: damaged: {len(content)} bytes where its header tells of {expected}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _load_sklearn(name: str) -> Dataset:
+    try:
+        from sklearn import datasets
+    except ImportError:
+        message = f'the data set {name} needs scikit-learn: pip install "fastnn-numba[recipes]"'
+        raise ImportError(message) from None
+    if name == "moons":
+        X, y = datasets.make_moons(1000, noise=0.2, random_state=0)
+        return Dataset(name, X, y, ("x0", "x1"), "moon")
+    return _bunch(name, datasets)
+
+
+def _bunch(name: str, datasets: ModuleType) -> Dataset:
+    bunch = getattr(datasets, f"load_{name}")()
+    y = bunch.target
+    if "target_names" in bunch:
+        names = np.asarray(bunch.target_names)
+        y = names[y].astype(object) if names.dtype.kind == "U" else names[y]
+    return Dataset(name, bunch.data, y, tuple(bunch.feature_names), "target")
+
+
+def _arrays(source: str, X: np.ndarray, y: np.ndarray | None, where_X: str, where_y: str) -> Dataset:
+    """A data set of two arrays, checked; X (n, ...) becomes (n, columns) without a copy."""
+    if X.ndim < 2 or 0 in X.shape:
+        raise DataError(f"{where_X}: expected rows of numbers, an array (n, columns), got shape {X.shape}")
+    if X.ndim > 2 and not X.flags.c_contiguous:
+        raise DataError(f"{where_X}: an array of {X.ndim} axes must be in C order")
+    X = X.reshape(len(X), -1) if X.ndim > 2 else X
+    _check_numbers(X, where_X)
+    if y is not None:
+        if y.ndim not in (1, 2) or 0 in y.shape[1:]:
+            raise DataError(f"{where_y}: expected targets (n,) or (n, outputs), got shape {y.shape}")
+        if len(y) != len(X):
+            raise DataError(f"{where_y}: {len(y)} targets for {len(X)} rows")
+        if y.dtype.kind == "U" and y.ndim == 1:
+            y = y.astype(object)
+        else:
+            _check_numbers(y, where_y)
+    return Dataset(source, X, y, tuple(f"x{i}" for i in range(X.shape[1])))
+
+
+def _check_numbers(array: np.ndarray, where: str) -> None:
+    """DataError unless the array is of finite real numbers; reads it in blocks."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where}: expected real numbers, got dtype {array.dtype}")
+    if array.dtype.kind != "f":
+        return
+    for start in range(0, len(array), _CHECK_ROWS):
+        bad = np.argwhere(~np.isfinite(array[start : start + _CHECK_ROWS]))
+        if len(bad):
+            row, *column = (bad[0] + [start, 0][: array.ndim]).tolist()
+            place = f"row {row}" + (f", column {column[0]}" if column else "")
+            raise DataError(f"{where}: {place}: {array[row, *column]} is not finite")

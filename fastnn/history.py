@@ -1,0 +1,56 @@
+"""What a training run leaves behind: one value per epoch of everything that was measured, and how long it took."""
+
+import csv
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+USUAL_METRICS = ("loss", "accuracy", "r2", "val_loss", "val_accuracy", "val_r2", "learning_rate")
+
+
+@dataclass
+class History:
+    """The record of one `fit`.
+
+    metrics: name -> one value per epoch. Each is an attribute as well: `history.val_loss`; one of USUAL_METRICS that
+        this run did not measure is an empty list.
+    interrupted: whether Ctrl-C ended the run.
+    seconds: time spent training, without compilation; compile_seconds: time spent compiling kernels.
+    device, threads: where it ran.
+    """
+
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    interrupted: bool = False
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    device: str = "cpu"
+    threads: int = 1
+
+    def __getattr__(self, name: str) -> list[float]:
+        if name in USUAL_METRICS or name in self.__dict__.get("metrics", ()):
+            return self.metrics.get(name, [])
+        raise AttributeError(f"History has no {name!r}; measured were: {', '.join(self.__dict__.get('metrics', ()))}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *USUAL_METRICS, *self.metrics]
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs recorded."""
+        return max((len(values) for values in self.metrics.values()), default=0)
+
+    def append(self, logs: Mapping[str, float]) -> None:
+        """Add one epoch. Raises ValueError if `logs` does not name what the epochs before it named."""
+        if self.metrics and logs.keys() != self.metrics.keys():
+            raise ValueError(f"logs must name {', '.join(self.metrics)} as before, got {', '.join(logs) or 'nothing'}")
+        row = {name: float(value) for name, value in logs.items()}
+        for name, value in row.items():
+            self.metrics.setdefault(name, []).append(value)
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """Write a table: a line per epoch, counted from 0, and a column per metric (what CSVLogger writes, too)."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", *self.metrics])
+            for epoch, row in enumerate(zip(*self.metrics.values(), strict=True)):
+                writer.writerow([epoch, *row])

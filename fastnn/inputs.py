@@ -1,0 +1,144 @@
+"""What people pass in, checked and made ready for compiled code. Nothing is changed before everything is checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_BLOCK_BYTES = 1 << 24  # arrays are looked through in blocks of so many bytes, so that a memory map stays one
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets as the engine reads them.
+
+    values: int64 labels (n,), or numbers (n, outputs). metric: what accuracy counts, see kernels.cpu.engine.METRICS;
+    None where there is no accuracy. labels: the int64 labels (n,) if labels were given.
+    """
+
+    values: np.ndarray
+    metric: str | None
+    labels: np.ndarray | None
+
+
+def array(value: Any, name: str) -> np.ndarray:
+    """Real numbers of a type that compiled code reads, a view of the caller's memory where that can be."""
+    if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+        value = np.from_dlpack(value)
+    result = np.asarray(value)
+    if result.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got dtype {result.dtype}")
+    if result.dtype.itemsize > 8 or result.dtype == np.float16 or not result.dtype.isnative:
+        result = result.astype(np.float64)
+    return result
+
+
+def check_finite(values: np.ndarray, name: str) -> None:
+    """Raise ValueError naming the first NaN or infinity of a (n, ...) array."""
+    if values.dtype.kind != "f":
+        return
+    rows = max(1, _BLOCK_BYTES // max(1, values[:1].nbytes))
+    for start in range(0, len(values), rows):
+        block = values[start : start + rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = block.sum(dtype=np.float64)
+        if np.isfinite(total):
+            continue
+        wrong = np.argwhere(~np.isfinite(block))
+        if len(wrong):
+            place = ", ".join(str(i) for i in (wrong[0][0] + start, *wrong[0][1:]))
+            raise ValueError(f"{name} must be finite, got {block[tuple(wrong[0])]} at [{place}]")
+
+
+def matrix(X: Any, n_columns: int, name: str = "X", *, finite: bool = True) -> np.ndarray:
+    """X as (n, n_columns) with n >= 1, finite unless told otherwise."""
+    result = array(X, name)
+    if result.ndim != 2:
+        hint = "; for one row pass X.reshape(1, -1)" if result.ndim == 1 else ""
+        raise ValueError(f"{name} must have 2 dimensions (rows, {n_columns}), got shape {result.shape}{hint}")
+    if result.shape[1] != n_columns:
+        raise ValueError(f"{name} must have {n_columns} columns, as the network's input, got shape {result.shape}")
+    if len(result) == 0:
+        raise ValueError(f"{name} must have at least one row, got shape {result.shape}")
+    if finite:
+        check_finite(result, name)
+    return result
+
+
+def targets(y: Any, n_rows: int, n_outputs: int, output: str, loss: str, name: str = "y") -> Targets:
+    """y for a network with these outputs: labels, one-hot rows or probabilities, several labels, or numbers."""
+    values = array(y, name)
+    if values.ndim not in (1, 2) or len(values) != n_rows:
+        raise ValueError(f"{name} must have {n_rows} rows, one for each row of X, got shape {values.shape}")
+    if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind in "iub" and n_outputs > 1:
+        values = values[:, 0]
+    classes = output in ("softmax", "sigmoid") or loss.endswith("cross_entropy")
+    if values.ndim == 1 and n_outputs > 1:
+        return _from_labels(values, n_outputs, classes, loss, name)
+    if values.ndim == 1:
+        values = values[:, np.newaxis]
+    if values.shape[1] != n_outputs:
+        raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
+    check_finite(values, name)
+    if classes and values.size and (values.min() < 0 or values.max() > 1):
+        bad = np.argwhere((values < 0) | (values > 1))[0]
+        raise ValueError(
+            f"{name} must lie in [0, 1] for {output} outputs, got {values[tuple(bad)]} at [{bad[0]}, {bad[1]}]"
+        )
+    labels = None
+    if n_outputs == 1 and classes and values.dtype.kind in "iub":
+        labels = values[:, 0].astype(np.int64)
+    metric = None if not classes else ("largest" if output == "softmax" or "softmax" in loss else "outputs")
+    return Targets(values, metric, labels)
+
+
+def _from_labels(values: np.ndarray, n_outputs: int, classes: bool, loss: str, name: str) -> Targets:
+    if not classes:
+        raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
+    if values.dtype.kind not in "iub":
+        raise TypeError(f"{name} must hold integer labels or have {n_outputs} columns, got dtype {values.dtype}")
+    if len(values) and (values.min() < 0 or values.max() >= n_outputs):
+        bad = int(np.flatnonzero((values < 0) | (values >= n_outputs))[0])
+        raise ValueError(f"{name} must hold labels from 0 to {n_outputs - 1}, got {values[bad]} at [{bad}]")
+    labels = np.ascontiguousarray(values, np.int64)
+    if loss == "softmax_cross_entropy":
+        return Targets(labels, "label", labels)
+    one_hot = np.zeros((len(labels), n_outputs), np.uint8)
+    one_hot[np.arange(len(labels)), labels] = 1
+    return Targets(one_hot, "largest", labels)
+
+
+def row_weights(sample_weight: Any, class_weight: Any, target: Targets, n_rows: int) -> np.ndarray | None:
+    """One float64 weight per row, or None when all weigh the same."""
+    weights = None
+    if sample_weight is not None:
+        weights = array(sample_weight, "sample_weight").astype(np.float64)
+        if weights.shape != (n_rows,):
+            raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}")
+        check_finite(weights, "sample_weight")
+        if weights.min() < 0 or weights.sum() == 0:
+            got = f"a minimum of {weights.min()} and a sum of {weights.sum()}"
+            raise ValueError(f"sample_weight must be >= 0 and not all zero, got {got}")
+    if class_weight is None:
+        return weights
+    if target.labels is None:
+        raise ValueError("class_weight needs y to be integer labels")
+    labels = target.labels
+    if class_weight == "balanced":
+        counts = np.bincount(labels)
+        per_class = np.zeros(len(counts))
+        per_class[counts > 0] = len(labels) / (np.count_nonzero(counts) * counts[counts > 0])
+    elif isinstance(class_weight, Mapping):
+        per_class = np.ones(int(labels.max()) + 1)
+        for label, weight in class_weight.items():
+            if not isinstance(label, (int, np.integer)) or label < 0 or not 0 <= weight < np.inf:
+                raise ValueError(f"class_weight must map labels to weights >= 0, got {label!r}: {weight!r}")
+            if label < len(per_class):
+                per_class[label] = weight
+    else:
+        raise ValueError(f"class_weight must be a dict of label: weight, 'balanced' or None, got {class_weight!r}")
+    weights = per_class[labels] if weights is None else weights * per_class[labels]
+    if weights.sum() == 0:
+        raise ValueError("class_weight must leave some row a weight, got only zeros for the labels of y")
+    return weights

@@ -1,0 +1,195 @@
+"""From raw columns to what a network reads.
+
+Fitted on the training data and written into the model's file (`to_dict`, `from_dict`), so that a model takes raw rows
+when it predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn.table import DataError, Table, quoted
+
+BLOCK_ROWS = 16384
+
+# A text column of more categories than this, or than half the rows if those are over MIN_CATEGORIES, names its rows.
+MAX_CATEGORIES = 1000
+MIN_CATEGORIES = 20
+
+Rows = np.ndarray | slice
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Columns -> the network's inputs: numbers shifted and scaled, texts one-hot encoded, in the order of `names`.
+
+    names:            the columns, however a table orders them.
+    fill:             (columns,) float64, what a missing number becomes: the mean of the training rows.
+    shift, scale:     (columns,) float64, a number z becomes (z - shift) / scale; zeros and ones leave it as it is.
+    categories:       name -> the texts of a text column, one input each. A missing text is the category ''; a text that
+                      was not seen in training gives zeros.
+    """
+
+    names: tuple[str, ...]
+    fill: np.ndarray
+    shift: np.ndarray
+    scale: np.ndarray
+    categories: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def fit(
+        cls,
+        inputs: Table | np.ndarray,
+        names: Sequence[str],
+        rows: Rows | None = None,
+        *,
+        scaling: bool = True,
+        text: Sequence[str] = (),
+    ) -> Preprocessing:
+        """Fit on the given rows (all by default) of a table's columns `names`, or of an array (n, len(names)).
+
+        scaling: standardise number columns with the mean and the standard deviation of the rows (1 for a constant
+        column), or divide by 255 where an array is of bytes; without it numbers stay as they are. text: number columns
+        of a table to take as text. Raises DataError for a column without a value, one of numbers too large to square,
+        and a text column with too many different texts.
+        """
+        rows = slice(None) if rows is None else rows
+        mean, deviation = np.zeros(len(names)), np.ones(len(names))
+        categories = {}
+        if isinstance(inputs, Table):
+            inputs.check_columns([*names, *text])
+            for i, name in enumerate(names):
+                if name in text or not inputs.is_number(name):
+                    categories[name] = _categories(inputs, name, rows)
+                else:
+                    mean[i], deviation[i] = moments(inputs.numbers(name)[rows])
+                    if np.isnan(mean[i]):
+                        raise DataError(f"{inputs.path}: column '{name}' has no value in the rows to train on")
+        elif inputs.dtype == np.uint8:
+            deviation[:] = 255
+        elif scaling:
+            mean, deviation = _array_moments(inputs, rows)
+        for name in np.asarray(names)[~np.isfinite(mean + deviation)]:
+            raise DataError(f"column '{name}' holds numbers too large to standardise")
+        shift, scale = (mean, deviation) if scaling else (np.zeros(len(names)), np.ones(len(names)))
+        return cls(tuple(names), mean, shift, scale, categories)
+
+    @property
+    def n_inputs(self) -> int:
+        """The number of inputs that `transform` makes of a row."""
+        return sum(len(self.categories[name]) if name in self.categories else 1 for name in self.names)
+
+    @property
+    def leaves_numbers(self) -> bool:
+        """Whether every column is a number that stays as it is."""
+        return not self.categories and not self.shift.any() and bool((self.scale == 1).all())
+
+    def transform(self, inputs: Table | np.ndarray, rows: Rows | None = None) -> np.ndarray:
+        """The inputs of the given rows (all by default): float32 (rows, n_inputs), all finite.
+
+        inputs: a table with at least the columns `names`, or an array (n, columns) of finite numbers, which is returned
+        without a copy where numbers stay as they are. Raises DataError for a missing column, a text where a number is
+        expected, another number of columns, and a number beyond float32.
+        """
+        if isinstance(inputs, Table):
+            inputs.check_columns(list(self.names))
+            return self._transform_table(inputs, slice(None) if rows is None else rows)
+        if self.categories:
+            raise DataError(f"the model reads text in column {quoted(self.categories)}: give it a CSV file")
+        if inputs.shape[1] != len(self.names):
+            raise DataError(f"the model reads {len(self.names)} columns, the data has {inputs.shape[1]}")
+        if self.leaves_numbers:
+            return inputs if rows is None else inputs[rows]
+        index = np.arange(len(inputs))[slice(None) if rows is None else rows]
+        result = np.empty((len(index), len(self.names)), np.float32)
+        with np.errstate(over="ignore"):
+            for block in _blocks(len(index)):
+                result[block] = (inputs[index[block]] - self.shift) / self.scale
+                self._check_finite(result[block])
+        return result
+
+    def _transform_table(self, table: Table, rows: Rows) -> np.ndarray:
+        n_rows = len(np.arange(len(table))[rows])
+        result = np.zeros((n_rows, self.n_inputs), np.float32)
+        first = 0
+        for i, name in enumerate(self.names):
+            if name in self.categories:
+                code = {text: first + j for j, text in enumerate(self.categories[name])}
+                column = np.array([code.get(text, -1) for text in table.texts(name)[rows]], dtype=np.intp)
+                known = np.flatnonzero(column >= 0)
+                result[known, column[known]] = 1
+                first += len(code)
+            else:
+                values = table.numbers(name)[rows]
+                values = np.where(np.isnan(values), self.fill[i], values)
+                with np.errstate(over="ignore"):
+                    result[:, first] = (values - self.shift[i]) / self.scale[i]
+                first += 1
+        if not self.categories:
+            self._check_finite(result)
+        return result
+
+    def _check_finite(self, result: np.ndarray) -> None:
+        finite = np.isfinite(result).all(axis=0)
+        if not finite.all():
+            raise DataError(f"column '{self.names[int(np.argmin(finite))]}' holds a number too large for float32")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lists, numbers and text only, for JSON."""
+        return {
+            "names": list(self.names),
+            "fill": self.fill.tolist(),
+            "shift": self.shift.tolist(),
+            "scale": self.scale.tolist(),
+            "categories": {name: list(texts) for name, texts in self.categories.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """What `to_dict` gave."""
+        fill, shift, scale = (np.array(values[key], np.float64) for key in ("fill", "shift", "scale"))
+        categories = {name: tuple(texts) for name, texts in values["categories"].items()}
+        return cls(tuple(values["names"]), fill, shift, scale, categories)
+
+
+def _categories(table: Table, name: str, rows: Rows) -> tuple[str, ...]:
+    texts = table.texts(name)[rows]
+    categories = tuple(sorted(set(texts)))
+    if len(categories) > min(MAX_CATEGORIES, max(MIN_CATEGORIES, len(texts) // 2)):
+        raise DataError(
+            f"{table.path}: column '{name}' has {len(categories)} different texts in {len(texts)} rows, too many to be "
+            f"categories; leave it out (--ignore {name})"
+        )
+    return categories
+
+
+def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation along the first axis without the missing values; 1 for a constant's deviation."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        present = ~np.isnan(values)
+        count = present.sum(axis=0)
+        mean = values.sum(axis=0, where=present) / count
+        squares = np.square(values - mean).sum(axis=0, where=present)
+        return mean, _varying(np.sqrt(squares / count), mean)
+
+
+def _array_moments(X: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """`moments` of each column of X[rows], in float64 and block by block."""
+    index = np.arange(len(X))[rows]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = sum(X[index[block]].sum(axis=0, dtype=np.float64) for block in _blocks(len(index))) / len(index)
+        squares = sum(np.square(X[index[block]] - mean).sum(axis=0) for block in _blocks(len(index)))
+        return mean, _varying(np.sqrt(squares / len(index)), mean)
+
+
+def _varying(deviation: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The deviation, 1 where it is no more than the rounding error of the mean: the column is constant."""
+    return np.where(deviation <= 8 * np.finfo(np.float64).eps * np.abs(mean), 1.0, deviation)
+
+
+def _blocks(n_rows: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK_ROWS) for start in range(0, n_rows, BLOCK_ROWS))

@@ -1,0 +1,171 @@
+"""A CSV file as columns of text, with the place of every cell kept for the messages.
+
+The first line is the header. The delimiter is the one of comma, semicolon and tab that occurs most often in the
+header. Blank lines are skipped, blanks around a cell are dropped, and a cell of `MISSING` is a missing value.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+
+import numpy as np
+
+MISSING = frozenset(["", "NA", "N/A", "null", "NULL", "?"])
+
+# A column with at most this share of texts among its values is a number column with mistakes in it, not a text column.
+MISTAKES = 0.1
+
+
+class DataError(ValueError):
+    """Data that cannot be used: one line that names the file, and the line and column where there is one."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of a CSV file, column by column.
+
+    columns: name -> the column's cells as text, in the file's order, each list as long as `lines`.
+    lines:   the line of the file (from 1) in which each row ends.
+    """
+
+    path: str
+    columns: dict[str, list[str]]
+    lines: list[int]
+    _parsed: dict[str, np.ndarray | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def where(self, row: int, name: str) -> str:
+        """The place of a cell as messages name it."""
+        return f"{self.path}: line {self.lines[row]}, column '{name}'"
+
+    def check_columns(self, names: list[str]) -> None:
+        """DataError unless the table has every column of `names`."""
+        absent = [name for name in names if name not in self.columns]
+        if absent:
+            raise DataError(
+                f"{self.path}: line 1 has no column {quoted(absent)}; the columns are {quoted(self.columns)}"
+                + (" (the first line must name the columns)" if all(map(_is_number, self.columns)) else "")
+            )
+
+    def is_number(self, name: str) -> bool:
+        """Whether every value of the column reads as a number. DataError where all but a few do, or there is none."""
+        numbers = self._parse(name)
+        if numbers is not None and not np.isnan(numbers).all():
+            return True
+        values = [(row, cell) for row, cell in enumerate(self.columns[name]) if cell not in MISSING]
+        texts = [(row, cell) for row, cell in values if not _is_number(cell)]
+        if not values:
+            raise DataError(f"{self.path}: column '{name}' has no value at all; leave it out (--ignore {name})")
+        if texts and len(texts) <= MISTAKES * len(values):
+            row, cell = texts[0]
+            raise DataError(
+                f"{self.where(row, name)}: {cell!r} is not a number, as {len(values) - len(texts)} of the column's "
+                f"{len(values)} values are; mend it, or read the column as text (--text {name})"
+            )
+        return not texts
+
+    def numbers(self, name: str) -> np.ndarray:
+        """The column as float64 (rows,), NaN where the cell is missing. DataError at a text, NaN or infinity."""
+        cells, numbers = self.columns[name], self._parse(name)
+        if numbers is None:
+            row = next(i for i, cell in enumerate(cells) if cell not in MISSING and not _is_number(cell))
+            raise DataError(f"{self.where(row, name)}: expected a number, got {cells[row]!r}")
+        for row in np.flatnonzero(~np.isfinite(numbers)).tolist():
+            if cells[row] not in MISSING:
+                place = self.where(row, name)
+                raise DataError(f"{place}: {cells[row]!r} is not finite; a missing value is an empty cell")
+        return numbers
+
+    def _parse(self, name: str) -> np.ndarray | None:
+        """The column as float64, NaN where the cell is missing, None if one is a text; kept for the next call."""
+        if name not in self._parsed:
+            try:
+                values = [math.nan if cell in MISSING else float(cell) for cell in self.columns[name]]
+                self._parsed[name] = np.array(values)
+            except ValueError:
+                self._parsed[name] = None
+        return self._parsed[name]
+
+    def texts(self, name: str) -> np.ndarray:
+        """The column as an object array (rows,) of str, '' where the cell is missing."""
+        return np.array(["" if cell in MISSING else cell for cell in self.columns[name]], dtype=object)
+
+    def target(self, name: str, text: bool = False) -> np.ndarray:
+        """The column as `numbers` where all of it are and `text` is false, else as `texts`. No cell may be missing."""
+        for row, cell in enumerate(self.columns[name]):
+            if cell in MISSING:
+                raise DataError(f"{self.where(row, name)}: the target is missing")
+        return self.texts(name) if text or not self.is_number(name) else self.numbers(name)
+
+
+def read_csv(path: str | PathLike[str]) -> Table:
+    """Read a CSV file with a header, in UTF-8.
+
+    Raises DataError for a file that is empty or without rows, an unnamed or repeated column, and a line with more or
+    fewer cells than the header; OSError where the file cannot be read.
+    """
+    path = fspath(path)
+    lines: list[int] = []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
+            names = [name.strip() for name in next(reader, [])]
+            _check_header(path, header, names)
+            columns = list(zip(*_rows(path, reader, names, lines), strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: not a CSV file: {error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file in UTF-8: {error.reason} {error.object[error.start]:#04x}") from None
+    if not lines:
+        raise DataError(f"{path}: line 1 is the header, and no row follows it")
+    return Table(path, {name: list(cells) for name, cells in zip(names, columns, strict=True)}, lines)
+
+
+def quoted(names: object, limit: int = 20) -> str:
+    """`'a', 'b'`: names as messages list them, the first `limit` of them."""
+    listed = [f"'{name}'" for name in names]  # type: ignore[attr-defined]
+    return ", ".join(listed[:limit]) + (f", and {len(listed) - limit} more" if len(listed) > limit else "")
+
+
+def _check_header(path: str, header: str, names: list[str]) -> None:
+    if not header:
+        raise DataError(f"{path}: the file is empty")
+    if not any(names):
+        raise DataError(f"{path}: line 1 is blank; the first line must name the columns")
+    for position, name in enumerate(names, 1):
+        if not name:
+            raise DataError(f"{path}: line 1, column {position} has no name (an index? name it, or write without it)")
+        first = names.index(name) + 1
+        if first != position:
+            raise DataError(f"{path}: line 1, columns {first} and {position} have the same name '{name}'")
+
+
+def _rows(path: str, reader: Iterator[list[str]], names: list[str], lines: list[int]) -> Iterator[list[str]]:
+    """The rows behind the header, each of len(names) cells; the line of each is appended to `lines`."""
+    for row in reader:
+        line = reader.line_num  # type: ignore[attr-defined]
+        if not row:
+            continue
+        if len(row) != len(names):
+            what = (
+                f"no cell for column '{names[len(row)]}'" if len(row) < len(names) else f"'{row[len(names)]}' too many"
+            )
+            raise DataError(f"{path}: line {line}: {len(row)} cells where the header has {len(names)}: {what}")
+        lines.append(line)
+        yield [cell.strip() for cell in row]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""From targets as given to what a network learns, and from its outputs back to classes and units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn.preprocessing import moments
+from fastnn.table import DataError, quoted
+
+MAX_CLASSES_GUESSED = 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """Class labels, or numbers shifted and scaled; written into the model's file with `to_dict` and `from_dict`.
+
+    name:          what is predicted.
+    classes:       the classes, text or numbers, sorted; label i of the network is classes[i]. None for a regression.
+    shift, scale:  (outputs,) float64 of a regression: z is learnt as (z - shift) / scale.
+    """
+
+    name: str
+    classes: tuple[str | int | float, ...] | None
+    shift: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, values: np.ndarray, name: str, task: str = "auto", *, scaling: bool = True) -> Target:
+        """Fit on targets (n,), text or numbers, or (n, outputs), numbers.
+
+        task: "classification", "regression", or "auto": classification for text, for booleans, for one-hot rows and for
+        whole numbers of at most MAX_CLASSES_GUESSED different values, regression for all else. scaling: standardise the
+        numbers of a regression. Raises DataError for a target that never varies, text in a regression, and
+        rows of a classification that are not one-hot.
+        """
+        values = _flat(values)
+        if values.ndim == 2:
+            one_hot = bool(((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all())
+            if task == "classification" and not one_hot:
+                raise DataError(f"target '{name}' has {values.shape[1]} columns that are not one-hot: give one column")
+            if one_hot and task != "regression":
+                return cls._of_classes(name, np.arange(values.shape[1]), len(values))
+        elif task == "classification" or (task == "auto" and _looks_like_classes(values)):
+            return cls._of_classes(name, np.unique(values), len(values))
+        if _is_text(values):
+            raise DataError(
+                f"target '{name}' is text, as {values[0]!r}: those are classes, and a regression needs numbers"
+            )
+        mean, deviation = moments(values.reshape(len(values), -1))
+        if (np.ptp(values.reshape(len(values), -1), axis=0) == 0).any():
+            raise DataError(f"target '{name}' never varies: every row has the same value")
+        if not scaling:
+            mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
+        return cls(name, None, mean, deviation)
+
+    @classmethod
+    def _of_classes(cls, name: str, classes: np.ndarray, n_rows: int) -> Target:
+        if len(classes) == 1:
+            raise DataError(
+                f"target '{name}' has one class only, {_plain(classes[0])!r}: there is nothing to tell apart"
+            )
+        if len(classes) > max(MAX_CLASSES_GUESSED, n_rows // 2):
+            raise DataError(
+                f"target '{name}' has {len(classes)} different values in {n_rows} rows: those are no classes"
+            )
+        return cls(name, tuple(map(_plain, classes)), np.zeros(0), np.zeros(0))
+
+    @property
+    def task(self) -> str:
+        """ "classification" or "regression"."""
+        return "regression" if self.classes is None else "classification"
+
+    @property
+    def n_outputs(self) -> int:
+        """The width of the network's last layer."""
+        return len(self.shift if self.classes is None else self.classes)
+
+    @property
+    def text(self) -> bool:
+        """Whether the targets are text."""
+        return self.classes is not None and isinstance(self.classes[0], str)
+
+    def encode(self, values: np.ndarray, where: Callable[[int], str] = "row {}".format) -> np.ndarray:
+        """What the network learns: int64 labels (n,), or float32 (n, outputs).
+
+        values: as in `fit`. where: the place of a row for the message. Raises DataError for an unknown class, and for
+        another number of columns.
+        """
+        values = _flat(values)
+        if self.classes is None:
+            columns = values.reshape(len(values), -1)
+            if _is_text(values) or columns.shape[1] != self.n_outputs:
+                raise DataError(f"target '{self.name}': expected numbers in {self.n_outputs} columns")
+            return ((columns - self.shift) / self.scale).astype(np.float32)
+        if values.ndim == 2:
+            if values.shape[1] != self.n_outputs:
+                raise DataError(
+                    f"target '{self.name}' has {values.shape[1]} columns, the model {self.n_outputs} classes"
+                )
+            return values.argmax(axis=1)
+        label = {name: i for i, name in enumerate(self.classes)}
+        labels = np.array([label.get(_plain(value), -1) for value in values], dtype=np.int64)
+        if labels.min(initial=0) < 0:
+            row = int(np.argmin(labels))
+            unknown = _plain(values[row])
+            raise DataError(f"{where(row)}: {unknown!r} is none of the classes learnt: {quoted(self.classes)}")
+        return labels
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """What the network's outputs (n, outputs) say: classes (n,), or float64 (n, outputs) in the target's units."""
+        if self.classes is None:
+            return outputs * self.scale + self.shift
+        return np.array(self.classes)[outputs.argmax(axis=1)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lists, numbers and text only, for JSON."""
+        classes = None if self.classes is None else list(self.classes)
+        return {"name": self.name, "classes": classes, "shift": self.shift.tolist(), "scale": self.scale.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Target:
+        """What `to_dict` gave."""
+        classes = None if values["classes"] is None else tuple(values["classes"])
+        return cls(
+            values["name"], classes, np.array(values["shift"], np.float64), np.array(values["scale"], np.float64)
+        )
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def _is_text(values: np.ndarray) -> bool:
+    return values.dtype.kind in "OU"
+
+
+def _looks_like_classes(values: np.ndarray) -> bool:
+    if _is_text(values) or values.dtype == bool:
+        return True
+    return bool((values == np.floor(values)).all()) and len(np.unique(values)) <= MAX_CLASSES_GUESSED
+
+
+def _plain(value: Any) -> str | int | float:
+    """A class as Python's str, int or float: 1.0 and True are the class 1."""
+    if isinstance(value, str):
+        return str(value)
+    return int(value) if value == int(value) else float(value)

@@ -1,0 +1,210 @@
+"""Checks of everything a person passes to a kernel, and every message they may read. The backends check nothing.
+
+Each function takes what the public function of the same name takes and returns it ready for a backend: arrays with a
+unit stride along the last axis, copied only where that was missing. Outputs that a backend cannot write directly
+(another stride, memory shared with an input) are replaced by a fresh array; `Outputs.finish` copies the result over.
+"""
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from . import scalar
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Outputs:
+    """The arrays that a call writes into: the caller's own, or stand-ins that are copied over at the end."""
+
+    def __init__(self, inputs: list[np.ndarray]) -> None:
+        self._inputs = inputs
+        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
+        self._seen: list[tuple[str, np.ndarray]] = []
+
+    def add(
+        self, value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype, *, keep: bool = False, direct: bool = True
+    ) -> Any:
+        """`value` if it is None or can be written to directly, else a stand-in (holding its values with `keep`)."""
+        if value is None:
+            return None
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array to write into, got {type(value).__name__}")
+        _check_shape(value, name, shape)
+        if value.dtype != dtype:
+            raise TypeError(f"{name} must have dtype {dtype}, as the inputs, got {value.dtype}")
+        if not value.flags.writeable:
+            raise ValueError(f"{name} must be writable, got a read-only array")
+        for other_name, other in self._seen:
+            if np.may_share_memory(value, other):
+                raise ValueError(f"{name} and {other_name} must not share memory")
+        self._seen.append((name, value))
+        if direct and _unit_stride(value) and not any(np.may_share_memory(value, array) for array in self._inputs):
+            return value
+        stand_in = value.copy(order="C") if keep else np.empty(value.shape, dtype)
+        self._pending.append((value, stand_in))
+        return stand_in
+
+    def finish(self) -> None:
+        """Copy what was written to stand-ins to where it belongs."""
+        for value, stand_in in self._pending:
+            value[...] = stand_in
+
+    def own(self, array: np.ndarray) -> np.ndarray:
+        """The caller's array that this one stands for."""
+        return next((value for value, stand_in in self._pending if stand_in is array), array)
+
+
+def array(value: Any, name: str, ndim: int, dtype: np.dtype | None = None) -> np.ndarray:
+    """A float32 or float64 array with `ndim` dimensions, none of them 0, and a unit stride along the last."""
+    result = _numpy(value, name)
+    if result.dtype not in DTYPES:
+        raise TypeError(f"{name} must have dtype float32 or float64, got {result.dtype}")
+    if dtype is not None and result.dtype != dtype:
+        raise TypeError(f"{name} must have dtype {dtype}, as the first argument, got {result.dtype}")
+    if result.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got shape {result.shape}")
+    if result.size == 0:
+        raise ValueError(f"{name} must not be empty, got shape {result.shape}")
+    return result if _unit_stride(result) else np.ascontiguousarray(result)
+
+
+def activation_name(name: Any) -> str:
+    """The canonical name of an activation."""
+    if not isinstance(name, str) or scalar.canonical(name) not in scalar.ACTIVATIONS:
+        known = ", ".join([*scalar.ACTIVATIONS, *scalar.ALIASES])
+        raise ValueError(f"activation must be one of {known}, got {name!r}")
+    return scalar.canonical(name)
+
+
+def product_operands(x: Any, w: Any) -> tuple[np.ndarray, np.ndarray]:
+    """x (B, I) and w (I, O) of one dtype."""
+    x = array(x, "x", 2)
+    w = array(w, "w", 2, x.dtype)
+    if x.shape[1] != w.shape[0]:
+        raise ValueError(f"w must have {x.shape[1]} rows, as x has columns, got shape {w.shape}")
+    return x, w
+
+
+def like(value: Any, name: str, other: np.ndarray, other_name: str) -> np.ndarray:
+    """An array of the shape and dtype of another."""
+    result = array(value, name, other.ndim, other.dtype)
+    if result.shape != other.shape:
+        raise ValueError(f"{name} must have shape {other.shape}, as {other_name}, got {result.shape}")
+    return result
+
+
+def shaped(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array of this shape and dtype."""
+    result = array(value, name, len(shape), dtype)
+    _check_shape(result, name, shape)
+    return result
+
+
+def saved(y: Any, pre: Any, activation: str, dy: np.ndarray) -> tuple[Any, Any]:
+    """What the derivative of an activation is taken from, y or the pre-activation, shaped like dy."""
+    if activation in scalar.NEEDS_PRE:
+        if pre is None:
+            raise ValueError(
+                f"pre must be given for {activation}, whose derivative cannot be had from y: pass linear(..., pre=z)"
+            )
+        return None, like(pre, "pre", dy, "dy")
+    if activation == "identity":
+        return None, None
+    if y is None:
+        raise ValueError(f"y must be given for {activation}, whose derivative is taken from it")
+    return like(y, "y", dy, "dy"), None
+
+
+def loss_target(target: Any, z: np.ndarray, loss: str) -> np.ndarray:
+    """The target of a loss on z (B, O): int64 labels (B,) for softmax cross-entropy, or an array like z."""
+    target = _numpy(target, "target")
+    if target.ndim == 1 and loss == "softmax_cross_entropy":
+        if target.dtype.kind not in "iu":
+            raise TypeError(f"target must hold integer labels or have shape {z.shape}, got dtype {target.dtype}")
+        if target.shape != z.shape[:1]:
+            raise ValueError(f"target must have {len(z)} labels, one for each row of z, got shape {target.shape}")
+        wrong = np.flatnonzero((target < 0) | (target >= z.shape[1]))
+        if len(wrong):
+            raise ValueError(
+                f"target must hold labels from 0 to {z.shape[1] - 1}, got {target[wrong[0]]} at [{wrong[0]}]"
+            )
+        return np.ascontiguousarray(target, np.int64)
+    if target.ndim == 1 and z.shape[1] == 1:
+        target = target[:, np.newaxis]
+    target = like(target, "target", z, "z")
+    if loss.endswith("cross_entropy") and not ((target >= 0) & (target <= 1)).all():
+        raise ValueError(f"target must lie in [0, 1], got values from {target.min()} to {target.max()}")
+    return target
+
+
+def row_weight(weight: Any, z: np.ndarray) -> np.ndarray | None:
+    """One weight >= 0 per row of z, or None."""
+    if weight is None:
+        return None
+    weight = shaped(weight, "weight", z.shape[:1], z.dtype)
+    if not (weight >= 0).all():
+        raise ValueError(f"weight must be >= 0, got a minimum of {weight.min()}")
+    return weight
+
+
+def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:
+    """Each name: (value, low, high) must be a real number in [low, high]."""
+    for name, (value, low, high) in ranges.items():
+        if not isinstance(value, numbers.Real) or not low <= float(value) <= high:
+            raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
+
+
+def update_arrays(arrays: Mapping[str, Any]) -> tuple[list[Any], Outputs]:
+    """w, dw and state arrays of one shape, as matrices; all but dw are written into."""
+    first = _numpy(arrays["w"], "w")
+    if first.dtype not in DTYPES:
+        raise TypeError(f"w must have dtype float32 or float64, got {first.dtype}")
+    if first.size == 0:
+        raise ValueError(f"w must not be empty, got shape {first.shape}")
+    gradient = _numpy(arrays["dw"], "dw")
+    _check_shape(gradient, "dw", first.shape)
+    if gradient.dtype != first.dtype:
+        raise TypeError(f"dw must have dtype {first.dtype}, as w, got {gradient.dtype}")
+    outputs = Outputs([gradient])
+    written = {name: value for name, value in arrays.items() if name != "dw" and value is not None}
+    # the backend takes matrices whose rows are all the same distance apart; anything else goes through copies
+    alike = (
+        first.ndim == 2
+        and _unit_stride(first)
+        and all(getattr(v, "strides", 0) == first.strides for v in written.values())
+    )
+    flat = all(isinstance(v, np.ndarray) and v.flags.c_contiguous for v in written.values())
+    direct = (alike or flat) and not any(np.may_share_memory(gradient, v) for v in written.values())
+    result: list[Any] = []
+    for name, value in arrays.items():
+        if name == "dw":
+            value = gradient if alike and _unit_stride(gradient) else np.ascontiguousarray(gradient)
+        else:
+            value = outputs.add(value, name, first.shape, first.dtype, keep=True, direct=direct)
+        result.append(None if value is None else value if value.ndim == 2 else value.reshape(1, -1))
+    return result, outputs
+
+
+def _numpy(value: Any, name: str) -> np.ndarray:
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "__cuda_array_interface__"):
+        raise TypeError(f"{name} is on a CUDA device; these kernels run on the CPU: copy it to the host first")
+    if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
+    result = np.asarray(value)
+    if result.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be an array of real numbers, got {type(value).__name__}")
+    return result
+
+
+def _unit_stride(value: np.ndarray) -> bool:
+    return value.flags.aligned and (value.strides[-1] == value.itemsize or value.shape[-1] == 1)
+
+
+def _check_shape(value: np.ndarray, name: str, shape: tuple[int, ...]) -> None:
+    if value.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {value.shape}")

@@ -1,0 +1,247 @@
+"""The kernels on the CPU: the public functions on NumPy arrays that kernels.checks has seen. They check nothing."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import scalar
+from . import jit, simd
+from . import linear as _linear
+from . import network as _network
+from . import team as _team
+from .elementwise import activate as _activate
+from .elementwise import activate_backward as _activate_backward
+from .loss import IDENTITY, NO_METRIC, SOFTMAX
+from .loss import loss as _loss
+from .loss import output as _output
+from .update import update as _update
+
+
+def linear(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None = None,
+    activation: str = "identity",
+    *,
+    out: np.ndarray | None = None,
+    pre: np.ndarray | None = None,
+) -> np.ndarray:
+    """y (B, O) = f(x (B, I) @ w (I, O) + b (O,)); `pre` receives x @ w + b."""
+    (m, k), n = x.shape, w.shape[1]
+    y = np.empty((m, n), x.dtype) if out is None else out
+    code = scalar.ACTIVATIONS[scalar.canonical(activation)]
+    ldx, ldw, ldy = x.strides[0], w.strides[0], y.strides[0]
+    x_at, w_at, y_at = x.ctypes.data, w.ctypes.data, y.ctypes.data
+    b_at = 0 if b is None else b.ctypes.data
+    z_at, ldz = (0, 0) if pre is None else (pre.ctypes.data, pre.strides[0])
+    threads = _linear.threads_for(m * n * k)
+    if threads == 1:
+        _linear.linear[x.dtype](m, n, k, x_at, ldx, w_at, ldw, b_at, code, z_at, ldz, y_at, ldy, 0)
+        return y
+    size = x.dtype.itemsize
+    fused = code == scalar.ACTIVATIONS["relu"] and pre is None
+    if pre is None:
+        z_at, ldz = y_at, ldy
+    tasks = [
+        (
+            rows, columns, k, x_at + i * ldx, ldx, size, w_at + j * size, ldw, z_at + i * ldz + j * size, ldz,
+            b_at and b_at + j * size, 0, fused, 0, 0 if fused else code, y_at + i * ldy + j * size, ldy,
+        )
+        for i, rows, j, columns in _linear.tiles(m, n, threads, size)
+    ]  # fmt: skip
+    _linear.run(x.dtype, tasks, threads)
+    return y
+
+
+def linear_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    y: np.ndarray | None = None,
+    activation: str = "identity",
+    *,
+    pre: np.ndarray | None = None,
+    dx: np.ndarray | None = None,
+    dw: np.ndarray | None = None,
+    db: np.ndarray | None = None,
+    dz: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(dx, dw, db) of y = f(x @ w + b) from dy; dz receives dy * f'(.)."""
+    (m, k), n, dtype = x.shape, w.shape[1], x.dtype
+    dx = np.empty((m, k), dtype) if dx is None else dx
+    dw = np.empty((k, n), dtype) if dw is None else dw
+    db = np.empty(n, dtype) if db is None else db
+    if dz is not None or scalar.canonical(activation) != "identity":
+        dz = activate_backward(dy, y, activation, pre=pre, out=dz)
+    else:
+        dz = dy
+    size, one = dtype.itemsize, np.ones(1, dtype)
+    lddz, ldx, ldw, lddx, lddw = dz.strides[0], x.strides[0], w.strides[0], dx.strides[0], dw.strides[0]
+    z_at, x_at, w_at, dx_at, dw_at = (array.ctypes.data for array in (dz, x, w, dx, dw))
+    threads = _linear.threads_for(2 * m * n * k)
+    tasks = [
+        (
+            rows, columns, n, z_at + i * lddz, lddz, size, w_at + j * ldw, ldw, dx_at + i * lddx + j * size, lddx,
+            0, 0, 0, 1, 0, dx_at + i * lddx + j * size, lddx,
+        )
+        for i, rows, j, columns in _linear.tiles(m, k, threads, size)
+    ]  # fmt: skip
+    tasks += [
+        (
+            rows, columns, m, x_at + i * size, size, ldx, z_at + j * size, lddz, dw_at + i * lddw + j * size, lddw,
+            0, 0, 0, 0, 0, dw_at + i * lddw + j * size, lddw,
+        )
+        for i, rows, j, columns in _linear.tiles(k, n, threads, size)
+    ]  # fmt: skip
+    tasks.append((1, n, m, one.ctypes.data, 0, 0, z_at, lddz, db.ctypes.data, 0, 0, 0, 0, 0, 0, db.ctypes.data, 0))
+    _linear.run(dtype, tasks, threads)
+    return dx, dw, db
+
+
+def activate(z: np.ndarray, activation: str = "identity", *, out: np.ndarray | None = None) -> np.ndarray:
+    """y (B, O) = f(z)."""
+    y = np.empty(z.shape, z.dtype) if out is None else out
+    code = scalar.ACTIVATIONS[scalar.canonical(activation)]
+    _activate[z.dtype](code, *z.shape, z.ctypes.data, z.strides[0], y.ctypes.data, y.strides[0])
+    return y
+
+
+def activate_backward(
+    dy: np.ndarray,
+    y: np.ndarray | None = None,
+    activation: str = "identity",
+    *,
+    pre: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """dz (B, O) = dy * f'(.), from y, or from `pre` for silu and gelu."""
+    dz = np.empty(dy.shape, dy.dtype) if out is None else out
+    name = scalar.canonical(activation)
+    saved = pre if name in scalar.NEEDS_PRE else y
+    saved = dy if saved is None else saved
+    _activate_backward[dy.dtype](
+        scalar.ACTIVATIONS[name], *dy.shape, dy.ctypes.data, dy.strides[0], saved.ctypes.data, saved.strides[0],
+        dz.ctypes.data, dz.strides[0],
+    )  # fmt: skip
+    return dz
+
+
+def softmax(z: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Probabilities (B, O) = exp(z) / sum exp(z), row by row."""
+    y = np.empty(z.shape, z.dtype) if out is None else out
+    _output[z.dtype](SOFTMAX, *z.shape, z.ctypes.data, z.strides[0], y.ctypes.data, y.strides[0])
+    return y
+
+
+def softmax_cross_entropy(
+    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """(loss, dz) of logits z (B, O) and labels (B,) or probabilities (B, O)."""
+    return _mean_loss("softmax_cross_entropy", z, target, weight, dz)
+
+
+def sigmoid_cross_entropy(
+    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """(loss, dz) of logits z (B, O) and targets (B, O) in [0, 1], summed over outputs."""
+    return _mean_loss("sigmoid_cross_entropy", z, target, weight, dz)
+
+
+def mean_squared_error(
+    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
+    return _mean_loss("mean_squared_error", z, target, weight, dz)
+
+
+def sum_squared_error(
+    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), summed over rows and outputs."""
+    return _call_loss("sum_squared_error", z, target, weight, dz, 1.0)
+
+
+def _mean_loss(name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any) -> tuple[float, np.ndarray]:
+    mass = len(z) if weight is None else float(weight.sum(dtype=np.float64))
+    return _call_loss(name, z, target, weight, dz, 1.0 / mass if mass > 0 else 0.0)
+
+
+def _call_loss(
+    name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, scale: float
+) -> tuple[float, np.ndarray]:
+    dz = np.empty(z.shape, z.dtype) if dz is None else dz
+    total = _loss[z.dtype](
+        scalar.LOSSES[name], IDENTITY, *z.shape, z.ctypes.data, z.strides[0], target.ctypes.data,
+        target.strides[0] if target.ndim == 2 else 0, 0 if weight is None else weight.ctypes.data, scale,
+        dz.ctypes.data, dz.strides[0], NO_METRIC, 0, 0,
+    )  # fmt: skip
+    return scale * total if scale else 0.0, dz
+
+
+def sgd(
+    w: np.ndarray,
+    dw: np.ndarray,
+    velocity: np.ndarray | None = None,
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    """One step of gradient descent on w (rows, columns), in place; velocity too."""
+    scalars = np.array([learning_rate, momentum, nesterov, 0, 0, 0, 0, 0], np.float64)
+    _step("sgd", w, dw, velocity, None, scalars)
+
+
+def adam(
+    w: np.ndarray,
+    dw: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    *,
+    step: int,
+    learning_rate: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> None:
+    """Step number `step`, counted from 1, of Adam on w (rows, columns), in place; m and v too."""
+    corrections = 1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step)
+    scalars = np.array([learning_rate, beta1, beta2, epsilon, *corrections, 0, 0], np.float64)
+    _step("adam", w, dw, m, v, scalars)
+
+
+def _step(name: str, w: np.ndarray, g: np.ndarray, first: Any, second: Any, scalars: np.ndarray) -> None:
+    _update[w.dtype](
+        scalar.UPDATES[name], *w.shape, w.ctypes.data, w.strides[0], g.ctypes.data, g.strides[0],
+        0 if first is None else first.ctypes.data, 0 if second is None else second.ctypes.data, scalars.ctypes.data,
+        0.0,
+    )  # fmt: skip
+
+
+def info() -> dict[str, str]:
+    """What the kernels run on: instruction set, vector width, threads, cache folder."""
+    isa = simd.chosen()
+    triple, cpu, _ = jit.target_machine()
+    return {
+        "cpu": f"{cpu} ({triple})",
+        "instruction set": isa.name,
+        "vector width": f"{8 * isa.register_bytes} bits, {isa.lanes(4)} float32 lanes",
+        "micro-kernel": f"{isa.mr} rows x {isa.nv} vectors",
+        "threads": str(_team.default_threads()),
+        "threading layer": "fastnn's own team (Numba's layers are not used)",
+        "cache": jit.cache_folder(),
+    }
+
+
+def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
+    """Compile, or load from the cache, every kernel for these dtypes; returns the seconds it took."""
+    start = time.perf_counter()
+    for dtype in dtypes:
+        _network.network[dtype].load()
+        for family in (_linear.linear, _linear.linear_backward, _linear.products):
+            family[dtype].load()
+    _team.helper["float32"].load()
+    _team.together["float32"].load()
+    return time.perf_counter() - start

@@ -1,0 +1,209 @@
+"""How kernels are compiled: options, cache, symbols. The one place that calls Numba's compiler.
+
+A kernel is a C function compiled once per dtype and known to the linker by a symbol that carries a hash of
+the kernels' sources. Whatever calls it, other kernels, Python, a user's own `@njit(cache=True)` function, calls
+it by that symbol, so no cached machine code ever holds an address. A caller's cache entry carries the kernel
+itself as a pickled constant: loading the entry loads the kernel first, and where the sources have changed since
+then, it raises `StaleKernelError`, an OSError, which Numba's cache takes for a missing file and compiles the caller
+anew.
+"""
+
+import contextlib
+import hashlib
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+# Numba's fast-math flags, by LLVM's names. `reassoc` would break the error-free reductions in exp, and `nnan` and
+# `ninf` would fold isnan away: NaN and Inf keep their meaning everywhere. `contract` lets a * b + c become one FMA.
+FASTMATH = {"nsz", "arcp", "contract", "afn"}
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": FASTMATH}
+
+REAL = {"float32": types.float32, "float64": types.float64}
+_LETTERS = {"i": types.int64, "d": types.float64, "v": types.void}
+
+
+def _source_hash() -> str:
+    package = Path(__file__).parent
+    sources = [package.parent / "scalar.py", package.parent / "layout.py", *sorted(package.glob("*.py"))]
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+STAMP = _source_hash()
+
+
+class StaleKernelError(OSError):
+    """A cached caller was compiled against other sources of the kernels."""
+
+
+class _Cache(FunctionCache):
+    """Numba's disk cache, keyed by the hash of all the kernels' sources instead of one function's bytecode."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return (sig, codegen.magic_tuple(), STAMP)
+
+
+class _CFunc(CFunc):
+    """Numba's C function, which says when it has to be compiled."""
+
+    def _compile_uncached(self) -> Any:
+        if announce is not None:
+            announce()
+        return super()._compile_uncached()  # type: ignore[misc]
+
+
+announce: Callable[[], None] | None = None  # called before a kernel is compiled, but not when the cache has it
+
+
+class Kernel:
+    """A C function for one dtype, compiled or loaded from the cache when its address is first asked for."""
+
+    loaded: ClassVar[list["Kernel"]] = []  # every kernel this process has compiled or loaded, for `info` and the tests
+
+    def __init__(self, family: "Family", dtype: str) -> None:
+        self.family, self.dtype = family, dtype
+        real = REAL[dtype]
+        letters: dict[str, Any] = {**_LETTERS, "r": real}
+        self.restype, *argtypes = (
+            letters[word[-1]] for word in family.signature.split() for _ in range(int(word[:-1] or 1))
+        )
+        self.argtypes = tuple(argtypes)
+        self.symbol = f"fastnn_{family.name}_{dtype}_{STAMP}"
+        self._cfunc: CFunc | None = None
+
+    def load(self) -> CFunc:
+        """Compile, or load from the cache, and make the symbol known to the linker."""
+        if self._cfunc is None:
+            function = self.family.factory(REAL[self.dtype])
+            function.__name__ = f"{self.family.name}_{self.dtype}"
+            function.__qualname__ = function.__name__
+            function.__module__ = self.family.factory.__module__
+            signature: Any = (self.argtypes, self.restype)
+            compiled = _CFunc(function, signature, locals={}, options=OPTIONS)
+            with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
+                compiled._cache = _Cache(function)  # type: ignore[attr-defined]
+            compiled.compile()
+            llvm.add_symbol(self.symbol, compiled.address)
+            self._cfunc = compiled
+            Kernel.loaded.append(self)
+        return self._cfunc
+
+    @property
+    def address(self) -> int:
+        return int(self.load().address or 0)
+
+    def __call__(self, *args: Any) -> Any:
+        """Call from Python, with integers for addresses and sizes. The GIL is released."""
+        call = self._call = self.load().ctypes
+        self.__class__ = _LoadedKernel
+        return call(*args)
+
+    def __reduce__(self) -> Any:
+        return _find, (self.family.module, self.family.name, self.dtype, STAMP)
+
+
+class _LoadedKernel(Kernel):
+    """A kernel that has been called: its second call and later ones go straight to ctypes."""
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+
+def _find(module: str, name: str, dtype: str, stamp: str) -> Kernel:
+    """Unpickle a kernel out of a cached caller: load it, or refuse the caller if it is stale."""
+    if stamp != STAMP:
+        raise StaleKernelError(f"compiled against other sources of {name}")
+    kernel = getattr(importlib.import_module(module), name)[dtype]
+    kernel.load()
+    return kernel
+
+
+class Family:
+    """The kernels that one factory makes, by dtype: `gemm["float32"]`."""
+
+    def __init__(self, factory: Callable[..., Any], signature: str) -> None:
+        self.factory, self.signature = factory, signature
+        self.name, self.module = factory.__name__, factory.__module__
+        self._kernels: dict[str, Kernel] = {}
+
+    def __getitem__(self, dtype: Any) -> Kernel:
+        name = getattr(dtype, "name", dtype)
+        kernel = self._kernels.get(name)
+        if kernel is None:
+            kernel = self._kernels[name] = Kernel(self, name)
+        return kernel
+
+    def __call__(self, real: Any) -> Callable[..., Any]:
+        """Inside a kernel's factory: the function to call from compiled code."""
+        return caller(self[str(real)])
+
+
+def kernel(signature: str) -> Callable[[Callable[..., Any]], Family]:
+    """Make a family of kernels of a factory `factory(real) -> function`.
+
+    The signature is the result's type and the arguments', "v 12i r": v void, i int64 (sizes, strides in bytes,
+    addresses), r the kernel's real type, d float64, each with how many there are in a row.
+    """
+    return lambda factory: Family(factory, signature)
+
+
+def inline(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for use inside kernels; it becomes part of each."""
+    return njit(**OPTIONS, forceinline=True)(function)
+
+
+def caller(target: Kernel) -> Callable[..., Any]:
+    """An intrinsic that calls a kernel by its symbol from compiled code, cached or not."""
+    signature = target.restype(*target.argtypes)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        target.load()
+        context.environment.consts.append(target)  # travels with the caller's cache entry, see the module's text
+        fnty = ir.FunctionType(
+            ir.VoidType() if target.restype == types.void else context.get_value_type(target.restype),
+            [context.get_value_type(t) for t in target.argtypes],
+        )
+        function = cgutils.get_or_insert_function(builder.module, fnty, target.symbol)
+        cast = [
+            context.cast(builder, value, given, wanted)
+            for value, given, wanted in zip(args, sig.args, target.argtypes, strict=True)
+        ]
+        result = builder.call(function, cast)
+        return context.get_dummy_value() if target.restype == types.void else result
+
+    def typing(typingctx: Any, *args: Any) -> Any:
+        return signature, codegen
+
+    # an intrinsic's typing function has as many named parameters as the call has arguments
+    names = ", ".join(f"a{i}" for i in range(len(target.argtypes)))
+    scope: dict[str, Any] = {"typing": typing}
+    exec(f"def {target.family.name}(typingctx, {names}):\n    return typing(typingctx)", scope)
+    return intrinsic(scope[target.family.name])
+
+
+def cache_folder() -> str:
+    """The folder that compiled kernels are cached in, or why there is none."""
+    for k in Kernel.loaded:
+        path = getattr(getattr(k.load(), "_cache", None), "cache_path", None)
+        if path:
+            return str(path)
+    return "none: no writable folder, or nothing loaded yet"
+
+
+def target_machine() -> tuple[str, str, str]:
+    """(triple, CPU name, features) that Numba compiles for: NUMBA_CPU_NAME and the like included."""
+    triple, name, features = cpu_target.target_context.codegen().magic_tuple()
+    return triple, name, features

@@ -1,0 +1,118 @@
+"""Matmul-bias-activation: forward, and below it backward; and both as lists of products that a team shares."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from .. import scalar
+from . import jit, memory
+from . import team as teams
+from .elementwise import activate, activate_backward
+from .gemm import gemm
+from .simd import chosen, itemsize
+
+WORK_PER_THREAD = 1 << 19  # multiply-adds below which a helper's coming costs more than it brings
+TILE_ROWS, TILE_COLUMNS = 480, 512  # the largest product that one thread claims at once
+
+
+@jit.kernel("v 14i")
+def linear(real: Any) -> Any:
+    """y (m, n) = f(x (m, k) @ w (k, n) + b), overwritten, on the calling thread; row strides in bytes.
+
+    b: address 0 for none. code: of f, as in scalar.ACTIVATIONS. pre: where x @ w + b goes as well, address 0 for
+    nowhere. lanes_exist: as for gemm.
+    """
+    product, act = gemm(real), activate(real)
+    size = itemsize(real)
+    none, zero = real(float("-inf")), real(0.0)
+    identity, relu = scalar.ACTIVATIONS["identity"], scalar.ACTIVATIONS["relu"]
+
+    def function(m, n, k, x, ldx, w, ldw, b, code, pre, ldpre, y, ldy, lanes_exist):
+        z, ldz = (pre, ldpre) if pre != 0 else (y, ldy)
+        fused = code == relu and pre == 0
+        product(m, n, k, x, ldx, size, w, ldw, z, ldz, b, 0, zero if fused else none, 0, lanes_exist)
+        if not fused and (code != identity or pre != 0):
+            act(code, m, n, z, ldz, y, ldy)
+
+    return function
+
+
+@jit.kernel("v 19i")
+def linear_backward(real: Any) -> Any:
+    """dz = dy * f'(.), dx = dz @ w.T, dw = x.T @ dz, db = the sum of dz's rows; overwritten, on the calling thread.
+
+    dy, dz (m, n), x, dx (m, k), w, dw (k, n), db (n,); row strides in bytes. saved: y, or for scalar.NEEDS_PRE the
+    pre-activation. dz may be address 0 with the identity.
+    """
+    act_backward, product = activate_backward(real), gemm(real)
+    size = itemsize(real)
+    none, elements = real(float("-inf")), memory.pointer(real)
+
+    def function(m, n, k, dy, lddy, saved, lds, code, x, ldx, w, ldw, dz, lddz, dx, lddx, dw, lddw, db):
+        if dz == 0:
+            dz, lddz = dy, lddy
+        else:
+            act_backward(code, m, n, dy, lddy, saved, lds, dz, lddz)
+        product(m, k, n, dz, lddz, size, w, ldw, dx, lddx, 0, 0, none, 1, 0)
+        product(k, n, m, x, size, ldx, dz, lddz, dw, lddw, 0, 0, none, 0, 0)
+        one = memory.stack(8)
+        elements(one)[0] = real(1.0)
+        product(1, n, m, one, 0, 0, dz, lddz, db, 0, 0, 0, none, 0, 0)
+
+    return function
+
+
+# A task: a product as gemm takes it, with ReLU or not in place of the floor, then an activation's code, and where it
+# goes
+TASK = 17
+NEXT, TASKS, FIRST_TASK = 0, 8, 16  # a job: the shared counter on a cache line of its own, how many tasks, they
+
+
+@jit.kernel("v i")
+def products(real: Any) -> Any:
+    """A list of tasks, claimed one by one by whoever runs this with the same job."""
+    product, act = gemm(real), activate(real)
+    integers = memory.pointer(types.int64)
+    none, zero = real(float("-inf")), real(0.0)
+    identity = scalar.ACTIVATIONS["identity"]
+
+    def function(job):
+        while True:
+            n = memory.fetch_add(job + NEXT * 8, 1)
+            if n >= integers(job)[TASKS]:
+                break
+            t = integers(job + (FIRST_TASK + n * TASK) * 8)
+            product(
+                t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10], t[11], zero if t[12] != 0 else none,
+                t[13], 0,
+            )  # fmt: skip
+            if t[14] != identity or t[15] != t[8]:
+                act(t[14], t[0], t[1], t[8], t[9], t[15], t[16])
+
+    return function
+
+
+def tiles(m: int, n: int, threads: int, itemsize: int) -> list[tuple[int, int, int, int]]:
+    """(i, rows, j, columns) of the tiles of an (m, n) product: by columns first, so that each packs its own b."""
+    nr = chosen().nv * chosen().lanes(itemsize)
+    columns = min(TILE_COLUMNS, max(nr, -(-n // threads // nr) * nr))
+    across = -(-n // columns)
+    down = max(-(-m // TILE_ROWS), 1 if across >= threads else min(-(-threads // across), -(-m // 48)))
+    edges = [m * i // down for i in range(down + 1)]
+    return [(i0, i1 - i0, j, min(columns, n - j)) for i0, i1 in pairwise(edges) for j in range(0, n, columns)]
+
+
+def run(dtype: np.dtype, tasks: Sequence[tuple[int, ...]], threads: int) -> None:
+    """Do the tasks, on up to so many threads."""
+    job = np.empty(FIRST_TASK + TASK * len(tasks), np.int64)
+    job[NEXT], job[TASKS] = 0, len(tasks)
+    job[FIRST_TASK:].reshape(-1, TASK)[...] = tasks
+    teams.team.run(products[dtype], job.ctypes.data, threads)
+
+
+def threads_for(multiply_adds: int) -> int:
+    """How many threads a product of so many multiply-adds uses."""
+    return max(1, min(teams.default_threads(), multiply_adds // WORK_PER_THREAD))

@@ -1,0 +1,219 @@
+"""Memory by address inside kernels: pointers, atomics, calls through a pointer."""
+
+import ctypes
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import jit
+
+# A pause takes 10 (AMD Zen 4) to 140 (Intel since Skylake) cycles, so this is 5 to 50 us of waiting at full speed
+PAUSES = 1000
+
+
+def pointer(dtype: Any) -> Any:
+    """An intrinsic: address (int64) -> pointer to `dtype`, indexed as p[i], without bounds."""
+
+    @intrinsic
+    def as_pointer(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+        return types.CPointer(dtype)(types.int64), codegen
+
+    return as_pointer
+
+
+@intrinsic
+def fetch_add(typingctx: Any, address: Any, value: Any) -> Any:
+    """Add to the int64 at an address; returns what was there before. Sequentially consistent."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", _int64_pointer(builder, args[0]), args[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def load(typingctx: Any, address: Any) -> Any:
+    """The int64 at an address, with acquire order."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(_int64_pointer(builder, args[0]), "acquire", 8)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def store(typingctx: Any, address: Any, value: Any) -> Any:
+    """Write the int64 at an address, sequentially consistent."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[1], _int64_pointer(builder, args[0]), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def compare_and_swap(typingctx: Any, address: Any, expected: Any, value: Any) -> Any:
+    """Write value to the int64 at an address if it is `expected`; whether it was. Sequentially consistent."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _int64_pointer(builder, args[0])
+        return builder.extract_value(builder.cmpxchg(pointer, args[1], args[2], "seq_cst", "seq_cst"), 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def call_address(typingctx: Any, function: Any, argument: Any) -> Any:
+    """Call a C function `void f(int64)` by its address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        fnty = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        builder.call(builder.inttoptr(args[0], fnty.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def stack(typingctx: Any, size: Any) -> Any:
+    """The 64-byte-aligned address of `size` bytes (a literal) on this function's stack."""
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    length = size.literal_value
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        with builder.goto_entry_block():
+            block = builder.alloca(ir.ArrayType(ir.IntType(8), length))
+            block.align = 64
+        return builder.ptrtoint(block, ir.IntType(64))
+
+    return types.int64(size), codegen
+
+
+@intrinsic
+def address_of(typingctx: Any, values: Any) -> Any:
+    """The address of a tuple's values, on this function's stack."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(cgutils.alloca_once_value(builder, args[0]), ir.IntType(64))
+
+    return types.int64(values), codegen
+
+
+@intrinsic
+def pause(typingctx: Any) -> Any:
+    """Tell the core that this is a spin loop (x86 only; nothing elsewhere)."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if builder.module.triple.startswith("x86_64"):
+            fnty = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def yield_core(typingctx: Any) -> Any:
+    """Let another thread have the core."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), YIELD), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+YIELD = "fastnn_yield"
+if os.name == "nt":
+    llvm.add_symbol(YIELD, ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value)  # type: ignore[attr-defined]
+else:
+    llvm.add_symbol(YIELD, ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value)
+
+
+@jit.inline
+def wait(spins):
+    """One turn of a spin loop: a pause at first, the core given away after a while. Returns spins + 1."""
+    if spins < PAUSES:
+        pause()
+    else:
+        yield_core()
+    return spins + 1
+
+
+def _int64_pointer(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, ir.IntType(64).as_pointer())
+
+
+@intrinsic
+def prefetch(typingctx: Any, address: Any) -> Any:
+    """Ask for the cache line of an address, into L2. Never faults."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        i32, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        fnty = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
+        function = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
+        read, into_l2, data = ir.Constant(i32, 0), ir.Constant(i32, 2), ir.Constant(i32, 1)
+        builder.call(function, [builder.inttoptr(args[0], pointer), read, into_l2, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+def float_bits(real: Any) -> Any:
+    """The functions on a float's bits that `kernels.scalar` asks of a backend."""
+    single = str(real) == "float32"
+    whole = ir.IntType(32 if single else 64)
+    element = ir.FloatType() if single else ir.DoubleType()
+    mantissa, bias = (23, 127) if single else (52, 1023)
+    # adding this to the bits of x carries into the exponent when the mantissa is at least sqrt(2)'s
+    round_up = (0x3F800000 - 0x3F3504F3) if single else (0x3FF0000000000000 - 0x3FE6A09E667F3BCD)
+
+    def constant(value: int) -> ir.Constant:
+        return ir.Constant(whole, value)
+
+    @intrinsic
+    def power_of_two(typingctx: Any, n: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            biased = builder.add(builder.fptosi(args[0], whole), constant(bias))
+            return builder.bitcast(builder.shl(biased, constant(mantissa)), element)
+
+        return real(real), codegen
+
+    def exponent_of(builder: Any, x: Any) -> Any:
+        bits = builder.add(builder.bitcast(x, whole), constant(round_up))
+        return builder.sub(builder.lshr(bits, constant(mantissa)), constant(bias))
+
+    @intrinsic
+    def exponent(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.sitofp(exponent_of(builder, args[0]), element)
+
+        return real(real), codegen
+
+    @intrinsic
+    def scale(typingctx: Any, x: Any, e: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            shift = builder.shl(exponent_of(builder, args[0]), constant(mantissa))
+            return builder.bitcast(builder.sub(builder.bitcast(args[0], whole), shift), element)
+
+        return real(real, real), codegen
+
+    @intrinsic
+    def select(typingctx: Any, condition: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.select(*args)
+
+        return real(types.boolean, real, real), codegen
+
+    return SimpleNamespace(power_of_two=power_of_two, exponent=exponent, scale=scale, select=select)

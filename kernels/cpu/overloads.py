@@ -1,0 +1,299 @@
+"""The public kernels inside a user's own @njit code: the same names, on the calling thread, outputs given by the user.
+
+Arrays need a unit stride along the last axis; `activation` must be a literal string. Wrong shapes raise ValueError
+there too, with messages that compiled code can hold.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload
+
+from .. import scalar
+from . import jit
+from .elementwise import activate, activate_backward
+from .linear import linear, linear_backward
+from .loss import IDENTITY, NO_METRIC, SOFTMAX, loss, output
+from .memory import address_of
+from .update import update
+
+_NONE = (types.NoneType, types.Omitted)
+
+
+def register(public: Mapping[str, Any]) -> None:
+    """Make each public function callable from nopython code."""
+    for name, implement in _IMPLEMENTATIONS.items():
+        overload(public[name], strict=False, prefer_literal=True)(implement)
+
+
+def _is_none(kind: Any) -> bool:
+    return kind is None or isinstance(kind, _NONE)
+
+
+def _array(kind: Any, name: str, ndim: int, function: str) -> Any:
+    if not isinstance(kind, types.Array) or kind.ndim != ndim or str(kind.dtype) not in jit.REAL:
+        raise TypingError(f"{function}: {name} must be a float32 or float64 array of {ndim} dimensions, got {kind}")
+    return kind.dtype
+
+
+def _one_dtype(function: str, **kinds: Any) -> Any:
+    dtypes = {name: kind.dtype for name, kind in kinds.items() if not _is_none(kind)}
+    if len(set(dtypes.values())) > 1:
+        got = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise TypingError(f"{function}: all arrays must have one dtype, got {got}")
+    return next(iter(dtypes.values()))
+
+
+def _code(activation: Any, function: str) -> int:
+    value = getattr(activation, "literal_value", None) or getattr(activation, "value", None) or activation
+    if not isinstance(value, str) or scalar.canonical(value) not in scalar.ACTIVATIONS:
+        known = ", ".join([*scalar.ACTIVATIONS, *scalar.ALIASES])
+        raise TypingError(f"{function}: activation must be a literal string, one of {known}; got {value}")
+    return scalar.ACTIVATIONS[scalar.canonical(value)]
+
+
+def _needed(kind: Any, name: str, function: str) -> None:
+    if _is_none(kind):
+        raise TypingError(f"{function}: {name} must be given inside compiled code, where nothing is allocated")
+
+
+@jit.inline
+def _at(array):
+    """The address of an array's first element."""
+    return types.int64(array.ctypes.data)
+
+
+@jit.inline
+def _row_stride(array):
+    """Bytes between rows; raises for columns that are not next to each other."""
+    if array.shape[1] > 1 and array.strides[1] != array.itemsize:
+        raise ValueError("an array's last axis must have a unit stride")
+    return array.strides[0]
+
+
+def _linear(x, w, b=None, activation="identity", out=None, pre=None):
+    for name, kind in (("x", x), ("w", w)):
+        _array(kind, name, 2, "linear")
+    _needed(out, "out", "linear")
+    real = _one_dtype("linear", x=x, w=w, b=b, out=out, pre=pre)
+    call, code = linear(real), _code(activation, "linear")
+    has_b, has_pre = not _is_none(b), not _is_none(pre)
+
+    def implementation(x, w, b=None, activation="identity", out=None, pre=None):
+        m, k, n = x.shape[0], x.shape[1], w.shape[1]
+        if w.shape[0] != k or out.shape[0] != m or out.shape[1] != n:
+            raise ValueError("linear: x must be (B, I), w (I, O) and out (B, O)")
+        b_at, pre_at, pre_stride = 0, 0, 0
+        if has_b:
+            if b.shape[0] != n or (n > 1 and b.strides[0] != b.itemsize):
+                raise ValueError("linear: b must be (O,) with a unit stride")
+            b_at = _at(b)
+        if has_pre:
+            if pre.shape[0] != m or pre.shape[1] != n:
+                raise ValueError("linear: pre must be (B, O)")
+            pre_at, pre_stride = _at(pre), _row_stride(pre)
+        if m > 0 and n > 0 and k > 0:
+            call(
+                m, n, k, _at(x), _row_stride(x), _at(w), _row_stride(w), b_at, code, pre_at, pre_stride, _at(out),
+                _row_stride(out), 0,
+            )  # fmt: skip
+        return out
+
+    return implementation
+
+
+def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None, dw=None, db=None, dz=None):
+    function = "linear_backward"
+    for name, kind in (("dy", dy), ("x", x), ("w", w)):
+        _array(kind, name, 2, function)
+    code = _code(activation, function)
+    for name, kind in (("dx", dx), ("dw", dw), ("db", db)):
+        _needed(kind, name, function)
+    if code != scalar.ACTIVATIONS["identity"]:
+        _needed(dz, "dz", function)
+    real = _one_dtype(function, dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
+    call = linear_backward(real)
+    from_pre = code in {scalar.ACTIVATIONS[name] for name in scalar.NEEDS_PRE}
+    plain = code == scalar.ACTIVATIONS["identity"]
+    _needed(pre if from_pre else (dy if plain else y), "pre" if from_pre else "y", function)
+    has_dz = not _is_none(dz)
+
+    def implementation(dy, x, w, y=None, activation="identity", pre=None, dx=None, dw=None, db=None, dz=None):
+        m, k, n = x.shape[0], x.shape[1], w.shape[1]
+        saved = pre if from_pre else (dy if plain else y)
+        if w.shape[0] != k or dy.shape[0] != m or dy.shape[1] != n or saved.shape != dy.shape:
+            raise ValueError("linear_backward: x must be (B, I), w (I, O), dy and y (or pre) (B, O)")
+        if dx.shape != x.shape or dw.shape != w.shape or db.shape[0] != n or (n > 1 and db.strides[0] != db.itemsize):
+            raise ValueError("linear_backward: dx must be like x, dw like w and db (O,) with a unit stride")
+        dz_at, dz_stride = 0, 0
+        if has_dz:
+            if dz.shape != dy.shape:
+                raise ValueError("linear_backward: dz must be like dy")
+            dz_at, dz_stride = _at(dz), _row_stride(dz)
+        if m > 0 and n > 0 and k > 0:
+            call(
+                m, n, k, _at(dy), _row_stride(dy), _at(saved), _row_stride(saved), code, _at(x), _row_stride(x), _at(w),
+                _row_stride(w), dz_at, dz_stride, _at(dx), _row_stride(dx), _at(dw), _row_stride(dw), _at(db),
+            )  # fmt: skip
+        return dx, dw, db
+
+    return implementation
+
+
+def _activate(z, activation="identity", out=None):
+    _array(z, "z", 2, "activate")
+    _needed(out, "out", "activate")
+    call, code = activate(_one_dtype("activate", z=z, out=out)), _code(activation, "activate")
+
+    def implementation(z, activation="identity", out=None):
+        if out.shape != z.shape:
+            raise ValueError("activate: out must be like z")
+        call(code, z.shape[0], z.shape[1], _at(z), _row_stride(z), _at(out), _row_stride(out))
+        return out
+
+    return implementation
+
+
+def _activate_backward(dy, y=None, activation="identity", pre=None, out=None):
+    function = "activate_backward"
+    _array(dy, "dy", 2, function)
+    _needed(out, "out", function)
+    code = _code(activation, function)
+    from_pre = code in {scalar.ACTIVATIONS[name] for name in scalar.NEEDS_PRE}
+    plain = code == scalar.ACTIVATIONS["identity"]
+    _needed(pre if from_pre else (dy if plain else y), "pre" if from_pre else "y", function)
+    call = activate_backward(_one_dtype(function, dy=dy, y=y, pre=pre, out=out))
+
+    def implementation(dy, y=None, activation="identity", pre=None, out=None):
+        saved = pre if from_pre else (dy if plain else y)
+        if out.shape != dy.shape or saved.shape != dy.shape:
+            raise ValueError("activate_backward: y (or pre) and out must be like dy")
+        call(
+            code, dy.shape[0], dy.shape[1], _at(dy), _row_stride(dy), _at(saved), _row_stride(saved), _at(out),
+            _row_stride(out),
+        )  # fmt: skip
+        return out
+
+    return implementation
+
+
+def _softmax(z, out=None):
+    _array(z, "z", 2, "softmax")
+    _needed(out, "out", "softmax")
+    call = output(_one_dtype("softmax", z=z, out=out))
+
+    def implementation(z, out=None):
+        if out.shape != z.shape:
+            raise ValueError("softmax: out must be like z")
+        call(SOFTMAX, z.shape[0], z.shape[1], _at(z), _row_stride(z), _at(out), _row_stride(out))
+        return out
+
+    return implementation
+
+
+def _loss_overload(name: str) -> Any:
+    loss_code, mean = scalar.LOSSES[name], name != "sum_squared_error"
+
+    def typing(z, target, weight=None, dz=None):
+        _array(z, "z", 2, name)
+        _needed(dz, "dz", name)
+        labels = isinstance(target, types.Array) and target.ndim == 1
+        if labels and (name != "softmax_cross_entropy" or target.dtype != types.int64):
+            raise TypingError(f"{name}: target must be int64 labels (softmax_cross_entropy) or like z, got {target}")
+        real = _one_dtype(name, z=z, weight=weight, dz=dz, **({} if labels else {"target": target}))
+        call, weighted = loss(real), not _is_none(weight)
+
+        def implementation(z, target, weight=None, dz=None):
+            rows, columns = z.shape
+            if dz.shape != z.shape or target.shape[0] != rows:
+                raise ValueError("loss: z, dz and target must have the same number of rows")
+            stride = 0
+            if labels:
+                if rows > 1 and target.strides[0] != target.itemsize:
+                    raise ValueError("loss: labels must have a unit stride")
+                for label in target:
+                    if label < 0 or label >= columns:
+                        raise ValueError("loss: labels must be from 0 to O - 1")
+            else:
+                if target.shape[-1] != columns:
+                    raise ValueError("loss: target must be like z")
+                stride = _row_stride(target)
+            mass, weight_at = float(rows), 0
+            if weighted:
+                if weight.shape[0] != rows or (rows > 1 and weight.strides[0] != weight.itemsize):
+                    raise ValueError("loss: weight must be (B,) with a unit stride")
+                mass, weight_at = 0.0, _at(weight)
+                for w in weight:
+                    mass += w
+            scale = (1.0 / mass if mass > 0.0 else 0.0) if mean else 1.0
+            total = call(
+                loss_code, IDENTITY, rows, columns, _at(z), _row_stride(z), _at(target), stride, weight_at, scale,
+                _at(dz), _row_stride(dz), NO_METRIC, 0, 0,
+            )  # fmt: skip
+            return (scale * total if scale != 0.0 else 0.0), dz
+
+        return implementation
+
+    return typing
+
+
+@jit.inline
+def _update_rows(array, w):
+    """The address of a state array, which must lie like w."""
+    if array.shape != w.shape or array.strides != w.strides:
+        raise ValueError("w, velocity, m and v must have one shape and the same strides")
+    return types.int64(array.ctypes.data)
+
+
+def _sgd(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):
+    _array(w, "w", 2, "sgd")
+    call, moving = update(_one_dtype("sgd", w=w, dw=dw, velocity=velocity)), not _is_none(velocity)
+    code = scalar.UPDATES["sgd"]
+
+    def implementation(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):
+        if dw.shape != w.shape:
+            raise ValueError("sgd: dw must be like w")
+        first = 0
+        if moving:
+            first = _update_rows(velocity, w)
+        scalars = (float(learning_rate), float(momentum), 1.0 if nesterov else 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        call(
+            code, w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), first, 0,
+            address_of(scalars), 0.0,
+        )  # fmt: skip
+
+    return implementation
+
+
+def _adam(w, dw, m, v, step=1, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    _array(w, "w", 2, "adam")
+    call, code = update(_one_dtype("adam", w=w, dw=dw, m=m, v=v)), scalar.UPDATES["adam"]
+
+    def implementation(w, dw, m, v, step=1, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
+        if dw.shape != w.shape:
+            raise ValueError("adam: dw must be like w")
+        correction1, correction2 = 1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step)
+        scalars = (float(learning_rate), float(beta1), float(beta2), float(epsilon), correction1, correction2, 0.0, 0.0)
+        call(
+            code, w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), _update_rows(m, w),
+            _update_rows(v, w), address_of(scalars), 0.0,
+        )  # fmt: skip
+
+    return implementation
+
+
+_IMPLEMENTATIONS = {
+    "linear": _linear,
+    "linear_backward": _linear_backward,
+    "activate": _activate,
+    "activate_backward": _activate_backward,
+    "softmax": _softmax,
+    "softmax_cross_entropy": _loss_overload("softmax_cross_entropy"),
+    "sigmoid_cross_entropy": _loss_overload("sigmoid_cross_entropy"),
+    "mean_squared_error": _loss_overload("mean_squared_error"),
+    "sum_squared_error": _loss_overload("sum_squared_error"),
+    "sgd": _sgd,
+    "adam": _adam,
+}

@@ -1,0 +1,130 @@
+"""A team of threads that run compiled work together: Python threads that sit in compiled code without the GIL.
+
+Numba's own threading layers are not used: workqueue aborts the process when two Python threads enter it at once,
+libgomp does not survive a fork, and a parallel region costs 90 us under workqueue. Here a helper spins for a moment
+after work, then sleeps on a lock. The caller never waits for a helper to come: it starts at once and takes every tile
+that nobody else has claimed (see network.py), so a helper that is asleep or without a core costs nothing.
+"""
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core import config
+
+from . import jit, memory
+
+# Words of the team's state, each on a cache line of its own
+GATE, FUNCTION, ARGUMENT, QUIT = 0, 8, 16, 24
+OPEN = 1 << 32  # the gate: generation << 33 | open << 32 | how many helpers are inside
+IDLE_SPINS = 2000  # 20 to 200 us: longer than the gap between two slices, shorter than anyone would notice
+
+
+@jit.kernel("v i")
+def helper(real: Any) -> Any:
+    """A helper's waiting: joins each opened gate once; returns after IDLE_SPINS without work, or when told to quit."""
+    words = memory.pointer(types.int64)
+
+    def function(team):
+        seen, spins = -1, 0
+        while spins < IDLE_SPINS and words(team)[QUIT] == 0:
+            gate = memory.load(team + GATE * 8)
+            if gate & OPEN != 0 and gate >> 33 != seen:
+                # enter only if the gate is as it was read: then it cannot close before this helper is counted
+                if memory.compare_and_swap(team + GATE * 8, gate, gate + 1):
+                    seen, spins = gate >> 33, 0
+                    memory.call_address(words(team)[FUNCTION], words(team)[ARGUMENT])
+                    memory.fetch_add(team + GATE * 8, -1)
+            else:
+                memory.pause()
+                spins += 1
+
+    return function
+
+
+@jit.kernel("v 3i")
+def together(real: Any) -> Any:
+    """Open the gate on function(argument), take part, close it, and wait for those inside to leave."""
+    words = memory.pointer(types.int64)
+
+    def function(team, work, argument):
+        generation = (memory.load(team + GATE * 8) >> 33) + 1
+        words(team)[FUNCTION], words(team)[ARGUMENT] = work, argument
+        memory.store(team + GATE * 8, generation << 33 | OPEN)
+        memory.call_address(work, argument)
+        memory.fetch_add(team + GATE * 8, -OPEN)
+        spins = 0
+        while memory.load(team + GATE * 8) & (OPEN - 1) != 0:
+            spins = memory.wait(spins)
+
+    return function
+
+
+class Team:
+    """The helpers of this process. They start with the first work that wants them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state = np.zeros(32, np.int64)
+        self._bells: list[threading.Lock] = []
+        self._threads: list[threading.Thread] = []
+
+    def run(self, kernel: jit.Kernel, argument: int, threads: int) -> None:
+        """Call a kernel `void f(int64)` from up to `threads` threads at once; returns when all have left it.
+
+        When another Python thread holds the team, the caller works alone: the result is the same.
+        """
+        if threads > 1 and self._lock.acquire(blocking=False):
+            try:
+                self._wake(threads - 1)
+                together["float32"](self._state.ctypes.data, kernel.address, argument)
+            finally:
+                self._lock.release()
+        else:
+            kernel(argument)
+
+    def _wake(self, helpers: int) -> None:
+        while len(self._threads) < helpers:
+            bell = threading.Lock()
+            thread = threading.Thread(target=self._live, args=(bell,), name="fastnn helper", daemon=True)
+            self._bells.append(bell)
+            self._threads.append(thread)
+            thread.start()
+        for bell in self._bells[:helpers]:
+            if bell.locked():
+                bell.release()
+
+    def _live(self, bell: threading.Lock) -> None:
+        wait, state = helper["float32"], self._state
+        while not state[QUIT]:
+            wait(state.ctypes.data)
+            bell.acquire()
+
+    def stop(self) -> None:
+        """End the helpers, at exit: they must not be in compiled code when the interpreter goes."""
+        self._state[QUIT] = 1
+        for bell in self._bells:
+            if bell.locked():
+                bell.release()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+
+
+team = Team()
+
+
+def _after_fork() -> None:
+    global team
+    team = Team()  # a child has the caller's thread alone
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+threading._register_atexit(lambda: team.stop())  # type: ignore[attr-defined]
+
+
+def default_threads() -> int:
+    """NUMBA_NUM_THREADS, by default the number of cores this process may use."""
+    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]

@@ -1,0 +1,503 @@
+import csv
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import cli, formats
+from fastnn.history import History
+
+ROOT = Path(cli.__file__).parents[1]
+
+
+class LinearModel:
+    """Stands in for MLP where a test is about the command line: least squares in one step, and what it was told."""
+
+    interrupt = False
+
+    def __init__(self, layers, **options):
+        self.layers, self.options, self.metadata = layers, options, {}
+        self.output = options["output"]
+        self.n_parameters = 15
+        LinearModel.last = self
+
+    def fit(self, X, y, **options):
+        self.X, self.y, self.fit_options = X, y, options
+        wanted = np.eye(self.layers[-1])[y] if y.ndim == 1 else y
+        self.weights = np.linalg.lstsq(np.c_[X, np.ones(len(X))], wanted, rcond=None)[0]
+        history = History(seconds=0.5, compile_seconds=1.25, threads=2)
+        history.append({"loss": 2.0, "val_loss": 3.0, "learning_rate": 0.1})
+        if LinearModel.interrupt:
+            warnings.warn("training was interrupted", stacklevel=1)
+            history.interrupted = True
+        return history
+
+    def predict(self, X):
+        return (np.c_[X, np.ones(len(X))] @ self.weights).astype(np.float32)
+
+    def evaluate(self, X, y):
+        if y.ndim == 1:
+            return {"loss": 0.5, "accuracy": float(np.mean(self.predict(X).argmax(axis=1) == y))}
+        return {"loss": float(np.mean((self.predict(X) - y) ** 2)), "r2": 0.5}
+
+    def save(self, path):
+        formats.save_arrays(path, {"w": self.weights}, {"layers": self.layers, "more": self.metadata})
+
+    @classmethod
+    def load(cls, path):
+        arrays, metadata = formats.load_arrays(path)
+        model = cls(metadata["layers"], output="")
+        model.weights, model.metadata = arrays["w"], metadata["more"]
+        return model
+
+
+@pytest.fixture
+def linear(monkeypatch, tmp_path):
+    """LinearModel in place of MLP, an empty folder as the current one."""
+    monkeypatch.setattr(fastnn, "MLP", LinearModel, raising=False)
+    monkeypatch.setattr(fastnn, "load", LinearModel.load, raising=False)
+    monkeypatch.setattr(LinearModel, "interrupt", False)
+    monkeypatch.chdir(tmp_path)
+    return LinearModel
+
+
+def write_kinds(path, n=60, prefix=""):
+    """Three kinds that one number and one text tell apart. prefix: of the ids, which are text with it."""
+    kinds = ["apple", "pear", "plum"]
+    rows = [f"{prefix}{i},{i % 3 + i / 1000:.3f},{'xyz'[i % 3]},{kinds[i % 3]}" for i in range(n)]
+    path.write_text("\n".join(["id,size,shape,kind", *rows]) + "\n")
+
+
+def write_prices(path, n=60):
+    path.write_text("size,price\n" + "".join(f"{i},{100 * i + 7.5}\n" for i in range(n)))
+
+
+def error_of(capsys, *argv):
+    """The message of a command that must fail with exit code 2, one line on stderr and nothing on stdout."""
+    assert cli.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"fastnn: error: [^\n]+\n", err)
+    return err.removeprefix("fastnn: error: ").rstrip()
+
+
+def table_of(text):
+    return list(csv.reader(io.StringIO(text)))
+
+
+# train, predict, evaluate
+
+
+def test_classes_from_training_to_new_rows(linear, capsys):
+    write_kinds(Path("kinds.csv"))
+    assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for part in (
+        "kinds.csv: 60 rows, 2 columns (1 of numbers, 1 of text)",
+        "classification of 'kind', 3 classes: 'apple', 'pear', 'plum'\n",
+        "4, numbers standardised, text one-hot encoded",
+        "4 -> 64 relu -> 64 relu -> 3 softmax, 15 parameters",
+        "10 % of the rows held out; up to 100 epochs, batches of 32, adam at 0.001",
+        "train       loss 0.5, accuracy 1\n",
+        "validation  loss 0.5, accuracy 1\n",
+        "1 epochs in 0.5 s, 108 rows/s on cpu, 2 threads, and 1.2 s of compiling",
+        "saved       kinds.fastnn.npz",
+        "next        fastnn predict kinds.fastnn.npz NEW.csv",
+    ):
+        assert part in out
+    assert linear.last.layers == [4, 64, 64, 3]
+
+    Path("new.csv").write_text("shape,more,size\ny,?,1.01\nx,?,0.01\nz,?,\n")
+    assert cli.main(["predict", "kinds.fastnn.npz", "new.csv"]) == 0
+    assert capsys.readouterr().out == "kind\npear\napple\nplum\n"
+
+    assert cli.main(["predict", "kinds.fastnn.npz", "new.csv", "--proba", "--output", "p.csv"]) == 0
+    header, *rows = table_of(Path("p.csv").read_text())
+    assert header == ["kind", "probability_apple", "probability_pear", "probability_plum"]
+    for name, *numbers in rows:
+        assert header[1 + np.argmax(np.array(numbers, float))] == f"probability_{name}"
+
+    assert cli.main(["evaluate", "kinds.fastnn.npz", "kinds.csv"]) == 0
+    assert capsys.readouterr().out == "data        kinds.csv: 60 rows\nmetrics     loss 0.5, accuracy 1\n"
+
+
+def test_numbers_come_back_in_their_own_units(linear, capsys):
+    write_prices(Path("prices.csv"))
+    assert cli.main(["train", "prices.csv", "--target", "price", "--output", "m.npz"]) == 0
+    out = capsys.readouterr().out
+    assert "task        regression of 'price'\n" in out
+    assert "1 identity" in out
+    assert abs(linear.last.y.mean()) < 0.1
+    Path("new.csv").write_text("size\n10\n1000\n")
+    assert cli.main(["predict", "m.npz", "new.csv"]) == 0
+    (name,), *rows = table_of(capsys.readouterr().out)
+    assert name == "price"
+    np.testing.assert_allclose(np.array(rows, float)[:, 0], [1007.5, 100007.5], rtol=1e-5)
+    assert cli.main(["evaluate", "m.npz", "prices.csv"]) == 0
+    rmse = float(re.search(r"rmse (\S+)", capsys.readouterr().out)[1])
+    assert rmse < 0.01  # of prices up to 6000: the rounding of float32
+    assert error_of(capsys, "predict", "m.npz", "new.csv", "--proba") == "--proba: a regression has no probabilities"
+
+
+def test_several_outputs_have_a_column_each(linear, capsys):
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    np.savez("d.npz", X=X, y=X @ np.arange(6.0).reshape(3, 2))
+    assert cli.main(["train", "d.npz"]) == 0
+    capsys.readouterr()
+    assert cli.main(["predict", "d.fastnn.npz", "d.npz"]) == 0
+    header, *rows = table_of(capsys.readouterr().out)
+    assert header == ["y_0", "y_1"]
+    np.testing.assert_allclose(np.array(rows, float), X @ np.arange(6.0).reshape(3, 2), atol=1e-4)
+
+
+def test_memory_mapped_inputs_are_passed_on_as_they_are(linear, capsys):
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    np.save("X.npy", X)
+    np.save("y.npy", (X[:, 0] > 0).astype(np.int64))
+    assert cli.main(["train", "X.npy", "y.npy"]) == 0
+    assert isinstance(linear.last.X, np.memmap)
+    assert linear.last.X.dtype == np.float64
+    out = capsys.readouterr().out
+    assert "memory-mapped, taken as they are" in out
+    assert linear.last.fit_options["validation_split"] == 0.1
+    assert "all rows    loss 0.5, accuracy" in out
+    assert "validation  loss 3\n" in out
+    assert "next        fastnn predict X.fastnn.npz NEW.npy" in out
+    assert cli.main(["evaluate", "X.fastnn.npz", "X.npy", "y.npy"]) == 0
+
+
+def test_prediction_goes_block_by_block(linear, capsys, monkeypatch):
+    monkeypatch.setattr("fastnn.commands.PREDICT_ROWS", 7)
+    write_kinds(Path("kinds.csv"))
+    assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id"]) == 0
+    capsys.readouterr()
+    assert cli.main(["predict", "kinds.fastnn.npz", "kinds.csv"]) == 0
+    assert capsys.readouterr().out.split() == ["kind", *["apple", "pear", "plum"] * 20]
+
+
+def test_options_reach_the_model(linear):
+    write_kinds(Path("kinds.csv"))
+    options = (
+        "--layers 8,4 --activation tanh --epochs 7 --batch-size 5 --optimizer sgd --learning-rate 0.5 --l2 0.25 "
+        "--validation 0.5 --seed 3 --threads 1 --device cpu --early-stopping 4 --metrics m.csv --no-scaling"
+    )
+    assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id", *options.split()]) == 0
+    model = linear.last
+    assert model.layers == [4, 8, 4, 3]
+    assert model.options == {"activation": "tanh", "output": "softmax", "device": "cpu", "threads": 1, "seed": 3}
+    fit = model.fit_options
+    assert (fit["epochs"], fit["batch_size"], fit["l2"]) == (7, 5, 0.25)
+    assert fit["optimizer"] == fastnn.optimizers.SGD(0.5)
+    assert len(fit["validation_data"][1]) == len(model.y) == 30
+    assert [type(callback).__name__ for callback in fit["callbacks"]] == ["EarlyStopping", "CSVLogger"]
+    assert fit["callbacks"][0].patience == 4
+    assert 0 < model.X[:, 0].mean() < 2  # sizes as they are
+
+
+def test_validation_may_be_left_out(linear, capsys):
+    write_kinds(Path("kinds.csv"))
+    assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id", "--validation", "0"]) == 0
+    assert "validation_data" not in linear.last.fit_options
+    out = capsys.readouterr().out
+    assert "no rows held out" in out
+    assert "validation" not in out
+    argv = "train kinds.csv --target kind --ignore id --validation 0 --early-stopping 3"
+    message = error_of(capsys, *argv.split())
+    assert message == "--early-stopping needs rows to validate on: raise --validation"
+
+
+def test_plot_draws_each_metric(linear):
+    write_prices(Path("prices.csv"))
+    assert cli.main(["train", "prices.csv", "--target", "price", "--plot", "a/b"]) == 0
+    assert sorted(path.name for path in Path("a/b").iterdir()) == ["loss.png"]
+    assert Path("a/b/loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_task_of_numbers_is_said_and_can_be_changed(linear, capsys):
+    Path("d.csv").write_text("a,b\n" + "".join(f"{i},{i % 4}\n" for i in range(40)))
+    assert cli.main(["train", "d.csv", "--target", "b"]) == 0
+    assert "4 classes: '0', '1', '2', '3' (--task regression if these are quantities)" in capsys.readouterr().out
+    assert cli.main(["train", "d.csv", "--target", "b", "--task", "regression"]) == 0
+    assert "regression of 'b'" in capsys.readouterr().out
+    # Number classes taken as text are text again when the model is evaluated.
+    assert cli.main(["train", "d.csv", "--target", "b", "--text", "b"]) == 0
+    assert cli.main(["evaluate", "d.fastnn.npz", "d.csv"]) == 0
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("train kinds.csv", "kinds.csv: say what to predict: --target COLUMN, one of 'id', 'size', 'shape', 'kind'"),
+        ("train kinds.csv --target sort", "kinds.csv: line 1 has no column 'sort'"),
+        ("train kinds.csv --target kind", "kinds.csv: column 'id' has 54 different texts in 54 rows"),
+        ("train kinds.csv --target kind --ignore id --text size", "kinds.csv: column 'size' has 54 different texts"),
+        ("train nowhere.csv --target kind", "nowhere.csv: no such file or folder"),
+        ("train kinds.csv --target kind --task regression", "target 'kind' is text, as 'apple'"),
+        ("train kinds.csv --target size --text size --task regression", "--text size: a regression needs numbers"),
+        ("train kinds.csv --target kind --output m.txt", "m.txt"),
+        ("train kinds.csv --target kind --output nowhere/m.npz", "--output: there is no folder nowhere"),
+        ("train d.npz --output d.npz", "--output: d.npz is the data"),
+        ("train d.npz --target y", "--target names columns of a CSV, and d.npz is none"),
+        ("train X.npy", "X.npy: name the file of the targets behind it, as in X.npy y.npy"),
+        ("train iris --plot kinds.csv", "kinds.csv: File exists"),
+        ("predict nowhere.npz kinds.csv", "nowhere.npz: No such file or directory"),
+        ("predict foreign.npz kinds.csv", "foreign.npz: does not tell how its inputs were prepared"),
+        ("recipe nothing", "no recipe 'nothing': the recipes are one, two"),
+    ],
+)
+def test_errors_are_one_line(linear, recipes, capsys, argv, message):
+    write_kinds(Path("kinds.csv"), prefix="n")
+    np.save("X.npy", np.zeros((4, 2)))
+    np.savez("d.npz", X=np.zeros((4, 2)), y=np.arange(4) % 2)
+    formats.save_arrays("foreign.npz", {"w": np.zeros((2, 1))}, {"layers": [1, 1], "more": {}})
+    assert message in error_of(capsys, *argv.split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("", "the following arguments are required: COMMAND"),
+        ("trian", "invalid choice: 'trian'"),
+        ("train d.csv --epochs 0", "argument --epochs: expected a whole number of at least 1, got '0'"),
+        ("train d.csv --epochs 1.5", "argument --epochs: expected a whole number of at least 1, got '1.5'"),
+        ("train d.csv --layers 8,", "argument --layers: expected a whole number of at least 1, got ''"),
+        ("train d.csv --validation 1", "argument --validation: expected a share from 0 to below 1, got '1'"),
+        ("train d.csv --learning-rate nan", "argument --learning-rate: expected a number above 0, got 'nan'"),
+        ("train d.csv --l2 -1", "argument --l2: expected a number of at least 0, got '-1'"),
+        ("warmup --dtype float16", "argument --dtype: invalid choice: 'float16'"),
+    ],
+)
+def test_arguments_that_cannot_be_parsed(capsys, argv, message):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(argv.split())
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"fastnn: error: [^\n]+\n", err)
+    assert message in err
+
+
+def test_a_failed_run_leaves_the_model_alone(linear, capsys, monkeypatch):
+    write_kinds(Path("kinds.csv"))
+    argv = ["train", "kinds.csv", "--target", "kind", "--ignore", "id"]
+    assert cli.main(argv) == 0
+    before = Path("kinds.fastnn.npz").read_bytes()
+    capsys.readouterr()
+
+    def diverge(self, X, y, **options):
+        raise ValueError("the loss became\nNaN")
+
+    monkeypatch.setattr(LinearModel, "fit", diverge)
+    assert cli.main(argv) == 2
+    assert capsys.readouterr().err == "fastnn: error: the loss became NaN\n"
+    assert Path("kinds.fastnn.npz").read_bytes() == before
+
+
+def test_a_diverged_model_is_not_saved(linear, monkeypatch, capsys):
+    write_kinds(Path("kinds.csv"))
+    monkeypatch.setattr(LinearModel, "evaluate", lambda self, X, y: {"loss": float("nan"), "accuracy": 0.25})
+    assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id"]) == 2
+    assert capsys.readouterr().err.startswith("fastnn: error: training diverged: the loss is not finite")
+    assert not Path("kinds.fastnn.npz").exists()
+
+
+@pytest.mark.filterwarnings("default:training was interrupted")
+def test_an_interrupted_training_is_saved_beside_the_model(linear, capsys, monkeypatch):
+    write_kinds(Path("kinds.csv"))
+    Path("kinds.fastnn.npz").write_bytes(b"the last whole run")
+    monkeypatch.setattr(LinearModel, "interrupt", True)
+    assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id"]) == 130
+    out, err = capsys.readouterr()
+    assert err == "fastnn: warning: training was interrupted\n"
+    assert "saved       kinds.fastnn.interrupted.npz" in out
+    assert Path("kinds.fastnn.npz").read_bytes() == b"the last whole run"
+    assert cli.main(["evaluate", "kinds.fastnn.interrupted.npz", "kinds.csv"]) == 0
+
+
+def test_ctrl_c_outside_of_training(capsys, monkeypatch):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastnn.commands.info", interrupt)
+    assert cli.main(["info"]) == 130
+    assert capsys.readouterr().err == "fastnn: interrupted\n"
+
+
+def test_errors_of_the_program_itself_keep_their_traceback(monkeypatch):
+    def mistaken(args):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr("fastnn.commands.info", mistaken)
+    with pytest.raises(TypeError):
+        cli.main(["info"])
+
+
+# The other commands
+
+
+@pytest.fixture
+def recipes(monkeypatch):
+    """Two recipes; what the first was called with is in its list `calls`."""
+    package = types.ModuleType("fastnn.recipes")
+    package.RECIPES = {"one": "first", "two": "second"}
+    first = types.ModuleType("fastnn.recipes.first")
+    first.calls = []
+    first.main = first.calls.append
+    monkeypatch.setitem(sys.modules, "fastnn.recipes", package)
+    monkeypatch.setitem(sys.modules, "fastnn.recipes.first", first)
+    return first
+
+
+def test_recipe_hands_its_arguments_over(recipes, capsys):
+    assert cli.main(["recipe", "one", "--truth", "nand", "--help"]) == 0
+    assert cli.main(["recipe", "one"]) == 0
+    assert recipes.calls == [["--truth", "nand", "--help"], []]
+    assert cli.main(["recipe"]) == 0
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+
+def test_warmup_compiles_the_dtypes(monkeypatch, capsys):
+    import kernels.cpu
+
+    monkeypatch.setattr(kernels.cpu, "warmup", lambda dtypes: 1.5 * len(dtypes), raising=False)
+    assert cli.main(["warmup"]) == 0
+    assert cli.main(["warmup", "--dtype", "float32", "float64"]) == 0
+    assert capsys.readouterr().out == (
+        "kernels for float32 are ready after 1.5 s\nkernels for float32 and float64 are ready after 3.0 s\n"
+    )
+
+
+# As a process, with the real model
+
+
+def run(*argv, cwd, **more):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "fastnn", *argv], cwd=cwd, env=environment, capture_output=True, text=True, **more
+    )
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    code = (
+        "import sys; from fastnn.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'numba', 'llvmlite', 'sklearn', 'matplotlib', 'fastnn.model'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--early-stopping" in done.stdout
+
+
+def test_version_and_info(tmp_path):
+    done = run("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"fastnn {fastnn.__version__}\n")
+    done = run("info", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"fastnn", "python", "numpy", "numba", "device", "threads", "cache"} <= {
+        line.split()[0] for line in done.stdout.splitlines()
+    }
+
+
+def test_process_trains_evaluates_and_predicts(tmp_path):
+    write_kinds(tmp_path / "kinds.csv")
+    done = run("train", "kinds.csv", "--target", "kind", "--ignore", "id", "--metrics", "m.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "validation  loss" in done.stdout
+    assert len((tmp_path / "m.csv").read_text().splitlines()) == 101
+    done = run("evaluate", "kinds.fastnn.npz", "kinds.csv", cwd=tmp_path)
+    assert "accuracy 1\n" in done.stdout
+    done = run("predict", "kinds.fastnn.npz", "kinds.csv", "--proba", cwd=tmp_path)
+    rows = table_of(done.stdout)[1:]
+    assert [row[0] for row in rows] == ["apple", "pear", "plum"] * 20
+    np.testing.assert_allclose(np.array([row[1:] for row in rows], float).sum(axis=1), 1, atol=1e-6)
+
+
+def test_process_learns_a_regression(tmp_path):
+    write_prices(tmp_path / "prices.csv", 200)
+    done = run("train", "prices.csv", "--target", "price", "--output", "m.npz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    r2 = float(re.search(r"validation  .*r2 (\S+?),", done.stdout)[1])
+    assert r2 > 0.99  # a straight line
+
+
+def test_same_seed_same_file(tmp_path):
+    write_kinds(tmp_path / "kinds.csv")
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        argv = ["train", "kinds.csv", "--target", "kind", "--ignore", "id", "--epochs", "2", "--seed", seed]
+        assert run(*argv, "--output", f"{name}.npz", cwd=tmp_path).returncode == 0
+    models = [formats.load_arrays(tmp_path / f"{name}.npz")[0] for name in "abc"]
+    for name, array in models[0].items():
+        np.testing.assert_array_equal(array, models[1][name])
+    assert any((models[0][name] != models[2][name]).any() for name in models[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "sort"], "kinds.csv: line 1 has no column 'sort'"),
+        (["--target", "kind", "--ignore", "id", "--activation", "step"], "step"),
+    ],
+)
+def test_process_errors(tmp_path, options, message):
+    write_kinds(tmp_path / "kinds.csv")
+    done = run("train", "kinds.csv", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(r"fastnn: error: [^\n]+\n", done.stderr)
+    assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["kinds.csv"]
+
+
+def test_process_survives_a_reader_that_leaves(tmp_path):
+    write_kinds(tmp_path / "kinds.csv", 3000)
+    argv = ["train", "kinds.csv", "--target", "kind", "--ignore", "id", "--epochs", "1", "--output", "m.npz"]
+    assert run(*argv, cwd=tmp_path).returncode == 0
+    command = f"{sys.executable} -m fastnn predict m.npz kinds.csv --proba | true; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_ctrl_c_ends_training_and_keeps_what_was_learnt(tmp_path):
+    write_kinds(tmp_path / "kinds.csv")
+    argv = ["train", "kinds.csv", "--target", "kind", "--ignore", "id", "--epochs", "100000000", "--metrics", "m.csv"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastnn", *argv],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        metrics = tmp_path / "m.csv"
+        deadline = time.monotonic() + 300  # compilation, on a machine that may be busy
+        while not (metrics.exists() and metrics.stat().st_size > 100):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline, "no epoch ended"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "saved       kinds.fastnn.interrupted.npz" in out
+    assert not (tmp_path / "kinds.fastnn.npz").exists()
+    assert run("evaluate", "kinds.fastnn.interrupted.npz", "kinds.csv", cwd=tmp_path).returncode == 0

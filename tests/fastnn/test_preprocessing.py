@@ -1,0 +1,140 @@
+import json
+
+import numpy as np
+import pytest
+
+from fastnn.preprocessing import Preprocessing
+from fastnn.table import DataError, read_csv
+
+EPS32 = np.finfo(np.float32).eps
+
+
+def table(folder, text, name="rows.csv"):
+    path = folder / name
+    path.write_text(text)
+    return read_csv(path)
+
+
+def test_numbers_are_standardised_and_texts_one_hot_encoded(tmp_path):
+    rows = table(tmp_path, "size,colour,weight\n1,red,10\n3,blue,10\n,,10\n5,red,10\n")
+    fitted = Preprocessing.fit(rows, ["size", "colour", "weight"])
+    # size: mean 3, deviation sqrt(8 / 3) without the missing cell, which becomes the mean; weight never varies.
+    s = 2 / np.sqrt(8 / 3)
+    expected = [[-s, 0, 0, 1, 0], [0, 0, 1, 0, 0], [0, 1, 0, 0, 0], [s, 0, 0, 1, 0]]
+    assert fitted.n_inputs == 5
+    assert fitted.categories == {"colour": ("", "blue", "red")}
+    result = fitted.transform(rows)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, rtol=2 * EPS32)
+
+
+def test_without_scaling_missing_numbers_still_become_the_mean(tmp_path):
+    rows = table(tmp_path, "a,b\n1,x\n,y\n5,x\n")
+    fitted = Preprocessing.fit(rows, ["a", "b"], scaling=False)
+    np.testing.assert_array_equal(fitted.transform(rows), [[1, 1, 0], [3, 0, 1], [5, 1, 0]])
+
+
+def test_only_the_given_rows_are_fitted(tmp_path):
+    rows = table(tmp_path, "a,b\n1,x\n3,y\n1000,z\n")
+    fitted = Preprocessing.fit(rows, ["a", "b"], np.array([0, 1]))
+    assert fitted.shift[0] == 2
+    assert fitted.categories == {"b": ("x", "y")}
+    np.testing.assert_array_equal(fitted.transform(rows, np.array([2]))[0], [998, 0, 0])
+
+
+def test_new_rows_in_another_order_with_unknown_text(tmp_path):
+    train = table(tmp_path, "a,b\n1,x\n3,y\n")
+    fitted = Preprocessing.fit(train, ["a", "b"])
+    new = table(tmp_path, "more,b,a\nq,unseen,3\nq,x,1\nq,?,\n", "new.csv")
+    np.testing.assert_array_equal(fitted.transform(new), [[1, 0, 0], [-1, 1, 0], [0, 0, 0]])
+
+
+def test_a_number_column_may_be_taken_as_text(tmp_path):
+    rows = table(tmp_path, "code,a\n10,1\n20,2\n10,3\n")
+    fitted = Preprocessing.fit(rows, ["code", "a"], text=["code"])
+    np.testing.assert_array_equal(fitted.transform(rows)[:, :2], [[1, 0], [0, 1], [1, 0]])
+    # A file in which it could be anything is read in the same way.
+    assert fitted.transform(table(tmp_path, "code,a\n20,1\n", "new.csv"))[0, :2].tolist() == [0, 1]
+
+
+def test_new_rows_that_do_not_fit(tmp_path):
+    fitted = Preprocessing.fit(table(tmp_path, "a,b\n1,x\n3,y\n"), ["a", "b"])
+    with pytest.raises(DataError, match=r"new.csv: line 1 has no column 'a'; the columns are 'b', 'c'"):
+        fitted.transform(table(tmp_path, "b,c\nx,1\n", "new.csv"))
+    with pytest.raises(DataError, match=r"new.csv: line 2, column 'a': expected a number, got 'one'"):
+        fitted.transform(table(tmp_path, "a,b\none,x\n", "new.csv"))
+    with pytest.raises(DataError, match=r"new.csv: line 3, column 'a': 'nan' is not finite"):
+        fitted.transform(table(tmp_path, "a,b\n1,x\nnan,x\n", "new.csv"))
+    with pytest.raises(DataError, match="reads text in column 'b': give it a CSV"):
+        fitted.transform(np.ones((2, 2)))
+    numbers = Preprocessing.fit(np.eye(3), ["a", "b", "c"])
+    with pytest.raises(DataError, match="the model reads 3 columns, the data has 2"):
+        numbers.transform(np.ones((2, 2)))
+
+
+def test_a_column_that_names_its_rows_is_refused(tmp_path):
+    rows = table(tmp_path, "name,a\n" + "".join(f"person {i},{i}\n" for i in range(30)))
+    with pytest.raises(DataError, match=r"column 'name' has 30 different texts in 30 rows.*--ignore name"):
+        Preprocessing.fit(rows, ["name", "a"])
+
+
+def test_a_column_without_a_value_in_the_training_rows(tmp_path):
+    rows = table(tmp_path, "a,b\n,1\n,2\n7,3\n")
+    with pytest.raises(DataError, match="column 'a' has no value in the rows to train on"):
+        Preprocessing.fit(rows, ["a", "b"], np.array([0, 1]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, bool])
+def test_arrays_are_standardised_in_blocks(monkeypatch, dtype):
+    monkeypatch.setattr("fastnn.preprocessing.BLOCK_ROWS", 7)
+    X = (np.random.default_rng(0).normal(3, 2, (40, 5)) * 3).astype(dtype)
+    X[:, 3] = 4
+    rows = np.arange(1, 40, 2)
+    fitted = Preprocessing.fit(X, list("abcde"), rows)
+    exact = X[rows].astype(np.float64)
+    deviation = np.where(exact.std(axis=0) == 0, 1, exact.std(axis=0))
+    np.testing.assert_allclose(fitted.shift, exact.mean(axis=0), rtol=1e-14)
+    expected = (X.astype(np.float64) - exact.mean(axis=0)) / deviation
+    np.testing.assert_allclose(fitted.transform(X), expected, rtol=4 * EPS32, atol=4 * EPS32)
+    np.testing.assert_array_equal(fitted.transform(X, slice(3, 30)), fitted.transform(X)[3:30])
+
+
+def test_a_constant_that_binary_fractions_cannot_hold_is_still_constant():
+    X = np.full((1000, 1), 0.1)
+    np.testing.assert_allclose(Preprocessing.fit(X, ["a"]).transform(X), 0, atol=1e-12)
+
+
+def test_bytes_are_divided_by_255():
+    X = np.array([[0, 255], [51, 102]], np.uint8)
+    fitted = Preprocessing.fit(X, ["a", "b"])
+    np.testing.assert_allclose(fitted.transform(X), [[0, 1], [0.2, 0.4]], rtol=EPS32)
+
+
+def test_arrays_without_scaling_are_not_copied():
+    X = np.random.default_rng(0).normal(size=(5, 3))
+    fitted = Preprocessing.fit(X, ["a", "b", "c"], scaling=False)
+    assert fitted.leaves_numbers
+    assert fitted.transform(X) is X
+    assert np.shares_memory(fitted.transform(X, slice(1, 3)), X)
+
+
+@pytest.mark.parametrize("as_csv", [False, True])
+def test_numbers_too_large(tmp_path, as_csv):
+    def source(first, second):
+        numbers = np.array([[1.0, first], [2.0, second]])
+        return table(tmp_path, "a,b\n" + "".join(f"{a},{b}\n" for a, b in numbers)) if as_csv else numbers
+
+    with pytest.raises(DataError, match="column 'b' holds numbers too large to standardise"):
+        Preprocessing.fit(source(1e300, -1e300), ["a", "b"])
+    fitted = Preprocessing.fit(source(1.0, 1.5), ["a", "b"])
+    with pytest.raises(DataError, match="column 'b' holds a number too large for float32"):
+        fitted.transform(source(1.0, 1e300))
+
+
+def test_json_gives_the_same_transformation(tmp_path):
+    rows = table(tmp_path, "a,b,c\n0.1,x,5\n0.7,y,6\n,x,7\n")
+    fitted = Preprocessing.fit(rows, ["a", "b", "c"])
+    again = Preprocessing.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    assert again.names == fitted.names
+    assert again.categories == fitted.categories
+    np.testing.assert_array_equal(again.transform(rows), fitted.transform(rows))

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from fastnn.table import DataError, read_csv
+
+
+def write(folder, text, name="rows.csv", encoding="utf-8"):
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_reads_columns_numbers_and_missing_values(tmp_path):
+    table = read_csv(write(tmp_path, 'age, city ,pay\n31,"Bern, BE",1e3\n\n?,NA,-2.5\n 40 ,Ulm,\n'))
+    assert list(table.columns) == ["age", "city", "pay"]
+    assert len(table) == 3
+    np.testing.assert_array_equal(table.numbers("age"), [31, np.nan, 40])
+    np.testing.assert_array_equal(table.numbers("pay"), [1000, -2.5, np.nan])
+    assert table.texts("city").tolist() == ["Bern, BE", "", "Ulm"]
+    assert table.is_number("age")
+    assert not table.is_number("city")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_delimiter_is_taken_from_the_header(tmp_path, delimiter):
+    rows = [["a", "b", "c"], ["1", "2", "3"]]
+    table = read_csv(write(tmp_path, "\r\n".join(delimiter.join(row) for row in rows)))
+    assert table.columns == {"a": ["1"], "b": ["2"], "c": ["3"]}
+
+
+def test_byte_order_mark_of_spreadsheets_is_no_part_of_the_first_name(tmp_path):
+    assert list(read_csv(write(tmp_path, "a,b\n1,2\n", encoding="utf-8-sig")).columns) == ["a", "b"]
+
+
+def test_messages_give_the_line_of_the_file(tmp_path):
+    # A blank line and a cell of two lines stand before the row that is named.
+    table = read_csv(write(tmp_path, 'a,b\n\n1,"two\nlines"\n2,x\n'))
+    assert table.where(1, "b").endswith("rows.csv: line 5, column 'b'")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "rows.csv: the file is empty"),
+        ("\n1,2\n", "rows.csv: line 1 is blank"),
+        ("a,b\n", "line 1 is the header, and no row follows"),
+        ("a,b,a\n1,2,3\n", "line 1, columns 1 and 3 have the same name 'a'"),
+        (",b\n1,2\n", "line 1, column 1 has no name"),
+        ("a,b\n1,2\n3\n", "line 3: 1 cells where the header has 2: no cell for column 'b'"),
+        ("a,b\n1,2\n3,4,extra\n", "line 3: 3 cells where the header has 2: 'extra' too many"),
+        ('a,b\n1,"2\n', "rows.csv: line 2: not a CSV file"),
+    ],
+)
+def test_malformed_file(tmp_path, text, message):
+    with pytest.raises(DataError) as caught:
+        read_csv(write(tmp_path, text))
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_another_encoding_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"rows.csv: not a text file in UTF-8"):
+        read_csv(write(tmp_path, "a,b\nZürich,2\n", encoding="latin-1"))
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "inf", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite(tmp_path, cell):
+    table = read_csv(write(tmp_path, f"a,b\n1,2\n3,{cell}\n"))
+    with pytest.raises(DataError, match=f"rows.csv: line 3, column 'b': '{cell}' is not finite"):
+        table.numbers("b")
+
+
+def test_a_few_texts_in_a_number_column_are_a_mistake_and_many_are_not(tmp_path):
+    cells = [str(i) for i in range(20)]
+    few = read_csv(write(tmp_path, "a\n" + "\n".join([*cells, "12o"])))
+    with pytest.raises(DataError, match=r"line 22, column 'a': '12o' is not a number, as 20 of the column's 21 values"):
+        few.is_number("a")
+    assert not read_csv(write(tmp_path, "a\n" + "\n".join([*cells, "x", "y", "z"]))).is_number("a")
+
+
+def test_a_text_where_a_number_is_expected(tmp_path):
+    table = read_csv(write(tmp_path, "a\n1\nx\n"))
+    with pytest.raises(DataError, match="line 3, column 'a': expected a number, got 'x'"):
+        table.numbers("a")
+
+
+def test_a_column_without_values(tmp_path):
+    with pytest.raises(DataError, match="column 'b' has no value at all"):
+        read_csv(write(tmp_path, "a,b\n1,\n2,NA\n")).is_number("b")
+
+
+def test_absent_columns_are_named(tmp_path):
+    table = read_csv(write(tmp_path, "a,b\n1,2\n"))
+    with pytest.raises(DataError, match=r"line 1 has no column 'c', 'd'; the columns are 'a', 'b'$"):
+        table.check_columns(["a", "c", "d"])
+
+
+def test_a_file_without_a_header_is_told_so(tmp_path):
+    table = read_csv(write(tmp_path, "5.1,3.5\n4.9,3.0\n"))
+    with pytest.raises(DataError, match=r"no column 'c'.*the first line must name the columns"):
+        table.check_columns(["c"])
+
+
+def test_target_column(tmp_path):
+    table = read_csv(write(tmp_path, "n,t,gap\n1,x,1\n2,y,?\n"))
+    np.testing.assert_array_equal(table.target("n"), [1.0, 2.0])
+    assert table.target("t").tolist() == ["x", "y"]
+    assert table.target("n", text=True).tolist() == ["1", "2"]
+    with pytest.raises(DataError, match="line 3, column 'gap': the target is missing"):
+        table.target("gap")

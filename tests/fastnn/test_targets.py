@@ -1,0 +1,101 @@
+import json
+
+import numpy as np
+import pytest
+
+from fastnn.table import DataError
+from fastnn.targets import Target
+
+
+def again(target):
+    return Target.from_dict(json.loads(json.dumps(target.to_dict())))
+
+
+def texts(*values):
+    return np.array(values, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        (texts("b", "a", "b"), ("a", "b")),
+        (np.array([2.0, 7.0, 2.0]), (2, 7)),
+        (np.array([3, 1, 3], np.int8), (1, 3)),
+        (np.array([True, False]), (0, 1)),
+        (np.array([[1.0], [4.0]]), (1, 4)),
+    ],
+)
+def test_classes_there_and_back(values, classes):
+    target = again(Target.fit(values, "kind"))
+    assert target.task == "classification"
+    assert target.classes == classes
+    assert target.n_outputs == 2
+    labels = target.encode(values)
+    assert labels.dtype == np.int64
+    outputs = np.eye(2, dtype=np.float32)[labels]
+    assert target.decode(outputs).tolist() == values.ravel().tolist()
+
+
+def test_one_hot_rows_are_classes():
+    values = np.eye(3)[[2, 0, 1, 1]]
+    target = again(Target.fit(values, "kind"))
+    assert target.classes == (0, 1, 2)
+    assert target.encode(values).tolist() == [2, 0, 1, 1]
+    with pytest.raises(DataError, match="has 2 columns, the model 3 classes"):
+        target.encode(np.eye(2))
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 1), (40, 3)])
+@pytest.mark.parametrize("scaling", [True, False])
+def test_regression_there_and_back(shape, scaling):
+    values = np.random.default_rng(0).normal(50, 9, shape)
+    target = again(Target.fit(values, "pay", scaling=scaling))
+    assert target.task == "regression"
+    encoded = target.encode(values)
+    assert encoded.dtype == np.float32
+    assert encoded.shape == (40, target.n_outputs)
+    if scaling:
+        np.testing.assert_allclose(encoded.mean(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(encoded.std(axis=0), 1, rtol=1e-6)
+    # One rounding to float32 of numbers up to about 80.
+    np.testing.assert_allclose(target.decode(encoded), values.reshape(40, -1), atol=80 * np.finfo(np.float32).eps)
+
+
+def test_task_is_guessed_and_can_be_given():
+    few, many = np.arange(60.0) % 20, np.arange(60.0) % 21
+    assert Target.fit(few, "y").task == "classification"
+    assert Target.fit(few, "y", "regression").task == "regression"
+    assert Target.fit(many, "y").task == "regression"
+    assert Target.fit(many, "y", "classification").task == "classification"
+    assert Target.fit(few + 0.5, "y").task == "regression"
+    assert Target.fit(np.eye(2)[[0, 1, 1]], "y", "regression").n_outputs == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "message"),
+    [
+        (texts("a", "a"), "auto", "target 'y' has one class only, 'a'"),
+        (np.array([1.0, 1.0]), "auto", "target 'y' has one class only, 1"),
+        (np.array([1.5, 1.5]), "auto", "target 'y' never varies"),
+        (texts("a", "b"), "regression", "target 'y' is text, as 'a'"),
+        (np.arange(50.0) / 7, "classification", "50 different values in 50 rows: those are no classes"),
+        (np.ones((4, 2)), "classification", "2 columns that are not one-hot"),
+    ],
+)
+def test_targets_that_cannot_be_learnt(values, task, message):
+    with pytest.raises(DataError, match=message):
+        Target.fit(values, "y", task)
+
+
+def test_unknown_class_is_named_with_its_place():
+    target = Target.fit(texts("a", "b"), "y")
+    with pytest.raises(DataError, match=r"^file.csv: line 3: 'c' is none of the classes learnt: 'a', 'b'$"):
+        target.encode(texts("a", "c"), lambda row: f"file.csv: line {row + 2}")
+    with pytest.raises(DataError, match="row 1: 3 is none of the classes"):
+        Target.fit(np.array([1, 2]), "y").encode(np.array([1, 3]))
+
+
+@pytest.mark.parametrize("values", [texts("a", "b"), np.ones((2, 2))])
+def test_a_regression_evaluated_on_something_else(values):
+    with pytest.raises(DataError, match="target 'y': expected numbers in 1 columns"):
+        Target.fit(np.array([0.5, 1.5]), "y").encode(values)
