@@ -38,10 +38,10 @@ class Outputs:
         if not value.flags.writeable:
             raise ValueError(f"{name} must be writable, got a read-only array")
         for other_name, other in self._seen:
-            if np.may_share_memory(value, other):
+            if _overlap(value, other):
                 raise ValueError(f"{name} and {other_name} must not share memory")
         self._seen.append((name, value))
-        if direct and _unit_stride(value) and not any(np.may_share_memory(value, array) for array in self._inputs):
+        if direct and _unit_stride(value) and not any(_overlap(value, array) for array in self._inputs):
             return value
         stand_in = value.copy(order="C") if keep else np.empty(value.shape, dtype)
         self._pending.append((value, stand_in))
@@ -171,13 +171,11 @@ def update_arrays(arrays: Mapping[str, Any]) -> tuple[list[Any], Outputs]:
     outputs = Outputs([gradient])
     written = {name: value for name, value in arrays.items() if name != "dw" and value is not None}
     # the backend takes matrices whose rows are all the same distance apart; anything else goes through copies
-    alike = (
-        first.ndim == 2
-        and _unit_stride(first)
-        and all(getattr(v, "strides", 0) == first.strides for v in written.values())
+    alike = first.ndim == 2 and all(
+        isinstance(v, np.ndarray) and _unit_stride(v) and v.strides == first.strides for v in written.values()
     )
     flat = all(isinstance(v, np.ndarray) and v.flags.c_contiguous for v in written.values())
-    direct = (alike or flat) and not any(np.may_share_memory(gradient, v) for v in written.values())
+    direct = (alike or flat) and not any(_overlap(gradient, v) for v in written.values())
     result: list[Any] = []
     for name, value in arrays.items():
         if name == "dw":
@@ -202,7 +200,16 @@ def _numpy(value: Any, name: str) -> np.ndarray:
 
 
 def _unit_stride(value: np.ndarray) -> bool:
-    return value.flags.aligned and (value.strides[-1] == value.itemsize or value.shape[-1] == 1)
+    along_rows = value.ndim == 0 or value.strides[-1] == value.itemsize or value.shape[-1] == 1
+    return value.flags.aligned and along_rows
+
+
+def _overlap(a: Any, b: np.ndarray) -> bool:
+    """Whether two arrays share memory, or may where finding out would take long."""
+    try:
+        return isinstance(a, np.ndarray) and np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
 
 
 def _check_shape(value: np.ndarray, name: str, shape: tuple[int, ...]) -> None:
