@@ -247,10 +247,13 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNames
         return w + select(nesterov, momentum * new - rate * g, new), new
 
     @compiled
-    def adam(w, g, m, v, rate, beta1, beta2, epsilon, correction1, correction2):
-        """Kingma & Ba 2015, algorithm 1; corrections are 1 / (1 - beta^t). Returns the new w, m and v."""
-        m = beta1 * m + (one - beta1) * g
-        v = beta2 * v + (one - beta2) * (g * g)
+    def adam(w, g, m, v, rate, beta1, share1, beta2, share2, epsilon, correction1, correction2):
+        """Kingma & Ba 2015, algorithm 1; shares are 1 - beta, corrections 1 / (1 - beta^t). Returns the new w, m and v.
+
+        The share of float32's 0.999 would be wrong by 5e-5: it is to be rounded once, from float64.
+        """
+        m = beta1 * m + share1 * g
+        v = beta2 * v + share2 * (g * g)
         return w - rate * (m * correction1) / (math.sqrt(v * correction2) + epsilon), m, v
 
     return SimpleNamespace(**{name: f for name, f in locals().items() if callable(f) and name in _NAMES})

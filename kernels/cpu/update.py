@@ -45,11 +45,12 @@ def update(real: Any) -> Any:
             w[j], velocity[j] = one_sgd(w[j], g[j] + decay * w[j], velocity[j], rate, momentum, nesterov)
 
     @jit.inline
-    def adam(n, w, g, m, v, rate, beta1, beta2, epsilon, correction1, correction2, decay):
+    def adam(n, w, g, m, v, rate, beta1, share1, beta2, share2, epsilon, correction1, correction2, decay):
         for j in range(n):
             w[j], m[j], v[j] = one_adam(
-                w[j], g[j] + decay * w[j], m[j], v[j], rate, beta1, beta2, epsilon, correction1, correction2
-            )
+                w[j], g[j] + decay * w[j], m[j], v[j], rate, beta1, share1, beta2, share2, epsilon, correction1,
+                correction2,
+            )  # fmt: skip
 
     def function(code, rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
         p, decay, squares = doubles(scalars), real(l2), 0.0
@@ -60,8 +61,8 @@ def update(real: Any) -> Any:
                 squares += sum_of_squares(columns, w_row)
             if code == 1:
                 adam(
-                    columns, w_row, g_row, first_row, second_row, real(p[0]), real(p[1]), real(p[2]), real(p[3]),
-                    real(p[4]), real(p[5]), decay,
+                    columns, w_row, g_row, first_row, second_row, real(p[0]), real(p[1]), real(1.0 - p[1]), real(p[2]),
+                    real(1.0 - p[2]), real(p[3]), real(p[4]), real(p[5]), decay,
                 )  # fmt: skip
             elif first == 0:
                 gradient_descent(columns, w_row, g_row, real(p[0]), decay)
