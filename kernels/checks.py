@@ -14,6 +14,7 @@ import numpy as np
 from . import scalar
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+OVERLAP_WORK: Any = 10_000  # solutions to look at, at most, when two arrays may share memory: see np.shares_memory
 
 
 class Outputs:
@@ -145,16 +146,17 @@ def row_weight(weight: Any, z: np.ndarray) -> np.ndarray | None:
     if weight is None:
         return None
     weight = shaped(weight, "weight", z.shape[:1], z.dtype)
-    if not (weight >= 0).all():
-        raise ValueError(f"weight must be >= 0, got a minimum of {weight.min()}")
+    wrong = np.flatnonzero(~((weight >= 0) & (weight < np.inf)))
+    if len(wrong):
+        raise ValueError(f"weight must be finite and >= 0, got {weight[wrong[0]]} at [{wrong[0]}]")
     return weight
 
 
 def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:
-    """Each name: (value, low, high) must be a real number in [low, high]."""
+    """Each name: (value, low, high) must be a finite real number in [low, high]."""
     for name, (value, low, high) in ranges.items():
-        if not isinstance(value, numbers.Real) or not low <= float(value) <= high:
-            raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
+        if not isinstance(value, numbers.Real) or not low <= float(value) <= high or float(value) == np.inf:
+            raise ValueError(f"{name} must be a finite number from {low} to {high}, got {value!r}")
 
 
 def update_arrays(arrays: Mapping[str, Any]) -> tuple[list[Any], Outputs]:
@@ -207,7 +209,7 @@ def _unit_stride(value: np.ndarray) -> bool:
 def _overlap(a: Any, b: np.ndarray) -> bool:
     """Whether two arrays share memory, or may where finding out would take long."""
     try:
-        return isinstance(a, np.ndarray) and np.shares_memory(a, b, max_work=10_000)
+        return isinstance(a, np.ndarray) and np.shares_memory(a, b, max_work=OVERLAP_WORK)
     except np.exceptions.TooHardError:
         return True
 
