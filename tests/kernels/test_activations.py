@@ -171,8 +171,8 @@ def test_softmax(dtype):
 def test_softmax_of_extreme_logits(dtype):
     z = np.array(
         [
-            [1000, -1000, 0], [-1000, -1000, -1000], [1000, 1000, 1000], [-np.inf, 0, 0], [np.nan, 0, 0], [0, 0, np.nan],
-            [np.inf, 0, 0], [0, 1, np.finfo(dtype).max], [-np.inf] * 3, [0, np.finfo(dtype).min, 0],
+            [1000, -1000, 0], [-1000, -1000, -1000], [1000, 1000, 1000], [-np.inf, 0, 0], [np.nan, 0, 0],
+            [0, 0, np.nan], [np.inf, 0, 0], [0, 1, np.finfo(dtype).max], [-np.inf] * 3, [0, np.finfo(dtype).min, 0],
         ],
         dtype,
     )  # fmt: skip

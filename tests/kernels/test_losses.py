@@ -126,7 +126,8 @@ def test_a_whole_weight_is_that_many_rows(loss, dtype):
 def test_softmax_cross_entropy_far_out(dtype):
     z = np.array([[1000, -1000], [1000, -1000], [-1000, -1000], [1000, 1000]], dtype)
     for row, label, value, dz in (
-        (0, 1, 2000.0, [1, -1]), (1, 0, 0.0, [0, 0]), (2, 0, math.log(2), [-0.5, 0.5]), (3, 1, math.log(2), [0.5, -0.5]),
+        (0, 1, 2000.0, [1, -1]), (1, 0, 0.0, [0, 0]), (2, 0, math.log(2), [-0.5, 0.5]),
+        (3, 1, math.log(2), [0.5, -0.5]),
     ):  # fmt: skip
         for target in (np.array([label]), np.eye(2, dtype=dtype)[[label]]):
             got, gradient = kernels.softmax_cross_entropy(z[[row]], target)
