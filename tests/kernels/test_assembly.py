@@ -1,0 +1,210 @@
+"""Performance without a clock: what the compiler made of the kernels, for every instruction set.
+
+The micro-kernels are compiled for machines that need not be this one; of their loop over k it is known how many
+multiply-adds, vector loads and broadcasts it takes, and one instruction more that touches memory is a register spilled.
+"""
+
+import re
+from collections import Counter
+
+import llvmlite.binding as llvm
+import pytest
+from llvmlite import ir
+from numba import types
+
+from kernels.cpu import simd
+from tests.process import run_python
+
+REALS = {"float32": types.float32, "float64": types.float64}
+X86 = "x86_64-unknown-linux-gnu"
+# each instruction set on the oldest kind of machine that has it
+MACHINES = {
+    "avx512": (X86, "skylake-avx512"),
+    "avx2": (X86, "haswell"),
+    "generic": (X86, "x86-64"),
+    "neon": ("aarch64-unknown-linux-gnu", "cortex-a72"),
+}
+REGISTER = {"avx512": "%zmm", "avx2": "%ymm", "generic": "%xmm"}
+
+
+def assembly(isa, real, blocks, masked):
+    """The assembly of micro-kernels, optimised as Numba does, by block (rows, vectors)."""
+    triple, cpu = MACHINES[isa.name]
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = ir.Module("micro_kernels")
+    module.triple = triple
+    functions = {}
+    for mr, nv in blocks:
+        functions[mr, nv] = simd.micro_kernel(module, isa, real, mr, nv, masked)
+        functions[mr, nv].linkage = "external"
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features="", opt=3)
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    builder.getModulePassManager().run(parsed, builder)
+    text = machine.emit_assembly(parsed)
+    bodies = {}
+    for block, function in functions.items():
+        bodies[block] = re.search(rf"^{function.name}:\n(.*?)^\.Lfunc_end", text, re.MULTILINE | re.DOTALL)[1]
+    return bodies
+
+
+def loops_of(body):
+    """The instructions from each label that is jumped back to up to the jump: the loop over k.
+
+    The loop of a small block may be unrolled, and then another follows it for the steps that are left.
+    """
+    lines = [line.split("#")[0].split("//")[0].strip() for line in body.splitlines()]
+    lines = [line for line in lines if line and (not line.startswith(".") or line.endswith(":"))]
+    loops = []
+    for end, line in enumerate(lines):
+        target = re.search(r"(\.L\w+)$", line)
+        if target and f"{target[1]}:" in lines[:end]:
+            loops.append(lines[lines.index(f"{target[1]}:") + 1 : end + 1])
+    assert loops
+    return loops
+
+
+def count(isa, real, loop):
+    """How often the loop multiplies, adds, loads vectors, broadcasts elements, touches memory or the stack, calls."""
+    found = Counter()
+    for line in loop:
+        name = line.split()[0]
+        found["calls"] += name in ("callq", "call", "bl", "blr")
+        if isa.name == "neon":
+            found["multiply_adds"] += name == "fmla"
+            found["vector_loads"] += {"ldr": 1, "ldp": 2}.get(name, 0) * bool(re.match(r"ld[rp]\s+q", line))
+            found["broadcasts"] += name == "ld1r" or bool(re.match(r"ldr\s+[sd]\d", line))
+            memory = "[" in line.replace(".s[", "").replace(".d[", "")
+            found["memory"] += {"ldp": 2}.get(name, 1) * memory
+            found["stack"] += memory and "[sp" in line
+            continue
+        letter = "s" if real == types.float32 else "d"
+        wide, memory = REGISTER[isa.name] in line, "(%" in line and not name.startswith("lea")
+        packed = name.endswith(f"p{letter}") and wide
+        broadcast = memory and ("{1to" in line or name in (f"vbroadcasts{letter}", "vmovddup", f"movs{letter}"))
+        found["multiply_adds"] += packed and name.startswith("vfmadd")
+        found["multiplies"] += packed and name.startswith("mul")
+        found["adds"] += packed and name.startswith("add")
+        found["broadcasts"] += broadcast
+        found["vector_loads"] += memory and packed and not broadcast and not line.endswith(")")
+        found["memory"] += memory
+        found["stack"] += memory and "%rsp" in line
+    return found
+
+
+def expected(isa, mr, nv):
+    """The counts of one step along k."""
+    products = {"multiply_adds": mr * nv} if isa.fma else {"multiplies": mr * nv, "adds": mr * nv}
+    return products | {"vector_loads": nv, "broadcasts": mr, "memory": mr + nv}
+
+
+def check(isa, real, mr, nv, body):
+    for loop in loops_of(body):
+        found, wanted = count(isa, real, loop), expected(isa, mr, nv)
+        steps = 1 if mr * nv >= 8 else max(1, found["broadcasts"] // mr)
+        assert {name: n for name, n in found.items() if n} == {name: steps * n for name, n in wanted.items()}
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("isa", simd.INSTRUCTION_SETS.values(), ids=lambda isa: isa.name)
+def test_micro_kernels(isa, real):
+    blocks = [(mr, nv) for mr in range(1, isa.mr + 1) for nv in range(1, isa.nv + 1)]
+    # where a masked load is not one instruction, ragged columns take a slow path of their own
+    for masked in (False, True) if isa.masks else (False,):
+        for (mr, nv), body in assembly(isa, REALS[real], blocks, masked).items():
+            check(isa, REALS[real], mr, nv, body)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("isa", simd.INSTRUCTION_SETS.values(), ids=lambda isa: isa.name)
+def test_a_block_that_does_not_fit_is_seen(isa, real):
+    registers = 32 if isa.name in ("avx512", "neon") else 16
+    rows = registers // isa.nv
+    (body,) = assembly(isa, REALS[real], [(rows, isa.nv)], masked=False).values()
+    (loop,) = loops_of(body)
+    assert count(isa, REALS[real], loop)["stack"] > 0
+    with pytest.raises(AssertionError):
+        check(isa, REALS[real], rows, isa.nv, body)
+
+
+@pytest.mark.parametrize("isa", simd.INSTRUCTION_SETS.values(), ids=lambda isa: isa.name)
+def test_the_block_fits_the_registers(isa):
+    # accumulators, vectors of B, and one broadcast; and enough accumulators to hide the multiply-adds' latency
+    registers = 32 if isa.name in ("avx512", "neon") else 16
+    assert isa.mr * isa.nv + isa.nv + 1 <= registers
+    assert isa.mr * isa.nv >= 8
+
+
+# Elementwise kernels: compiled afresh in another process, each function in a kernel of its own
+COMPILE = """
+import math, sys
+from pathlib import Path
+from kernels import scalar
+from kernels.cpu import elementwise, jit, loss, memory, update
+
+def alone(name, slope):
+    def factory(real):
+        f = scalar.functions(real, jit.inline, memory.float_bits(real))
+        return (elementwise._scale if slope else elementwise._map)(real, getattr(f, name)).py_func
+    factory.__name__ = name
+    return jit.kernel("v 8i" if slope else "v 6i")(factory)
+
+@jit.kernel("v 6i")
+def by_libm(real):
+    return elementwise._map(real, jit.inline(lambda z: real(math.exp(z)))).py_func
+
+families = {name: alone(name, False) for name in scalar.ACTIVATIONS}
+families |= {f"{name}_slope": alone(f"{name}_slope", True) for name in scalar.ACTIVATIONS}
+families |= {"loss": loss.loss, "output": loss.output, "update": update.update, "by_libm": by_libm}
+for name, family in families.items():
+    for dtype in ("float32", "float64"):
+        text = family[dtype].load()._library.get_asm_str()
+        Path(sys.argv[1], f"{name}_{dtype}.s").write_text(text)
+"""
+LIBM = {
+    name + suffix
+    for name in ("exp", "exp2", "expm1", "tanh", "erf", "erfc", "log", "log2", "log1p", "pow", "sqrt")
+    for suffix in ("", "f")
+}
+PLAIN = {"identity", "identity_slope", "by_libm"}  # nothing to compute, or the one that shows what is looked for
+
+
+@pytest.fixture(scope="module")
+def elementwise_kernels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("assembly")
+    run_python("-c", COMPILE, folder, environment={"NUMBA_CACHE_DIR": str(folder)})
+    return {path.stem: path.read_text() for path in sorted(folder.glob("*.s"))}
+
+
+def called(text):
+    """What the code calls outside itself: by name, or through a register that the name's address is moved into."""
+    return set(re.findall(r"(?:\$|call\w*\s+|\bbl\s+)([A-Za-z_]\w*)", text))
+
+
+def vector_arithmetic(text):
+    """How many instructions compute on whole registers of this machine's widest vectors."""
+    isa = simd.chosen().name
+    if isa == "neon":
+        return len(re.findall(r"\b(?:fmla|fmul|fadd|fmax\w*|fcm\w+)\s+v\d+\.(?:4s|2d)", text))
+    register = {"avx512": "[yz]mm", "avx2": "ymm", "generic": "xmm"}[isa]  # compilers prefer ymm on some machines
+    return len(re.findall(rf"\bv?(?:max|min|cmp\w*|mul|add|sub|div|f\w+)p[sd]\s.*%{register}", text))
+
+
+def test_elementwise_kernels_are_vector_code(elementwise_kernels):
+    assert len(elementwise_kernels) == 2 * (14 + 4)
+    for name, text in elementwise_kernels.items():
+        family = name.rpartition("_")[0]
+        allowed = {"log", "logf"} if family == "loss" else set()  # once a row, of the sum of exponentials
+        if family not in PLAIN:
+            assert not called(text) & (LIBM - allowed), name
+            assert vector_arithmetic(text) >= 1, name
+        if family in ("sigmoid", "tanh", "silu", "gelu", "silu_slope", "gelu_slope"):
+            assert vector_arithmetic(text) >= 10, name
+
+
+def test_a_call_of_libm_is_seen(elementwise_kernels):
+    for dtype, symbol in (("float32", "expf"), ("float64", "exp")):
+        assert symbol in called(elementwise_kernels[f"by_libm_{dtype}"])
+        assert vector_arithmetic(elementwise_kernels[f"by_libm_{dtype}"]) == 0
