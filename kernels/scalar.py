@@ -26,8 +26,9 @@ UPDATES = {"sgd": 0, "adam": 1}
 
 LEAKY_SLOPE = 0.01
 
-# The largest error in ulp, subnormal results included; float32 over all bit patterns of exp, tanh and erf
-MAX_ULP = {"exp": 1.5, "log1p": 2.0, "tanh": 2.5, "erf": 2.5}
+# The largest error in ulp, subnormal results included. Over all bit patterns of float32 it is 0.99, 0.87, 1.34 and 2.77,
+# with fused multiply-adds and without; over a million float64 0.96, 0.80, 1.23 and 1.56.
+MAX_ULP = {"exp": 1.0, "log1p": 1.0, "tanh": 1.5, "erf": 3.0}
 
 _SERIES: dict[str, dict[str, tuple[float, ...]]] = {
     "float32": {
