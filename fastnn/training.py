@@ -54,8 +54,7 @@ def fit(
     rows, validation = _validation(model, X, target, loss, len(X), validation_data, validation_split)
     history = History(device=model.device)
     with Progress(progress, epochs) as say:
-        engine = model.engine()
-        history.compile_seconds = _compile(engine, say)
+        engine, history.compile_seconds = _compile(model, loss, optimizer, say)
         history.threads = engine.threads_for(min(batch_size, len(rows)))
         state = [aligned_zeros(engine.layout.size, engine.dtype) for _ in range(optimizer.slots)]
         steps = -(-len(rows) // batch_size)
@@ -85,7 +84,7 @@ def fit(
                         scales=scales[done : done + n],
                         loss=loss,
                         metric=target.metric,
-                        update=optimizer.code,
+                        update=optimizer.kernel,
                         state=state,
                         scalars=optimizer.scalars(step, n),
                         l2=l2,
@@ -118,26 +117,28 @@ def fit(
     return history
 
 
-def _compile(engine: Any, say: Progress) -> float:
-    """Load the kernels; where they have to be compiled, say so. Returns the seconds that compiling took, or 0."""
-    announced: list[float] = []
+def _compile(model: Any, loss: str, optimizer: optimizers.Optimizer, say: Progress) -> tuple[Any, float]:
+    """The engine with its kernels loaded, and the seconds that compiling took: 0 where all were cached."""
+    announced = False
 
     def announce() -> None:
+        nonlocal announced
         if not announced:
             say.say("compiling kernels once ...")
-        announced.append(0.0)
+        announced = True
 
-    jit.announce = announce
     start = time.perf_counter()
+    jit.announce = announce
     try:
-        engine.kernel.load()
+        engine = model.engine()
+        engine.load(loss, optimizer.kernel)
     finally:
         jit.announce = None
     if not announced:
-        return 0.0
+        return engine, 0.0
     seconds = time.perf_counter() - start
     say.say(f"compiled in {seconds:.1f} s; the next program starts without")
-    return seconds
+    return engine, seconds
 
 
 def _validation(

@@ -11,9 +11,11 @@ from ..layout import Layout, aligned_zeros
 from . import network as fields
 from . import team as teams
 from .batch import SOURCE_CODES
-from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from .elementwise import backward, forward
+from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
 from .network import network
 from .simd import chosen
+from .update import updates
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
@@ -60,6 +62,13 @@ class Engine:
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
 
+    def load(self, loss: str, update: str) -> None:
+        """Compile, or load from the cache, what training with these needs."""
+        for kernel in (self.kernel, losses[loss][self.dtype], updates[update][self.dtype]):
+            kernel.load()
+        if self.threads > 1:
+            teams.team.load()
+
     def _weight_tiles(self) -> np.ndarray:
         tiles = []
         for layer, (rows, columns) in enumerate(pairwise(self.layout.widths)):
@@ -77,7 +86,11 @@ class Engine:
             record[fields.W], record[fields.LDW] = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
             record[fields.B] = base + layout.b_offsets[n] * size if layout.bias else 0
             name = self.activations[n] if n < len(self.activations) else "identity"
-            record[fields.ACTIVATION] = scalar.ACTIVATIONS[name]
+            record[fields.FUSED] = name == "relu"
+            if name not in ("identity", "relu"):
+                record[fields.ACTIVATE] = forward[name][self.dtype].address
+            if name != "identity":
+                record[fields.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
         job = self._job
         job[fields.N_LAYERS] = len(self._layers)
         job[fields.OUTPUT] = OUTPUTS[self.output]
@@ -159,7 +172,7 @@ class Engine:
         scales: np.ndarray,
         loss: str,
         metric: str | None,
-        update: int,
+        update: str,
         state: Sequence[np.ndarray],
         scalars: np.ndarray,
         l2: float = 0.0,
@@ -181,17 +194,17 @@ class Engine:
         job[fields.FIRST_STATE], job[fields.SECOND_STATE] = twins[:2]
         job[fields.STEPS], job[fields.BATCH] = steps, batch_size
         job[fields.CHUNK] = min(-(-rows // threads), FORWARD_ROWS)
-        job[fields.LOSS], job[fields.METRIC] = scalar.LOSSES[loss], METRICS[metric]
+        job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
         job[fields.ROW_LOSS] = self._row_results.ctypes.data
         job[fields.RIGHT] = self._row_results.ctypes.data + 8 * self._capacity if metric else 0
         job[fields.SUMS], job[fields.SCALES] = sums.ctypes.data, scales.ctypes.data
-        job[fields.UPDATE], job[fields.SCALARS] = update, scalars.ctypes.data
+        job[fields.UPDATE], job[fields.SCALARS] = updates[update][self.dtype].address, scalars.ctypes.data
         job[fields.SQUARES] = squares.ctypes.data if l2 else 0
         job[fields.GRADIENT] = job[fields.SPLIT] = job[fields.DX] = 0
         self._l2[0] = l2
         self._run(fields.TRAIN, threads)
-        losses = sums[:, 0] + 0.5 * l2 * squares.sum(1) if l2 else sums[:, 0]
-        return losses, sums[:, 1]
+        values = sums[:, 0] + 0.5 * l2 * squares.sum(1) if l2 else sums[:, 0]
+        return values, sums[:, 1]
 
     def gradients(
         self,
@@ -216,7 +229,7 @@ class Engine:
         sums, squares, scales = np.zeros((1, 2)), np.zeros(len(self._tiles)), np.array([scale])
         job[fields.STEPS], job[fields.BATCH] = 1, rows
         job[fields.CHUNK] = min(-(-rows // threads), FORWARD_ROWS)
-        job[fields.LOSS], job[fields.METRIC] = scalar.LOSSES[loss], NO_METRIC
+        job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, NO_METRIC
         job[fields.ROW_LOSS], job[fields.RIGHT] = self._row_results.ctypes.data, 0
         job[fields.SUMS], job[fields.SCALES] = sums.ctypes.data, scales.ctypes.data
         job[fields.SQUARES] = squares.ctypes.data if l2 else 0
@@ -250,8 +263,8 @@ class Engine:
         results = np.zeros((2, rows if target is not None else 0))
         job[fields.CHUNK] = chunk
         job[fields.OUT], job[fields.OUT_ROW] = (out.ctypes.data, out.strides[0]) if out is not None else (0, 0)
-        job[fields.LOSS], job[fields.METRIC] = scalar.LOSSES[loss], METRICS[metric]
+        job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
         job[fields.ROW_LOSS] = results[0].ctypes.data if target is not None else 0
         job[fields.RIGHT] = results[1].ctypes.data if metric else 0
-        self._run(fields.FORWARD, threads)
+        self._run(fields.FORWARD_ONLY, threads)
         return results[0], results[1]

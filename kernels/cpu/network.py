@@ -22,14 +22,14 @@ from typing import Any
 
 from numba import types
 
-from .. import scalar
 from . import jit, memory
 from .batch import gather
-from .elementwise import activate, activate_backward
+from .elementwise import BACKWARD, FORWARD
 from .gemm import gemm
-from .loss import loss, output
+from .loss import SIGNATURE as LOSS_SIGNATURE
+from .loss import output
 from .simd import chosen, itemsize, transpose_square
-from .update import update
+from .update import SIGNATURE as UPDATE_SIGNATURE
 
 # Fields of a job. The first three are written by all threads, so each has a cache line of its own.
 WORD, DONE, SLOT = 0, 8, 16
@@ -48,10 +48,14 @@ _field = count(24)
 ) = (next(_field) for _ in range(48))  # fmt: skip
 LAYERS = 80
 # Fields of a layer's record. Addresses; strides in bytes.
-(N_IN, N_OUT, W, LDW, B, WT, LDWT, ACTIVATION, INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT, _) = range(16)
-RECORD = 16
+(
+    N_IN, N_OUT, W, LDW, B, WT, LDWT,
+    FUSED, ACTIVATE, ACTIVATE_BACKWARD,  # 1 for ReLU; kernels of another activation and of its derivative, or 0
+    INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT,
+) = range(17)  # fmt: skip
+RECORD = 24
 
-TRAIN, GRADIENTS, FORWARD = 0, 1, 2  # KIND
+TRAIN, GRADIENTS, FORWARD_ONLY = 0, 1, 2  # KIND
 TILE_ROWS, TILE_COLUMNS = 96, 256  # of a weight tile: a float32 tile of dw is 96 KiB, in L2
 TILE = 5  # numbers per tile: layer, i0, i1, j0, j1
 
@@ -61,12 +65,13 @@ def network(real: Any) -> Any:
     """Run a job, with whoever else runs it; returns when no tile is left to claim."""
     size = itemsize(real)
     lanes = chosen().lanes(size)
-    product, act, act_backward = gemm(real), activate(real), activate_backward(real)
-    gather_rows, row_loss, output_activation, step_update = gather(real), loss(real), output(real), update(real)
+    product, gather_rows, output_activation = gemm(real), gather(real), output(real)
+    activate, activate_backward = jit.caller_of_address(FORWARD, real), jit.caller_of_address(BACKWARD, real)
+    row_loss, step_update = jit.caller_of_address(LOSS_SIGNATURE, real), jit.caller_of_address(UPDATE_SIGNATURE, real)
+    hook = jit.caller_of_address("v i", real)
     square = transpose_square(real)
     integers, doubles, elements = memory.pointer(types.int64), memory.pointer(types.float64), memory.pointer(real)
     none, zero = real(float("-inf")), real(0.0)
-    identity, relu = scalar.ACTIVATIONS["identity"], scalar.ACTIVATIONS["relu"]
 
     @jit.inline
     def rows_of(job, step):
@@ -82,14 +87,14 @@ def network(real: Any) -> Any:
         )  # fmt: skip
         for n in range(job[N_LAYERS]):
             layer = integers(layers + n * RECORD * 8)
-            code, y = layer[ACTIVATION], layer[Y] + at * layer[LD_OUT]
+            y = layer[Y] + at * layer[LD_OUT]
             z, ldz = (layer[PRE] + at * layer[LD_PRE], layer[LD_PRE]) if layer[PRE] != 0 else (y, layer[LD_OUT])
             product(
                 rows, layer[N_OUT], layer[N_IN], layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT], size,
-                layer[W], layer[LDW], z, ldz, layer[B], 0, zero if code == relu else none, 0, 1,
+                layer[W], layer[LDW], z, ldz, layer[B], 0, zero if layer[FUSED] != 0 else none, 0, 1,
             )  # fmt: skip
-            if code != relu and code != identity:
-                act(code, rows, layer[N_OUT], z, ldz, y, layer[LD_OUT])
+            if layer[ACTIVATE] != 0:
+                activate(layer[ACTIVATE], rows, layer[N_OUT], z, ldz, y, layer[LD_OUT])
 
     @jit.inline
     def losses(job, layers, at, first, rows, scale, row):
@@ -130,11 +135,11 @@ def network(real: Any) -> Any:
                     rows, layer[N_IN], layer[N_OUT], layer[DZ] + at * layer[LD_OUT], layer[LD_OUT], size,
                     layer[WT], layer[LDWT], dx, ldx, 0, 0, none, 0, 1,
                 )  # fmt: skip
-            if n > 0 and below[ACTIVATION] != identity:
+            if n > 0 and below[ACTIVATE_BACKWARD] != 0:
                 saved, lds = below[Y] + at * below[LD_OUT], below[LD_OUT]
                 if below[PRE] != 0:
                     saved, lds = below[PRE] + at * below[LD_PRE], below[LD_PRE]
-                act_backward(below[ACTIVATION], rows, below[N_OUT], dx, ldx, saved, lds, dx, ldx)
+                activate_backward(below[ACTIVATE_BACKWARD], rows, below[N_OUT], dx, ldx, saved, lds, dx, ldx)
 
     @jit.inline
     def refresh_transposed(layer, i0, i1, j0, j1):
@@ -243,7 +248,7 @@ def network(real: Any) -> Any:
         job, layers = integers(address), address + LAYERS * 8
         kind, n_tiles = job[KIND], job[N_TILES]
         per_step = 4 if job[SPLIT] != 0 else 2
-        phases = 1 if kind == FORWARD else 1 + per_step * job[STEPS]
+        phases = 1 if kind == FORWARD_ONLY else 1 + per_step * job[STEPS]
         slot = memory.fetch_add(address + SLOT * 8, 1)
         while True:
             ticket = memory.fetch_add(address + WORD * 8, 1)
@@ -251,7 +256,7 @@ def network(real: Any) -> Any:
             if phase >= phases:
                 break
             step, part = (phase - 1) // per_step, (phase - 1) % per_step
-            if kind == FORWARD:
+            if kind == FORWARD_ONLY:
                 tiles = (job[TOTAL] + job[CHUNK] - 1) // job[CHUNK]
             elif phase == 0:
                 tiles = n_tiles
@@ -266,7 +271,7 @@ def network(real: Any) -> Any:
                 while memory.load(address + WORD * 8) >> 32 == phase:
                     spins = memory.wait(spins)
                 continue
-            if kind == FORWARD:
+            if kind == FORWARD_ONLY:
                 forward_tile(job, layers, tile, slot)
             elif phase == 0:
                 where = integers(job[TILES] + tile * TILE * 8)
@@ -285,7 +290,7 @@ def network(real: Any) -> Any:
                 else:
                     weight_tile(job, layers, step, tile, slot)
             elif part == 2:
-                memory.call_address(job[HOOK], job[HOOK_ARGUMENT])
+                hook(job[HOOK], job[HOOK_ARGUMENT])
             else:
                 update_tile(job, layers, step, tile)
             if memory.fetch_add(address + DONE * 8, 1) == tiles - 1:

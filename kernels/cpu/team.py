@@ -25,7 +25,7 @@ IDLE_SPINS = 2000  # 20 to 200 us: longer than the gap between two slices, short
 @jit.kernel("v i")
 def helper(real: Any) -> Any:
     """A helper's waiting: joins each opened gate once; returns after IDLE_SPINS without work, or when told to quit."""
-    words = memory.pointer(types.int64)
+    words, call = memory.pointer(types.int64), jit.caller_of_address("v i", real)
 
     def function(team):
         seen, spins = -1, 0
@@ -35,7 +35,7 @@ def helper(real: Any) -> Any:
                 # enter only if the gate is as it was read: then it cannot close before this helper is counted
                 if memory.compare_and_swap(team + GATE * 8, gate, gate + 1):
                     seen, spins = gate >> 33, 0
-                    memory.call_address(words(team)[FUNCTION], words(team)[ARGUMENT])
+                    call(words(team)[FUNCTION], words(team)[ARGUMENT])
                     memory.fetch_add(team + GATE * 8, -1)
             else:
                 memory.pause()
@@ -47,13 +47,13 @@ def helper(real: Any) -> Any:
 @jit.kernel("v 3i")
 def together(real: Any) -> Any:
     """Open the gate on function(argument), take part, close it, and wait for those inside to leave."""
-    words = memory.pointer(types.int64)
+    words, call = memory.pointer(types.int64), jit.caller_of_address("v i", real)
 
     def function(team, work, argument):
         generation = (memory.load(team + GATE * 8) >> 33) + 1
         words(team)[FUNCTION], words(team)[ARGUMENT] = work, argument
         memory.store(team + GATE * 8, generation << 33 | OPEN)
-        memory.call_address(work, argument)
+        call(work, argument)
         memory.fetch_add(team + GATE * 8, -OPEN)
         spins = 0
         while memory.load(team + GATE * 8) & (OPEN - 1) != 0:
@@ -70,6 +70,12 @@ class Team:
         self._state = np.zeros(32, np.int64)
         self._bells: list[threading.Lock] = []
         self._threads: list[threading.Thread] = []
+
+    @staticmethod
+    def load() -> None:
+        """Compile, or load from the cache, what the team itself needs."""
+        helper["float32"].load()
+        together["float32"].load()
 
     def run(self, kernel: jit.Kernel, argument: int, threads: int) -> None:
         """Call a kernel `void f(int64)` from up to `threads` threads at once; returns when all have left it.

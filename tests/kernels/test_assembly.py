@@ -137,27 +137,24 @@ def test_the_block_fits_the_registers(isa):
     assert isa.mr * isa.nv >= 8
 
 
-# Elementwise kernels: compiled afresh in another process, each function in a kernel of its own
+# Elementwise kernels: compiled afresh in another process
 COMPILE = """
 import math, sys
 from pathlib import Path
-from kernels import scalar
 from kernels.cpu import elementwise, jit, loss, memory, update
 
-def alone(name, slope):
-    def factory(real):
-        f = scalar.functions(real, jit.inline, memory.float_bits(real))
-        return (elementwise._scale if slope else elementwise._map)(real, getattr(f, name)).py_func
-    factory.__name__ = name
-    return jit.kernel("v 8i" if slope else "v 6i")(factory)
-
-@jit.kernel("v 6i")
+@jit.kernel(elementwise.FORWARD)
 def by_libm(real):
-    return elementwise._map(real, jit.inline(lambda z: real(math.exp(z)))).py_func
+    elements = memory.pointer(real)
 
-families = {name: alone(name, False) for name in scalar.ACTIVATIONS}
-families |= {f"{name}_slope": alone(f"{name}_slope", True) for name in scalar.ACTIVATIONS}
-families |= {"loss": loss.loss, "output": loss.output, "update": update.update, "by_libm": by_libm}
+    def function(rows, columns, z, ldz, y, ldy):
+        for j in range(columns):
+            elements(y)[j] = math.exp(elements(z)[j])
+
+    return function
+
+families = elementwise.forward | loss.losses | update.updates | {"output": loss.output, "by_libm": by_libm}
+families |= {f"{name}_backward": family for name, family in elementwise.backward.items()}
 for name, family in families.items():
     for dtype in ("float32", "float64"):
         text = family[dtype].load()._library.get_asm_str()
@@ -168,7 +165,7 @@ LIBM = {
     for name in ("exp", "exp2", "expm1", "tanh", "erf", "erfc", "log", "log2", "log1p", "pow", "sqrt")
     for suffix in ("", "f")
 }
-PLAIN = {"identity", "identity_slope", "by_libm"}  # nothing to compute, or the one that shows what is looked for
+PLAIN = {"identity", "identity_backward", "by_libm"}  # nothing to compute, or the one that shows what is looked for
 
 
 @pytest.fixture(scope="module")
@@ -193,14 +190,14 @@ def vector_arithmetic(text):
 
 
 def test_elementwise_kernels_are_vector_code(elementwise_kernels):
-    assert len(elementwise_kernels) == 2 * (14 + 4)
+    assert len(elementwise_kernels) == 2 * (14 + 4 + 2 + 2)
     for name, text in elementwise_kernels.items():
         family = name.rpartition("_")[0]
-        allowed = {"log", "logf"} if family == "loss" else set()  # once a row, of the sum of exponentials
+        allowed = {"log", "logf"} if family == "softmax_cross_entropy" else set()  # once a row, of a sum
         if family not in PLAIN:
             assert not called(text) & (LIBM - allowed), name
             assert vector_arithmetic(text) >= 1, name
-        if family in ("sigmoid", "tanh", "silu", "gelu", "silu_slope", "gelu_slope"):
+        if family in ("sigmoid", "tanh", "silu", "gelu", "silu_backward", "gelu_backward"):
             assert vector_arithmetic(text) >= 10, name
 
 
