@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
-from kernels import reference, scalar
+from kernels import reference
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
 
 DTYPES = (np.float32, np.float64)
-LOSSES = list(scalar.LOSSES)
+LOSSES = list(reference.LOSSES)
 SHAPES = [(1, 1), (1, 65), (65, 1), (2, 2), (15, 17), (63, 16), (64, 64), (17, 1000), (1000, 3)]
 
 
