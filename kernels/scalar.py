@@ -19,8 +19,8 @@ NEEDS_PRE = {"silu", "gelu"}  # whose derivative cannot be had from the output
 
 LEAKY_SLOPE = 0.01
 
-# Bounds of the largest error in ulp, subnormal results included. Found: 0.99, 0.87, 1.34 and 2.77 over every float32 from
-# 2^-14 to 2^7 in magnitude, with fused multiply-adds and without; 0.96, 0.80, 1.23 and 1.56 over a million float64.
+# Bounds of the largest error in ulp, subnormal results included. Found: 0.99, 0.87, 1.34 and 2.77 over every float32
+# from 2^-14 to 2^7 in magnitude, with FMA and without; 0.96, 0.80, 1.23 and 1.56 over a million float64.
 MAX_ULP = {"exp": 1.0, "log1p": 1.0, "tanh": 1.5, "erf": 3.0}
 
 _SERIES: dict[str, dict[str, tuple[float, ...]]] = {
