@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+import fastnn
+
 from .common import Sampled, import_or_skip, once, sweep, use_threads
 from .workloads import WORKLOADS, Workload
 
@@ -74,7 +76,7 @@ class PeerFit(Sampled):
 
 def _scikit_learn(workload: Workload, X: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
     neural_network = import_or_skip("sklearn.neural_network")
-    sgd = workload.optimizer.code == 0
+    sgd = isinstance(workload.optimizer, fastnn.SGD)
     model = neural_network.MLPClassifier(
         workload.layers[1:-1],
         solver="sgd" if sgd else "adam",
@@ -102,7 +104,7 @@ def _torch(workload: Workload, X: np.ndarray, y: np.ndarray) -> Callable[[], Any
     for inputs, outputs in zip(workload.layers, workload.layers[1:]):
         modules += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
     model, loss = torch.nn.Sequential(*modules[:-1]), torch.nn.CrossEntropyLoss()
-    make = torch.optim.SGD if workload.optimizer.code == 0 else torch.optim.Adam
+    make = torch.optim.SGD if isinstance(workload.optimizer, fastnn.SGD) else torch.optim.Adam
     optimizer = make(model.parameters(), lr=workload.optimizer.learning_rate)
     X, y = torch.from_numpy(X), torch.from_numpy(y)
 
