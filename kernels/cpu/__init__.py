@@ -242,6 +242,5 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         _network.network[dtype].load()
         for family in (_linear.linear, _linear.linear_backward, _linear.products):
             family[dtype].load()
-    _team.helper["float32"].load()
-    _team.together["float32"].load()
+    _team.load()
     return time.perf_counter() - start

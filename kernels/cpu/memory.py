@@ -73,6 +73,16 @@ def compare_and_swap(typingctx: Any, address: Any, expected: Any, value: Any) ->
 
 
 @intrinsic
+def float_of_bits(typingctx: Any, bits: Any) -> Any:
+    """The float32 whose bits are those of an int32."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+@intrinsic
 def call_address(typingctx: Any, function: Any, argument: Any) -> Any:
     """Call a C function `void f(int64)` by its address."""
 
