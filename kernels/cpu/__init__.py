@@ -246,5 +246,5 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         for families in (_elementwise.forward, _elementwise.backward, _losses, _updates):
             for family in families.values():
                 family[dtype].load()
-    _team.team.load()
+    _team.load()
     return time.perf_counter() - start

@@ -1,8 +1,11 @@
 """One network on the CPU: its buffers and the jobs that `network` runs on them."""
 
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property, wraps
 from itertools import pairwise
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -25,8 +28,23 @@ FORWARD_ROWS = 240
 WORK_PER_THREAD = 1 << 20
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
+    """One job at a time: other Python threads that call the same engine wait."""
+
+    @wraps(method)
+    def run(self: "Engine", /, *args: P.args, **options: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **options)
+
+    return run
+
+
 class Engine:
-    """Runs a network's jobs on buffers of its own. It checks nothing: see kernels.checks and fastnn.model.
+    """Runs a network's jobs on buffers of its own, one job at a time. It checks nothing: see fastnn.model.
 
     widths: of input, hidden layers and output. activations: one per hidden layer. parameters: the flat buffer of
     `Layout.of(widths, dtype, bias)`, changed in place by training. Arrays given to a call may have any strides.
@@ -46,6 +64,8 @@ class Engine:
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
         self.threads = threads or teams.default_threads()
+        self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
+        self._lock = threading.Lock()
         self.kernel = network[self.dtype]
         n_layers, size = len(widths) - 1, self.dtype.itemsize
         self._job = aligned_zeros(fields.LAYERS + fields.RECORD * n_layers, np.int64)
@@ -62,12 +82,29 @@ class Engine:
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
 
-    def load(self, loss: str, update: str) -> None:
-        """Compile, or load from the cache, what training with these needs."""
-        for kernel in (self.kernel, losses[loss][self.dtype], updates[update][self.dtype]):
-            kernel.load()
+    def load(self, loss: str | None = None, update: str | None = None) -> None:
+        """Compile what the jobs run, or load it from the cache; else the first job does that."""
+        self.kernel.load()
+        self._load_activations()
+        if loss is not None:
+            losses[loss][self.dtype].load()
+        if update is not None:
+            updates[update][self.dtype].load()
         if self.threads > 1:
-            teams.team.load()
+            teams.load()
+
+    def _load_activations(self) -> None:
+        for record, name in zip(self._layers, self.activations, strict=False):
+            record[fields.FUSED] = name == "relu"
+            if name not in ("identity", "relu"):
+                record[fields.ACTIVATE] = forward[name][self.dtype].address
+            if name != "identity":
+                record[fields.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """The gradient that a hook sees, laid out like the parameters, its padding zero. Made when first asked for."""
+        return aligned_zeros(self.layout.size, self.dtype)
 
     def _weight_tiles(self) -> np.ndarray:
         tiles = []
@@ -85,12 +122,6 @@ class Engine:
             record[fields.N_IN], record[fields.N_OUT] = layout.widths[n], layout.widths[n + 1]
             record[fields.W], record[fields.LDW] = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
             record[fields.B] = base + layout.b_offsets[n] * size if layout.bias else 0
-            name = self.activations[n] if n < len(self.activations) else "identity"
-            record[fields.FUSED] = name == "relu"
-            if name not in ("identity", "relu"):
-                record[fields.ACTIVATE] = forward[name][self.dtype].address
-            if name != "identity":
-                record[fields.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
         job = self._job
         job[fields.N_LAYERS] = len(self._layers)
         job[fields.OUTPUT] = OUTPUTS[self.output]
@@ -103,6 +134,8 @@ class Engine:
         """Buffers for so many rows of a batch; with `gradients`, those of backward too."""
         if gradients and not self._transposed:
             self._transposed = [self._transposed_buffer(n) for n in range(1, len(self._layers))]
+        if not self._capacity:
+            self._load_activations()
         if rows <= self._capacity:
             return
         self._buffers = []
@@ -158,6 +191,7 @@ class Engine:
         """How many threads a step on so many rows uses."""
         return max(1, min(self.threads, 3 * rows * self.multiply_adds // WORK_PER_THREAD))
 
+    @_alone
     def train(
         self,
         x: np.ndarray,
@@ -176,12 +210,17 @@ class Engine:
         state: Sequence[np.ndarray],
         scalars: np.ndarray,
         l2: float = 0.0,
+        hook: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
         target: int64 labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,). scales: float64, what
         each step's sum of weighted row losses is multiplied by. state: the optimiser's arrays, like the parameters.
         scalars: float64 (steps, 8), see kernels.cpu.update. The losses include the l2 term.
+
+        hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
+        whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
+        gradient; then the update is made.
         """
         rows = min(batch_size, total)
         self._reserve(rows, gradients=True)
@@ -200,12 +239,16 @@ class Engine:
         job[fields.SUMS], job[fields.SCALES] = sums.ctypes.data, scales.ctypes.data
         job[fields.UPDATE], job[fields.SCALARS] = updates[update][self.dtype].address, scalars.ctypes.data
         job[fields.SQUARES] = squares.ctypes.data if l2 else 0
-        job[fields.GRADIENT] = job[fields.SPLIT] = job[fields.DX] = 0
+        job[fields.GRADIENT] = self.gradient.ctypes.data - base if hook else 0
+        job[fields.HOOK], job[fields.HOOK_ARGUMENT] = hook or (0, 0)
+        job[fields.SPLIT] = hook is not None
+        job[fields.DX] = 0
         self._l2[0] = l2
         self._run(fields.TRAIN, threads)
         values = sums[:, 0] + 0.5 * l2 * squares.sum(1) if l2 else sums[:, 0]
         return values, sums[:, 1]
 
+    @_alone
     def gradients(
         self,
         x: np.ndarray,
@@ -240,6 +283,7 @@ class Engine:
         del first_transposed
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
+    @_alone
     def forward(
         self,
         x: np.ndarray,
