@@ -193,10 +193,8 @@ class MLP:
         assert self._engine is not None
         return self._engine
 
-    def prepare(
-        self, say: Callable[[str], None] = reports.line, loss: str | None = None, update: str | None = None
-    ) -> float:
-        """Make what `engine` returns, ready for a loss and an optimiser's kernel.
+    def prepare(self, say: Callable[[str], None] = reports.line, *needs: Any) -> float:
+        """Make what `engine` returns, with all that `needs`, the arguments of its `load`, ask for.
 
         Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
         """
@@ -204,7 +202,7 @@ class MLP:
             self._engine = Engine(
                 self.layers, self.activations, self.output, self._parameters, self.bias, self.threads
             )  # fmt: skip
-        return training.load_kernels(self._engine, say, loss, update)
+        return training.load_kernels(self._engine, say, *needs)
 
     def loss_name(self, loss: str | None) -> str:
         """The loss for this network: its output's own, or `loss` if that goes with the output."""

@@ -122,6 +122,13 @@ class Data:
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss)
         return cls(X, target, inputs.row_weights(sample_weight, class_weight, target, len(X)), loss)
 
+    def needs(self, optimizer: Optimizer) -> tuple[Any, ...]:
+        """What kernels.cpu.engine's `load` wants to know."""
+        gathered = [array.dtype for array in (self.X, self.weight) if array is not None]
+        if self.target.values.ndim == 2:
+            gathered.append(self.target.values.dtype)
+        return self.loss, optimizer.kernel, gathered
+
     def mass(self, order: np.ndarray, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`."""
         starts = np.arange(0, len(order), batch_size)
@@ -209,7 +216,7 @@ class Learner:
 _compiling = threading.Lock()
 
 
-def load_kernels(engine: Any, say: Callable[[str], None], loss: str | None = None, update: str | None = None) -> float:
+def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
     """Load what the engine runs, and `say` so where it has to be compiled. Returns the seconds that compiling took."""
     announced = False
 
@@ -223,7 +230,7 @@ def load_kernels(engine: Any, say: Callable[[str], None], loss: str | None = Non
         jit.announce = announce
         start = time.perf_counter()
         try:
-            engine.load(loss, update)
+            engine.load(*needs)
         finally:
             jit.announce = None
     if not announced:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, wraps
 from itertools import pairwise
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -13,7 +13,7 @@ from .. import scalar
 from ..layout import Layout, aligned_zeros
 from . import network as fields
 from . import team as teams
-from .batch import SOURCE_CODES
+from .batch import gathers
 from .elementwise import backward, forward
 from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
 from .network import network
@@ -82,14 +82,19 @@ class Engine:
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
 
-    def load(self, loss: str | None = None, update: str | None = None) -> None:
-        """Compile what the jobs run, or load it from the cache; else the first job does that."""
+    def load(self, loss: str | None = None, update: str | None = None, gathered: Iterable[np.dtype] = ()) -> None:
+        """Compile what the jobs run, or load it from the cache; else the first job does that.
+
+        gathered: the dtypes of data, of targets that are not labels and of weights.
+        """
         self.kernel.load()
         self._load_activations()
         if loss is not None:
             losses[loss][self.dtype].load()
         if update is not None:
             updates[update][self.dtype].load()
+        for dtype in gathered:
+            gathers[dtype][self.dtype].load()
         if self.threads > 1:
             teams.load()
 
@@ -169,16 +174,19 @@ class Engine:
 
     def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, total: int) -> None:
         job = self._job
-        job[fields.X], job[fields.X_CODE] = x.ctypes.data, SOURCE_CODES[x.dtype]
+        job[fields.X], job[fields.X_GATHER] = x.ctypes.data, gathers[x.dtype][self.dtype].address
         job[fields.X_ROW], job[fields.X_COLUMN] = x.strides
         if target is not None and target.ndim == 1:
             job[fields.T], job[fields.T_COLUMNS] = target.ctypes.data, 0
         elif target is not None:
-            job[fields.T], job[fields.T_CODE] = target.ctypes.data, SOURCE_CODES[target.dtype]
+            job[fields.T], job[fields.T_GATHER] = target.ctypes.data, gathers[target.dtype][self.dtype].address
             job[fields.T_ROW], job[fields.T_COLUMN] = target.strides
             job[fields.T_COLUMNS] = target.shape[1]
         job[fields.ORDER] = order.ctypes.data if order is not None else 0
-        job[fields.WEIGHT] = weight.ctypes.data if weight is not None else 0
+        job[fields.WEIGHT] = 0
+        if weight is not None:
+            job[fields.WEIGHT] = weight.ctypes.data
+            job[fields.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
         job[fields.FIRST], job[fields.TOTAL] = first, total
 
     def _run(self, kind: int, threads: int) -> None:
