@@ -1,6 +1,8 @@
 """fastnn: train and run dense neural networks, from kernels written by hand and compiled by Numba."""
 
-import importlib
+import functools
+import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -27,8 +29,25 @@ if TYPE_CHECKING:
 __all__ = ["MLP", "SGD", "Adam", "CSVLogger", "Callback", "EarlyStopping", "History", "ModelCheckpoint", "load"]
 
 
+@functools.cache
+def _check_kernels() -> None:
+    """Raise ImportError if the package `kernels` that Python finds is missing or another's, without importing it."""
+    module = sys.modules.get("kernels")
+    spec = importlib.util.find_spec("kernels") if module is None else module.__spec__
+    source = None if spec is None else getattr(spec.loader, "get_source", lambda name: None)("kernels")
+    if getattr(module, "DISTRIBUTION", None) == "fastnn-numba" or 'DISTRIBUTION = "fastnn-numba"' in (source or ""):
+        return
+    found = "there is none" if spec is None else f"{spec.origin or spec.name} is another's"
+    raise ImportError(
+        f"fastnn needs its own package `kernels`, and {found}. Hugging Face publishes a package of that name, too: the "
+        "two cannot share an environment; after uninstalling it, pip install --force-reinstall fastnn-numba"
+    )
+
+
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: `fastnn --help` needs no compiler."""
+    if name in _HOME or name in _MODULES:
+        _check_kernels()
     if name in _HOME:
         value = getattr(importlib.import_module(f"fastnn.{_HOME[name]}"), name)
         globals()[name] = value

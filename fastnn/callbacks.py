@@ -22,6 +22,10 @@ class Callback:
     Returning True from on_epoch_end or on_slice_end ends training after it.
     """
 
+    def needs(self) -> tuple[str, ...]:
+        """Names that the logs must have: a training whose logs will lack one is refused at its start."""
+        return ()
+
     def on_train_begin(self, model: Any) -> None:
         """Called once, before the first step."""
 
@@ -65,6 +69,10 @@ class EarlyStopping(Callback):
         self._cost_to_beat = math.inf  # lags behind the best cost while improvements are smaller than min_delta
         self._epochs_waited = 0
 
+    def needs(self) -> tuple[str, ...]:
+        """The name monitored."""
+        return (self.monitor,)
+
     def on_train_begin(self, model: Any) -> None:
         """Forget the training before."""
         self._forget()
@@ -106,6 +114,10 @@ class ModelCheckpoint(Callback):
         self.monitor = monitor
         self.save_best_only = save_best_only
         self._best_cost = math.inf
+
+    def needs(self) -> tuple[str, ...]:
+        """The name monitored, if one is."""
+        return (self.monitor,) if self.save_best_only else ()
 
     def on_train_begin(self, model: Any) -> None:
         """Forget the training before."""

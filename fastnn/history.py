@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 USUAL_METRICS = ("loss", "accuracy", "r2", "val_loss", "val_accuracy", "val_r2", "learning_rate")
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The record of one `fit`.
 
@@ -29,7 +29,14 @@ class History:
     def __getattr__(self, name: str) -> list[float]:
         if name in USUAL_METRICS or name in self.__dict__.get("metrics", ()):
             return self.metrics.get(name, [])
-        raise AttributeError(f"History has no {name!r}; measured were: {', '.join(self.__dict__.get('metrics', ()))}")
+        measured = ", ".join(self.__dict__.get("metrics", ())) or "nothing"
+        raise AttributeError(f"History has no {name!r}; measured were: {measured}")
+
+    def __repr__(self) -> str:
+        """What was reached, in a line: all the values of a long training would fill the screen."""
+        last = [f"{name}={values[-1]:.4g}" for name, values in self.metrics.items() if values]
+        parts = [f"epochs={self.epochs}", *last, f"seconds={self.seconds:.3g}"]
+        return f"History({', '.join([*parts, 'interrupted=True'] if self.interrupted else parts)})"
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *USUAL_METRICS, *self.metrics]

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.schedules import check_number
+
 _BLOCK_BYTES = 1 << 24  # arrays are looked through in blocks of so many bytes, so that a memory map stays one
 
 
@@ -26,43 +28,46 @@ def array(value: Any, name: str) -> np.ndarray:
     """Real numbers of a type that compiled code reads, a view of the caller's memory where that can be."""
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         value = np.from_dlpack(value)
-    result = np.asarray(value)
+    try:
+        result = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name} must be an array of numbers, got {type(value).__name__}: {error}") from None
     if result.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {result.dtype}")
-    if result.dtype.itemsize > 8 or result.dtype == np.float16 or not result.dtype.isnative:
+        got = f"dtype {result.dtype}" if result.ndim else type(value).__name__
+        hint = f"; pass {name}.toarray()" if hasattr(value, "toarray") else ""
+        raise TypeError(f"{name} must hold real numbers, got {got}{hint}")
+    if result.dtype.itemsize > 8:
         result = result.astype(np.float64)
-    return result
+    return result if result.dtype.isnative else result.astype(result.dtype.newbyteorder("="))
 
 
-def check_finite(values: np.ndarray, name: str) -> None:
-    """Raise ValueError naming the first NaN or infinity of a (n, ...) array."""
+def check_finite(values: np.ndarray, name: str, dtype: str = "float64") -> None:
+    """Raise ValueError naming the first number of a (n, ...) array that is NaN, infinite or too large for `dtype`."""
     if values.dtype.kind != "f":
         return
+    largest = np.finfo(dtype).max
     rows = max(1, _BLOCK_BYTES // max(1, values[:1].nbytes))
     for start in range(0, len(values), rows):
         block = values[start : start + rows]
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = block.sum(dtype=np.float64)
-        if np.isfinite(total):
+        if block.size == 0 or (block.min() >= -largest and block.max() <= largest):  # a NaN makes both NaN
             continue
-        wrong = np.argwhere(~np.isfinite(block))
-        if len(wrong):
-            place = ", ".join(str(i) for i in (wrong[0][0] + start, *wrong[0][1:]))
-            raise ValueError(f"{name} must be finite, got {block[tuple(wrong[0])]} at [{place}]")
+        row, *column = np.argwhere(~(np.abs(block) <= largest))[0]
+        place = ", ".join(str(i) for i in (row + start, *column))
+        raise ValueError(f"{name} must be finite in {dtype}, got {block[(row, *column)]} at [{place}]")
 
 
-def matrix(X: Any, n_columns: int, name: str = "X", *, finite: bool = True) -> np.ndarray:
-    """X as (n, n_columns) with n >= 1, finite unless told otherwise."""
+def matrix(X: Any, n_columns: int, name: str = "X", *, dtype: str = "float64", finite: bool = True) -> np.ndarray:
+    """X as (n, n_columns) with n >= 1, and unless told otherwise finite in `dtype`, what it is to be converted to."""
     result = array(X, name)
     if result.ndim != 2:
-        hint = "; for one row pass X.reshape(1, -1)" if result.ndim == 1 else ""
+        hint = f"; for one row pass {name}.reshape(1, -1)" if result.ndim == 1 and name.isidentifier() else ""
         raise ValueError(f"{name} must have 2 dimensions (rows, {n_columns}), got shape {result.shape}{hint}")
     if result.shape[1] != n_columns:
         raise ValueError(f"{name} must have {n_columns} columns, as the network's input, got shape {result.shape}")
     if len(result) == 0:
         raise ValueError(f"{name} must have at least one row, got shape {result.shape}")
     if finite:
-        check_finite(result, name)
+        check_finite(result, name, dtype)
     return result
 
 
@@ -73,7 +78,7 @@ def targets(y: Any, n_rows: int, n_outputs: int, output: str, loss: str, name: s
         raise ValueError(f"{name} must have {n_rows} rows, one for each row of X, got shape {values.shape}")
     if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind in "iub" and n_outputs > 1:
         values = values[:, 0]
-    classes = output in ("softmax", "sigmoid") or loss.endswith("cross_entropy")
+    classes = output in ("softmax", "sigmoid")
     if values.ndim == 1 and n_outputs > 1:
         return _from_labels(values, n_outputs, classes, loss, name)
     if values.ndim == 1:
@@ -89,7 +94,7 @@ def targets(y: Any, n_rows: int, n_outputs: int, output: str, loss: str, name: s
     labels = None
     if n_outputs == 1 and classes and values.dtype.kind in "iub":
         labels = values[:, 0].astype(np.int64)
-    metric = None if not classes else ("largest" if output == "softmax" or "softmax" in loss else "outputs")
+    metric = None if not classes else ("largest" if output == "softmax" else "outputs")
     return Targets(values, metric, labels)
 
 
@@ -123,22 +128,25 @@ def row_weights(sample_weight: Any, class_weight: Any, target: Targets, n_rows: 
     if class_weight is None:
         return weights
     if target.labels is None:
-        raise ValueError("class_weight needs y to be integer labels")
-    labels = target.labels
-    if class_weight == "balanced":
-        counts = np.bincount(labels)
-        per_class = np.zeros(len(counts))
-        per_class[counts > 0] = len(labels) / (np.count_nonzero(counts) * counts[counts > 0])
-    elif isinstance(class_weight, Mapping):
-        per_class = np.ones(int(labels.max()) + 1)
-        for label, weight in class_weight.items():
-            if not isinstance(label, (int, np.integer)) or label < 0 or not 0 <= weight < np.inf:
-                raise ValueError(f"class_weight must map labels to weights >= 0, got {label!r}: {weight!r}")
-            if label < len(per_class):
-                per_class[label] = weight
-    else:
-        raise ValueError(f"class_weight must be a dict of label: weight, 'balanced' or None, got {class_weight!r}")
-    weights = per_class[labels] if weights is None else weights * per_class[labels]
+        raise ValueError("class_weight must be None unless y holds integer labels")
+    weights = (1.0 if weights is None else weights) * _per_class(class_weight, target.labels)[target.labels]
     if weights.sum() == 0:
         raise ValueError("class_weight must leave some row a weight, got only zeros for the labels of y")
     return weights
+
+
+def _per_class(class_weight: Any, labels: np.ndarray) -> np.ndarray:
+    """The weight of each class; "balanced" as in scikit-learn: n / (classes * count), of the classes that occur."""
+    counts = np.bincount(labels)
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        return np.divide(len(labels), np.count_nonzero(counts) * counts, out=np.zeros(len(counts)), where=counts > 0)
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(f"class_weight must be a dict of label: weight, 'balanced' or None, got {class_weight!r}")
+    per_class = np.ones(len(counts))
+    for label, weight in class_weight.items():
+        if not isinstance(label, (int, np.integer)) or label < 0:
+            raise ValueError(f"class_weight must have labels >= 0 as keys, got {label!r}")
+        check_number(f"class_weight[{label}]", weight, 0)
+        if label < len(per_class):
+            per_class[label] = weight
+    return per_class

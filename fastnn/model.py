@@ -1,17 +1,19 @@
 """MLP: a dense network, its parameters, what it predicts and what it can learn."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from fastnn import formats, initializers, inputs, optimizers, training
+from fastnn import architectures, evaluation, formats, initializers, inputs, optimizers, training
+from fastnn import progress as reports
 from fastnn.callbacks import Callback
 from fastnn.history import History
-from kernels import scalar
-from kernels.cpu.engine import OUTPUTS, Engine
-from kernels.layout import Layout, aligned_zeros
+from fastnn.schedules import check_count, check_number
+from kernels.cpu.engine import Engine
+from kernels.layout import Layout, aligned_copy, aligned_zeros
 
 DEFAULT_LOSS = {
     "softmax": "softmax_cross_entropy",
@@ -20,7 +22,9 @@ DEFAULT_LOSS = {
 }
 SQUARED = ("mean_squared_error", "sum_squared_error")
 RELU_FAMILY = ("relu", "leaky_relu", "silu", "gelu")
-FORWARD_BLOCK = 1 << 30  # multiply-adds between two looks for Ctrl-C, about 0.02 s
+# Between two looks for Ctrl-C: so many multiply-adds, about 0.02 s, and at most so many rows, for what each row needs
+FORWARD_BLOCK = 1 << 30
+FORWARD_ROWS = 1 << 16
 
 
 class MLP:
@@ -49,23 +53,18 @@ class MLP:
         threads: int | None = None,
         seed: int | None = None,
     ) -> None:
-        self.layers = _widths(layers)
-        self.activations = _activations(activation, len(self.layers) - 2)
-        if output not in OUTPUTS:
-            raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
-        if output == "softmax" and self.layers[-1] == 1:
-            raise ValueError("output 'softmax' needs at least 2 outputs, got layers ending in 1; use output='sigmoid'")
-        if np.dtype(dtype).name not in ("float32", "float64"):
-            raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
-        if device not in ("auto", "cpu"):
-            raise ValueError(f"device must be 'auto' or 'cpu', got {device!r}")
-        if threads is not None and (not isinstance(threads, (int, np.integer)) or threads < 1):
-            raise ValueError(f"threads must be a number >= 1 or None, got {threads!r}")
-        self.output, self.bias, self.dtype, self.device = output, bool(bias), np.dtype(dtype).name, "cpu"
+        self.layers = architectures.widths(layers)
+        self.activations = architectures.activations(activation, len(self.layers) - 2)
+        self.output = architectures.output(output, self.layers[-1])
+        self.bias, self.dtype, self.device = bool(bias), architectures.dtype(dtype), architectures.device(device)
+        if threads is not None:
+            check_count("threads", threads)
+        if seed is not None:
+            check_count("seed", seed, 0)
         self.threads, self.seed, self.init = threads, seed, init
         self.random = np.random.default_rng(seed)
         self.metadata: dict[str, Any] = {}
-        self.loss: str | None = None
+        self.optimizer_state: training.Memory | None = None
         self._engine: Engine | None = None
         self._layout = Layout.of(self.layers, self.dtype, self.bias)
         self._parameters = aligned_zeros(self._layout.size, self.dtype)
@@ -83,20 +82,8 @@ class MLP:
 
         The last activation is the output's. `options` are those of MLP.
         """
-        if not architecture:
-            raise ValueError("architecture must have at least one layer, got an empty list")
-        for n, layer in enumerate(architecture):
-            missing = {"input_dim", "output_dim", "activation"} - set(layer)
-            if missing:
-                raise ValueError(f"architecture[{n}] must have {', '.join(sorted(missing))}, got {dict(layer)!r}")
-            if n and layer["input_dim"] != architecture[n - 1]["output_dim"]:
-                raise ValueError(
-                    f"architecture[{n}] must have input_dim {architecture[n - 1]['output_dim']}, the output_dim "
-                    f"before it, got {layer['input_dim']}"
-                )
-        layers = [architecture[0]["input_dim"], *(layer["output_dim"] for layer in architecture)]
-        hidden = [layer["activation"] for layer in architecture[:-1]]
-        return cls(layers, hidden, architecture[-1]["activation"], **options)
+        layers, activations = architectures.chain(architecture)
+        return cls(layers, activations[:-1], activations[-1], **options)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -153,46 +140,35 @@ class MLP:
             sample_weight, class_weight, callbacks, progress,
         )  # fmt: skip
 
+    def train_on_batch(
+        self,
+        X: Any,
+        y: Any,
+        optimizer: optimizers.Optimizer | str = optimizers.Adam(),  # noqa: B008 (frozen)
+        *,
+        loss: str | None = None,
+        l2: float = 0.0,
+        sample_weight: Any = None,
+    ) -> dict[str, float]:
+        """One step on all rows of X. Returns {"loss", "accuracy"} (no accuracy for identity outputs) from before it.
+
+        The arguments are those of `fit`. Calls in a row with equal optimisers share its state: they are the steps of
+        one training. Another optimiser starts with fresh state, and so does the first call after `fit`.
+        """
+        return training.train_on_batch(self, X, y, optimizer, loss, l2, sample_weight)
+
     def predict(self, X: Any) -> np.ndarray:
         """The network's outputs (n, outputs): probabilities for softmax and sigmoid. NaN in a row stays in that row."""
         X = inputs.matrix(X, self.layers[0], finite=False)
         out = np.empty((len(X), self.layers[-1]), self.dtype)
-        for block in self._blocks(len(X)):
+        for block in self.blocks(len(X)):
             self.engine().forward(X[block], out=out[block])
         return out
 
     def evaluate(self, X: Any, y: Any, *, loss: str | None = None) -> dict[str, float]:
         """{"loss", "accuracy"}, or {"loss", "r2"} for identity outputs. The loss is without the l2 term."""
-        X = inputs.matrix(X, self.layers[0])
-        loss = self.loss_name(loss)
-        return self.measure(X, inputs.targets(y, len(X), self.layers[-1], self.output, loss), loss)
-
-    def measure(
-        self, X: np.ndarray, target: inputs.Targets, loss: str, rows: np.ndarray | None = None
-    ) -> dict[str, float]:
-        """`evaluate` on input that has been checked, on all rows or some."""
-        rows = np.arange(len(X)) if rows is None else rows
-        total, right, residual = 0.0, 0.0, 0.0
-        mean = _column_means(target.values, rows) if self.output == "identity" and target.metric is None else None
-        spread = np.zeros(self.layers[-1])
-        for block in self._blocks(len(rows)):
-            chosen = rows[block]
-            out = np.empty((len(chosen), self.layers[-1]), self.dtype) if mean is not None else None
-            losses, hits = self.engine().forward(
-                X, order=chosen, out=out, target=target.values, loss=loss, metric=target.metric
-            )
-            total += losses.sum()
-            right += hits.sum()
-            if out is not None and mean is not None:
-                y = target.values[chosen].astype(np.float64)
-                residual = residual + ((out - y) ** 2).sum(0)
-                spread += ((y - mean) ** 2).sum(0)
-        result = {"loss": float(total if loss == "sum_squared_error" else total / len(rows))}
-        if target.metric:
-            result["accuracy"] = float(right / len(rows))
-        elif mean is not None:
-            result["r2"] = _r2(residual, spread)
-        return result
+        data = training.Data.checked(self, X, y, loss)
+        return evaluation.measure(self, data.X, data.target, data.loss)
 
     def loss_and_gradients(
         self, X: Any, y: Any, *, loss: str | None = None, l2: float = 0.0, sample_weight: Any = None
@@ -201,24 +177,32 @@ class MLP:
 
         The shapes are those of `weights`, `biases` and X; the dtype is the model's.
         """
-        X = inputs.matrix(X, self.layers[0])
-        loss = self.loss_name(loss)
-        target = inputs.targets(y, len(X), self.layers[-1], self.output, loss)
-        weight = inputs.row_weights(sample_weight, None, target, len(X))
-        mass = len(X) if weight is None else weight.sum()
-        scale = 1.0 if loss == "sum_squared_error" else 1.0 / mass
+        data = training.Data.checked(self, X, y, loss, sample_weight)
+        check_number("l2", l2, 0)
+        n = len(data.X)
+        (scale,) = data.scales(data.mass(np.arange(n), n))
         value, gradient, dx = self.engine().gradients(
-            X, target.values, weight=weight, scale=scale, loss=loss, l2=l2
-        )  # fmt: skip
+            data.X, data.target.values, weight=data.weight, scale=scale, loss=data.loss, l2=l2
+        )
         return value, self._layout.weights(gradient), self._layout.biases(gradient), dx
 
     def engine(self) -> Engine:
         """What runs this network: its buffers and compiled code, made when first asked for."""
-        if self._engine is None or self._engine.parameters is not self._parameters:
+        if self._engine is None or self._engine.process != os.getpid():
+            self.prepare()
+        assert self._engine is not None
+        return self._engine
+
+    def prepare(self, say: Callable[[str], None] = reports.line, *needs: Any) -> float:
+        """Make what `engine` returns, with all that `needs`, the arguments of its `load`, ask for.
+
+        Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
+        """
+        if self._engine is None or self._engine.process != os.getpid():
             self._engine = Engine(
                 self.layers, self.activations, self.output, self._parameters, self.bias, self.threads
             )  # fmt: skip
-        return self._engine
+        return training.load_kernels(self._engine, say, *needs)
 
     def loss_name(self, loss: str | None) -> str:
         """The loss for this network: its output's own, or `loss` if that goes with the output."""
@@ -231,17 +215,14 @@ class MLP:
             )
         return loss
 
-    def summary(self) -> str:
-        """The network as a table: per layer its shape, activation and number of parameters. Printed and returned."""
-        lines = [f"{'layer':>5}  {'inputs':>7}  {'outputs':>7}  {'activation':<12}  {'parameters':>10}"]
-        names = [*self.activations, self.output]
-        for n, w in enumerate(self.weights):
+    def summary(self) -> None:
+        """Print the network as a table: per layer its widths, activation and number of parameters."""
+        print(f"{'layer':>5}  {'inputs':>7}  {'outputs':>7}  {'activation':<10}  {'parameters':>11}")
+        for n, (w, name) in enumerate(zip(self.weights, [*self.activations, self.output], strict=True), 1):
             size = w.size + (w.shape[1] if self.bias else 0)
-            lines.append(f"{n + 1:>5}  {w.shape[0]:>7}  {w.shape[1]:>7}  {names[n]:<12}  {size:>10,}")
-        lines.append(f"{self.n_parameters:,} parameters, {self.dtype}, {self.device}")
-        text = "\n".join(lines)
-        print(text)
-        return text
+            print(f"{n:>5}  {w.shape[0]:>7,}  {w.shape[1]:>7,}  {name:<10}  {size:>11,}")
+        biases = "" if self.bias else ", no biases"
+        print(f"{self.n_parameters:,} parameters in {self.dtype}{biases}, on the {self.device}")
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a .npz or .safetensors file (which needs the extra `recipes`), whole or not at all."""
@@ -253,9 +234,9 @@ class MLP:
         }  # fmt: skip
         formats.save_arrays(path, arrays, {"architecture": architecture, "user": self.metadata})
 
-    def _blocks(self, n: int) -> Iterable[slice]:
+    def blocks(self, n: int) -> Iterable[slice]:
         """Slices of n rows, each the work of a moment."""
-        rows = max(1, FORWARD_BLOCK // sum(w.size for w in self.weights))
+        rows = min(max(1, FORWARD_BLOCK // sum(w.size for w in self.weights)), FORWARD_ROWS)
         return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -263,12 +244,16 @@ class MLP:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        parameters = aligned_zeros(self._layout.size, self.dtype)
-        parameters[...] = self._parameters
-        self._parameters = parameters
+        self._parameters = aligned_copy(self._parameters)
 
     def __repr__(self) -> str:
-        return f"MLP({self.layers}, activation={self.activations}, output={self.output!r}, dtype={self.dtype!r})"
+        same = len(set(self.activations)) == 1
+        parts = [str(self.layers)]
+        if self.activations:
+            parts.append(f"activation={self.activations[0] if same else self.activations!r}")
+        parts.append(f"output={self.output!r}")
+        parts += [] if self.bias else ["bias=False"]
+        return f"MLP({', '.join([*parts, f'dtype={self.dtype!r}'])})"
 
 
 def load(path: str | PathLike[str], **options: Any) -> MLP:
@@ -277,51 +262,21 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
     Raises ValueError for a file that is damaged, of a newer version or not fastnn's.
     """
     arrays, metadata = formats.load_arrays(path)
+    unknown = options.keys() - {"threads", "device", "seed"}
+    if unknown:
+        raise TypeError(f"options of load must be among threads, device, seed, got {', '.join(sorted(unknown))}")
+    MLP([1, 2], **options)  # what is wrong with the options is not the file's fault
     try:
         a = metadata["architecture"]
         model = MLP(
             a["layers"], a["activations"], a["output"], bias=a["bias"], dtype=a["dtype"], init="zeros", **options
         )
-        for n, w in enumerate(model.weights):
-            w[...] = arrays[f"w{n}"]
-        for n, b in enumerate(model.biases):
-            b[...] = arrays[f"b{n}"]
+        views = {f"w{n}": w for n, w in enumerate(model.weights)} | {f"b{n}": b for n, b in enumerate(model.biases)}
+        for name, view in views.items():
+            if arrays[name].shape != view.shape:
+                raise ValueError(f"{name} must have shape {view.shape}, got {arrays[name].shape}")
+            view[...] = arrays[name]
         model.metadata = metadata["user"]
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a model of this version of fastnn: {error}") from error
     return model
-
-
-def _widths(layers: Sequence[int]) -> list[int]:
-    widths = list(layers)
-    if len(widths) < 2 or not all(
-        isinstance(w, (int, np.integer)) and not isinstance(w, bool) and w >= 1 for w in widths
-    ):
-        raise ValueError(f"layers must be at least two widths >= 1, from input to output, got {layers!r}")
-    return [int(w) for w in widths]
-
-
-def _activations(activation: str | Sequence[str], hidden: int) -> list[str]:
-    names = [activation] * hidden if isinstance(activation, str) else list(activation)
-    if len(names) != hidden:
-        raise ValueError(f"activation must be one name or one per hidden layer ({hidden}), got {activation!r}")
-    for name in {*names, activation} if isinstance(activation, str) else names:
-        if scalar.canonical(name) not in scalar.ACTIVATIONS:
-            known = ", ".join([*scalar.ACTIVATIONS, *scalar.ALIASES])
-            raise ValueError(f"activation must be one of {known}, got {name!r}")
-    return [scalar.canonical(name) for name in names]
-
-
-def _column_means(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    total = np.zeros(values.shape[1])
-    for start in range(0, len(rows), 1 << 16):
-        total += values[rows[start : start + (1 << 16)]].sum(0, dtype=np.float64)
-    return total / len(rows)
-
-
-def _r2(residual: Any, spread: np.ndarray) -> float:
-    """The coefficient of determination, averaged over outputs, as scikit-learn's r2_score."""
-    constant = spread == 0
-    score = 1.0 - residual / np.where(constant, 1.0, spread)
-    score = np.where(constant, np.where(residual == 0, 1.0, 0.0), score)
-    return float(np.mean(score))

@@ -6,25 +6,40 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+LINE_SECONDS = 1.0  # between two lines, the first and the last excepted
+BAR_SECONDS = 0.1  # between two looks of the bar
+
+
+def line(text: str) -> None:
+    """A line on stderr."""
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def check(progress: object) -> None:
+    """Raise TypeError if `progress` is not True, False or None."""
+    if progress is not None and not isinstance(progress, bool):
+        raise TypeError(f"progress must be True, False or None, got {progress!r}")
+
 
 class Progress:
     """The progress of one fit; use as a context manager.
 
     progress: None for a bar when tqdm is installed and stderr is a terminal or a notebook, otherwise a line per epoch,
-    at most one a second; True for that in any case; False for silence.
+    at most one a second; True for a bar wherever tqdm is installed; False for silence.
     """
 
-    def __init__(self, progress: bool | None, epochs: int) -> None:
-        self.silent, self.epochs = progress is False, epochs
+    def __init__(self, progress: bool | None, epochs: int, steps: int) -> None:
+        self.silent, self.epochs, self.steps = progress is False, epochs, steps
         self._bar: Any = None
-        self._said = 0.0
-        self._last = ""
-        if not self.silent and _seen():
+        self._said = -LINE_SECONDS
+        self._unsaid: tuple[int, Mapping[str, float]] | None = None
+        if not self.silent and (progress or _seen()):
             try:
                 from tqdm.auto import tqdm
             except ImportError:
                 return
-            self._bar = tqdm(total=epochs, unit="epoch", file=sys.stderr)
+            self._bar = tqdm(total=epochs * steps, unit="step", desc=f"epoch 1/{epochs}", file=sys.stderr)
 
     def __enter__(self) -> "Progress":
         return self
@@ -32,39 +47,40 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._show()
         if self._bar is not None:
             self._bar.close()
-        elif self._last:
-            self._print(self._last)
 
-    def say(self, text: str) -> None:
-        """A line of its own."""
-        if self.silent:
-            return
+    def slice(self, epoch: int, steps: int, logs: Mapping[str, float]) -> None:
+        """So many more steps of epoch number `epoch`, counted from 0, have been made, with these values so far."""
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.update(steps)
+            self._later(epoch, logs, BAR_SECONDS)
+
+    def epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Epoch number `epoch`, counted from 0, has ended with these values."""
+        if not self.silent:
+            self._later(epoch, logs, BAR_SECONDS if self._bar is not None else LINE_SECONDS)
+
+    def _later(self, epoch: int, logs: Mapping[str, float], interval: float) -> None:
+        """Show these values, now or, where others have just been shown, at the end if none come after them."""
+        self._unsaid = epoch, logs
+        if time.monotonic() - self._said >= interval:
+            self._show()
+
+    def _show(self) -> None:
+        if self._unsaid is None:
+            return
+        epoch, logs = self._unsaid
+        self._said, self._unsaid = time.monotonic(), None
+        values = ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if name != "learning_rate")
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+            self._bar.set_postfix_str(values)
         else:
-            self._print(text)
-
-    def epoch(self, number: int, logs: Mapping[str, float]) -> None:
-        """Epoch `number`, counted from 0, has ended with these values."""
-        if self.silent:
-            return
-        if self._bar is not None:
-            self._bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()}, refresh=False)
-            self._bar.update()
-            return
-        values = ", ".join(f"{name} {value:.4g}" for name, value in logs.items())
-        self._last = f"epoch {number + 1}/{self.epochs}: {values}"
-        now = time.monotonic()
-        if now - self._said >= 1.0:
-            self._print(self._last)
-            self._said, self._last = now, ""
-
-    def _print(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+            line(f"epoch {epoch + 1}/{self.epochs}: {values}")
 
 
 def _seen() -> bool:
     """Whether somebody watches: stderr is a terminal, or this is a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())

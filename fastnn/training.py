@@ -1,19 +1,22 @@
 """fit: the loop. Epochs are here; steps are in kernels.cpu.network, which runs slices of many without Python."""
 
+import threading
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastnn import inputs, optimizers
+from fastnn import evaluation, inputs, optimizers
+from fastnn import progress as reports
 from fastnn.callbacks import Callback
 from fastnn.history import History
-from fastnn.progress import Progress
+from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from kernels.cpu import jit
-from kernels.layout import aligned_zeros
+from kernels.layout import aligned_copy, aligned_zeros
 
 SLICE_SECONDS = 0.1  # how long compiled code runs before Ctrl-C, callbacks and the progress bar get their turn
 
@@ -24,7 +27,7 @@ def fit(
     y: Any,
     epochs: int,
     batch_size: int,
-    optimizer: optimizers.Optimizer | str,
+    optimizer: Optimizer | str,
     loss: str | None,
     l2: float,
     shuffle: bool,
@@ -36,152 +39,259 @@ def fit(
     progress: bool | None,
 ) -> History:
     """See MLP.fit."""
-    X = inputs.matrix(X, model.layers[0])
-    loss = model.loss_name(loss)
-    target = inputs.targets(y, len(X), model.layers[-1], model.output, loss)
-    weight = inputs.row_weights(sample_weight, class_weight, target, len(X))
+    data = Data.checked(model, X, y, loss, sample_weight, class_weight)
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
+    reports.check(progress)
     check_number("l2", l2, 0)
-    check_number("validation_split", validation_split, 0, 1, closed="left")
-    optimizer = optimizers.get(optimizer)
-    optimizer.scalars(0, 1)
-    callbacks = list(callbacks)
-    for callback in callbacks:
-        if not callable(getattr(callback, "on_epoch_end", None)):
-            raise TypeError(f"callbacks must hold objects with on_epoch_end(model, epoch, logs), got {callback!r}")
+    optimizer = _checked_optimizer(optimizer)
+    callbacks = _checked_callbacks(callbacks)
+    _check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
+    order, validation = _split(model, data, validation_data, validation_split)
 
-    rows, validation = _validation(model, X, target, loss, len(X), validation_data, validation_split)
+    def tell(event: str, *args: Any) -> bool:
+        return any([getattr(callback, event, _nothing)(model, *args) for callback in callbacks])
+
     history = History(device=model.device)
-    with Progress(progress, epochs) as say:
-        engine, history.compile_seconds = _compile(model, loss, optimizer, say)
-        history.threads = engine.threads_for(min(batch_size, len(rows)))
-        state = [aligned_zeros(engine.layout.size, engine.dtype) for _ in range(optimizer.slots)]
-        steps = -(-len(rows) // batch_size)
-        start = time.perf_counter()
-        slice_steps, step = 1, 0
-        for callback in callbacks:
-            _tell(callback, "on_train_begin", model)
+    history.compile_seconds = model.prepare(
+        _nothing if progress is False else reports.line, data.loss, optimizer.kernel
+    )
+    model.optimizer_state = None
+    memory = Memory.fresh(model, optimizer)
+    learner = Learner(model, data, memory, batch_size, l2)
+    history.threads = learner.engine.threads_for(min(batch_size, len(order)))
+    start = time.perf_counter()
+    with reports.Progress(progress, epochs, learner.steps(len(order))) as report:
         try:
+            tell("on_train_begin")
             for epoch in range(epochs):
-                order = model.random.permutation(rows) if shuffle else rows
-                mass = _batch_weights(weight, order, batch_size, steps)
-                scales = np.ones(steps) if loss == "sum_squared_error" else _reciprocal(mass)
-                losses, right, stop, done = np.zeros(steps), 0.0, False, 0
-                while done < steps and not stop:
-                    n = min(slice_steps, steps - done)
-                    first = done * batch_size
-                    begun = time.perf_counter()
-                    losses[done : done + n], hits = engine.train(
-                        X,
-                        target.values,
-                        order=order,
-                        weight=weight,
-                        first=first,
-                        total=min(n * batch_size, len(rows) - first),
-                        batch_size=batch_size,
-                        steps=n,
-                        scales=scales[done : done + n],
-                        loss=loss,
-                        metric=target.metric,
-                        update=optimizer.kernel,
-                        state=state,
-                        scalars=optimizer.scalars(step, n),
-                        l2=l2,
-                    )
-                    taken = time.perf_counter() - begun
-                    if n == slice_steps:  # at most twice as many next time, as many as fit the time
-                        slice_steps = max(1, min(2 * n, int(n * SLICE_SECONDS / max(taken, 1e-9))))
-                    right += hits.sum()
-                    done, step = done + n, step + n
-                    so_far = {"loss": _epoch_loss(losses[:done], mass[:done], loss)}
-                    stop = any([_tell(callback, "on_slice_end", model, step - 1, so_far) for callback in callbacks])
-                logs = {"loss": _epoch_loss(losses[:done], mass[:done], loss)}
-                if target.metric:
-                    logs["accuracy"] = right / min(done * batch_size, len(rows))
+                if shuffle and batch_size < len(order):
+                    model.random.shuffle(order)
+                for n_steps, logs in learner.epoch(order):
+                    report.slice(epoch, n_steps, logs)
+                    stop = tell("on_slice_end", memory.step - 1, logs)
+                    if stop:
+                        break
                 if validation is not None:
-                    logs |= {f"val_{name}": value for name, value in model.measure(*validation).items()}
-                logs["learning_rate"] = float(optimizer.scalars(step - 1, 1)[0, 0])
+                    logs |= {f"val_{name}": value for name, value in evaluation.measure(model, *validation).items()}
+                logs["learning_rate"] = memory.learning_rate
                 history.append(logs)
-                say.epoch(epoch, logs)
-                stop |= any([_tell(callback, "on_epoch_end", model, epoch, logs) for callback in callbacks])
-                if stop:
+                report.epoch(epoch, logs)
+                if tell("on_epoch_end", epoch, logs) or stop:
                     break
         except KeyboardInterrupt:
             history.interrupted = True
-            warnings.warn("Training interrupted by user.", stacklevel=3)
         finally:
             history.seconds = time.perf_counter() - start
-            for callback in callbacks:
-                _tell(callback, "on_train_end", model)
+            tell("on_train_end")
+    if history.interrupted:
+        warnings.warn("Training interrupted by user.", stacklevel=3)
     return history
 
 
-def _compile(model: Any, loss: str, optimizer: optimizers.Optimizer, say: Progress) -> tuple[Any, float]:
-    """The engine with its kernels loaded, and the seconds that compiling took: 0 where all were cached."""
+def train_on_batch(
+    model: Any, X: Any, y: Any, optimizer: Optimizer | str, loss: str | None, l2: float, sample_weight: Any
+) -> dict[str, float]:
+    """See MLP.train_on_batch."""
+    data = Data.checked(model, X, y, loss, sample_weight)
+    check_number("l2", l2, 0)
+    optimizer = _checked_optimizer(optimizer)
+    if model.optimizer_state is None or model.optimizer_state.optimizer != optimizer:
+        model.optimizer_state = Memory.fresh(model, optimizer)
+    n = len(data.X)
+    ((_, logs),) = Learner(model, data, model.optimizer_state, n, l2).epoch(np.arange(n))
+    return logs
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to learn from: X (n, inputs), targets, float64 row weights (n,) or None where all are 1, the loss's name."""
+
+    X: np.ndarray
+    target: inputs.Targets
+    weight: np.ndarray | None
+    loss: str
+
+    @classmethod
+    def checked(
+        cls, model: Any, X: Any, y: Any, loss: str | None, sample_weight: Any = None, class_weight: Any = None
+    ) -> "Data":
+        """What was passed to a model, or a ValueError or TypeError that says what is wrong with it."""
+        X = inputs.matrix(X, model.layers[0], dtype=model.dtype)
+        loss = model.loss_name(loss)
+        target = inputs.targets(y, len(X), model.layers[-1], model.output, loss)
+        return cls(X, target, inputs.row_weights(sample_weight, class_weight, target, len(X)), loss)
+
+    def needs(self, optimizer: Optimizer) -> tuple[Any, ...]:
+        """What kernels.cpu.engine's `load` wants to know."""
+        gathered = [array.dtype for array in (self.X, self.weight) if array is not None]
+        if self.target.values.ndim == 2:
+            gathered.append(self.target.values.dtype)
+        return self.loss, optimizer.kernel, gathered
+
+    def mass(self, order: np.ndarray, batch_size: int) -> np.ndarray:
+        """The sum of row weights of each batch of the rows `order`."""
+        starts = np.arange(0, len(order), batch_size)
+        if self.weight is None:
+            return np.minimum(batch_size, len(order) - starts).astype(np.float64)
+        return np.add.reduceat(self.weight[order], starts)
+
+    def scales(self, mass: np.ndarray) -> np.ndarray:
+        """What each batch's sum of row losses is multiplied by: 0 where all rows of a batch weigh nothing."""
+        if self.loss == "sum_squared_error":
+            return np.ones_like(mass)
+        return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+
+    def mean(self, losses: np.ndarray, mass: np.ndarray) -> float:
+        """The loss of several batches out of those of each."""
+        if self.loss == "sum_squared_error":
+            return float(losses.sum())
+        total = mass.sum()
+        return float((losses * mass).sum() / total) if total > 0 else 0.0
+
+
+@dataclass
+class Memory:
+    """What an optimiser remembers: its arrays, laid out like the parameters, and how many steps it has made."""
+
+    optimizer: Optimizer
+    arrays: list[np.ndarray]
+    step: int = 0
+    learning_rate: float = 0.0  # of the last step
+
+    @classmethod
+    def fresh(cls, model: Any, optimizer: Optimizer) -> "Memory":
+        """That of an optimiser before its first step."""
+        return cls(optimizer, [aligned_zeros(len(model.parameters), model.dtype) for _ in range(optimizer.slots)])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.arrays = [aligned_copy(array) for array in self.arrays]
+
+
+class Learner:
+    """Makes steps on a model, a slice of many at a time."""
+
+    def __init__(self, model: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
+        self.engine, self.data, self.memory, self.batch_size, self.l2 = model.engine(), data, memory, batch_size, l2
+        self._slice = 1  # steps
+
+    def steps(self, n_rows: int) -> int:
+        """The number of batches in so many rows, the last of which may be smaller."""
+        return -(-n_rows // self.batch_size)
+
+    def epoch(self, order: np.ndarray) -> Iterator[tuple[int, dict[str, float]]]:
+        """Learn from the rows `order`. After each slice: its number of steps, and loss and accuracy so far."""
+        mass = self.data.mass(order, self.batch_size)
+        scales, losses = self.data.scales(mass), np.zeros(len(mass))
+        right, done = 0.0, 0
+        while done < len(mass):
+            n = min(self._slice, len(mass) - done)
+            first = done * self.batch_size
+            n_rows = min(n * self.batch_size, len(order) - first)
+            losses[done : done + n], hits = self._run(order, first, n_rows, scales[done : done + n])
+            right, done = right + float(hits.sum()), done + n
+            logs = {"loss": self.data.mean(losses[:done], mass[:done])}
+            if self.data.target.metric:
+                logs["accuracy"] = right / (first + n_rows)
+            yield n, logs
+
+    def _run(self, order: np.ndarray, first: int, n_rows: int, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A slice of steps: each one's loss and number of right rows."""
+        data, memory, n = self.data, self.memory, len(scales)
+        scalars = memory.optimizer.scalars(memory.step, n)
+        start = time.perf_counter()
+        results = self.engine.train(
+            data.X, data.target.values, order=order, weight=data.weight, first=first, total=n_rows,
+            batch_size=self.batch_size, steps=n, scales=scales, loss=data.loss, metric=data.target.metric,
+            update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=self.l2,
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+        if n == self._slice:  # at most twice as many next time, as many as fit the time
+            self._slice = max(1, min(2 * n, int(n * SLICE_SECONDS / max(seconds, 1e-9))))
+        memory.step, memory.learning_rate = memory.step + n, float(scalars[-1, 0])
+        return results
+
+
+_compiling = threading.Lock()
+
+
+def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
+    """Load what the engine runs, and `say` so where it has to be compiled. Returns the seconds that compiling took."""
     announced = False
 
     def announce() -> None:
         nonlocal announced
         if not announced:
-            say.say("compiling kernels once ...")
-        announced = True
+            announced = True
+            say("compiling kernels once ...")
 
-    start = time.perf_counter()
-    jit.announce = announce
-    try:
-        engine = model.engine()
-        engine.load(loss, optimizer.kernel)
-    finally:
-        jit.announce = None
+    with _compiling:
+        jit.announce = announce
+        start = time.perf_counter()
+        try:
+            engine.load(*needs)
+        finally:
+            jit.announce = None
     if not announced:
-        return engine, 0.0
+        return 0.0
     seconds = time.perf_counter() - start
-    say.say(f"compiled in {seconds:.1f} s; the next program starts without")
-    return engine, seconds
+    say(f"compiled in {seconds:.1f} s; the next program starts without")
+    return seconds
 
 
-def _validation(
-    model: Any, X: np.ndarray, target: inputs.Targets, loss: str, n: int, data: Any, fraction: float
-) -> tuple[np.ndarray, tuple[Any, ...] | None]:
-    """The rows to train on, and what `model.measure` takes for the validation, if any."""
-    if data is None and not fraction:
+def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tuple[np.ndarray, tuple[Any, ...] | None]:
+    """The rows to train on, and what `evaluation.measure` takes for the validation, if any."""
+    n = len(data.X)
+    check_number("validation_split", fraction, 0, 1, closed="left")
+    if validation_data is None and not fraction:
         return np.arange(n), None
-    if data is not None and fraction:
-        raise ValueError("validation_data and validation_split exclude each other, got both")
-    if data is None:
+    if validation_data is None:
         held_out = round(n * fraction)
         if not 0 < held_out < n:
             raise ValueError(f"validation_split must leave rows on both sides, got {fraction} of {n} rows")
         order = model.random.permutation(n)
-        return np.sort(order[held_out:]), (X, target, loss, np.sort(order[:held_out]))
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError(f"validation_data must be a pair (X, y), got {type(data).__name__}")
-    X_val = inputs.matrix(data[0], model.layers[0], "validation_data[0]")
-    y_val = inputs.targets(data[1], len(X_val), model.layers[-1], model.output, loss, "validation_data[1]")
-    return np.arange(n), (X_val, y_val, loss, None)
+        return np.sort(order[held_out:]), (data.X, data.target, data.loss, np.sort(order[:held_out]))
+    if fraction:
+        raise ValueError("validation_split must be 0 with validation_data, got both")
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+        raise TypeError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
+    X = inputs.matrix(validation_data[0], model.layers[0], "validation_data[0]", dtype=model.dtype)
+    target = inputs.targets(
+        validation_data[1], len(X), model.layers[-1], model.output, data.loss, "validation_data[1]"
+    )  # fmt: skip
+    return np.arange(n), (X, target, data.loss, None)
 
 
-def _batch_weights(weight: np.ndarray | None, order: np.ndarray, batch_size: int, steps: int) -> np.ndarray:
-    """The sum of row weights of each batch."""
-    starts = np.arange(steps) * batch_size
-    if weight is None:
-        return np.minimum(batch_size, len(order) - starts).astype(np.float64)
-    return np.add.reduceat(weight[order], starts)
+def _checked_optimizer(optimizer: Optimizer | str) -> Optimizer:
+    optimizer = optimizers.get(optimizer)
+    optimizer.scalars(0, 1)  # a schedule of one's own may be wrong
+    return optimizer
 
 
-def _reciprocal(mass: np.ndarray) -> np.ndarray:
-    """1 / mass; a batch whose rows all weigh nothing changes nothing."""
-    return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+def _checked_callbacks(callbacks: Any) -> list[Callback]:
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list of callbacks, got {type(callbacks).__name__}")
+    callbacks = list(callbacks)
+    for callback in callbacks:
+        if isinstance(callback, type) or not callable(getattr(callback, "on_epoch_end", None)):
+            raise TypeError(f"callbacks must hold objects with on_epoch_end(model, epoch, logs), got {callback!r}")
+    return callbacks
 
 
-def _epoch_loss(losses: np.ndarray, mass: np.ndarray, loss: str) -> float:
-    if loss == "sum_squared_error":
-        return float(losses.sum())
-    return float((losses * mass).sum() / mass.sum()) if mass.sum() > 0 else 0.0
+def _check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> None:
+    """What callbacks need to see in the logs will be there."""
+    names = ["loss", "accuracy"] if data.target.metric else ["loss"]
+    if validated:
+        names += ["val_loss", "val_accuracy" if data.target.metric else "val_r2"]
+    names.append("learning_rate")
+    for callback in callbacks:
+        for name in getattr(callback, "needs", tuple)():
+            if name not in names:
+                hint = "; it needs validation_data or validation_split" if name.startswith("val_") else ""
+                kind = type(callback).__name__
+                raise ValueError(f"callbacks: {kind} must monitor one of {', '.join(names)}, got {name!r}{hint}")
 
 
-def _tell(callback: Any, event: str, *args: Any) -> bool:
-    """Call an event's method where the callback has it; whether it asked to stop."""
-    method = getattr(callback, event, None)
-    return bool(method(*args)) if method is not None else False
+def _nothing(*args: Any) -> None:
+    pass

@@ -28,6 +28,13 @@ def aligned_zeros(n: int, dtype: Any) -> np.ndarray:
     return raw[start : start + n * itemsize].view(dtype)
 
 
+def aligned_copy(array: np.ndarray) -> np.ndarray:
+    """A copy of an array (n,) whose first byte is aligned to a register."""
+    copy = aligned_zeros(len(array), array.dtype)
+    copy[...] = array
+    return copy
+
+
 @dataclass(frozen=True)
 class Layout:
     """Offsets, in elements, of every layer's w and b in the flat buffer of a network with these widths."""

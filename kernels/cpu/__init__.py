@@ -12,6 +12,7 @@ from . import jit, simd
 from . import linear as _linear
 from . import network as _network
 from . import team as _team
+from .batch import gathers as _gathers
 from .loss import IDENTITY, NO_METRIC, SOFTMAX
 from .loss import losses as _losses
 from .loss import output as _output
@@ -244,8 +245,8 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         _network.network[dtype].load()
         for family in (_linear.linear, _linear.linear_backward, _linear.products):
             family[dtype].load()
-        for families in (_elementwise.forward, _elementwise.backward, _losses, _updates):
+        for families in (_elementwise.forward, _elementwise.backward, _losses, _updates, _gathers):
             for family in families.values():
                 family[dtype].load()
-    _team.team.load()
+    _team.load()
     return time.perf_counter() - start

@@ -1,8 +1,11 @@
 """One network on the CPU: its buffers and the jobs that `network` runs on them."""
 
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, wraps
 from itertools import pairwise
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -10,7 +13,7 @@ from .. import scalar
 from ..layout import Layout, aligned_zeros
 from . import network as fields
 from . import team as teams
-from .batch import SOURCE_CODES
+from .batch import gathers
 from .elementwise import backward, forward
 from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
 from .network import network
@@ -25,8 +28,23 @@ FORWARD_ROWS = 240
 WORK_PER_THREAD = 1 << 20
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
+    """One job at a time: other Python threads that call the same engine wait."""
+
+    @wraps(method)
+    def run(self: "Engine", /, *args: P.args, **options: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **options)
+
+    return run
+
+
 class Engine:
-    """Runs a network's jobs on buffers of its own. It checks nothing: see kernels.checks and fastnn.model.
+    """Runs a network's jobs on buffers of its own, one job at a time. It checks nothing: see fastnn.model.
 
     widths: of input, hidden layers and output. activations: one per hidden layer. parameters: the flat buffer of
     `Layout.of(widths, dtype, bias)`, changed in place by training. Arrays given to a call may have any strides.
@@ -46,6 +64,8 @@ class Engine:
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
         self.threads = threads or teams.default_threads()
+        self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
+        self._lock = threading.Lock()
         self.kernel = network[self.dtype]
         n_layers, size = len(widths) - 1, self.dtype.itemsize
         self._job = aligned_zeros(fields.LAYERS + fields.RECORD * n_layers, np.int64)
@@ -62,12 +82,34 @@ class Engine:
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
 
-    def load(self, loss: str, update: str) -> None:
-        """Compile, or load from the cache, what training with these needs."""
-        for kernel in (self.kernel, losses[loss][self.dtype], updates[update][self.dtype]):
-            kernel.load()
+    def load(self, loss: str | None = None, update: str | None = None, gathered: Iterable[np.dtype] = ()) -> None:
+        """Compile what the jobs run, or load it from the cache; else the first job does that.
+
+        gathered: the dtypes of data, of targets that are not labels and of weights.
+        """
+        self.kernel.load()
+        self._load_activations()
+        if loss is not None:
+            losses[loss][self.dtype].load()
+        if update is not None:
+            updates[update][self.dtype].load()
+        for dtype in gathered:
+            gathers[dtype][self.dtype].load()
         if self.threads > 1:
-            teams.team.load()
+            teams.load()
+
+    def _load_activations(self) -> None:
+        for record, name in zip(self._layers, self.activations, strict=False):
+            record[fields.FUSED] = name == "relu"
+            if name not in ("identity", "relu"):
+                record[fields.ACTIVATE] = forward[name][self.dtype].address
+            if name != "identity":
+                record[fields.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """The gradient that a hook sees, laid out like the parameters, its padding zero. Made when first asked for."""
+        return aligned_zeros(self.layout.size, self.dtype)
 
     def _weight_tiles(self) -> np.ndarray:
         tiles = []
@@ -85,12 +127,6 @@ class Engine:
             record[fields.N_IN], record[fields.N_OUT] = layout.widths[n], layout.widths[n + 1]
             record[fields.W], record[fields.LDW] = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
             record[fields.B] = base + layout.b_offsets[n] * size if layout.bias else 0
-            name = self.activations[n] if n < len(self.activations) else "identity"
-            record[fields.FUSED] = name == "relu"
-            if name not in ("identity", "relu"):
-                record[fields.ACTIVATE] = forward[name][self.dtype].address
-            if name != "identity":
-                record[fields.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
         job = self._job
         job[fields.N_LAYERS] = len(self._layers)
         job[fields.OUTPUT] = OUTPUTS[self.output]
@@ -103,6 +139,8 @@ class Engine:
         """Buffers for so many rows of a batch; with `gradients`, those of backward too."""
         if gradients and not self._transposed:
             self._transposed = [self._transposed_buffer(n) for n in range(1, len(self._layers))]
+        if not self._capacity:
+            self._load_activations()
         if rows <= self._capacity:
             return
         self._buffers = []
@@ -136,16 +174,19 @@ class Engine:
 
     def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, total: int) -> None:
         job = self._job
-        job[fields.X], job[fields.X_CODE] = x.ctypes.data, SOURCE_CODES[x.dtype]
+        job[fields.X], job[fields.X_GATHER] = x.ctypes.data, gathers[x.dtype][self.dtype].address
         job[fields.X_ROW], job[fields.X_COLUMN] = x.strides
         if target is not None and target.ndim == 1:
             job[fields.T], job[fields.T_COLUMNS] = target.ctypes.data, 0
         elif target is not None:
-            job[fields.T], job[fields.T_CODE] = target.ctypes.data, SOURCE_CODES[target.dtype]
+            job[fields.T], job[fields.T_GATHER] = target.ctypes.data, gathers[target.dtype][self.dtype].address
             job[fields.T_ROW], job[fields.T_COLUMN] = target.strides
             job[fields.T_COLUMNS] = target.shape[1]
         job[fields.ORDER] = order.ctypes.data if order is not None else 0
-        job[fields.WEIGHT] = weight.ctypes.data if weight is not None else 0
+        job[fields.WEIGHT] = 0
+        if weight is not None:
+            job[fields.WEIGHT] = weight.ctypes.data
+            job[fields.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
         job[fields.FIRST], job[fields.TOTAL] = first, total
 
     def _run(self, kind: int, threads: int) -> None:
@@ -158,6 +199,7 @@ class Engine:
         """How many threads a step on so many rows uses."""
         return max(1, min(self.threads, 3 * rows * self.multiply_adds // WORK_PER_THREAD))
 
+    @_alone
     def train(
         self,
         x: np.ndarray,
@@ -176,12 +218,17 @@ class Engine:
         state: Sequence[np.ndarray],
         scalars: np.ndarray,
         l2: float = 0.0,
+        hook: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
         target: int64 labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,). scales: float64, what
         each step's sum of weighted row losses is multiplied by. state: the optimiser's arrays, like the parameters.
         scalars: float64 (steps, 8), see kernels.cpu.update. The losses include the l2 term.
+
+        hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
+        whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
+        gradient; then the update is made.
         """
         rows = min(batch_size, total)
         self._reserve(rows, gradients=True)
@@ -200,12 +247,16 @@ class Engine:
         job[fields.SUMS], job[fields.SCALES] = sums.ctypes.data, scales.ctypes.data
         job[fields.UPDATE], job[fields.SCALARS] = updates[update][self.dtype].address, scalars.ctypes.data
         job[fields.SQUARES] = squares.ctypes.data if l2 else 0
-        job[fields.GRADIENT] = job[fields.SPLIT] = job[fields.DX] = 0
+        job[fields.GRADIENT] = self.gradient.ctypes.data - base if hook else 0
+        job[fields.HOOK], job[fields.HOOK_ARGUMENT] = hook or (0, 0)
+        job[fields.SPLIT] = hook is not None
+        job[fields.DX] = 0
         self._l2[0] = l2
         self._run(fields.TRAIN, threads)
         values = sums[:, 0] + 0.5 * l2 * squares.sum(1) if l2 else sums[:, 0]
         return values, sums[:, 1]
 
+    @_alone
     def gradients(
         self,
         x: np.ndarray,
@@ -240,6 +291,7 @@ class Engine:
         del first_transposed
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
+    @_alone
     def forward(
         self,
         x: np.ndarray,

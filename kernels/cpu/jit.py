@@ -21,6 +21,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
@@ -79,6 +80,7 @@ class Kernel:
         self.symbol = f"fastnn_{family.name}_{dtype}_{STAMP}"
         self._cfunc: CFunc | None = None
 
+    @global_compiler_lock  # a kernel is loaded once, whoever else asks for it
     def load(self) -> CFunc:
         """Compile, or load from the cache, and make the symbol known to the linker."""
         if self._cfunc is None:

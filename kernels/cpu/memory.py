@@ -73,6 +73,16 @@ def compare_and_swap(typingctx: Any, address: Any, expected: Any, value: Any) ->
 
 
 @intrinsic
+def float_of_bits(typingctx: Any, bits: Any) -> Any:
+    """The float32 whose bits are those of an int32."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+@intrinsic
 def stack(typingctx: Any, size: Any) -> Any:
     """The 64-byte-aligned address of `size` bytes (a literal) on this function's stack."""
     if not isinstance(size, types.IntegerLiteral):

@@ -23,7 +23,7 @@ from typing import Any
 from numba import types
 
 from . import jit, memory
-from .batch import gather
+from .batch import SIGNATURE as GATHER_SIGNATURE
 from .elementwise import BACKWARD, FORWARD
 from .gemm import gemm
 from .loss import SIGNATURE as LOSS_SIGNATURE
@@ -36,16 +36,16 @@ WORD, DONE, SLOT = 0, 8, 16
 _field = count(24)
 (
     KIND, N_LAYERS, STEPS, FIRST, TOTAL, BATCH, CHUNK,
-    X, X_ROW, X_COLUMN, X_CODE,  # the data: address, strides in bytes, number type
-    T, T_ROW, T_COLUMN, T_CODE, T_COLUMNS,  # targets; int64 labels when T_COLUMNS is 0
-    ORDER, WEIGHT,  # int64 row numbers or 0; float64 row weights or 0
+    X, X_ROW, X_COLUMN, X_GATHER,  # the data: address, strides in bytes, the kernel for its number type
+    T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; int64 labels when T_COLUMNS is 0
+    ORDER, WEIGHT, WEIGHT_GATHER,  # int64 row numbers or 0; float64 row weights or 0
     ROW_TARGET, LD_TARGET, ROW_LABEL, ROW_WEIGHT,  # the batch's own
     LOSS, OUTPUT, METRIC, ROW_LOSS, RIGHT, SUMS, SCALES,
     UPDATE, FIRST_STATE, SECOND_STATE, GRADIENT,  # byte offsets of the parameters' twins; 0 for none
     SCALARS, L2, SQUARES,
     TILES, N_TILES, SCRATCH, SCRATCH_BYTES, ONE,
     OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT, SPLIT,
-) = (next(_field) for _ in range(48))  # fmt: skip
+) = (next(_field) for _ in range(49))  # fmt: skip
 LAYERS = 80
 # Fields of a layer's record. Addresses; strides in bytes.
 (
@@ -65,7 +65,8 @@ def network(real: Any) -> Any:
     """Run a job, with whoever else runs it; returns when no tile is left to claim."""
     size = itemsize(real)
     lanes = chosen().lanes(size)
-    product, gather_rows, output_activation = gemm(real), gather(real), output(real)
+    product, output_activation = gemm(real), output(real)
+    gather = jit.caller_of_address(GATHER_SIGNATURE, real)
     activate, activate_backward = jit.caller_of_address(FORWARD, real), jit.caller_of_address(BACKWARD, real)
     row_loss, step_update = jit.caller_of_address(LOSS_SIGNATURE, real), jit.caller_of_address(UPDATE_SIGNATURE, real)
     hook = jit.caller_of_address("v i", real)
@@ -81,8 +82,8 @@ def network(real: Any) -> Any:
     def forward(job, layers, at, first, rows):
         """Gather `rows` positions from `first` on into the batch's rows from `at` on, and run them to the logits."""
         layer = integers(layers)
-        gather_rows(
-            rows, layer[N_IN], job[X], job[X_ROW], job[X_COLUMN], job[X_CODE], job[ORDER], first,
+        gather(
+            job[X_GATHER], rows, layer[N_IN], job[X], job[X_ROW], job[X_COLUMN], job[ORDER], first,
             layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT],
         )  # fmt: skip
         for n in range(job[N_LAYERS]):
@@ -107,13 +108,13 @@ def network(real: Any) -> Any:
             for r in range(rows):
                 labels[r] = source[order[first + r]] if job[ORDER] != 0 else source[first + r]
         else:
-            gather_rows(
-                rows, job[T_COLUMNS], job[T], job[T_ROW], job[T_COLUMN], job[T_CODE], job[ORDER], first,
+            gather(
+                job[T_GATHER], rows, job[T_COLUMNS], job[T], job[T_ROW], job[T_COLUMN], job[ORDER], first,
                 target, job[LD_TARGET],
             )  # fmt: skip
         if job[WEIGHT] != 0:
             weight = job[ROW_WEIGHT] + at * size
-            gather_rows(rows, 1, job[WEIGHT], 8, 8, 1, job[ORDER], first, weight, size)
+            gather(job[WEIGHT_GATHER], rows, 1, job[WEIGHT], 8, 8, job[ORDER], first, weight, size)
         row_loss(
             job[LOSS], job[OUTPUT], rows, layer[N_OUT], layer[Y] + at * layer[LD_OUT], layer[LD_OUT], target,
             job[LD_TARGET] if job[T_COLUMNS] != 0 else 0, weight, scale, layer[DZ] + at * layer[LD_OUT],

@@ -17,7 +17,7 @@ from numba.core import config
 from . import jit, memory
 
 # Words of the team's state, each on a cache line of its own
-GATE, FUNCTION, ARGUMENT, QUIT = 0, 8, 16, 24
+GATE, FUNCTION, ARGUMENT, QUIT, SEATS = 0, 8, 16, 24, 32
 OPEN = 1 << 32  # the gate: generation << 33 | open << 32 | how many helpers are inside
 IDLE_SPINS = 2000  # 20 to 200 us: longer than the gap between two slices, shorter than anyone would notice
 
@@ -31,7 +31,7 @@ def helper(real: Any) -> Any:
         seen, spins = -1, 0
         while spins < IDLE_SPINS and words(team)[QUIT] == 0:
             gate = memory.load(team + GATE * 8)
-            if gate & OPEN != 0 and gate >> 33 != seen:
+            if gate & OPEN != 0 and gate >> 33 != seen and gate & (OPEN - 1) < words(team)[SEATS]:
                 # enter only if the gate is as it was read: then it cannot close before this helper is counted
                 if memory.compare_and_swap(team + GATE * 8, gate, gate + 1):
                     seen, spins = gate >> 33, 0
@@ -44,14 +44,14 @@ def helper(real: Any) -> Any:
     return function
 
 
-@jit.kernel("v 3i")
+@jit.kernel("v 4i")
 def together(real: Any) -> Any:
-    """Open the gate on function(argument), take part, close it, and wait for those inside to leave."""
+    """Open the gate on function(argument) for so many helpers at once, take part, close it, wait till all have left."""
     words, call = memory.pointer(types.int64), jit.caller_of_address("v i", real)
 
-    def function(team, work, argument):
+    def function(team, work, argument, seats):
         generation = (memory.load(team + GATE * 8) >> 33) + 1
-        words(team)[FUNCTION], words(team)[ARGUMENT] = work, argument
+        words(team)[FUNCTION], words(team)[ARGUMENT], words(team)[SEATS] = work, argument, seats
         memory.store(team + GATE * 8, generation << 33 | OPEN)
         call(work, argument)
         memory.fetch_add(team + GATE * 8, -OPEN)
@@ -67,25 +67,20 @@ class Team:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._state = np.zeros(32, np.int64)
+        self._state = np.zeros(40, np.int64)
         self._bells: list[threading.Lock] = []
         self._threads: list[threading.Thread] = []
-
-    @staticmethod
-    def load() -> None:
-        """Compile, or load from the cache, what the team itself needs."""
-        helper["float32"].load()
-        together["float32"].load()
 
     def run(self, kernel: jit.Kernel, argument: int, threads: int) -> None:
         """Call a kernel `void f(int64)` from up to `threads` threads at once; returns when all have left it.
 
-        When another Python thread holds the team, the caller works alone: the result is the same.
+        Helpers that are still awake from wider work stay outside: a job has buffers for `threads` only. When another
+        Python thread holds the team, the caller works alone: the result is the same.
         """
         if threads > 1 and self._lock.acquire(blocking=False):
             try:
                 self._wake(threads - 1)
-                together["float32"](self._state.ctypes.data, kernel.address, argument)
+                together["float32"](self._state.ctypes.data, kernel.address, argument, threads - 1)
             finally:
                 self._lock.release()
         else:
@@ -119,6 +114,12 @@ class Team:
 
 
 team = Team()
+
+
+def load() -> None:
+    """Compile what the team itself runs, or load it from the cache."""
+    helper["float32"].load()
+    together["float32"].load()
 
 
 def _after_fork() -> None:

@@ -1,0 +1,83 @@
+"""What a network is made of: each argument of MLP checked, and the articles' way of writing them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.schedules import check_count
+from kernels import scalar
+from kernels.cpu.engine import OUTPUTS
+
+
+def chain(architecture: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[str]]:
+    """Widths and activations of a list of {"input_dim": 2, "output_dim": 25, "activation": "relu"}."""
+    layers = list(architecture) if isinstance(architecture, Iterable) else []
+    if not layers:
+        raise ValueError(f"architecture must be a list of at least one layer, got {architecture!r}")
+    for n, layer in enumerate(layers):
+        keys = {"input_dim", "output_dim", "activation"}
+        if not isinstance(layer, Mapping) or not keys <= set(layer):
+            raise ValueError(f"architecture[{n}] must have {', '.join(sorted(keys))}, got {layer!r}")
+        if n and layer["input_dim"] != layers[n - 1]["output_dim"]:
+            raise ValueError(
+                f"architecture[{n}] must have input_dim {layers[n - 1]['output_dim']}, the output_dim before it, "
+                f"got {layer['input_dim']}"
+            )
+    widths = [layers[0]["input_dim"], *(layer["output_dim"] for layer in layers)]
+    return widths, [layer["activation"] for layer in layers]
+
+
+def widths(layers: Any) -> list[int]:
+    """The widths of input, hidden layers and output."""
+    try:
+        widths = list(layers)
+        for width in widths:
+            check_count("layers", width)
+    except (TypeError, ValueError):
+        widths = []
+    if len(widths) < 2:
+        raise ValueError(f"layers must be at least two widths >= 1, from input to output, got {layers!r}")
+    return [int(width) for width in widths]
+
+
+def activations(activation: Any, hidden: int) -> list[str]:
+    """The canonical name of each hidden layer's activation."""
+    one = isinstance(activation, str)
+    names = [activation] if one or not isinstance(activation, Iterable) else list(activation)
+    for name in names:
+        if not isinstance(name, str) or scalar.canonical(name) not in scalar.ACTIVATIONS:
+            known = ", ".join([*scalar.ACTIVATIONS, *scalar.ALIASES])
+            raise ValueError(f"activation must be one of {known}, got {name!r}")
+    if not one and len(names) != hidden:
+        raise ValueError(f"activation must be one name or one per hidden layer ({hidden}), got {activation!r}")
+    return [scalar.canonical(name) for name in (names * hidden if one else names)]
+
+
+def output(name: Any, n_outputs: int) -> str:
+    """The name of the output activation."""
+    if not isinstance(name, str) or name not in OUTPUTS:
+        raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {name!r}")
+    if name == "softmax" and n_outputs == 1:
+        raise ValueError("output 'softmax' needs at least 2 outputs, got layers ending in 1; use output='sigmoid'")
+    return name
+
+
+def dtype(value: Any) -> str:
+    """The name of the parameters' dtype."""
+    try:
+        name = "" if value is None else np.dtype(value).name
+    except TypeError:
+        name = ""
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, got {value!r}")
+    return name
+
+
+def device(name: Any) -> str:
+    """The device that "auto" or a name stands for."""
+    if name == "cuda":
+        raise ValueError("device must be 'auto' or 'cpu', got 'cuda': this version of fastnn has no CUDA kernels")
+    if name not in ("auto", "cpu"):
+        raise ValueError(f"device must be 'auto' or 'cpu', got {name!r}")
+    return "cpu"

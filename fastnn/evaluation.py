@@ -1,0 +1,46 @@
+"""How good a network is on given rows: its loss, and its accuracy or coefficient of determination."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastnn import inputs
+
+
+def measure(
+    model: Any, X: np.ndarray, target: inputs.Targets, loss: str, rows: np.ndarray | None = None
+) -> dict[str, float]:
+    """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, on all rows of checked input or some."""
+    n = len(X) if rows is None else len(rows)
+    total, right, residual, spread = 0.0, 0.0, np.zeros(model.layers[-1]), np.zeros(model.layers[-1])
+    mean = 0.0
+    if target.metric is None:
+        mean = sum(target.values[chosen].sum(0, dtype=np.float64) for chosen in _blocks(model, n, rows)) / n
+    for chosen in _blocks(model, n, rows):
+        out = np.empty((len(chosen), model.layers[-1]), model.dtype) if target.metric is None else None
+        losses, hits = model.engine().forward(
+            X, order=chosen, out=out, target=target.values, loss=loss, metric=target.metric
+        )
+        total += float(losses.sum())
+        right += float(hits.sum())
+        if out is not None:
+            y = target.values[chosen].astype(np.float64)
+            residual += ((out - y) ** 2).sum(0)
+            spread += ((y - mean) ** 2).sum(0)
+    result = {"loss": total if loss == "sum_squared_error" else total / n}
+    return result | ({"accuracy": right / n} if target.metric else {"r2": _r2(residual, spread)})
+
+
+def _blocks(model: Any, n: int, rows: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The rows to measure, some at a time."""
+    for block in model.blocks(n):
+        yield np.arange(block.start, block.stop) if rows is None else rows[block]
+
+
+def _r2(residual: np.ndarray, spread: np.ndarray) -> float:
+    """The coefficient of determination, averaged over outputs, as scikit-learn's r2_score."""
+    constant = spread == 0
+    score = 1.0 - residual / np.where(constant, 1.0, spread)
+    score = np.where(constant, np.where(residual == 0, 1.0, 0.0), score)
+    return float(np.mean(score))

@@ -1,0 +1,218 @@
+"""What X and y may be: every number type, any strides, and no copies of X; and what they may not be."""
+
+import textwrap
+
+import numpy as np
+import pytest
+
+from fastnn import MLP, Adam
+from fastnn import inputs as fastnn_inputs
+from tests.programs import run
+
+ROWS, COLUMNS = 101, 7
+TYPES = ["float64", "float32", "float16", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+         "bool", ">f8", ">f4", ">i2", "longdouble"]  # fmt: skip
+
+
+def whole_numbers(dtype="float32"):
+    """Numbers that every type holds: 0 and 1 for bool, else up to 100."""
+    X = np.random.default_rng(0).integers(0, 100, (ROWS, COLUMNS))
+    return (X % 2 if dtype == "bool" else X).astype(dtype)
+
+
+def labels():
+    return np.random.default_rng(1).integers(0, 3, ROWS)
+
+
+def results(X, y=None, dtype="float32", **options):
+    """Everything that comes out of a model that is given X, as bytes."""
+    y = labels() if y is None else y
+    model = MLP([COLUMNS, 17, 3], dtype=dtype, seed=0)
+    history = model.fit(X, y, 2, 32, Adam(0.01), validation_split=0.2, progress=False, **options)
+    loss, dws, _, dX = model.loss_and_gradients(X, y)
+    return [
+        model.parameters.tobytes(), model.predict(X).tobytes(), model.evaluate(X, y), history.metrics, loss,
+        dws[0].tobytes(), dX.tobytes(), model.train_on_batch(X, y),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("source", TYPES)
+def test_every_number_type(dtype, source):
+    X = whole_numbers(source)
+    assert results(X, dtype=dtype) == results(X.astype("float32"), dtype=dtype)
+
+
+def test_every_float16():
+    """Subnormal numbers, the largest, both zeros; NaN and infinities in predict, which takes them."""
+    X = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(-1, 1)
+    model = MLP([1, 1], output="identity", bias=False, init="zeros")
+    model.weights[0][...] = 1.0
+    np.testing.assert_array_equal(model.predict(X), X.astype(np.float32))
+    model = MLP([1, 1], output="identity", bias=False, init="zeros", dtype="float64")
+    model.weights[0][...] = 1.0
+    np.testing.assert_array_equal(model.predict(X), X.astype(np.float64))
+
+
+LAYOUTS = {
+    "Fortran": np.asfortranarray,
+    "every second column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "every third row": lambda X: np.repeat(X, 3, axis=0)[::3],
+    "negative strides": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "transposed view of a wider array": lambda X: np.hstack([X, X]).T.copy().T[:, :COLUMNS],
+    "not aligned": lambda X: np.frombuffer(b"." + X.tobytes(), np.uint8)[1:].view(X.dtype).reshape(X.shape),
+    "rows that are one": lambda X: np.broadcast_to(X[0], X.shape),
+    "a list": np.ndarray.tolist,
+    "a matrix": lambda X: X.view(np.recarray),
+}
+
+
+@pytest.mark.parametrize("source", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout(source, layout):
+    X = LAYOUTS[layout](whole_numbers(source))
+    if isinstance(X, np.ndarray):
+        X.setflags(write=False)
+    assert results(X) == results(np.array(X, "float32"))
+
+
+@pytest.mark.parametrize("source", ["uint8", "int32", "bool"])
+def test_labels_of_every_type_and_layout(source):
+    y = labels() % 2
+    for given in (y.astype(source), np.repeat(y, 2).astype(source)[::2], y.tolist(), y[:, np.newaxis]):
+        assert results(whole_numbers(), given) == results(whole_numbers(), y)
+
+
+def test_targets_of_every_layout():
+    y = np.random.default_rng(2).dirichlet(np.ones(3), ROWS)
+    for given in (np.asfortranarray(y), np.repeat(y, 2, axis=1)[:, ::2], y[::-1, ::-1].copy()[::-1, ::-1]):
+        given.setflags(write=False)
+        assert results(whole_numbers(), given) == results(whole_numbers(), y)
+
+
+class Tensor:
+    """An array of another library: it speaks DLPack, and is no NumPy array."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_arrays_of_other_libraries():
+    assert results(Tensor(whole_numbers())) == results(whole_numbers())
+
+
+def test_inputs_are_not_changed():
+    X, y, weight = whole_numbers("float64"), labels(), np.ones(ROWS)
+    kept = X.copy(), y.copy(), weight.copy()
+    results(X, y, sample_weight=weight)
+    for array, before in zip((X, y, weight), kept, strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+def test_views_stay_views():
+    for source in TYPES[:12]:
+        X = whole_numbers(source)
+        assert np.shares_memory(fastnn_inputs.matrix(X, COLUMNS), X)
+
+
+def test_a_memory_map_larger_than_a_batch(tmp_path):
+    np.save(tmp_path / "X.npy", whole_numbers("float64"))
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    assert isinstance(mapped, np.memmap)
+    assert results(mapped) == results(whole_numbers())
+
+
+# Peak memory above a process that has imported Numba and run a cached function: data + parameters x (4 + optimiser
+# slots) + activations of one batch + fixed row chunks, within 20 MB
+MEMORY = textwrap.dedent("""
+    import numpy as np
+    import fastnn
+    from fastnn import Adam, SGD
+
+    def peak():
+        # not getrusage: its maximum begins with that of the process this one was forked from
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+
+    warm = fastnn.MLP([3, 3], threads=2)
+    warm.fit(np.zeros((4, 3)), [0, 1, 2, 0], progress=False)
+    start = peak()
+    {body}
+    print(peak() - start, data + n_parameters * 4 * (4 + slots) + activations)
+""")
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Every kernel in the cache: compiling takes more memory than what is measured here."""
+    run("import kernels.cpu; kernels.cpu.warmup()")
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("body", [
+    """
+    X = np.zeros((200_000, 100), np.uint8); X += 1; y = np.zeros(200_000, np.int64); data = X.nbytes + y.nbytes
+    model = fastnn.MLP([100, 64, 3]); model.fit(X, y, 1, 128, Adam(), validation_split=0.2, progress=False)
+    model.evaluate(X, y)
+    n_parameters, slots, activations = model.n_parameters, 2, 0
+    """,
+    """
+    X = np.ones((30_000, 784), np.float64); y = np.zeros(30_000, np.int64); data = X.nbytes + y.nbytes
+    model = fastnn.MLP([784, 32, 10]); model.fit(X, y, 1, 128, "sgd", progress=False)
+    assert (model.predict(X).shape, model.n_parameters) == ((30_000, 10), 25_450)
+    n_parameters, slots, activations = model.n_parameters, 0, 0
+    """,
+    """
+    X = np.ones((2_000, 4_000), np.float16); y = np.zeros(2_000, np.int64); data = X.nbytes + y.nbytes
+    model = fastnn.MLP([4_000, 2_000, 10]); model.fit(X, y, 1, 100, Adam(), progress=False)
+    n_parameters, slots, activations = model.n_parameters, 2, 0
+    """,
+    """
+    X = np.ones((20_000, 10), np.float32); y = np.zeros(20_000, np.int64); data = X.nbytes + y.nbytes
+    model = fastnn.MLP([10, 500, 300, 10]); model.fit(X, y, 1, 20_000, Adam(), progress=False)
+    n_parameters, slots, activations = model.n_parameters, 2, 20_000 * 4 * (10 + 2 * (512 + 320 + 16) + 16)
+    """,
+], ids=["bytes", "doubles", "many parameters", "one batch"])  # fmt: skip
+def test_peak_memory(body):
+    used, allowed = map(int, run(MEMORY.format(body=textwrap.dedent(body).strip())).stdout.split())
+    assert used <= allowed + 20_000_000
+    assert used > 0
+
+
+class TestRefused:
+    """Each message names the argument, what was expected and what came; test_faults has them through the model."""
+
+    @pytest.mark.parametrize(("value", "message"), [
+        (None, "X must hold real numbers, got NoneType"),
+        ("text", "X must hold real numbers, got str"),
+        ([["a", "b"]], "X must hold real numbers, got dtype <U1"),
+        ([[1j, 0]], "X must hold real numbers, got dtype complex128"),
+        ([[1, 2], [3]], "X must be an array of numbers, got list: .*"),
+        (np.ones(2), r"X must have 2 dimensions \(rows, 2\), got shape \(2,\); for one row pass X.reshape\(1, -1\)"),
+        (np.ones((1, 2, 3)), r"X must have 2 dimensions \(rows, 2\), got shape \(1, 2, 3\)"),
+        (np.ones((5, 3)), r"X must have 2 columns, as the network's input, got shape \(5, 3\)"),
+        (np.ones((0, 2)), r"X must have at least one row, got shape \(0, 2\)"),
+        ([[0, 1], [np.nan, 0]], r"X must be finite in float32, got nan at \[1, 0\]"),
+        ([[0, 1], [0, -np.inf]], r"X must be finite in float32, got -inf at \[1, 1\]"),
+        ([[0, 1], [1e39, 0]], r"X must be finite in float32, got 1e\+39 at \[1, 0\]"),
+    ])  # fmt: skip
+    def test_as_X(self, value, message):  # noqa: N802
+        with pytest.raises((ValueError, TypeError), match=f"^{message}$"):
+            fastnn_inputs.matrix(value, 2, dtype="float32")
+
+    def test_the_place_of_a_nan_in_a_long_array(self, monkeypatch):
+        monkeypatch.setattr(fastnn_inputs, "_BLOCK_BYTES", 64)
+        X = np.zeros((1000, 3))
+        X[777, 2] = np.nan
+        with pytest.raises(ValueError, match=r"got nan at \[777, 2\]$"):
+            fastnn_inputs.matrix(X, 3)
+
+    def test_large_finite_numbers_are_taken(self):
+        X = np.full((1000, 3), np.finfo(np.float64).max)
+        assert fastnn_inputs.matrix(X, 3) is X

@@ -1,0 +1,244 @@
+"""fit and train_on_batch against a plain NumPy loop over kernels.reference, step by step."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from fastnn import MLP, SGD, Adam, Callback
+from fastnn.schedules import CosineDecay, InverseScaling, StepDecay, WarmUp
+from kernels import reference
+from tests.oracle import network_depth, random_arrays, random_labels, random_row_weights, random_target, tolerance
+
+DTYPES = ["float32", "float64"]
+WIDTHS = [7, 17, 5, 3]
+ROWS, BATCH = 50, 16  # three batches and a ragged fourth
+OPTIMIZERS = [
+    SGD(0.1), SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.9, nesterov=True), SGD(StepDecay(0.2, 0.5, 3)),
+    SGD(InverseScaling(0.2), momentum=0.5), Adam(0.01), Adam(0.02, beta1=0.8, beta2=0.95, epsilon=1e-4),
+    Adam(WarmUp(CosineDecay(0.02, 20), 5)),
+]  # fmt: skip
+
+
+def rate(optimizer, step):
+    return float(optimizer.scalars(step, 1)[0, 0])
+
+
+class PlainLoop:
+    """The training of a model, in NumPy float64, from its present parameters."""
+
+    def __init__(self, model, optimizer, loss=None, l2=0.0):
+        self.model, self.optimizer, self.loss, self.l2 = model, optimizer, loss, l2
+        self.weights = [w.astype(np.float64) for w in model.weights]
+        self.biases = [b.astype(np.float64) for b in model.biases]
+        self.state = [(np.zeros_like(p), np.zeros_like(p)) for p in self.weights + self.biases]
+        self.n_steps = 0
+
+    def step(self, X, y, weight=None):
+        """One step; returns the loss before it."""
+        loss, dws, dbs, _ = reference.network_loss_and_gradients(
+            X, y, self.weights, self.biases or None, self.model.activations, self.model.output, self.loss, weight,
+            self.l2,
+        )  # fmt: skip
+        gradients = dws + dbs if self.biases else dws
+        for p, gradient, (first, second) in zip(self.weights + self.biases, gradients, self.state, strict=True):
+            o = self.optimizer
+            if isinstance(o, SGD):
+                reference.sgd(
+                    p, gradient, first, learning_rate=rate(o, self.n_steps), momentum=o.momentum, nesterov=o.nesterov
+                )
+            else:
+                reference.adam(
+                    p, gradient, first, second, step=self.n_steps + 1, learning_rate=rate(o, self.n_steps),
+                    beta1=o.beta1, beta2=o.beta2, epsilon=o.epsilon,
+                )  # fmt: skip
+        self.n_steps += 1
+        return loss
+
+    def epoch(self, X, y, weight=None):
+        """Steps on the rows in order; returns their losses' mean, weighted like the rows."""
+        total, mass = 0.0, 0.0
+        for start in range(0, len(X), BATCH):
+            rows = slice(start, start + BATCH)
+            w = np.ones(len(X[rows])) if weight is None else weight[rows]
+            total += self.step(X[rows], y[rows], w) * (1.0 if self.loss == "sum_squared_error" else w.sum())
+            mass += w.sum()
+        return total if self.loss == "sum_squared_error" else total / mass
+
+    def assert_equals(self, model):
+        """The model's parameters are these: the rounding of a gradient, for each step that was made.
+
+        Adam divides a gradient by its own size: the rounding error of a small one is then as large as that of the
+        largest, so that the step, rate by rate, errs like the whole gradient.
+        """
+        relative = tolerance(model.dtype, network_depth(WIDTHS, BATCH))
+        travelled = sum(rate(self.optimizer, step) for step in range(self.n_steps))
+        for ours, theirs, start in zip(
+            model.weights + model.biases, self.weights + self.biases, [*self.start], strict=True
+        ):
+            moved = np.abs(theirs - start).max()
+            allowed = relative * max(np.abs(theirs).max(), travelled)
+            assert moved > 10 * allowed, "the tolerance is so wide that a model that was not trained would pass"
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=allowed)
+
+
+def make(dtype, output="softmax", activation="tanh", optimizer=None, loss=None, l2=0.0, bias=True, seed=0):
+    model = MLP(WIDTHS, activation, output, dtype=dtype, bias=bias, seed=seed)
+    loop = PlainLoop(model, optimizer, loss, l2)
+    loop.start = [p.copy() for p in loop.weights + loop.biases]
+    (X,) = random_arrays(1, (ROWS, WIDTHS[0]), dtype=dtype)
+    return model, loop, X
+
+
+class TestFitEqualsAPlainLoop:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+    @pytest.mark.parametrize("l2", [0.0, 0.05])
+    def test_every_optimizer(self, dtype, optimizer, l2):
+        model, loop, X = make(dtype, optimizer=optimizer, l2=l2)
+        y = random_labels(2, ROWS, 3)
+        history = model.fit(X, y, 3, BATCH, optimizer, l2=l2, shuffle=False, progress=False)
+        expected = [loop.epoch(X, y) for _ in range(3)]
+        loop.assert_equals(model)
+        np.testing.assert_allclose(history.loss, expected, rtol=tolerance(dtype, network_depth(WIDTHS, BATCH)))
+        assert history.learning_rate == [rate(optimizer, step) for step in (3, 7, 11)]
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize(
+        ("output", "loss"),
+        [("softmax", None), ("softmax", "sum_squared_error"), ("sigmoid", None), ("sigmoid", "mean_squared_error"),
+         ("identity", None), ("identity", "sum_squared_error")],
+    )  # fmt: skip
+    def test_every_output(self, dtype, weighted, output, loss):
+        optimizer = SGD(0.02, momentum=0.9)
+        model, loop, X = make(dtype, output, "gelu", optimizer, loss, bias=output != "sigmoid")
+        kind = {"softmax": "softmax_cross_entropy", "sigmoid": "sigmoid_cross_entropy"}.get(output)
+        y = random_target(2, kind, ROWS, 3, dtype)
+        weight = random_row_weights(3, ROWS) if weighted else None
+        history = model.fit(
+            X, y, 2, BATCH, optimizer, loss, shuffle=False, sample_weight=weight, progress=False
+        )  # fmt: skip
+        expected = [loop.epoch(X, y, weight) for _ in range(2)]
+        loop.assert_equals(model)
+        np.testing.assert_allclose(history.loss, expected, rtol=tolerance(dtype, network_depth(WIDTHS, BATCH)))
+
+    @pytest.mark.parametrize("class_weight", [{0: 2.0, 2: 0.25}, "balanced"])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_class_weights(self, class_weight, weighted):
+        model, loop, X = make("float64", optimizer=SGD(0.1))
+        y = np.minimum(random_labels(2, ROWS, 5), 2)
+        weight = random_row_weights(3, ROWS) if weighted else np.ones(ROWS)
+        per_class = [2.0, 1.0, 0.25] if class_weight != "balanced" else ROWS / (3 * np.bincount(y))
+        model.fit(
+            X, y, 2, BATCH, SGD(0.1), shuffle=False, progress=False, class_weight=class_weight,
+            sample_weight=weight if weighted else None,
+        )  # fmt: skip
+        for _ in range(2):
+            loop.epoch(X, y, weight * np.array(per_class)[y])
+        loop.assert_equals(model)
+
+    def test_a_batch_whose_rows_weigh_nothing_changes_nothing(self):
+        weight = np.ones(ROWS)
+        weight[BATCH : 2 * BATCH] = 0.0
+        y = random_labels(2, ROWS, 3)
+        model, loop, X = make("float64", optimizer=SGD(0.1))
+        model.fit(X, y, 1, BATCH, SGD(0.1), shuffle=False, sample_weight=weight, progress=False)
+        for start in (0, 2 * BATCH, 3 * BATCH):
+            loop.step(X[start : start + BATCH], y[start : start + BATCH])
+        loop.assert_equals(model)
+
+    def test_shuffling_visits_each_row_once_an_epoch(self):
+        """With one row per batch and a rate of zero, the sum of losses does not depend on the order."""
+        model, _, X = make("float64")
+        y = random_labels(2, ROWS, 3)
+        history = model.fit(X, y, 3, 1, SGD(1e-300), progress=False)
+        np.testing.assert_allclose(history.loss, model.evaluate(X, y)["loss"], rtol=1e-12)
+        assert history.accuracy == [model.evaluate(X, y)["accuracy"]] * 3
+
+
+class TestSlices:
+    def test_their_number_changes_no_bit(self, monkeypatch):
+        """Steps come in slices of as many as fit a tenth of a second: one at a time or all at once, it is the same."""
+        y = random_labels(2, ROWS, 3)
+        models = []
+        for seconds in (0.0, 1e9):
+            monkeypatch.setattr("fastnn.training.SLICE_SECONDS", seconds)
+            model, _, X = make("float32")
+            steps = []
+
+            class Slices(Callback):
+                def on_slice_end(self, model, step, logs, steps=steps):
+                    steps.append(step)
+
+            history = model.fit(
+                X, y, 3, 4, Adam(WarmUp(CosineDecay(0.02, 20), 5)), callbacks=[Slices()], progress=False
+            )
+            models.append((model.parameters.tobytes(), history.loss, history.accuracy))
+            assert steps[-1] == 38
+            assert len(steps) == 39 if seconds == 0.0 else len(steps) < 15
+        assert models[0] == models[1]
+
+
+class TestTrainOnBatch:
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+    def test_is_the_step_of_fit(self, optimizer):
+        y = random_labels(2, ROWS, 3)
+        by_fit, _, X = make("float32")
+        history = by_fit.fit(X, y, 2, BATCH, optimizer, shuffle=False, l2=0.1, progress=False)
+        by_batch, _, _ = make("float32")
+        for epoch in range(2):
+            results, rows = [], []
+            for start in range(0, ROWS, BATCH):
+                batch = X[start : start + BATCH], y[start : start + BATCH]
+                results.append(by_batch.train_on_batch(*batch, copy.copy(optimizer), l2=0.1))
+                rows.append(len(batch[0]))
+            for name, values in history.metrics.items():
+                if name != "learning_rate":
+                    mean = np.average([result[name] for result in results], weights=rows)
+                    np.testing.assert_allclose(values[epoch], mean, rtol=1e-14)
+        np.testing.assert_array_equal(by_batch.parameters, by_fit.parameters)
+
+    def test_measures_before_the_update(self):
+        model, _, X = make("float64")
+        y = random_labels(2, ROWS, 3)
+        before = model.evaluate(X, y)
+        result = model.train_on_batch(X, y, SGD(0.1))
+        assert result.keys() == {"loss", "accuracy"}
+        np.testing.assert_allclose(result["loss"], before["loss"], rtol=1e-14)
+        assert result["accuracy"] == before["accuracy"]
+        assert model.evaluate(X, y)["loss"] < before["loss"]
+
+    def test_numbers_have_no_accuracy(self):
+        model, _, X = make("float64", "identity")
+        assert model.train_on_batch(X, X[:, :3], "sgd").keys() == {"loss"}
+
+    def test_state_is_that_of_the_optimizer(self):
+        """Another optimiser, and the first call after a fit, start with fresh state."""
+        y = random_labels(2, ROWS, 3)
+        momentum, other = SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.8)
+        for interruption in (
+            lambda model, X: model.train_on_batch(X, y, other),
+            lambda model, X: model.fit(X, y, 1, ROWS, other, progress=False),
+        ):
+            model, _, X = make("float64")
+            model.train_on_batch(X, y, momentum)
+            interruption(model, X)
+            fresh = MLP(WIDTHS, "tanh", dtype="float64")
+            fresh.parameters[...] = model.parameters
+            model.train_on_batch(X, y, momentum)
+            fresh.train_on_batch(X, y, momentum)
+            np.testing.assert_array_equal(model.parameters, fresh.parameters)
+
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+    def test_a_copy_goes_on_like_the_original(self, copied):
+        y = random_labels(2, ROWS, 3)
+        model, _, X = make("float32")
+        model.train_on_batch(X, y)
+        twin = copied(model)
+        for each in (model, twin):
+            each.train_on_batch(X, y)
+        np.testing.assert_array_equal(model.parameters, twin.parameters)
+        model.train_on_batch(X, y)
+        assert not np.array_equal(model.parameters, twin.parameters)

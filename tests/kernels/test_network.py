@@ -1,0 +1,203 @@
+"""Whole networks in compiled code: the same bits with any number of threads, and the step in its split form."""
+
+import threading
+
+import numpy as np
+import pytest
+from numba import cfunc, types
+
+from kernels.cpu import jit, memory
+from kernels.cpu import team as teams
+from kernels.cpu.engine import Engine
+from kernels.layout import Layout, aligned_zeros
+from tests.oracle import random_arrays, random_labels, random_network
+
+DTYPES = ["float32", "float64"]
+SGD, ADAM = "sgd", "adam"
+
+
+def make_engine(widths, dtype="float32", activation="relu", output="softmax", bias=True, threads=1):
+    layout = Layout.of(widths, dtype, bias)
+    parameters = aligned_zeros(layout.size, dtype)
+    weights, biases = random_network(0, widths)
+    for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=False):
+        view[...] = values
+    return Engine(widths, [activation] * (len(widths) - 2), output, parameters, bias, threads)
+
+
+def train(engine, steps=3, batch_size=40, update=SGD, slots=0, rate=0.1, l2=0.0, hook=None):
+    """Steps on 100 rows with labels, the last batch ragged; returns (losses, parameters, state)."""
+    (x,) = random_arrays(1, (100, engine.layout.widths[0]), dtype=engine.dtype)
+    labels = random_labels(2, 100, engine.layout.widths[-1])
+    state = [aligned_zeros(engine.layout.size, engine.dtype) for _ in range(slots)]
+    scalars = np.zeros((steps, 8))
+    scalars[:, :6] = [rate, 0.9, 0.999, 1e-8, 2.0, 3.0] if update == ADAM else [rate, 0.9, 1.0, 0, 0, 0]
+    rows = np.minimum(batch_size, 100 - batch_size * np.arange(steps))
+    losses, right = engine.train(
+        x, labels, order=np.random.default_rng(3).permutation(100), weight=None, first=0, total=int(rows.sum()),
+        batch_size=batch_size, steps=steps, scales=1.0 / rows, loss="softmax_cross_entropy", metric="label",
+        update=update, state=state, scalars=scalars, l2=l2, hook=hook,
+    )  # fmt: skip
+    return losses, right, engine.parameters, *state
+
+
+INTEGERS = memory.pointer(types.int64)
+
+
+def nothing(argument):
+    pass
+
+
+def count(argument):  # the address of an int64
+    INTEGERS(argument)[0] += 1
+
+
+def halve(dtype):
+    element = getattr(types, dtype)
+    pointer = memory.pointer(element)
+
+    def function(argument):  # the address of two int64: the gradient's address and its size
+        gradient, size = pointer(INTEGERS(argument)[0]), INTEGERS(argument)[1]
+        for i in range(size):
+            gradient[i] *= element(0.5)
+
+    return function
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    """Hooks as a user writes them: C functions void(int64), compiled by Numba."""
+    functions = {"nothing": nothing, "count": count} | {f"halve {dtype}": halve(dtype) for dtype in DTYPES}
+    return {name: cfunc("void(int64)")(function) for name, function in functions.items()}
+
+
+def argument_of(engine):
+    return np.array([engine.gradient.ctypes.data, engine.gradient.size], np.int64)
+
+
+WIDTHS = [[7, 3], [17, 65, 10], [5, 300, 1, 129, 4]]
+UPDATES = [(SGD, 0), (SGD, 1), (ADAM, 2)]
+
+
+class TestSplitStep:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("widths", WIDTHS, ids=str)
+    @pytest.mark.parametrize(("update", "slots"), UPDATES)
+    @pytest.mark.parametrize("l2", [0.0, 0.3])
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_a_hook_that_does_nothing_changes_no_bit(self, hooks, dtype, widths, update, slots, l2, threads):
+        fused = train(make_engine(widths, dtype), update=update, slots=slots, l2=l2)
+        split_engine = make_engine(widths, dtype, threads=threads)
+        split = train(split_engine, update=update, slots=slots, l2=l2, hook=(hooks["nothing"].address, 0))
+        for one, other in zip(fused[1:], split[1:], strict=True):  # right rows, parameters, state
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(fused[0], split[0], rtol=1e-6)  # the l2 term is summed in another order
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("widths", WIDTHS, ids=str)
+    def test_a_hook_that_halves_the_gradient_halves_the_step(self, hooks, dtype, widths):
+        plain = train(make_engine(widths, dtype), rate=0.25)
+        engine = make_engine(widths, dtype, threads=2)
+        argument = argument_of(engine)
+        halved = train(engine, rate=0.5, hook=(hooks[f"halve {dtype}"].address, argument.ctypes.data))
+        np.testing.assert_array_equal(halved[2], plain[2])
+        assert not np.array_equal(halved[2], make_engine(widths, dtype).parameters)
+
+    def test_the_hook_is_called_once_a_step(self, hooks):
+        calls = np.zeros(1, np.int64)
+        train(make_engine([17, 65, 10], threads=2), hook=(hooks["count"].address, calls.ctypes.data))
+        assert calls[0] == 3
+
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_the_hook_sees_the_gradient_and_zeros_as_its_padding(self, hooks, bias):
+        engine = make_engine([5, 300, 1, 129, 4], bias=bias)
+        before = engine.parameters.copy()
+        train(engine, steps=1, rate=0.0, hook=(hooks["nothing"].address, 0))
+        np.testing.assert_array_equal(engine.parameters, before)
+        (x,) = random_arrays(1, (100, 5), dtype="float32")
+        rows = np.random.default_rng(3).permutation(100)[:40]
+        _, expected, _ = engine.gradients(
+            x[rows], random_labels(2, 100, 4)[rows], weight=None, scale=1 / 40, loss="softmax_cross_entropy"
+        )
+        np.testing.assert_array_equal(engine.gradient, expected)
+        padding = np.ones(engine.layout.size, bool)
+        for view in engine.layout.weights(padding) + engine.layout.biases(padding):
+            view[...] = False
+        assert padding.any()
+        assert not engine.gradient[padding].any()
+        assert not engine.parameters[padding].any()
+
+
+class TestThreads:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("activation", ["relu", "gelu"])
+    @pytest.mark.parametrize("widths", [[64, 300, 129, 10], [700, 600, 3]], ids=str)
+    def test_every_number_of_threads_gives_the_same_bits(self, dtype, activation, widths):
+        results = []
+        for threads in (1, 2, 3, 5):
+            engine = make_engine(widths, dtype, activation, threads=threads)
+            assert engine.threads_for(100) == threads, "too little work to test threads with"
+            results.append(train(engine, batch_size=100, steps=1, update=ADAM, slots=2, l2=0.01))
+            results[-1] += train(engine, update=SGD)
+            out = np.empty((100, widths[-1]), dtype)
+            (x,) = random_arrays(4, (100, widths[0]), dtype=dtype)
+            engine.forward(x, out=out)
+            results[-1] += (out,)
+        for other in results[1:]:
+            for expected, actual in zip(results[0], other, strict=True):
+                np.testing.assert_array_equal(actual, expected)
+
+    def test_no_more_threads_take_part_than_were_asked_for(self):
+        counts = np.zeros(2 * 8, np.int64)  # those inside, the most there ever were
+        teams.team.run(CROWD, counts.ctypes.data, 4)
+        assert counts[0] == 0
+        for _ in range(20):  # helpers of the wider run are awake and would like to come
+            counts[:] = 0
+            teams.team.run(CROWD, counts.ctypes.data, 4)
+            counts[:] = 0
+            teams.team.run(CROWD, counts.ctypes.data, 2)
+            assert counts[0] == 0
+            assert counts[8] <= 2
+
+    def test_two_threads_may_use_one_engine(self):
+        engine = make_engine([64, 300, 129, 10], threads=2)
+        inputs = random_arrays(5, *[(rows, 64) for rows in (1, 37, 500, 1000)], dtype="float32")
+        expected = [np.empty((len(x), 10), np.float32) for x in inputs]
+        for x, out in zip(inputs, expected, strict=True):
+            engine.forward(x, out=out)
+        wrong = []
+
+        def work(x, y):
+            out = np.empty_like(y)
+            for _ in range(50):
+                engine.forward(x, out=out)
+                if not np.array_equal(out, y):
+                    wrong.append(len(x))
+
+        workers = [threading.Thread(target=work, args=pair) for pair in zip(inputs, expected, strict=True)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert wrong == []
+
+
+@jit.kernel("v i")
+def crowd(real):
+    """Come in, stay a while, go."""
+
+    def function(address):
+        inside = memory.fetch_add(address, 1) + 1
+        most = memory.load(address + 64)
+        while inside > most and not memory.compare_and_swap(address + 64, most, inside):
+            most = memory.load(address + 64)
+        spins = 0
+        while spins < 20000 and memory.load(address + 64) < 4:
+            spins += 1
+            memory.pause()
+        memory.fetch_add(address, -1)
+
+    return function
+
+
+CROWD = crowd["float32"]

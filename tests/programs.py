@@ -1,0 +1,36 @@
+"""Running Python programs in processes of their own: what depends on the environment, on signals or on a fresh
+start."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def environment(**variables: str | None) -> dict[str, str]:
+    """This process's environment with some variables changed, or with None removed.
+
+    The packages of this checkout are found, and so is tbb's library, which its wheel puts where no loader looks.
+    """
+    paths = {"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": os.path.join(sys.prefix, "lib")}
+    result = dict(os.environ)
+    for name, path in paths.items():
+        result[name] = os.pathsep.join([path, *filter(None, [result.get(name)])])
+    for name, value in variables.items():
+        result.pop(name, None)
+        if value is not None:
+            result[name] = value
+    return result
+
+
+def run(program: str, *, env: Mapping[str, str] | None = None, timeout: float = 120) -> subprocess.CompletedProcess:
+    """Run a program to its end, its warnings errors; fails with what it wrote to stderr if it fails."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=environment() if env is None else env, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    assert result.returncode == 0, f"exit status {result.returncode}:\n{result.stderr}"
+    return result
