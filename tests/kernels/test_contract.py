@@ -7,7 +7,7 @@ import pytest
 
 import kernels
 from kernels import cpu, reference
-from tests.process import run_python
+from tests.programs import run
 
 X, W, B = np.ones((4, 3), np.float32), np.ones((3, 5), np.float32), np.ones(5, np.float32)
 DY, Y = np.ones((4, 5), np.float32), np.ones((4, 5), np.float32)
@@ -228,6 +228,6 @@ def test_arrays_of_other_libraries(foreign):
 
 def test_import_is_silent_and_alone():
     script = "import sys, kernels; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    modules = run_python("-c", script).split()
+    modules = run(script).stdout.split()
     assert "kernels" in modules
     assert not {"fastnn", "sklearn", "matplotlib", "torch", "tqdm", "safetensors"} & set(modules)

@@ -12,7 +12,7 @@ import kernels
 from kernels import reference, scalar
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
-from tests.process import run_python
+from tests.programs import environment, run
 
 DTYPES = (np.float32, np.float64)
 ACTIVATIONS = [*scalar.ACTIVATIONS, *scalar.ALIASES]
@@ -251,9 +251,7 @@ def digests():
 
 def test_bits_do_not_depend_on_threads():
     script = "import json\nfrom tests.kernels.test_linear import digests\nprint(json.dumps(digests()))"
-    one, two, three = (
-        json.loads(run_python("-c", script, environment={"NUMBA_NUM_THREADS": str(n)})) for n in (1, 2, 3)
-    )
+    one, two, three = (json.loads(run(script, env=environment(NUMBA_NUM_THREADS=str(n))).stdout) for n in (1, 2, 3))
     assert len(one) == 2 * 7 * 3
     assert one == two
     assert one == three

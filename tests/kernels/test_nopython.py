@@ -1,8 +1,8 @@
 """The kernels inside a user's own compiled code: the same bits as from Python, cached callers, prange."""
 
 import json
+import os
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from numba.core.errors import TypingError
 
 import kernels
 from tests import oracle
-from tests.process import PACKAGES, run_python
+from tests.programs import ROOT, environment, run
 
 DTYPES = (np.float32, np.float64)
 
@@ -233,46 +233,40 @@ print(json.dumps(found))
 """
 
 
-def script(folder, layer=True):
-    """The script in a folder of its own; without `layer` it uses one kernel alone, which compiles fast."""
-    path = folder / "callers.py"
-    path.write_text(SCRIPT.replace("LAYER", str(layer)))
-    return path
+def call_in_a_new_process(folder, packages=ROOT, **variables):
+    """What the callers in a folder say when they are imported, with the `kernels` of another folder."""
+    path = os.pathsep.join(map(str, [folder, packages]))
+    # a safe path has no folder of work in front of these
+    return json.loads(run("import callers", env=environment(PYTHONPATH=path, PYTHONSAFEPATH="1", **variables)).stdout)
 
 
 @pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
 def test_cached_callers_in_the_next_process(layer, tmp_path):
-    # tbb's library lies in the environment's own folder, where the loader does not look
-    environment = {
-        "NUMBA_THREADING_LAYER": layer,
-        "LD_LIBRARY_PATH": f"{sys.prefix}/lib",
-        "NUMBA_NUM_THREADS": "2",
-    }
-    path = script(tmp_path)
-    first, second = (json.loads(run_python(path, environment=environment)) for _ in range(2))
+    (tmp_path / "callers.py").write_text(SCRIPT.replace("LAYER", "True"))
+    variables = {"NUMBA_THREADING_LAYER": layer, "NUMBA_THREADING_LAYER_PRIORITY": None, "NUMBA_NUM_THREADS": "2"}
+    first, second = (call_in_a_new_process(tmp_path, **variables) for _ in range(2))
     assert first["layer"] == second["layer"] == layer
     assert (first["hits"], first["misses"]) == (0, 6)
     assert (second["hits"], second["misses"]) == (6, 0)
 
 
 def test_cached_callers_of_changed_kernels(tmp_path):
-    path = script(tmp_path, layer=False)
-    first = json.loads(run_python(path))
+    # one activation alone, which compiles fast
+    (tmp_path / "callers.py").write_text(SCRIPT.replace("LAYER", "False"))
+    first = call_in_a_new_process(tmp_path)
     assert first["leak"] == pytest.approx([-1.0, -1.0])
     packages = tmp_path / "changed"
-    shutil.copytree(PACKAGES / "kernels", packages / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "kernels", packages / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
     source = packages / "kernels" / "scalar.py"
     text = source.read_text()
     assert text.count("LEAKY_SLOPE = 0.01\n") == 1
     source.write_text(text.replace("LEAKY_SLOPE = 0.01\n", "LEAKY_SLOPE = 0.05\n"))
-    changed = json.loads(run_python(path, packages=packages))
-    assert changed["leak"] == pytest.approx([-5.0, -5.0])
-    assert changed["misses"] == 2
-    again = json.loads(run_python(path, packages=packages))
-    assert again["leak"] == changed["leak"]
+    changed, again = (call_in_a_new_process(tmp_path, packages) for _ in range(2))
+    assert changed["leak"] == again["leak"] == pytest.approx([-5.0, -5.0])
+    assert (changed["hits"], changed["misses"]) == (0, 2)
     assert (again["hits"], again["misses"]) == (2, 0)
     # and back: the callers compiled last were of the changed kernels
-    assert json.loads(run_python(path))["leak"] == first["leak"]
+    assert call_in_a_new_process(tmp_path)["leak"] == first["leak"]
 
 
 @njit(parallel=True)
