@@ -185,6 +185,7 @@ class TestThreads:
 @jit.kernel("v i")
 def crowd(real):
     """Come in, stay a while, go."""
+
     def function(address):
         inside = memory.fetch_add(address, 1) + 1
         most = memory.load(address + 64)
@@ -200,4 +201,3 @@ def crowd(real):
 
 
 CROWD = crowd["float32"]
-
