@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -137,14 +138,16 @@ class Family:
     def __init__(self, factory: Callable[..., Any], signature: str, name: str) -> None:
         self.factory, self.signature = factory, signature
         self.name, self.module = name, factory.__module__
-        self._kernels: dict[str, Kernel] = {}
+        self._kernels: dict[Any, Kernel] = {}
         Family.known[self.module, self.name] = self
 
     def __getitem__(self, dtype: Any) -> Kernel:
-        name = getattr(dtype, "name", dtype)
-        kernel = self._kernels.get(name)
+        """The kernel for a NumPy dtype or its name."""
+        kernel = self._kernels.get(dtype)
         if kernel is None:
-            kernel = self._kernels[name] = Kernel(self, name)
+            name = np.dtype(dtype).name
+            kernel = self._kernels[dtype] = self._kernels.get(name) or Kernel(self, name)
+            self._kernels[name] = kernel
         return kernel
 
     def __call__(self, real: Any) -> Callable[..., Any]:
