@@ -193,13 +193,16 @@ class MLP:
         assert self._engine is not None
         return self._engine
 
-    def prepare(self, say: Callable[[str], None] = reports.line) -> float:
-        """Make what `engine` returns. Returns the seconds that compiling took; where it has to be, `say` is told."""
+    def prepare(self, say: Callable[[str], None] = reports.line, *needs: Any) -> float:
+        """Make what `engine` returns, with all that `needs`, the arguments of its `load`, ask for.
+
+        Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
+        """
         if self._engine is None or self._engine.process != os.getpid():
             self._engine = Engine(
                 self.layers, self.activations, self.output, self._parameters, self.bias, self.threads
             )  # fmt: skip
-        return training.load_kernels(self._engine, say)
+        return training.load_kernels(self._engine, say, *needs)
 
     def loss_name(self, loss: str | None) -> str:
         """The loss for this network: its output's own, or `loss` if that goes with the output."""

@@ -1,7 +1,7 @@
 """Optimisers: what to do with a gradient, as plain values. Their state lives in the model.
 
-Compiled code reads an optimiser as its `code` and, for each step, one row of `scalars`; `slots` says how many state
-values it keeps for each parameter.
+Compiled code reads an optimiser as the name of its `kernel` and, for each step, one row of `scalars`; `slots` says how
+many state values it keeps for each parameter.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class SGD:
     momentum: float = 0.0
     nesterov: bool = False
 
-    code: ClassVar[int] = 0
+    kernel: ClassVar[str] = "sgd"
 
     def __post_init__(self) -> None:
         schedules.get(self.learning_rate)
@@ -70,7 +70,7 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
-    code: ClassVar[int] = 1
+    kernel: ClassVar[str] = "adam"
     slots: ClassVar[int] = 2  # m and v
 
     def __post_init__(self) -> None:

@@ -53,7 +53,9 @@ def fit(
         return any([getattr(callback, event, _nothing)(model, *args) for callback in callbacks])
 
     history = History(device=model.device)
-    history.compile_seconds = model.prepare(_nothing if progress is False else reports.line)
+    history.compile_seconds = model.prepare(
+        _nothing if progress is False else reports.line, data.loss, optimizer.kernel
+    )
     model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model, data, memory, batch_size, l2)
@@ -119,6 +121,13 @@ class Data:
         loss = model.loss_name(loss)
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss)
         return cls(X, target, inputs.row_weights(sample_weight, class_weight, target, len(X)), loss)
+
+    def needs(self, optimizer: Optimizer) -> tuple[Any, ...]:
+        """What kernels.cpu.engine's `load` wants to know."""
+        gathered = [array.dtype for array in (self.X, self.weight) if array is not None]
+        if self.target.values.ndim == 2:
+            gathered.append(self.target.values.dtype)
+        return self.loss, optimizer.kernel, gathered
 
     def mass(self, order: np.ndarray, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`."""
@@ -195,7 +204,7 @@ class Learner:
         results = self.engine.train(
             data.X, data.target.values, order=order, weight=data.weight, first=first, total=n_rows,
             batch_size=self.batch_size, steps=n, scales=scales, loss=data.loss, metric=data.target.metric,
-            update=memory.optimizer.code, state=memory.arrays, scalars=scalars, l2=self.l2,
+            update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=self.l2,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if n == self._slice:  # at most twice as many next time, as many as fit the time
@@ -207,7 +216,7 @@ class Learner:
 _compiling = threading.Lock()
 
 
-def load_kernels(engine: Any, say: Callable[[str], None]) -> float:
+def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
     """Load what the engine runs, and `say` so where it has to be compiled. Returns the seconds that compiling took."""
     announced = False
 
@@ -221,7 +230,7 @@ def load_kernels(engine: Any, say: Callable[[str], None]) -> float:
         jit.announce = announce
         start = time.perf_counter()
         try:
-            engine.load()
+            engine.load(*needs)
         finally:
             jit.announce = None
     if not announced:

@@ -13,16 +13,9 @@ from typing import Any
 
 import numpy as np
 
-ACTIVATIONS = {"identity": 0, "relu": 1, "leaky_relu": 2, "sigmoid": 3, "tanh": 4, "silu": 5, "gelu": 6}
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu")
 ALIASES = {"logistic": "sigmoid", "swish": "silu"}
 NEEDS_PRE = {"silu", "gelu"}  # whose derivative cannot be had from the output
-LOSSES = {
-    "softmax_cross_entropy": 0,
-    "sigmoid_cross_entropy": 1,
-    "mean_squared_error": 2,
-    "sum_squared_error": 3,
-}
-UPDATES = {"sgd": 0, "adam": 1}
 
 LEAKY_SLOPE = 0.01
 
@@ -253,7 +246,7 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNames
         v = beta2 * v + (one - beta2) * (g * g)
         return w - rate * (m * correction1) / (math.sqrt(v * correction2) + epsilon), m, v
 
-    return SimpleNamespace(**{name: f for name, f in locals().items() if callable(f) and name in _NAMES})
+    return SimpleNamespace(**{name: f for name, f in locals().items() if name in _NAMES})
 
 
 _NAMES = {

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from .. import scalar
+from . import elementwise as _elementwise
 from . import jit, simd
 from . import linear as _linear
 from . import network as _network
 from . import team as _team
-from .elementwise import activate as _activate
-from .elementwise import activate_backward as _activate_backward
+from .batch import gathers as _gathers
 from .loss import IDENTITY, NO_METRIC, SOFTMAX
-from .loss import loss as _loss
+from .loss import losses as _losses
 from .loss import output as _output
-from .update import update as _update
+from .update import updates as _updates
 
 
 def linear(
@@ -31,23 +31,24 @@ def linear(
     """y (B, O) = f(x (B, I) @ w (I, O) + b (O,)); `pre` receives x @ w + b."""
     (m, k), n = x.shape, w.shape[1]
     y = np.empty((m, n), x.dtype) if out is None else out
-    code = scalar.ACTIVATIONS[scalar.canonical(activation)]
+    name = scalar.canonical(activation)
+    fused = name == "relu" and pre is None
+    f = 0 if fused or (name == "identity" and pre is None) else _elementwise.forward[name][x.dtype].address
     ldx, ldw, ldy = x.strides[0], w.strides[0], y.strides[0]
     x_at, w_at, y_at = x.ctypes.data, w.ctypes.data, y.ctypes.data
     b_at = 0 if b is None else b.ctypes.data
     z_at, ldz = (0, 0) if pre is None else (pre.ctypes.data, pre.strides[0])
     threads = _linear.threads_for(m * n * k)
     if threads == 1:
-        _linear.linear[x.dtype](m, n, k, x_at, ldx, w_at, ldw, b_at, code, z_at, ldz, y_at, ldy, 0)
+        _linear.linear[x.dtype](m, n, k, x_at, ldx, w_at, ldw, b_at, fused, f, z_at, ldz, y_at, ldy, 0)
         return y
     size = x.dtype.itemsize
-    fused = code == scalar.ACTIVATIONS["relu"] and pre is None
     if pre is None:
         z_at, ldz = y_at, ldy
     tasks = [
         (
             rows, columns, k, x_at + i * ldx, ldx, size, w_at + j * size, ldw, z_at + i * ldz + j * size, ldz,
-            b_at and b_at + j * size, 0, fused, 0, 0 if fused else code, y_at + i * ldy + j * size, ldy,
+            b_at and b_at + j * size, 0, fused, 0, f, y_at + i * ldy + j * size, ldy,
         )
         for i, rows, j, columns in _linear.tiles(m, n, threads, size)
     ]  # fmt: skip
@@ -103,8 +104,9 @@ def linear_backward(
 def activate(z: np.ndarray, activation: str = "identity", *, out: np.ndarray | None = None) -> np.ndarray:
     """y (B, O) = f(z)."""
     y = np.empty(z.shape, z.dtype) if out is None else out
-    code = scalar.ACTIVATIONS[scalar.canonical(activation)]
-    _activate[z.dtype](code, *z.shape, z.ctypes.data, z.strides[0], y.ctypes.data, y.strides[0])
+    _elementwise.forward[scalar.canonical(activation)][z.dtype](
+        *z.shape, z.ctypes.data, z.strides[0], y.ctypes.data, y.strides[0]
+    )
     return y
 
 
@@ -121,8 +123,8 @@ def activate_backward(
     name = scalar.canonical(activation)
     saved = pre if name in scalar.NEEDS_PRE else y
     saved = dy if saved is None else saved
-    _activate_backward[dy.dtype](
-        scalar.ACTIVATIONS[name], *dy.shape, dy.ctypes.data, dy.strides[0], saved.ctypes.data, saved.strides[0],
+    _elementwise.backward[name][dy.dtype](
+        *dy.shape, dy.ctypes.data, dy.strides[0], saved.ctypes.data, saved.strides[0],
         dz.ctypes.data, dz.strides[0],
     )  # fmt: skip
     return dz
@@ -172,8 +174,8 @@ def _call_loss(
     name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, scale: float
 ) -> tuple[float, np.ndarray]:
     dz = np.empty(z.shape, z.dtype) if dz is None else dz
-    total = _loss[z.dtype](
-        scalar.LOSSES[name], IDENTITY, *z.shape, z.ctypes.data, z.strides[0], target.ctypes.data,
+    total = _losses[name][z.dtype](
+        IDENTITY, *z.shape, z.ctypes.data, z.strides[0], target.ctypes.data,
         target.strides[0] if target.ndim == 2 else 0, 0 if weight is None else weight.ctypes.data, scale,
         dz.ctypes.data, dz.strides[0], NO_METRIC, 0, 0,
     )  # fmt: skip
@@ -213,8 +215,8 @@ def adam(
 
 
 def _step(name: str, w: np.ndarray, g: np.ndarray, first: Any, second: Any, scalars: np.ndarray) -> None:
-    _update[w.dtype](
-        scalar.UPDATES[name], *w.shape, w.ctypes.data, w.strides[0], g.ctypes.data, g.strides[0],
+    _updates[name][w.dtype](
+        *w.shape, w.ctypes.data, w.strides[0], g.ctypes.data, g.strides[0],
         0 if first is None else first.ctypes.data, 0 if second is None else second.ctypes.data, scalars.ctypes.data,
         0.0,
     )  # fmt: skip
@@ -242,5 +244,8 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         _network.network[dtype].load()
         for family in (_linear.linear, _linear.linear_backward, _linear.products):
             family[dtype].load()
+        for families in (_elementwise.forward, _elementwise.backward, _losses, _updates, _gathers):
+            for family in families.values():
+                family[dtype].load()
     _team.load()
     return time.perf_counter() - start

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, wraps
 from itertools import pairwise
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -13,10 +13,12 @@ from .. import scalar
 from ..layout import Layout, aligned_zeros
 from . import network as fields
 from . import team as teams
-from .batch import SOURCE_CODES
-from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from .batch import gathers
+from .elementwise import backward, forward
+from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
 from .network import network
 from .simd import chosen
+from .update import updates
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
@@ -80,11 +82,29 @@ class Engine:
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
 
-    def load(self) -> None:
-        """Compile what the jobs run, or load it from the cache; else the first job does that."""
+    def load(self, loss: str | None = None, update: str | None = None, gathered: Iterable[np.dtype] = ()) -> None:
+        """Compile what the jobs run, or load it from the cache; else the first job does that.
+
+        gathered: the dtypes of data, of targets that are not labels and of weights.
+        """
         self.kernel.load()
+        self._load_activations()
+        if loss is not None:
+            losses[loss][self.dtype].load()
+        if update is not None:
+            updates[update][self.dtype].load()
+        for dtype in gathered:
+            gathers[dtype][self.dtype].load()
         if self.threads > 1:
             teams.load()
+
+    def _load_activations(self) -> None:
+        for record, name in zip(self._layers, self.activations, strict=False):
+            record[fields.FUSED] = name == "relu"
+            if name not in ("identity", "relu"):
+                record[fields.ACTIVATE] = forward[name][self.dtype].address
+            if name != "identity":
+                record[fields.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
 
     @cached_property
     def gradient(self) -> np.ndarray:
@@ -107,8 +127,6 @@ class Engine:
             record[fields.N_IN], record[fields.N_OUT] = layout.widths[n], layout.widths[n + 1]
             record[fields.W], record[fields.LDW] = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
             record[fields.B] = base + layout.b_offsets[n] * size if layout.bias else 0
-            name = self.activations[n] if n < len(self.activations) else "identity"
-            record[fields.ACTIVATION] = scalar.ACTIVATIONS[name]
         job = self._job
         job[fields.N_LAYERS] = len(self._layers)
         job[fields.OUTPUT] = OUTPUTS[self.output]
@@ -121,6 +139,8 @@ class Engine:
         """Buffers for so many rows of a batch; with `gradients`, those of backward too."""
         if gradients and not self._transposed:
             self._transposed = [self._transposed_buffer(n) for n in range(1, len(self._layers))]
+        if not self._capacity:
+            self._load_activations()
         if rows <= self._capacity:
             return
         self._buffers = []
@@ -154,16 +174,19 @@ class Engine:
 
     def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, total: int) -> None:
         job = self._job
-        job[fields.X], job[fields.X_CODE] = x.ctypes.data, SOURCE_CODES[x.dtype]
+        job[fields.X], job[fields.X_GATHER] = x.ctypes.data, gathers[x.dtype][self.dtype].address
         job[fields.X_ROW], job[fields.X_COLUMN] = x.strides
         if target is not None and target.ndim == 1:
             job[fields.T], job[fields.T_COLUMNS] = target.ctypes.data, 0
         elif target is not None:
-            job[fields.T], job[fields.T_CODE] = target.ctypes.data, SOURCE_CODES[target.dtype]
+            job[fields.T], job[fields.T_GATHER] = target.ctypes.data, gathers[target.dtype][self.dtype].address
             job[fields.T_ROW], job[fields.T_COLUMN] = target.strides
             job[fields.T_COLUMNS] = target.shape[1]
         job[fields.ORDER] = order.ctypes.data if order is not None else 0
-        job[fields.WEIGHT] = weight.ctypes.data if weight is not None else 0
+        job[fields.WEIGHT] = 0
+        if weight is not None:
+            job[fields.WEIGHT] = weight.ctypes.data
+            job[fields.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
         job[fields.FIRST], job[fields.TOTAL] = first, total
 
     def _run(self, kind: int, threads: int) -> None:
@@ -191,7 +214,7 @@ class Engine:
         scales: np.ndarray,
         loss: str,
         metric: str | None,
-        update: int,
+        update: str,
         state: Sequence[np.ndarray],
         scalars: np.ndarray,
         l2: float = 0.0,
@@ -218,11 +241,11 @@ class Engine:
         job[fields.FIRST_STATE], job[fields.SECOND_STATE] = twins[:2]
         job[fields.STEPS], job[fields.BATCH] = steps, batch_size
         job[fields.CHUNK] = min(-(-rows // threads), FORWARD_ROWS)
-        job[fields.LOSS], job[fields.METRIC] = scalar.LOSSES[loss], METRICS[metric]
+        job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
         job[fields.ROW_LOSS] = self._row_results.ctypes.data
         job[fields.RIGHT] = self._row_results.ctypes.data + 8 * self._capacity if metric else 0
         job[fields.SUMS], job[fields.SCALES] = sums.ctypes.data, scales.ctypes.data
-        job[fields.UPDATE], job[fields.SCALARS] = update, scalars.ctypes.data
+        job[fields.UPDATE], job[fields.SCALARS] = updates[update][self.dtype].address, scalars.ctypes.data
         job[fields.SQUARES] = squares.ctypes.data if l2 else 0
         job[fields.GRADIENT] = self.gradient.ctypes.data - base if hook else 0
         job[fields.HOOK], job[fields.HOOK_ARGUMENT] = hook or (0, 0)
@@ -230,8 +253,8 @@ class Engine:
         job[fields.DX] = 0
         self._l2[0] = l2
         self._run(fields.TRAIN, threads)
-        losses = sums[:, 0] + 0.5 * l2 * squares.sum(1) if l2 else sums[:, 0]
-        return losses, sums[:, 1]
+        values = sums[:, 0] + 0.5 * l2 * squares.sum(1) if l2 else sums[:, 0]
+        return values, sums[:, 1]
 
     @_alone
     def gradients(
@@ -257,7 +280,7 @@ class Engine:
         sums, squares, scales = np.zeros((1, 2)), np.zeros(len(self._tiles)), np.array([scale])
         job[fields.STEPS], job[fields.BATCH] = 1, rows
         job[fields.CHUNK] = min(-(-rows // threads), FORWARD_ROWS)
-        job[fields.LOSS], job[fields.METRIC] = scalar.LOSSES[loss], NO_METRIC
+        job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, NO_METRIC
         job[fields.ROW_LOSS], job[fields.RIGHT] = self._row_results.ctypes.data, 0
         job[fields.SUMS], job[fields.SCALES] = sums.ctypes.data, scales.ctypes.data
         job[fields.SQUARES] = squares.ctypes.data if l2 else 0
@@ -292,8 +315,8 @@ class Engine:
         results = np.zeros((2, rows if target is not None else 0))
         job[fields.CHUNK] = chunk
         job[fields.OUT], job[fields.OUT_ROW] = (out.ctypes.data, out.strides[0]) if out is not None else (0, 0)
-        job[fields.LOSS], job[fields.METRIC] = scalar.LOSSES[loss], METRICS[metric]
+        job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
         job[fields.ROW_LOSS] = results[0].ctypes.data if target is not None else 0
         job[fields.RIGHT] = results[1].ctypes.data if metric else 0
-        self._run(fields.FORWARD, threads)
+        self._run(fields.FORWARD_ONLY, threads)
         return results[0], results[1]

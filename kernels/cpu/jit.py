@@ -76,12 +76,7 @@ class Kernel:
 
     def __init__(self, family: "Family", dtype: str) -> None:
         self.family, self.dtype = family, dtype
-        real = REAL[dtype]
-        letters: dict[str, Any] = {**_LETTERS, "r": real}
-        self.restype, *argtypes = (
-            letters[word[-1]] for word in family.signature.split() for _ in range(int(word[:-1] or 1))
-        )
-        self.argtypes = tuple(argtypes)
+        self.restype, self.argtypes = _types(family.signature, REAL[dtype])
         self.symbol = f"fastnn_{family.name}_{dtype}_{STAMP}"
         self._cfunc: CFunc | None = None
 
@@ -128,7 +123,8 @@ def _find(module: str, name: str, dtype: str, stamp: str) -> Kernel:
     """Unpickle a kernel out of a cached caller: load it, or refuse the caller if it is stale."""
     if stamp != STAMP:
         raise StaleKernelError(f"compiled against other sources of {name}")
-    kernel = getattr(importlib.import_module(module), name)[dtype]
+    importlib.import_module(module)
+    kernel = Family.known[module, name][dtype]
     kernel.load()
     return kernel
 
@@ -136,10 +132,13 @@ def _find(module: str, name: str, dtype: str, stamp: str) -> Kernel:
 class Family:
     """The kernels that one factory makes, by dtype: `gemm["float32"]`."""
 
-    def __init__(self, factory: Callable[..., Any], signature: str) -> None:
+    known: ClassVar[dict[tuple[str, str], "Family"]] = {}
+
+    def __init__(self, factory: Callable[..., Any], signature: str, name: str) -> None:
         self.factory, self.signature = factory, signature
-        self.name, self.module = factory.__name__, factory.__module__
+        self.name, self.module = name, factory.__module__
         self._kernels: dict[str, Kernel] = {}
+        Family.known[self.module, self.name] = self
 
     def __getitem__(self, dtype: Any) -> Kernel:
         name = getattr(dtype, "name", dtype)
@@ -153,13 +152,13 @@ class Family:
         return caller(self[str(real)])
 
 
-def kernel(signature: str) -> Callable[[Callable[..., Any]], Family]:
-    """Make a family of kernels of a factory `factory(real) -> function`.
+def kernel(signature: str, name: str = "") -> Callable[[Callable[..., Any]], Family]:
+    """Make a family of kernels of a factory `factory(real) -> function`, whose name it has unless told otherwise.
 
     The signature is the result's type and the arguments', "v 12i r": v void, i int64 (sizes, strides in bytes,
     addresses), r the kernel's real type, d float64, each with how many there are in a row.
     """
-    return lambda factory: Family(factory, signature)
+    return lambda factory: Family(factory, signature, name or factory.__name__)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,31 +168,73 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def caller(target: Kernel) -> Callable[..., Any]:
     """An intrinsic that calls a kernel by its symbol from compiled code, cached or not."""
-    signature = target.restype(*target.argtypes)
+
+    def function(context: Any, builder: Any, fnty: Any) -> Any:
+        return _declare(target, context, builder, fnty)
+
+    return _call(target.family.name, target.restype, target.argtypes, function)
+
+
+def address(target: Kernel) -> Any:
+    """An intrinsic f() that returns a kernel's address, by its symbol: for compiled code that may be cached."""
+
+    @intrinsic
+    def kernel_address(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            function = _declare(target, context, builder, ir.FunctionType(ir.VoidType(), []))
+            return builder.ptrtoint(function, ir.IntType(64))
+
+        return types.int64(), codegen
+
+    return kernel_address
+
+
+def _declare(target: Kernel, context: Any, builder: Any, fnty: Any) -> Any:
+    target.load()
+    context.environment.consts.append(target)  # travels with the caller's cache entry, see the module's text
+    return cgutils.get_or_insert_function(builder.module, fnty, target.symbol)
+
+
+def caller_of_address(signature: str, real: Any) -> Callable[..., Any]:
+    """An intrinsic f(address, *arguments) that calls the kernel of this signature at an address."""
+    restype, argtypes = _types(signature, real)
+    return _call("at_address", restype, argtypes, None)
+
+
+def _types(signature: str, real: Any) -> tuple[Any, tuple[Any, ...]]:
+    letters: dict[str, Any] = {**_LETTERS, "r": real}
+    restype, *argtypes = (letters[word[-1]] for word in signature.split() for _ in range(int(word[:-1] or 1)))
+    return restype, tuple(argtypes)
+
+
+def _call(name: str, restype: Any, argtypes: tuple[Any, ...], function: Callable[..., Any] | None) -> Any:
+    """An intrinsic that calls what `function` declares, or, without it, what is at the address in its first
+    argument."""
+    parameters = argtypes if function else (types.int64, *argtypes)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        target.load()
-        context.environment.consts.append(target)  # travels with the caller's cache entry, see the module's text
-        fnty = ir.FunctionType(
-            ir.VoidType() if target.restype == types.void else context.get_value_type(target.restype),
-            [context.get_value_type(t) for t in target.argtypes],
-        )
-        function = cgutils.get_or_insert_function(builder.module, fnty, target.symbol)
-        cast = [
+        values = [
             context.cast(builder, value, given, wanted)
-            for value, given, wanted in zip(args, sig.args, target.argtypes, strict=True)
+            for value, given, wanted in zip(args, sig.args, parameters, strict=True)
         ]
-        result = builder.call(function, cast)
-        return context.get_dummy_value() if target.restype == types.void else result
+        fnty = ir.FunctionType(
+            ir.VoidType() if restype == types.void else context.get_value_type(restype),
+            [context.get_value_type(t) for t in argtypes],
+        )
+        if function:
+            result = builder.call(function(context, builder, fnty), values)
+        else:
+            result = builder.call(builder.inttoptr(values[0], fnty.as_pointer()), values[1:])
+        return context.get_dummy_value() if restype == types.void else result
 
-    def typing(typingctx: Any, *args: Any) -> Any:
-        return signature, codegen
+    def typing(typingctx: Any) -> Any:
+        return restype(*parameters), codegen
 
     # an intrinsic's typing function has as many named parameters as the call has arguments
-    names = ", ".join(f"a{i}" for i in range(len(target.argtypes)))
+    names = ", ".join(f"a{i}" for i in range(len(parameters)))
     scope: dict[str, Any] = {"typing": typing}
-    exec(f"def {target.family.name}(typingctx, {names}):\n    return typing(typingctx)", scope)
-    return intrinsic(scope[target.family.name])
+    exec(f"def {name}(typingctx, {names}):\n    return typing(typingctx)", scope)
+    return intrinsic(scope[name])
 
 
 def cache_folder() -> str:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .. import scalar
 from . import jit, memory
 from . import team as teams
-from .elementwise import activate, activate_backward
+from .elementwise import BACKWARD, FORWARD
 from .gemm import gemm
 from .simd import chosen, itemsize
 
@@ -18,24 +17,22 @@ WORK_PER_THREAD = 1 << 19  # multiply-adds below which a helper's coming costs m
 TILE_ROWS, TILE_COLUMNS = 480, 512  # the largest product that one thread claims at once
 
 
-@jit.kernel("v 14i")
+@jit.kernel("v 15i")
 def linear(real: Any) -> Any:
     """y (m, n) = f(x (m, k) @ w (k, n) + b), overwritten, on the calling thread; row strides in bytes.
 
-    b: address 0 for none. code: of f, as in scalar.ACTIVATIONS. pre: where x @ w + b goes as well, address 0 for
-    nowhere. lanes_exist: as for gemm.
+    b: address 0 for none. fused: 1 for ReLU. f: the address of another activation's kernel, 0 for none. pre: where x @
+    w + b goes as well, address 0 for nowhere. lanes_exist: as for gemm.
     """
-    product, act = gemm(real), activate(real)
+    product, activation = gemm(real), jit.caller_of_address(FORWARD, real)
     size = itemsize(real)
     none, zero = real(float("-inf")), real(0.0)
-    identity, relu = scalar.ACTIVATIONS["identity"], scalar.ACTIVATIONS["relu"]
 
-    def function(m, n, k, x, ldx, w, ldw, b, code, pre, ldpre, y, ldy, lanes_exist):
+    def function(m, n, k, x, ldx, w, ldw, b, fused, f, pre, ldpre, y, ldy, lanes_exist):
         z, ldz = (pre, ldpre) if pre != 0 else (y, ldy)
-        fused = code == relu and pre == 0
         product(m, n, k, x, ldx, size, w, ldw, z, ldz, b, 0, zero if fused else none, 0, lanes_exist)
-        if not fused and (code != identity or pre != 0):
-            act(code, m, n, z, ldz, y, ldy)
+        if f != 0:
+            activation(f, m, n, z, ldz, y, ldy)
 
     return function
 
@@ -44,18 +41,18 @@ def linear(real: Any) -> Any:
 def linear_backward(real: Any) -> Any:
     """dz = dy * f'(.), dx = dz @ w.T, dw = x.T @ dz, db = the sum of dz's rows; overwritten, on the calling thread.
 
-    dy, dz (m, n), x, dx (m, k), w, dw (k, n), db (n,); row strides in bytes. saved: y, or for scalar.NEEDS_PRE the
-    pre-activation. dz may be address 0 with the identity.
+    dy, dz (m, n), x, dx (m, k), w, dw (k, n), db (n,); row strides in bytes. f: the address of the activation's
+    backward kernel, with `saved` as it wants it; or address 0 for the identity, when dz is not used.
     """
-    act_backward, product = activate_backward(real), gemm(real)
+    backward, product = jit.caller_of_address(BACKWARD, real), gemm(real)
     size = itemsize(real)
     none, elements = real(float("-inf")), memory.pointer(real)
 
-    def function(m, n, k, dy, lddy, saved, lds, code, x, ldx, w, ldw, dz, lddz, dx, lddx, dw, lddw, db):
-        if dz == 0:
+    def function(m, n, k, dy, lddy, saved, lds, f, x, ldx, w, ldw, dz, lddz, dx, lddx, dw, lddw, db):
+        if f == 0:
             dz, lddz = dy, lddy
         else:
-            act_backward(code, m, n, dy, lddy, saved, lds, dz, lddz)
+            backward(f, m, n, dy, lddy, saved, lds, dz, lddz)
         product(m, k, n, dz, lddz, size, w, ldw, dx, lddx, 0, 0, none, 1, 0)
         product(k, n, m, x, size, ldx, dz, lddz, dw, lddw, 0, 0, none, 0, 0)
         one = memory.stack(8)
@@ -74,10 +71,9 @@ NEXT, TASKS, FIRST_TASK = 0, 8, 16  # a job: the shared counter on a cache line 
 @jit.kernel("v i")
 def products(real: Any) -> Any:
     """A list of tasks, claimed one by one by whoever runs this with the same job."""
-    product, act = gemm(real), activate(real)
+    product, activation = gemm(real), jit.caller_of_address(FORWARD, real)
     integers = memory.pointer(types.int64)
     none, zero = real(float("-inf")), real(0.0)
-    identity = scalar.ACTIVATIONS["identity"]
 
     def function(job):
         while True:
@@ -89,8 +85,8 @@ def products(real: Any) -> Any:
                 t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10], t[11], zero if t[12] != 0 else none,
                 t[13], 0,
             )  # fmt: skip
-            if t[14] != identity or t[15] != t[8]:
-                act(t[14], t[0], t[1], t[8], t[9], t[15], t[16])
+            if t[14] != 0:
+                activation(t[14], t[0], t[1], t[8], t[9], t[15], t[16])
 
     return function
 

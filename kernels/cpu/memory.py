@@ -83,18 +83,6 @@ def float_of_bits(typingctx: Any, bits: Any) -> Any:
 
 
 @intrinsic
-def call_address(typingctx: Any, function: Any, argument: Any) -> Any:
-    """Call a C function `void f(int64)` by its address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        fnty = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
-        builder.call(builder.inttoptr(args[0], fnty.as_pointer()), [args[1]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
 def stack(typingctx: Any, size: Any) -> Any:
     """The 64-byte-aligned address of `size` bytes (a literal) on this function's stack."""
     if not isinstance(size, types.IntegerLiteral):

@@ -22,36 +22,40 @@ from typing import Any
 
 from numba import types
 
-from .. import scalar
 from . import jit, memory
-from .batch import gather
-from .elementwise import activate, activate_backward
+from .batch import SIGNATURE as GATHER_SIGNATURE
+from .elementwise import BACKWARD, FORWARD
 from .gemm import gemm
-from .loss import loss, output
+from .loss import SIGNATURE as LOSS_SIGNATURE
+from .loss import output
 from .simd import chosen, itemsize, transpose_square
-from .update import update
+from .update import SIGNATURE as UPDATE_SIGNATURE
 
 # Fields of a job. The first three are written by all threads, so each has a cache line of its own.
 WORD, DONE, SLOT = 0, 8, 16
 _field = count(24)
 (
     KIND, N_LAYERS, STEPS, FIRST, TOTAL, BATCH, CHUNK,
-    X, X_ROW, X_COLUMN, X_CODE,  # the data: address, strides in bytes, number type
-    T, T_ROW, T_COLUMN, T_CODE, T_COLUMNS,  # targets; int64 labels when T_COLUMNS is 0
-    ORDER, WEIGHT,  # int64 row numbers or 0; float64 row weights or 0
+    X, X_ROW, X_COLUMN, X_GATHER,  # the data: address, strides in bytes, the kernel for its number type
+    T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; int64 labels when T_COLUMNS is 0
+    ORDER, WEIGHT, WEIGHT_GATHER,  # int64 row numbers or 0; float64 row weights or 0
     ROW_TARGET, LD_TARGET, ROW_LABEL, ROW_WEIGHT,  # the batch's own
     LOSS, OUTPUT, METRIC, ROW_LOSS, RIGHT, SUMS, SCALES,
     UPDATE, FIRST_STATE, SECOND_STATE, GRADIENT,  # byte offsets of the parameters' twins; 0 for none
     SCALARS, L2, SQUARES,
     TILES, N_TILES, SCRATCH, SCRATCH_BYTES, ONE,
     OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT, SPLIT,
-) = (next(_field) for _ in range(48))  # fmt: skip
+) = (next(_field) for _ in range(49))  # fmt: skip
 LAYERS = 80
 # Fields of a layer's record. Addresses; strides in bytes.
-(N_IN, N_OUT, W, LDW, B, WT, LDWT, ACTIVATION, INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT, _) = range(16)
-RECORD = 16
+(
+    N_IN, N_OUT, W, LDW, B, WT, LDWT,
+    FUSED, ACTIVATE, ACTIVATE_BACKWARD,  # 1 for ReLU; kernels of another activation and of its derivative, or 0
+    INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT,
+) = range(17)  # fmt: skip
+RECORD = 24
 
-TRAIN, GRADIENTS, FORWARD = 0, 1, 2  # KIND
+TRAIN, GRADIENTS, FORWARD_ONLY = 0, 1, 2  # KIND
 TILE_ROWS, TILE_COLUMNS = 96, 256  # of a weight tile: a float32 tile of dw is 96 KiB, in L2
 TILE = 5  # numbers per tile: layer, i0, i1, j0, j1
 
@@ -61,12 +65,14 @@ def network(real: Any) -> Any:
     """Run a job, with whoever else runs it; returns when no tile is left to claim."""
     size = itemsize(real)
     lanes = chosen().lanes(size)
-    product, act, act_backward = gemm(real), activate(real), activate_backward(real)
-    gather_rows, row_loss, output_activation, step_update = gather(real), loss(real), output(real), update(real)
+    product, output_activation = gemm(real), output(real)
+    gather = jit.caller_of_address(GATHER_SIGNATURE, real)
+    activate, activate_backward = jit.caller_of_address(FORWARD, real), jit.caller_of_address(BACKWARD, real)
+    row_loss, step_update = jit.caller_of_address(LOSS_SIGNATURE, real), jit.caller_of_address(UPDATE_SIGNATURE, real)
+    hook = jit.caller_of_address("v i", real)
     square = transpose_square(real)
     integers, doubles, elements = memory.pointer(types.int64), memory.pointer(types.float64), memory.pointer(real)
     none, zero = real(float("-inf")), real(0.0)
-    identity, relu = scalar.ACTIVATIONS["identity"], scalar.ACTIVATIONS["relu"]
 
     @jit.inline
     def rows_of(job, step):
@@ -76,20 +82,20 @@ def network(real: Any) -> Any:
     def forward(job, layers, at, first, rows):
         """Gather `rows` positions from `first` on into the batch's rows from `at` on, and run them to the logits."""
         layer = integers(layers)
-        gather_rows(
-            rows, layer[N_IN], job[X], job[X_ROW], job[X_COLUMN], job[X_CODE], job[ORDER], first,
+        gather(
+            job[X_GATHER], rows, layer[N_IN], job[X], job[X_ROW], job[X_COLUMN], job[ORDER], first,
             layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT],
         )  # fmt: skip
         for n in range(job[N_LAYERS]):
             layer = integers(layers + n * RECORD * 8)
-            code, y = layer[ACTIVATION], layer[Y] + at * layer[LD_OUT]
+            y = layer[Y] + at * layer[LD_OUT]
             z, ldz = (layer[PRE] + at * layer[LD_PRE], layer[LD_PRE]) if layer[PRE] != 0 else (y, layer[LD_OUT])
             product(
                 rows, layer[N_OUT], layer[N_IN], layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT], size,
-                layer[W], layer[LDW], z, ldz, layer[B], 0, zero if code == relu else none, 0, 1,
+                layer[W], layer[LDW], z, ldz, layer[B], 0, zero if layer[FUSED] != 0 else none, 0, 1,
             )  # fmt: skip
-            if code != relu and code != identity:
-                act(code, rows, layer[N_OUT], z, ldz, y, layer[LD_OUT])
+            if layer[ACTIVATE] != 0:
+                activate(layer[ACTIVATE], rows, layer[N_OUT], z, ldz, y, layer[LD_OUT])
 
     @jit.inline
     def losses(job, layers, at, first, rows, scale, row):
@@ -102,13 +108,13 @@ def network(real: Any) -> Any:
             for r in range(rows):
                 labels[r] = source[order[first + r]] if job[ORDER] != 0 else source[first + r]
         else:
-            gather_rows(
-                rows, job[T_COLUMNS], job[T], job[T_ROW], job[T_COLUMN], job[T_CODE], job[ORDER], first,
+            gather(
+                job[T_GATHER], rows, job[T_COLUMNS], job[T], job[T_ROW], job[T_COLUMN], job[ORDER], first,
                 target, job[LD_TARGET],
             )  # fmt: skip
         if job[WEIGHT] != 0:
             weight = job[ROW_WEIGHT] + at * size
-            gather_rows(rows, 1, job[WEIGHT], 8, 8, 1, job[ORDER], first, weight, size)
+            gather(job[WEIGHT_GATHER], rows, 1, job[WEIGHT], 8, 8, job[ORDER], first, weight, size)
         row_loss(
             job[LOSS], job[OUTPUT], rows, layer[N_OUT], layer[Y] + at * layer[LD_OUT], layer[LD_OUT], target,
             job[LD_TARGET] if job[T_COLUMNS] != 0 else 0, weight, scale, layer[DZ] + at * layer[LD_OUT],
@@ -130,11 +136,11 @@ def network(real: Any) -> Any:
                     rows, layer[N_IN], layer[N_OUT], layer[DZ] + at * layer[LD_OUT], layer[LD_OUT], size,
                     layer[WT], layer[LDWT], dx, ldx, 0, 0, none, 0, 1,
                 )  # fmt: skip
-            if n > 0 and below[ACTIVATION] != identity:
+            if n > 0 and below[ACTIVATE_BACKWARD] != 0:
                 saved, lds = below[Y] + at * below[LD_OUT], below[LD_OUT]
                 if below[PRE] != 0:
                     saved, lds = below[PRE] + at * below[LD_PRE], below[LD_PRE]
-                act_backward(below[ACTIVATION], rows, below[N_OUT], dx, ldx, saved, lds, dx, ldx)
+                activate_backward(below[ACTIVATE_BACKWARD], rows, below[N_OUT], dx, ldx, saved, lds, dx, ldx)
 
     @jit.inline
     def refresh_transposed(layer, i0, i1, j0, j1):
@@ -243,7 +249,7 @@ def network(real: Any) -> Any:
         job, layers = integers(address), address + LAYERS * 8
         kind, n_tiles = job[KIND], job[N_TILES]
         per_step = 4 if job[SPLIT] != 0 else 2
-        phases = 1 if kind == FORWARD else 1 + per_step * job[STEPS]
+        phases = 1 if kind == FORWARD_ONLY else 1 + per_step * job[STEPS]
         slot = memory.fetch_add(address + SLOT * 8, 1)
         while True:
             ticket = memory.fetch_add(address + WORD * 8, 1)
@@ -251,7 +257,7 @@ def network(real: Any) -> Any:
             if phase >= phases:
                 break
             step, part = (phase - 1) // per_step, (phase - 1) % per_step
-            if kind == FORWARD:
+            if kind == FORWARD_ONLY:
                 tiles = (job[TOTAL] + job[CHUNK] - 1) // job[CHUNK]
             elif phase == 0:
                 tiles = n_tiles
@@ -266,7 +272,7 @@ def network(real: Any) -> Any:
                 while memory.load(address + WORD * 8) >> 32 == phase:
                     spins = memory.wait(spins)
                 continue
-            if kind == FORWARD:
+            if kind == FORWARD_ONLY:
                 forward_tile(job, layers, tile, slot)
             elif phase == 0:
                 where = integers(job[TILES] + tile * TILE * 8)
@@ -285,7 +291,7 @@ def network(real: Any) -> Any:
                 else:
                     weight_tile(job, layers, step, tile, slot)
             elif part == 2:
-                memory.call_address(job[HOOK], job[HOOK_ARGUMENT])
+                hook(job[HOOK], job[HOOK_ARGUMENT])
             else:
                 update_tile(job, layers, step, tile)
             if memory.fetch_add(address + DONE * 8, 1) == tiles - 1:

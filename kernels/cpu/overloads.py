@@ -13,11 +13,11 @@ from numba.extending import overload
 
 from .. import scalar
 from . import jit
-from .elementwise import activate, activate_backward
+from .elementwise import backward, forward
 from .linear import linear, linear_backward
-from .loss import IDENTITY, NO_METRIC, SOFTMAX, loss, output
+from .loss import IDENTITY, NO_METRIC, SOFTMAX, losses, output
 from .memory import address_of
-from .update import update
+from .update import updates
 
 _NONE = (types.NoneType, types.Omitted)
 
@@ -46,12 +46,12 @@ def _one_dtype(function: str, **kinds: Any) -> Any:
     return next(iter(dtypes.values()))
 
 
-def _code(activation: Any, function: str) -> int:
+def _name(activation: Any, function: str) -> str:
     value = getattr(activation, "literal_value", None) or getattr(activation, "value", None) or activation
     if not isinstance(value, str) or scalar.canonical(value) not in scalar.ACTIVATIONS:
         known = ", ".join([*scalar.ACTIVATIONS, *scalar.ALIASES])
         raise TypingError(f"{function}: activation must be a literal string, one of {known}; got {value}")
-    return scalar.ACTIVATIONS[scalar.canonical(value)]
+    return scalar.canonical(value)
 
 
 def _needed(kind: Any, name: str, function: str) -> None:
@@ -78,14 +78,19 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
         _array(kind, name, 2, "linear")
     _needed(out, "out", "linear")
     real = _one_dtype("linear", x=x, w=w, b=b, out=out, pre=pre)
-    call, code = linear(real), _code(activation, "linear")
+    call, name = linear(real), _name(activation, "linear")
     has_b, has_pre = not _is_none(b), not _is_none(pre)
+    fused = name == "relu" and not has_pre
+    separate = not fused and (has_pre or name != "identity")
+    kernel = jit.address(forward[name][str(real)])
 
     def implementation(x, w, b=None, activation="identity", out=None, pre=None):
         m, k, n = x.shape[0], x.shape[1], w.shape[1]
         if w.shape[0] != k or out.shape[0] != m or out.shape[1] != n:
             raise ValueError("linear: x must be (B, I), w (I, O) and out (B, O)")
-        b_at, pre_at, pre_stride = 0, 0, 0
+        b_at, pre_at, pre_stride, f = 0, 0, 0, 0
+        if separate:
+            f = kernel()
         if has_b:
             if b.shape[0] != n or (n > 1 and b.strides[0] != b.itemsize):
                 raise ValueError("linear: b must be (O,) with a unit stride")
@@ -96,7 +101,7 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
             pre_at, pre_stride = _at(pre), _row_stride(pre)
         if m > 0 and n > 0 and k > 0:
             call(
-                m, n, k, _at(x), _row_stride(x), _at(w), _row_stride(w), b_at, code, pre_at, pre_stride, _at(out),
+                m, n, k, _at(x), _row_stride(x), _at(w), _row_stride(w), b_at, fused, f, pre_at, pre_stride, _at(out),
                 _row_stride(out), 0,
             )  # fmt: skip
         return out
@@ -108,15 +113,14 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
     function = "linear_backward"
     for name, kind in (("dy", dy), ("x", x), ("w", w)):
         _array(kind, name, 2, function)
-    code = _code(activation, function)
+    activation_name = _name(activation, function)
     for name, kind in (("dx", dx), ("dw", dw), ("db", db)):
         _needed(kind, name, function)
-    if code != scalar.ACTIVATIONS["identity"]:
+    plain, from_pre = activation_name == "identity", activation_name in scalar.NEEDS_PRE
+    if not plain:
         _needed(dz, "dz", function)
     real = _one_dtype(function, dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
-    call = linear_backward(real)
-    from_pre = code in {scalar.ACTIVATIONS[name] for name in scalar.NEEDS_PRE}
-    plain = code == scalar.ACTIVATIONS["identity"]
+    call, kernel = linear_backward(real), jit.address(backward[activation_name][str(real)])
     _needed(pre if from_pre else (dy if plain else y), "pre" if from_pre else "y", function)
     has_dz = not _is_none(dz)
 
@@ -127,14 +131,15 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
             raise ValueError("linear_backward: x must be (B, I), w (I, O), dy and y (or pre) (B, O)")
         if dx.shape != x.shape or dw.shape != w.shape or db.shape[0] != n or (n > 1 and db.strides[0] != db.itemsize):
             raise ValueError("linear_backward: dx must be like x, dw like w and db (O,) with a unit stride")
-        dz_at, dz_stride = 0, 0
+        dz_at, dz_stride, f = 0, 0, 0
         if has_dz:
+            f = kernel()
             if dz.shape != dy.shape:
                 raise ValueError("linear_backward: dz must be like dy")
             dz_at, dz_stride = _at(dz), _row_stride(dz)
         if m > 0 and n > 0 and k > 0:
             call(
-                m, n, k, _at(dy), _row_stride(dy), _at(saved), _row_stride(saved), code, _at(x), _row_stride(x), _at(w),
+                m, n, k, _at(dy), _row_stride(dy), _at(saved), _row_stride(saved), f, _at(x), _row_stride(x), _at(w),
                 _row_stride(w), dz_at, dz_stride, _at(dx), _row_stride(dx), _at(dw), _row_stride(dw), _at(db),
             )  # fmt: skip
         return dx, dw, db
@@ -145,12 +150,12 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
 def _activate(z, activation="identity", out=None):
     _array(z, "z", 2, "activate")
     _needed(out, "out", "activate")
-    call, code = activate(_one_dtype("activate", z=z, out=out)), _code(activation, "activate")
+    call = forward[_name(activation, "activate")](_one_dtype("activate", z=z, out=out))
 
     def implementation(z, activation="identity", out=None):
         if out.shape != z.shape:
             raise ValueError("activate: out must be like z")
-        call(code, z.shape[0], z.shape[1], _at(z), _row_stride(z), _at(out), _row_stride(out))
+        call(z.shape[0], z.shape[1], _at(z), _row_stride(z), _at(out), _row_stride(out))
         return out
 
     return implementation
@@ -160,18 +165,17 @@ def _activate_backward(dy, y=None, activation="identity", pre=None, out=None):
     function = "activate_backward"
     _array(dy, "dy", 2, function)
     _needed(out, "out", function)
-    code = _code(activation, function)
-    from_pre = code in {scalar.ACTIVATIONS[name] for name in scalar.NEEDS_PRE}
-    plain = code == scalar.ACTIVATIONS["identity"]
+    name = _name(activation, function)
+    plain, from_pre = name == "identity", name in scalar.NEEDS_PRE
     _needed(pre if from_pre else (dy if plain else y), "pre" if from_pre else "y", function)
-    call = activate_backward(_one_dtype(function, dy=dy, y=y, pre=pre, out=out))
+    call = backward[name](_one_dtype(function, dy=dy, y=y, pre=pre, out=out))
 
     def implementation(dy, y=None, activation="identity", pre=None, out=None):
         saved = pre if from_pre else (dy if plain else y)
         if out.shape != dy.shape or saved.shape != dy.shape:
             raise ValueError("activate_backward: y (or pre) and out must be like dy")
         call(
-            code, dy.shape[0], dy.shape[1], _at(dy), _row_stride(dy), _at(saved), _row_stride(saved), _at(out),
+            dy.shape[0], dy.shape[1], _at(dy), _row_stride(dy), _at(saved), _row_stride(saved), _at(out),
             _row_stride(out),
         )  # fmt: skip
         return out
@@ -194,7 +198,7 @@ def _softmax(z, out=None):
 
 
 def _loss_overload(name: str) -> Any:
-    loss_code, mean = scalar.LOSSES[name], name != "sum_squared_error"
+    mean = name != "sum_squared_error"
 
     def typing(z, target, weight=None, dz=None):
         _array(z, "z", 2, name)
@@ -203,7 +207,7 @@ def _loss_overload(name: str) -> Any:
         if labels and (name != "softmax_cross_entropy" or target.dtype != types.int64):
             raise TypingError(f"{name}: target must be int64 labels (softmax_cross_entropy) or like z, got {target}")
         real = _one_dtype(name, z=z, weight=weight, dz=dz, **({} if labels else {"target": target}))
-        call, weighted = loss(real), not _is_none(weight)
+        call, weighted = losses[name](real), not _is_none(weight)
 
         def implementation(z, target, weight=None, dz=None):
             rows, columns = z.shape
@@ -229,7 +233,7 @@ def _loss_overload(name: str) -> Any:
                     mass += w
             scale = (1.0 / mass if mass > 0.0 else 0.0) if mean else 1.0
             total = call(
-                loss_code, IDENTITY, rows, columns, _at(z), _row_stride(z), _at(target), stride, weight_at, scale,
+                IDENTITY, rows, columns, _at(z), _row_stride(z), _at(target), stride, weight_at, scale,
                 _at(dz), _row_stride(dz), NO_METRIC, 0, 0,
             )  # fmt: skip
             return (scale * total if scale != 0.0 else 0.0), dz
@@ -249,8 +253,7 @@ def _update_rows(array, w):
 
 def _sgd(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):
     _array(w, "w", 2, "sgd")
-    call, moving = update(_one_dtype("sgd", w=w, dw=dw, velocity=velocity)), not _is_none(velocity)
-    code = scalar.UPDATES["sgd"]
+    call, moving = updates["sgd"](_one_dtype("sgd", w=w, dw=dw, velocity=velocity)), not _is_none(velocity)
 
     def implementation(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):
         if dw.shape != w.shape:
@@ -260,7 +263,7 @@ def _sgd(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False)
             first = _update_rows(velocity, w)
         scalars = (float(learning_rate), float(momentum), 1.0 if nesterov else 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         call(
-            code, w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), first, 0,
+            w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), first, 0,
             address_of(scalars), 0.0,
         )  # fmt: skip
 
@@ -269,7 +272,7 @@ def _sgd(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False)
 
 def _adam(w, dw, m, v, step=1, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
     _array(w, "w", 2, "adam")
-    call, code = update(_one_dtype("adam", w=w, dw=dw, m=m, v=v)), scalar.UPDATES["adam"]
+    call = updates["adam"](_one_dtype("adam", w=w, dw=dw, m=m, v=v))
 
     def implementation(w, dw, m, v, step=1, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
         if dw.shape != w.shape:
@@ -277,7 +280,7 @@ def _adam(w, dw, m, v, step=1, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsil
         correction1, correction2 = 1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step)
         scalars = (float(learning_rate), float(beta1), float(beta2), float(epsilon), correction1, correction2, 0.0, 0.0)
         call(
-            code, w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), _update_rows(m, w),
+            w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), _update_rows(m, w),
             _update_rows(v, w), address_of(scalars), 0.0,
         )  # fmt: skip
 

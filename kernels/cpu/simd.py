@@ -7,6 +7,7 @@ registers over the whole loop; each step loads NV vectors of B and broadcasts MR
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -16,6 +17,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import jit
+
+# Steps along k in one round of the loop over rows of a. The addresses of MR rows at any stride cost integer
+# instructions that take issue slots from the multiply-adds: 90 % of the FMA peak with 1 or 2 steps a round, 95 % with
+# 4, as much as with a packed a, whose offsets are constants (12x2, B in L1, Intel Xeon with AVX-512, one core; Zen 4
+# does not mind).
+UNROLL = 4
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -156,23 +163,28 @@ class _Vectors:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
 
 
-def micro_kernel(module: ir.Module, isa: InstructionSet, real: Any, mr: int, nv: int, masked: bool) -> ir.Function:
+def micro_kernel(
+    module: ir.Module, isa: InstructionSet, real: Any, mr: int, nv: int, masked: bool, packed: bool
+) -> ir.Function:
     """Write (or find) the micro-kernel of one register block: c (mr, nv vectors) = max(init + a @ b, floor).
 
-    The arguments are k, then address and byte strides: a, its row stride and its stride along k; b and its row
+    The arguments are k, then address and byte strides: a and its row stride, with a unit stride along k; b and its row
     stride; c and its row stride; init and its row stride (zeros or a bias with stride 0, or c itself to
     accumulate); floor, the least value stored (0 for ReLU, -inf for none; NaN passes); and, when masked, how many
-    lanes of the last vector exist. Every element of c is one chain of multiply-adds in the order of k, whatever the
-    block: its bits do not depend on how rows and columns were split.
+    lanes of the last vector exist. With `packed`, a is (k, MR) in memory, and its row stride does not count. Every
+    element of c is one chain of multiply-adds in the order of k, whatever the block: its bits do not depend on how rows
+    and columns were split.
     """
-    name = f"micro_{isa.name}_{real}_{mr}x{nv}{'_tail' if masked else ''}"
+    name = f"micro_{isa.name}_{real}_{mr}x{nv}{'_packed' if packed else ''}{'_tail' if masked else ''}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*[I64] * 10, element(real), I64]), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*[I64] * 9, element(real), I64]), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, tail = function.args
+    k, a, rsa, b, ldb, c, ldc, init, ldi, floor, tail = function.args
     v = _Vectors(function, isa, real)
+    if packed:
+        rsa = ir.Constant(I64, v.size)
     build = v.builder
     if masked:
         v.keep_first(tail)
@@ -185,34 +197,51 @@ def micro_kernel(module: ir.Module, isa: InstructionSet, real: Any, mr: int, nv:
         start.append([v.load(v.offset(row, j), last(j)) for j in range(nv)])
         row = build.add(row, ldi)
 
-    entry = build.block
-    loop, done = function.append_basic_block("loop"), function.append_basic_block("done")
-    build.branch(loop)
-    build.position_at_end(loop)
+    def steps(at: list[Any], sums: list[list[Any]], unroll: int) -> tuple[list[Any], list[list[Any]]]:
+        """`unroll` steps along k from the addresses of a and b; where they end, and the sums."""
+        a_at, b_at = at
+        for u in range(unroll):
+            b_now = [v.load(v.offset(b_at, j), last(j)) for j in range(nv)]
+            row, new = a_at, []
+            for r in range(mr):
+                a_now = v.broadcast(build.add(row, ir.Constant(I64, u * v.size)) if u else row)
+                new.append([v.multiply_add(a_now, b_now[j], sums[r][j]) for j in range(nv)])
+                row = build.add(row, rsa)
+            sums, b_at = new, build.add(b_at, ldb)
+        step = ir.Constant(I64, unroll * (mr if packed else 1) * v.size)
+        return [build.add(a_at, step), b_at], sums
 
-    def phi(kind: ir.Type, value: Any) -> Any:
-        node = build.phi(kind)
-        node.add_incoming(value, entry)
-        return node
+    def loop(name: str, count: Any, at: list[Any], sums: list[list[Any]], unroll: int) -> tuple[list[Any], Any]:
+        """`count` rounds of `unroll` steps, none if it is 0."""
+        before = build.block
+        body, after = function.append_basic_block(name), function.append_basic_block(f"{name}.end")
+        build.cbranch(build.icmp_unsigned("!=", count, ir.Constant(I64, 0)), body, after)
+        build.position_at_end(body)
+        left = build.phi(I64)
+        start = [*at, *(one for row in sums for one in row)]
+        now = [build.phi(value.type) for value in start]
+        end_at, end_sums = steps(now[:2], [now[2 + r * nv : 2 + (r + 1) * nv] for r in range(mr)], unroll)
+        end = [*end_at, *(one for row in end_sums for one in row)]
+        next_left = build.sub(left, ir.Constant(I64, 1))
+        for node, first, then in zip([left, *now], [count, *start], [next_left, *end], strict=True):
+            node.add_incoming(first, before)
+            node.add_incoming(then, body)
+        build.cbranch(build.icmp_unsigned("!=", next_left, ir.Constant(I64, 0)), body, after)
+        build.position_at_end(after)
+        results = [build.phi(value.type) for value in start]
+        for node, first, then in zip(results, start, end, strict=True):
+            node.add_incoming(first, before)
+            node.add_incoming(then, body)
+        return results[:2], [results[2 + r * nv : 2 + (r + 1) * nv] for r in range(mr)]
 
-    left, a_at, b_at = phi(I64, k), phi(I64, a), phi(I64, b)
-    sums = [[phi(v.type, start[r][j]) for j in range(nv)] for r in range(mr)]
-    b_now = [v.load(v.offset(b_at, j), last(j)) for j in range(nv)]
-    new, row = [], a_at
-    for r in range(mr):
-        a_now = v.broadcast(row)
-        new.append([v.multiply_add(a_now, b_now[j], sums[r][j]) for j in range(nv)])
-        row = build.add(row, rsa)
-    next_left = build.sub(left, ir.Constant(I64, 1))
-    left.add_incoming(next_left, loop)
-    a_at.add_incoming(build.add(a_at, csa), loop)
-    b_at.add_incoming(build.add(b_at, ldb), loop)
-    for r in range(mr):
-        for j in range(nv):
-            sums[r][j].add_incoming(new[r][j], loop)
-    build.cbranch(build.icmp_unsigned("!=", next_left, ir.Constant(I64, 0)), loop, done)
+    at, sums = [a, b], start
+    if packed:
+        _, new = loop("loop", k, at, sums, 1)
+    else:
+        rounds = build.lshr(k, ir.Constant(I64, UNROLL.bit_length() - 1))
+        at, sums = loop("loop", rounds, at, sums, UNROLL)
+        _, new = loop("rest", build.and_(k, ir.Constant(I64, UNROLL - 1)), at, sums, 1)
 
-    build.position_at_end(done)
     least, row = v.splat(floor), c
     for r in range(mr):
         for j in range(nv):
@@ -225,38 +254,44 @@ def micro_kernel(module: ir.Module, isa: InstructionSet, real: Any, mr: int, nv:
 
 
 def block_product(real: Any) -> Any:
-    """An intrinsic: the micro-kernel of `rows` (1 to MR) times `columns` (1 to NV vectors), see `micro_kernel`."""
+    """An intrinsic: the micro-kernel of `rows` (1 to MR) times `columns` (1 to NV vectors), see `micro_kernel`.
+
+    packed: 1 for a block of a that is packed, 0 for rows of it.
+    """
     isa = chosen()
     lanes = isa.lanes(itemsize(real))
 
     @intrinsic
-    def product(
-        typingctx: Any, rows: Any, columns: Any, k: Any, a: Any, rsa: Any, csa: Any, b: Any, ldb: Any, c: Any,
+    def block(
+        typingctx: Any, rows: Any, columns: Any, packed: Any, k: Any, a: Any, rsa: Any, b: Any, ldb: Any, c: Any,
         ldc: Any, init: Any, ldi: Any, floor: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            rows, columns, *operands = args
+            rows, columns, packed, *operands = args
             vectors = builder.udiv(builder.add(columns, ir.Constant(I64, lanes - 1)), ir.Constant(I64, lanes))
             full = builder.mul(vectors, ir.Constant(I64, lanes))
             ragged = builder.icmp_unsigned("!=", columns, full)
             tail = builder.sub(columns, builder.sub(full, ir.Constant(I64, lanes)))
-            # one number says which block: rows, vectors, and whether the last vector is ragged. Where a masked
-            # access is one instruction every block is masked: that costs nothing and halves what is compiled.
-            key = builder.add(builder.mul(rows, ir.Constant(I64, 8)), builder.mul(vectors, ir.Constant(I64, 2)))
+            # one number says which block: rows, vectors, packed or not, and whether the last vector is ragged. Where a
+            # masked access is one instruction every block is masked: that costs nothing and halves what is compiled.
+            masks = (True,) if isa.masks else (False, True)
+            flags = builder.add(builder.mul(vectors, ir.Constant(I64, 4)), builder.mul(packed, ir.Constant(I64, 2)))
+            key = builder.add(builder.mul(rows, ir.Constant(I64, 32)), flags)
             if not isa.masks:
                 key = builder.add(key, builder.zext(ragged, I64))
             end = builder.append_basic_block("block.done")
             impossible = builder.append_basic_block("block.impossible")
             switch = builder.switch(key, impossible)
-            for mr in range(1, isa.mr + 1):
-                for nv in range(1, isa.nv + 1):
-                    for masked in (True,) if isa.masks else (False, True):
-                        case = builder.append_basic_block(f"block.{mr}x{nv}")
-                        switch.add_case(ir.Constant(I64, 8 * mr + 2 * nv + (masked and not isa.masks)), case)
-                        with builder.goto_block(case):
-                            function = micro_kernel(builder.module, isa, real, mr, nv, masked)
-                            builder.call(function, [*operands, tail])
-                            builder.branch(end)
+            for mr, nv, block_packed, masked in product(
+                range(1, isa.mr + 1), range(1, isa.nv + 1), (False, True), masks
+            ):
+                case = builder.append_basic_block(f"block.{mr}x{nv}")
+                number = 32 * mr + 4 * nv + 2 * block_packed + (masked and not isa.masks)
+                switch.add_case(ir.Constant(I64, number), case)
+                with builder.goto_block(case):
+                    function = micro_kernel(builder.module, isa, real, mr, nv, masked, block_packed)
+                    builder.call(function, [*operands, tail])
+                    builder.branch(end)
             with builder.goto_block(impossible):
                 builder.unreachable()
             builder.position_at_end(end)
@@ -264,7 +299,7 @@ def block_product(real: Any) -> Any:
 
         return types.void(*[types.int64] * 12, real), codegen
 
-    return product
+    return block
 
 
 def square_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
@@ -313,17 +348,18 @@ def transpose_square(real: Any) -> Any:
 
 
 def panel_copy(module: ir.Module, isa: InstructionSet, real: Any, nv: int) -> ir.Function:
-    """Write (or find) the packing of a panel of B: (k, columns, b, its row stride, panel), panel (k, nv vectors).
+    """Write (or find) the copy of k rows of up to nv vectors: (k, columns, source, its row stride, target, its).
 
-    Columns past the last are zeros.
+    Whole vectors are written, with zeros past the last column, row after row: with a target stride of less than a
+    vector each row overwrites the zeros of the one before.
     """
     name = f"panel_{isa.name}_{real}_{nv}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 5), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 6), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    k, columns, b, ldb, panel = function.args
+    k, columns, b, ldb, panel, ldp = function.args
     v = _Vectors(function, isa, real)
     build = v.builder
     v.keep_first(build.sub(columns, ir.Constant(I64, (nv - 1) * v.lanes)))
@@ -338,7 +374,7 @@ def panel_copy(module: ir.Module, isa: InstructionSet, real: Any, nv: int) -> ir
         v.store(v.load(v.offset(source, j), masked=j == nv - 1), v.offset(target, j))
     left.add_incoming(build.sub(left, ir.Constant(I64, 1)), loop)
     source.add_incoming(build.add(source, ldb), loop)
-    target.add_incoming(build.add(target, ir.Constant(I64, isa.nv * v.lanes * v.size)), loop)
+    target.add_incoming(build.add(target, ldp), loop)
     build.cbranch(build.icmp_unsigned("!=", left, ir.Constant(I64, 1)), loop, done)
     build.position_at_end(done)
     build.ret_void()
@@ -346,12 +382,12 @@ def panel_copy(module: ir.Module, isa: InstructionSet, real: Any, nv: int) -> ir
 
 
 def copy_panel(real: Any) -> Any:
-    """An intrinsic: pack `columns` (1 to NV vectors) of k rows of b, see `panel_copy`."""
+    """An intrinsic: copy `columns` (1 to NV vectors) of k rows, see `panel_copy`."""
     isa = chosen()
     lanes = isa.lanes(itemsize(real))
 
     @intrinsic
-    def pack(typingctx: Any, k: Any, columns: Any, b: Any, ldb: Any, panel: Any) -> Any:
+    def pack(typingctx: Any, k: Any, columns: Any, source: Any, lds: Any, target: Any, ldt: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             vectors = builder.udiv(builder.add(args[1], ir.Constant(I64, lanes - 1)), ir.Constant(I64, lanes))
             end = builder.append_basic_block("panel.done")
@@ -368,6 +404,53 @@ def copy_panel(real: Any) -> Any:
             builder.position_at_end(end)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 5), codegen
+        return types.void(*[types.int64] * 6), codegen
 
     return pack
+
+
+def multiply_add_loop(real: Any) -> Any:
+    """An intrinsic: `steps` rounds of MR * NV independent multiply-adds on the vectors at `target`, kept in
+    registers."""
+    isa = chosen()
+
+    @intrinsic
+    def loop(typingctx: Any, steps: Any, target: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            function = _multiply_add_function(builder.module, isa, real)
+            builder.call(function, args)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), codegen
+
+    return loop
+
+
+def _multiply_add_function(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64, I64]), f"peak_{isa.name}_{real}")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    steps, target = function.args
+    v = _Vectors(function, isa, real)
+    build, entry = v.builder, v.builder.block
+    starts = [v.load(v.offset(target, i)) for i in range(isa.mr * isa.nv)]  # different ones, for all LLVM knows
+    factor = starts[0]
+    loop, done = function.append_basic_block("loop"), function.append_basic_block("done")
+    build.branch(loop)
+    build.position_at_end(loop)
+    left = build.phi(I64)
+    left.add_incoming(steps, entry)
+    sums = [build.phi(v.type) for _ in starts]
+    new = [v.multiply_add(factor, factor, one) for one in sums]
+    for one, start, after in zip(sums, starts, new, strict=True):
+        one.add_incoming(start, entry)
+        one.add_incoming(after, loop)
+    left.add_incoming(build.sub(left, ir.Constant(I64, 1)), loop)
+    build.cbranch(build.icmp_unsigned("!=", left, ir.Constant(I64, 1)), loop, done)
+    build.position_at_end(done)
+    total = new[0]
+    for one in new[1:]:
+        total = build.fadd(total, one)
+    v.store(total, target)
+    build.ret_void()
+    return function

@@ -25,7 +25,7 @@ IDLE_SPINS = 2000  # 20 to 200 us: longer than the gap between two slices, short
 @jit.kernel("v i")
 def helper(real: Any) -> Any:
     """A helper's waiting: joins each opened gate once; returns after IDLE_SPINS without work, or when told to quit."""
-    words = memory.pointer(types.int64)
+    words, call = memory.pointer(types.int64), jit.caller_of_address("v i", real)
 
     def function(team):
         seen, spins = -1, 0
@@ -35,7 +35,7 @@ def helper(real: Any) -> Any:
                 # enter only if the gate is as it was read: then it cannot close before this helper is counted
                 if memory.compare_and_swap(team + GATE * 8, gate, gate + 1):
                     seen, spins = gate >> 33, 0
-                    memory.call_address(words(team)[FUNCTION], words(team)[ARGUMENT])
+                    call(words(team)[FUNCTION], words(team)[ARGUMENT])
                     memory.fetch_add(team + GATE * 8, -1)
             else:
                 memory.pause()
@@ -47,13 +47,13 @@ def helper(real: Any) -> Any:
 @jit.kernel("v 4i")
 def together(real: Any) -> Any:
     """Open the gate on function(argument) for so many helpers at once, take part, close it, wait till all have left."""
-    words = memory.pointer(types.int64)
+    words, call = memory.pointer(types.int64), jit.caller_of_address("v i", real)
 
     def function(team, work, argument, seats):
         generation = (memory.load(team + GATE * 8) >> 33) + 1
         words(team)[FUNCTION], words(team)[ARGUMENT], words(team)[SEATS] = work, argument, seats
         memory.store(team + GATE * 8, generation << 33 | OPEN)
-        memory.call_address(work, argument)
+        call(work, argument)
         memory.fetch_add(team + GATE * 8, -OPEN)
         spins = 0
         while memory.load(team + GATE * 8) & (OPEN - 1) != 0:

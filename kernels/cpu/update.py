@@ -5,21 +5,69 @@ from typing import Any
 from .. import scalar
 from . import jit, memory
 
+# rows, columns, w, ldw, g, ldg, first, second, scalars, l2. One step on w (rows, columns), in place; returns the sum of
+# w^2 before it where l2 is not 0. w, first and second (the optimiser's state) have rows `ldw` bytes apart, the gradient
+# g rows `ldg` apart. scalars: eight float64, see each kernel. l2 * w is added to the gradient.
+SIGNATURE = "d 2i 6i i d"
 
-@jit.kernel("d 3i 6i i d")
-def update(real: Any) -> Any:
-    """One step on w (rows, columns), in place; returns the sum of w^2 before it where l2 is not 0.
 
-    `code` as in scalar.UPDATES. w, first and second (the optimiser's state) have rows `ldw` bytes apart, the gradient g
-    rows `ldg` apart. scalars: eight float64, [rate, momentum, nesterov] for SGD, [rate, beta1, beta2, epsilon, 1 / (1 -
-    beta1^t), 1 / (1 - beta2^t)] for Adam. l2 * w is added to the gradient.
-    """
-    f = scalar.functions(real, jit.inline, memory.float_bits(real))
+@jit.kernel(SIGNATURE)
+def sgd(real: Any) -> Any:
+    """scalars: rate, momentum, nesterov. first: the velocity, or address 0 without momentum."""
+    step = scalar.functions(real, jit.inline, memory.float_bits(real)).sgd
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
-    one_sgd, one_adam = f.sgd, f.adam
+    squares = _sum_of_squares(real)
 
+    def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
+        p, decay, total = doubles(scalars), real(l2), 0.0
+        rate, momentum, nesterov = real(p[0]), real(p[1]), p[2] != 0.0
+        for r in range(rows):
+            w_row, g_row, v_row = elements(w + r * ldw), elements(g + r * ldg), elements(first + r * ldw)
+            if l2 != 0.0:
+                total += squares(columns, w_row)
+            if first == 0:
+                for j in range(columns):
+                    w_row[j] = w_row[j] - rate * (g_row[j] + decay * w_row[j])
+            else:
+                for j in range(columns):
+                    w_row[j], v_row[j] = step(
+                        w_row[j], g_row[j] + decay * w_row[j], v_row[j], rate, momentum, nesterov
+                    )  # fmt: skip
+        return total
+
+    return function
+
+
+@jit.kernel(SIGNATURE)
+def adam(real: Any) -> Any:
+    """scalars: rate, beta1, beta2, epsilon, 1 / (1 - beta1^t), 1 / (1 - beta2^t). first, second: m and v."""
+    step = scalar.functions(real, jit.inline, memory.float_bits(real)).adam
+    elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
+    squares = _sum_of_squares(real)
+
+    def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
+        p, decay, total = doubles(scalars), real(l2), 0.0
+        rate, beta1, beta2, epsilon = real(p[0]), real(p[1]), real(p[2]), real(p[3])
+        correction1, correction2 = real(p[4]), real(p[5])
+        for r in range(rows):
+            w_row, g_row = elements(w + r * ldw), elements(g + r * ldg)
+            m_row, v_row = elements(first + r * ldw), elements(second + r * ldw)
+            if l2 != 0.0:
+                total += squares(columns, w_row)
+            for j in range(columns):
+                w_row[j], m_row[j], v_row[j] = step(
+                    w_row[j], g_row[j] + decay * w_row[j], m_row[j], v_row[j], rate, beta1, beta2, epsilon, correction1,
+                    correction2,
+                )  # fmt: skip
+        return total
+
+    return function
+
+
+def _sum_of_squares(real: Any) -> Any:
     @jit.inline
     def sum_of_squares(n, w):
+        # eight sums side by side: one would wait for each addition, and fast-math may not reorder it
         s0, s1, s2, s3, s4, s5, s6, s7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for j in range(0, n - 7, 8):
             s0 += w[j] * w[j]
@@ -34,39 +82,7 @@ def update(real: Any) -> Any:
             s0 += w[j] * w[j]
         return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
 
-    @jit.inline
-    def gradient_descent(n, w, g, rate, decay):
-        for j in range(n):
-            w[j] = w[j] - rate * (g[j] + decay * w[j])
+    return sum_of_squares
 
-    @jit.inline
-    def momentum_descent(n, w, g, velocity, rate, momentum, nesterov, decay):
-        for j in range(n):
-            w[j], velocity[j] = one_sgd(w[j], g[j] + decay * w[j], velocity[j], rate, momentum, nesterov)
 
-    @jit.inline
-    def adam(n, w, g, m, v, rate, beta1, beta2, epsilon, correction1, correction2, decay):
-        for j in range(n):
-            w[j], m[j], v[j] = one_adam(
-                w[j], g[j] + decay * w[j], m[j], v[j], rate, beta1, beta2, epsilon, correction1, correction2
-            )
-
-    def function(code, rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
-        p, decay, squares = doubles(scalars), real(l2), 0.0
-        for r in range(rows):
-            w_row, g_row = elements(w + r * ldw), elements(g + r * ldg)
-            first_row, second_row = elements(first + r * ldw), elements(second + r * ldw)
-            if l2 != 0.0:
-                squares += sum_of_squares(columns, w_row)
-            if code == 1:
-                adam(
-                    columns, w_row, g_row, first_row, second_row, real(p[0]), real(p[1]), real(p[2]), real(p[3]),
-                    real(p[4]), real(p[5]), decay,
-                )  # fmt: skip
-            elif first == 0:
-                gradient_descent(columns, w_row, g_row, real(p[0]), decay)
-            else:
-                momentum_descent(columns, w_row, g_row, first_row, real(p[0]), real(p[1]), p[2] != 0.0, decay)
-        return squares
-
-    return function
+updates = {"sgd": sgd, "adam": adam}

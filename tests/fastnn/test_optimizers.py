@@ -45,8 +45,8 @@ def test_slices_of_steps_get_what_the_whole_run_gets(optimizer):
     np.testing.assert_array_equal(np.concatenate(parts), optimizer.scalars(0, 20))
 
 
-def test_codes_and_slots():
-    assert (SGD.code, Adam.code) == (0, 1)
+def test_kernels_and_slots():
+    assert (SGD.kernel, Adam.kernel) == ("sgd", "adam")
     assert (SGD().slots, SGD(momentum=0.9).slots, Adam().slots) == (0, 1, 2)
     assert SGD(nesterov=True).slots == 0
 

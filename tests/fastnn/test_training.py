@@ -218,10 +218,13 @@ class TestTrainOnBatch:
         """Another optimiser, and the first call after a fit, start with fresh state."""
         y = random_labels(2, ROWS, 3)
         momentum, other = SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.8)
-        for interruption in ("train_on_batch", "fit"):
+        for interruption in (
+            lambda model, X: model.train_on_batch(X, y, other),
+            lambda model, X: model.fit(X, y, 1, ROWS, other, progress=False),
+        ):
             model, _, X = make("float64")
             model.train_on_batch(X, y, momentum)
-            getattr(model, interruption)(X, y, optimizer=other)
+            interruption(model, X)
             fresh = MLP(WIDTHS, "tanh", dtype="float64")
             fresh.parameters[...] = model.parameters
             model.train_on_batch(X, y, momentum)

@@ -13,7 +13,7 @@ from kernels.layout import Layout, aligned_zeros
 from tests.oracle import random_arrays, random_labels, random_network
 
 DTYPES = ["float32", "float64"]
-SGD, ADAM = 0, 1
+SGD, ADAM = "sgd", "adam"
 
 
 def make_engine(widths, dtype="float32", activation="relu", output="softmax", bias=True, threads=1):

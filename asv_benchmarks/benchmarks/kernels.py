@@ -1,0 +1,235 @@
+"""The kernels one by one: products, layers, activations, losses, optimiser steps.
+
+Shapes are B x I x O: rows of the batch, inputs, outputs. The share of the FMA peak is the one measure here of which
+more is better.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import kernels
+from kernels import reference
+
+from .common import Sampled, import_or_skip, once, sweep, use_threads
+from .peak import product, share_of_peak
+
+SHAPES = sweep("32x64x64", "1x784x256", "1000x50x50", "128x784x256", "5000x400x25", "512x1024x2048")
+DTYPES = sweep("float32", "float64")
+THREADS = sweep(1, 2)
+ACTIVATIONS = sweep("silu", "identity", "relu", "leaky_relu", "sigmoid", "tanh", "gelu")
+
+
+def sizes(shape: str) -> list[int]:
+    """[B, I, O]."""
+    return [int(size) for size in shape.split("x")]
+
+
+def normal(seed: int, *shape: int, dtype: str = "float32") -> np.ndarray:
+    """Normal random numbers, the same in each process."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def error(result: np.ndarray, exact: np.ndarray, scale: Any = 1.0) -> float:
+    """The largest error, in units of the dtype's rounding error (eps), relative to the larger of value and scale."""
+    eps = np.finfo(result.dtype).eps
+    return float(np.max(np.abs(result - exact) / (eps * np.maximum(np.abs(exact), scale))))
+
+
+class Product(Sampled):
+    """A layer's three products on one thread, without anything else."""
+
+    params = [sweep("x @ w", "x.T @ dz", "dz @ w.T"), SHAPES, DTYPES]
+    param_names = ["product", "shape", "dtype"]
+
+    @once
+    def setup(self, name: str, shape: str, dtype: str) -> Callable[[], Any]:
+        B, I, O = sizes(shape)
+        x, w, dz = normal(0, B, I, dtype=dtype), normal(1, I, O, dtype=dtype), normal(2, B, O, dtype=dtype)
+        a, b = {"x @ w": (x, w), "x.T @ dz": (x.T, dz), "dz @ w.T": (dz, w.T)}[name]
+        self.operands = x, w, dz  # the call holds addresses alone
+        self.out = np.empty((a.shape[0], b.shape[1]), dtype)
+        return product(a, b, self.out)
+
+    def time_product(self, name: str, shape: str, dtype: str) -> None:
+        self.call()
+
+    def track_share_of_peak(self, name: str, shape: str, dtype: str) -> float:
+        return share_of_peak(self, 2 * np.prod(sizes(shape)), dtype, 1)
+
+    track_share_of_peak.unit = "% of FMA peak"
+
+
+class Linear(Sampled):
+    """relu(x @ w + b); NumPy's is the control: where it changes, the machine did."""
+
+    params = [sweep("fastnn", "numpy"), SHAPES, THREADS]
+    param_names = ["library", "shape", "threads"]
+
+    @once
+    def setup(self, library: str, shape: str, threads: int) -> Callable[[], Any]:
+        use_threads(threads)
+        B, I, O = sizes(shape)
+        x, w, b, y = self.arrays = normal(0, B, I), normal(1, I, O), normal(2, O), np.empty((B, O), np.float32)
+        if library == "fastnn":
+            return lambda: kernels.linear(x, w, b, activation="relu", out=y)
+        import_or_skip("threadpoolctl").threadpool_limits(threads)
+
+        def call() -> None:
+            np.dot(x, w, out=y)
+            np.add(y, b, out=y)
+            np.maximum(y, 0, out=y)
+
+        return call
+
+    def time_linear(self, library: str, shape: str, threads: int) -> None:
+        self.call()
+
+    def track_share_of_peak(self, library: str, shape: str, threads: int) -> float:
+        return share_of_peak(self, 2 * np.prod(sizes(shape)), "float32", threads)
+
+    def track_error(self, library: str, shape: str, threads: int) -> float:
+        x, w, b, y = self.arrays
+        exact = reference.linear(x.astype(float), w.astype(float), b.astype(float), activation="relu")
+        return error(y, exact, np.abs(x) @ np.abs(w) + np.abs(b))
+
+    track_share_of_peak.unit = "% of FMA peak"
+    track_error.unit = "eps"
+
+
+class LinearBackward(Sampled):
+    """All gradients of relu(x @ w + b)."""
+
+    params = [SHAPES, THREADS]
+    param_names = ["shape", "threads"]
+
+    @once
+    def setup(self, shape: str, threads: int) -> Callable[[], Any]:
+        use_threads(threads)
+        B, I, O = sizes(shape)
+        dy, x, w, y = normal(0, B, O), normal(1, B, I), normal(2, I, O), normal(3, B, O)
+        into = {"dx": np.empty_like(x), "dw": np.empty_like(w), "db": np.empty_like(w[0]), "dz": np.empty_like(dy)}
+        return lambda: kernels.linear_backward(dy, x, w, y, activation="relu", **into)
+
+    def time_linear_backward(self, shape: str, threads: int) -> None:
+        self.call()
+
+    def track_share_of_peak(self, shape: str, threads: int) -> float:
+        return share_of_peak(self, 4 * np.prod(sizes(shape)), "float32", threads)
+
+    track_share_of_peak.unit = "% of FMA peak"
+
+
+class LinearActivation(Sampled):
+    """f(x @ w + b) for each f, 128x784x256 on one thread."""
+
+    params = [ACTIVATIONS]
+    param_names = ["activation"]
+
+    @once
+    def setup(self, activation: str) -> Callable[[], Any]:
+        use_threads(1)
+        x, w, b, y = normal(0, 128, 784), normal(1, 784, 256), normal(2, 256), np.empty((128, 256), np.float32)
+        return lambda: kernels.linear(x, w, b, activation=activation, out=y)
+
+    def time_linear(self, activation: str) -> None:
+        self.call()
+
+    def track_share_of_peak(self, activation: str) -> float:
+        return share_of_peak(self, 2 * 128 * 784 * 256, "float32", 1)
+
+    track_share_of_peak.unit = "% of FMA peak"
+
+
+class Activation(Sampled):
+    """An activation by itself, and its gradient, on (128, 256) values between -12 and 12 or so."""
+
+    params = [sweep("forward", "backward"), ACTIVATIONS, DTYPES]
+    param_names = ["direction", "activation", "dtype"]
+
+    @once
+    def setup(self, direction: str, activation: str, dtype: str) -> Callable[[], Any]:
+        z, dy = 3 * normal(0, 128, 256, dtype=dtype), normal(1, 128, 256, dtype=dtype)
+        out = self.out = np.empty_like(z)
+        wide, wide_dy = z.astype(float), dy.astype(float)
+        if direction == "forward":
+            self.exact = reference.activate(wide, activation)
+            return lambda: kernels.activate(z, activation, out=out)
+        y = kernels.activate(z, activation)
+        self.exact = reference.activate_backward(wide_dy, y.astype(float), activation, pre=wide)
+        return lambda: kernels.activate_backward(dy, y, activation, pre=z, out=out)
+
+    def time_activation(self, direction: str, activation: str, dtype: str) -> None:
+        self.call()
+
+    def track_error(self, direction: str, activation: str, dtype: str) -> float:
+        return error(self.out, self.exact)
+
+    track_error.unit = "eps"
+
+
+class Loss(Sampled):
+    """A loss and its gradient, of 128 rows."""
+
+    params = [
+        sweep("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "sum_squared_error"),
+        sweep(10, 1000),
+        DTYPES,
+    ]
+    param_names = ["loss", "outputs", "dtype"]
+
+    @once
+    def setup(self, name: str, outputs: int, dtype: str) -> Callable[[], Any]:
+        z, dz = 3 * normal(0, 128, outputs, dtype=dtype), np.empty((128, outputs), dtype)
+        target: np.ndarray = np.random.default_rng(1).random((128, outputs)).astype(dtype)
+        if name == "softmax_cross_entropy":
+            target = np.random.default_rng(1).integers(0, outputs, 128)
+        wide = target if target.ndim == 1 else target.astype(float)
+        self.dz, (_, self.exact) = dz, getattr(reference, name)(z.astype(float), wide)
+        loss = getattr(kernels, name)
+        return lambda: loss(z, target, dz=dz)
+
+    def time_loss(self, name: str, outputs: int, dtype: str) -> None:
+        self.call()
+
+    def track_error(self, name: str, outputs: int, dtype: str) -> float:
+        return error(self.dz, self.exact, np.abs(self.exact).max())
+
+    track_error.unit = "eps"
+
+
+class Softmax(Sampled):
+    """The probabilities of 128 rows."""
+
+    params = [sweep(10, 1000), DTYPES]
+    param_names = ["outputs", "dtype"]
+
+    @once
+    def setup(self, outputs: int, dtype: str) -> Callable[[], Any]:
+        z, out = 3 * normal(0, 128, outputs, dtype=dtype), np.empty((128, outputs), dtype)
+        return lambda: kernels.softmax(z, out=out)
+
+    def time_softmax(self, outputs: int, dtype: str) -> None:
+        self.call()
+
+
+class Update(Sampled):
+    """An optimiser's step: on parameters that lie in L1, and on those of a network beyond L2."""
+
+    params = [sweep("adam", "sgd", "momentum"), sweep("64x64", "2048x2048"), DTYPES]
+    param_names = ["optimizer", "shape", "dtype"]
+
+    @once
+    def setup(self, name: str, shape: str, dtype: str) -> Callable[[], Any]:
+        rows, columns = sizes(shape)
+        w, dw = normal(0, rows, columns, dtype=dtype), normal(1, rows, columns, dtype=dtype)
+        m, v = np.zeros_like(w), np.zeros_like(w)
+        return {
+            "adam": lambda: kernels.adam(w, dw, m, v, step=10),
+            "sgd": lambda: kernels.sgd(w, dw, learning_rate=1e-3),
+            "momentum": lambda: kernels.sgd(w, dw, v, learning_rate=1e-3, momentum=0.9),
+        }[name]
+
+    def time_update(self, name: str, shape: str, dtype: str) -> None:
+        self.call()
