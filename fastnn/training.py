@@ -53,9 +53,8 @@ def fit(
         return any([getattr(callback, event, _nothing)(model, *args) for callback in callbacks])
 
     history = History(device=model.device)
-    history.compile_seconds = model.prepare(
-        _nothing if progress is False else reports.line, data.loss, optimizer.kernel
-    )
+    say = _nothing if progress is False else reports.line
+    history.compile_seconds = model.prepare(say, *data.needs(optimizer))
     model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model, data, memory, batch_size, l2)
