@@ -50,9 +50,14 @@ class History:
         """Add one epoch. Raises ValueError if `logs` does not name what the epochs before it named."""
         if self.metrics and logs.keys() != self.metrics.keys():
             raise ValueError(f"logs must name {', '.join(self.metrics)} as before, got {', '.join(logs) or 'nothing'}")
-        row = {name: float(value) for name, value in logs.items()}
-        for name, value in row.items():
-            self.metrics.setdefault(name, []).append(value)
+        row, epochs = {name: float(value) for name, value in logs.items()}, self.epochs
+        try:
+            for name, value in row.items():
+                self.metrics.setdefault(name, []).append(value)
+        except BaseException:  # Ctrl-C: an epoch is recorded whole or not at all
+            for values in self.metrics.values():
+                del values[epochs:]
+            raise
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Write a table: a line per epoch, counted from 0, and a column per metric (what CSVLogger writes, too)."""

@@ -130,7 +130,7 @@ class MLP:
         loss: by default that of the output (cross-entropy for softmax and sigmoid, else mean_squared_error);
         sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted. validation_split: the
         fraction of rows, drawn at random, that is held out. class_weight: {label: weight} or "balanced". progress:
-        None shows a bar or lines, False nothing.
+        None shows a bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
 
         Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True.
         Raises ValueError or TypeError, with the model unchanged, for input that does not fit.

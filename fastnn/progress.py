@@ -16,12 +16,6 @@ def line(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def check(progress: object) -> None:
-    """Raise TypeError if `progress` is not True, False or None."""
-    if progress is not None and not isinstance(progress, bool):
-        raise TypeError(f"progress must be True, False or None, got {progress!r}")
-
-
 class Progress:
     """The progress of one fit; use as a context manager.
 

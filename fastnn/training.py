@@ -42,7 +42,7 @@ def fit(
     data = Data.checked(model, X, y, loss, sample_weight, class_weight)
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
-    reports.check(progress)
+    _check_flags(shuffle, progress)
     check_number("l2", l2, 0)
     optimizer = _checked_optimizer(optimizer)
     callbacks = _checked_callbacks(callbacks)
@@ -53,9 +53,8 @@ def fit(
         return any([getattr(callback, event, _nothing)(model, *args) for callback in callbacks])
 
     history = History(device=model.device)
-    history.compile_seconds = model.prepare(
-        _nothing if progress is False else reports.line, data.loss, optimizer.kernel
-    )
+    say = _nothing if progress is False else reports.line
+    history.compile_seconds = model.prepare(say, *data.needs(optimizer))
     model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model, data, memory, batch_size, l2)
@@ -261,6 +260,13 @@ def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tup
         validation_data[1], len(X), model.layers[-1], model.output, data.loss, "validation_data[1]"
     )  # fmt: skip
     return np.arange(n), (X, target, data.loss, None)
+
+
+def _check_flags(shuffle: Any, progress: Any) -> None:
+    if not isinstance(shuffle, (bool, np.bool_)):
+        raise TypeError(f"shuffle must be True or False, got {shuffle!r}")
+    if progress is not None and not isinstance(progress, bool):
+        raise TypeError(f"progress must be True, False or None, got {progress!r}")
 
 
 def _checked_optimizer(optimizer: Optimizer | str) -> Optimizer:

@@ -1,5 +1,4 @@
-"""Running Python programs in processes of their own: what depends on the environment, on signals or on a fresh
-start."""
+"""Python programs in processes of their own: for what depends on the environment, on signals or on a fresh start."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The FMA peak of this process, and the products' kernel called by itself."""
+"""The FMA peak as a yardstick, and the products' kernel called by itself."""
 
 import time
 from collections.abc import Callable
@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cpu import simd
 from kernels.cpu.gemm import gemm
+from kernels.cpu.peak import flops
 
 NO_FLOOR = float("-inf")
 SHARE_SECONDS = 0.5
+PEAK_SECONDS = 0.004
 
 
 def product(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Callable[[], None]:
@@ -27,42 +28,19 @@ def product(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Callable[[], None]:
     return lambda: kernel(*args)
 
 
-class Peak:
-    """The most FLOP/s that so many threads reach together: the micro-kernel alone.
-
-    All strides of a and b are 0: nothing but fused multiply-adds on registers and one line of L1 is left to do.
-    """
-
-    def __init__(self, dtype: str, threads: int) -> None:
-        isa = simd.chosen()
-        m, n = isa.mr, isa.nv * isa.lanes(np.dtype(dtype).itemsize)
-        self._depth, self._flops, self._kernel, self._shape = 1 << 17, 2 * m * n, gemm[np.dtype(dtype)], (m, n)
-        self._operands = [[np.zeros((m, n), dtype) for _ in "abc"] for _ in range(threads)]
-        self._pool = ThreadPoolExecutor(threads)
-
-    def rate(self) -> float:
-        """FLOP/s of all threads at once."""
-        return sum(self._pool.map(self._run, self._operands))
-
-    def _run(self, operands: list[np.ndarray]) -> float:
-        a, b, c = (array.ctypes.data for array in operands)
-        args = (*self._shape, self._depth, a, 0, 0, b, 0, c, operands[2].strides[0], 0, 0, NO_FLOOR, False, False)
-        start = time.perf_counter()
-        self._kernel(*args)
-        return self._flops * self._depth / (time.perf_counter() - start)
-
-
-def share_of_peak(benchmark: Any, flops: float, dtype: str, threads: int) -> float:
+def share_of_peak(benchmark: Any, operations: float, dtype: str, threads: int) -> float:
     """Per cent of the FMA peak that `benchmark.call`, of so many operations, reaches.
 
-    Both are measured in turn, for the clock's frequency drifts; the median of the ratios counts.
+    The peak is what so many threads reach together. Both are measured in turn, for the clock's frequency drifts; the
+    median of the ratios counts.
     """
-    peak, shares = Peak(dtype, threads), []
-    end = time.perf_counter() + SHARE_SECONDS
-    while time.perf_counter() < end or len(shares) < 3:
-        rate = peak.rate()
-        start = time.perf_counter()
-        for _ in range(benchmark.number):
-            benchmark.call()
-        shares.append(flops * benchmark.number / (time.perf_counter() - start) / rate)
+    shares: list[float] = []
+    with ThreadPoolExecutor(threads) as pool:
+        end = time.perf_counter() + SHARE_SECONDS
+        while time.perf_counter() < end or len(shares) < 3:
+            peak = sum(pool.map(lambda _: flops(dtype, PEAK_SECONDS), range(threads)))
+            start = time.perf_counter()
+            for _ in range(benchmark.number):
+                benchmark.call()
+            shares.append(operations * benchmark.number / (time.perf_counter() - start) / peak)
     return 100.0 * float(np.median(shares))

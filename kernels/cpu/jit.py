@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -72,8 +73,6 @@ announce: Callable[[], None] | None = None  # called before a kernel is compiled
 class Kernel:
     """A C function for one dtype, compiled or loaded from the cache when its address is first asked for."""
 
-    loaded: ClassVar[list["Kernel"]] = []  # every kernel this process has compiled or loaded, for `info` and the tests
-
     def __init__(self, family: "Family", dtype: str) -> None:
         self.family, self.dtype = family, dtype
         self.restype, self.argtypes = _types(family.signature, REAL[dtype])
@@ -95,7 +94,6 @@ class Kernel:
             compiled.compile()
             llvm.add_symbol(self.symbol, compiled.address)
             self._cfunc = compiled
-            Kernel.loaded.append(self)
         return self._cfunc
 
     @property
@@ -137,14 +135,16 @@ class Family:
     def __init__(self, factory: Callable[..., Any], signature: str, name: str) -> None:
         self.factory, self.signature = factory, signature
         self.name, self.module = name, factory.__module__
-        self._kernels: dict[str, Kernel] = {}
+        self._kernels: dict[Any, Kernel] = {}
         Family.known[self.module, self.name] = self
 
     def __getitem__(self, dtype: Any) -> Kernel:
-        name = getattr(dtype, "name", dtype)
-        kernel = self._kernels.get(name)
+        """The kernel for a NumPy dtype or its name."""
+        kernel = self._kernels.get(dtype)
         if kernel is None:
-            kernel = self._kernels[name] = Kernel(self, name)
+            name = np.dtype(dtype).name
+            kernel = self._kernels[dtype] = self._kernels.get(name) or Kernel(self, name)
+            self._kernels[name] = kernel
         return kernel
 
     def __call__(self, real: Any) -> Callable[..., Any]:
@@ -239,11 +239,10 @@ def _call(name: str, restype: Any, argtypes: tuple[Any, ...], function: Callable
 
 def cache_folder() -> str:
     """The folder that compiled kernels are cached in, or why there is none."""
-    for k in Kernel.loaded:
-        path = getattr(getattr(k.load(), "_cache", None), "cache_path", None)
-        if path:
-            return str(path)
-    return "none: no writable folder, or nothing loaded yet"
+    try:
+        return str(_Cache(_source_hash).cache_path)
+    except RuntimeError:
+        return "none: neither the package's folder nor the user's can be written to"
 
 
 def target_machine() -> tuple[str, str, str]:

@@ -16,9 +16,17 @@ PROGRAM = textwrap.dedent("""
 
     histories = []
 
+    class Watch(fastnn.Callback):
+        def on_train_begin(self, model):
+            self.loaded = len(jit.Kernel.loaded)
+
+        def on_train_end(self, model):
+            assert len(jit.Kernel.loaded) == self.loaded, "kernels are compiled while training is timed"
+
     def work():
-        model = fastnn.MLP([3, 2], threads=2)
-        histories.append(model.fit(np.ones((4, 3)), [0, 1, 0, 1], progress=False if histories else None))
+        model = fastnn.MLP([3, 2, 1], "tanh", "sigmoid", threads=2)
+        X, y, weight = np.ones((4, 3), np.uint16), np.array([0, 1, 0, 1], np.int8), np.ones(4)
+        histories.append(model.fit(X, y, sample_weight=weight, callbacks=[Watch()]))
 
     workers = [threading.Thread(target=work) for _ in range(2)]
     for worker in workers:

@@ -93,3 +93,18 @@ def test_to_csv_keeps_every_digit(tmp_path):
 def test_to_csv_of_nothing_is_a_header(tmp_path):
     History().to_csv(tmp_path / "history.csv")
     assert (tmp_path / "history.csv").read_text().split() == ["epoch"]
+
+
+class Interrupted(list):
+    """A list at which Ctrl-C arrives."""
+
+    def append(self, value):
+        raise KeyboardInterrupt
+
+
+def test_an_epoch_is_recorded_whole_or_not_at_all():
+    history = three_epochs()
+    history.metrics["accuracy"] = Interrupted(history.metrics["accuracy"])
+    with pytest.raises(KeyboardInterrupt):
+        history.append({"loss": 0.0, "accuracy": 1.0})
+    assert [len(values) for values in history.metrics.values()] == [3, 3]

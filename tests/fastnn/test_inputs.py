@@ -131,14 +131,14 @@ def test_a_memory_map_larger_than_a_batch(tmp_path):
 # Peak memory above a process that has imported Numba and run a cached function: data + parameters x (4 + optimiser
 # slots) + activations of one batch + fixed row chunks, within 20 MB
 MEMORY = textwrap.dedent("""
+    import re
+    from pathlib import Path
     import numpy as np
     import fastnn
     from fastnn import Adam, SGD
 
-    def peak():
-        # not getrusage: its maximum begins with that of the process this one was forked from
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+    def peak():  # Linux; what getrusage says begins with the parent's
+        return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
     warm = fastnn.MLP([3, 3], threads=2)
     warm.fit(np.zeros((4, 3)), [0, 1, 2, 0], progress=False)

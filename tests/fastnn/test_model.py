@@ -193,7 +193,7 @@ class TestCopiesAndFiles:
         trained()[0].save(tmp_path / "model.npz")
         with pytest.raises(ValueError, match=r"^threads must be an integer >= 1, got 0$"):
             fastnn.load(tmp_path / "model.npz", threads=0)
-        with pytest.raises(TypeError, match=r"options of load must be among threads, device, seed, got thread$"):
+        with pytest.raises(TypeError, match=r"^options of load must be among threads, device, seed, got thread$"):
             fastnn.load(tmp_path / "model.npz", thread=1)
 
 

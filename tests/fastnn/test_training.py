@@ -218,13 +218,10 @@ class TestTrainOnBatch:
         """Another optimiser, and the first call after a fit, start with fresh state."""
         y = random_labels(2, ROWS, 3)
         momentum, other = SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.8)
-        for interruption in (
-            lambda model, X: model.train_on_batch(X, y, other),
-            lambda model, X: model.fit(X, y, 1, ROWS, other, progress=False),
-        ):
+        for interruption in ("train_on_batch", "fit"):
             model, _, X = make("float64")
             model.train_on_batch(X, y, momentum)
-            interruption(model, X)
+            getattr(model, interruption)(X, y, optimizer=other)
             fresh = MLP(WIDTHS, "tanh", dtype="float64")
             fresh.parameters[...] = model.parameters
             model.train_on_batch(X, y, momentum)
