@@ -85,7 +85,16 @@ def test_any_shape(loss, shape, dtype, spread, labels):
     z, target = data(sum(shape), loss, shape, dtype, spread)
     if labels and loss == "softmax_cross_entropy":
         target = oracle.random_labels(sum(shape), *shape)
-    check(loss, z, target, oracle.random_row_weights(1, shape[0], dtype))
+    # a last row whose loss and gradient are not too small to be compared
+    last = np.zeros((1, shape[1] + 1), dtype)
+    z = np.vstack([np.hstack([z, z[:, :1]]), last])
+    weight = oracle.random_row_weights(1, shape[0], dtype)
+    if target.ndim == 2:
+        last[0, 0] = 1.0
+        target = np.vstack([np.hstack([target, np.zeros((len(target), 1), dtype)]), last])
+    else:
+        target = np.append(target, 0)
+    check(loss, z, target, np.append(weight, weight.sum()))
 
 
 @pytest.mark.parametrize("integer", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
