@@ -1,6 +1,6 @@
 """Pictures: curves, gradient norms, decision boundaries, images. Each function writes a file and returns its path.
 
-matplotlib is imported when the first picture is drawn, and drawn with is its object interface: no window, no global state.
+matplotlib is imported when the first picture is drawn, through its Figure objects alone: no window, no global state.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ def images(path: Path, pixels: np.ndarray, titles: Sequence[str]) -> Path:
 
 def decision_boundary(path: Path, panels: Mapping[str, Predict], X: np.ndarray, y: np.ndarray) -> Path:
     """Frames {title: predict} side by side: what each network says of the plane, and the points X (n, 2) of class y."""
-    figure = _figure((3.6 * len(panels) + 0.6, 3.4))
+    figure = _figure((3.1 * len(panels) + 0.6, 2.7))
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for frame, (title, predict) in zip(axes, panels.items(), strict=True):
         filled = _draw_boundary(frame, predict, X, y, title)
-    bar = figure.colorbar(filled, ax=list(axes), ticks=[0, 0.5, 1], pad=0.02, aspect=30)
+    bar = figure.colorbar(filled, ax=list(axes), ticks=[0, 0.5, 1], pad=0.02, aspect=24, shrink=0.8)
     bar.set_label("probability of class 1", fontsize=9)
     bar.outline.set_visible(False)
     return _save(figure, path)
@@ -140,7 +140,7 @@ def _draw_boundary(frame: Any, predict: Predict, X: np.ndarray, y: np.ndarray, t
     filled = frame.contourf(plane[..., 0], plane[..., 1], probability, levels=np.linspace(0, 1, 21), cmap=colours)
     frame.contour(plane[..., 0], plane[..., 1], probability, levels=[0.5], colors="#222222", linewidths=1.4)
     for value, colour in ((0, BLUE), (1, ORANGE)):
-        frame.scatter(*X[y == value].T, s=9, color=colour, edgecolor="white", linewidth=0.3)
+        frame.scatter(*X[y == value].T, s=7, color=colour, edgecolor="white", linewidth=0.3)
     frame.set_title(title, loc="left", fontsize=10, fontweight="bold")
     frame.set_aspect("equal")
     frame.set_xticks([])
