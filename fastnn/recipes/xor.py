@@ -54,7 +54,9 @@ def main(argv: Sequence[str]) -> int | None:
     console.line("loss", f"{history.loss[0]:.3f} {console.curve(history.loss)} {history.loss[-1]:.5f}")
     rises = int((np.diff(history.loss) > 0).sum())
     console.line("falling", "in every iteration" if rises == 0 else f"but for {rises} of the iterations")
-    console.line("training", f"{history.epochs:,} iterations in {console.duration(history)}, {console.threads(history)}")
+    console.line(
+        "training", f"{history.epochs:,} iterations in {console.duration(history)}, {console.threads(history)}"
+    )
 
     console.heading(f"a  b   {args.truth:<6}predicted")
     for (a, b, _), truth, output in zip(INPUTS, expected, outputs, strict=True):
