@@ -22,7 +22,7 @@ from fastnn.recipes import console, options
 LAYERS = [30, 32, 16, 1]
 EPOCHS, BATCH_SIZE, HELD_OUT = 50, 32, 0.2
 INITS: dict[str, Any] = {"naive": ("normal", 1.0), "Xavier": "xavier", "He": "he"}
-OPTIMIZERS = {"SGD": fastnn.SGD(0.1), "Adam": fastnn.Adam(0.001)}
+OPTIMIZERS: dict[str, fastnn.SGD | fastnn.Adam] = {"SGD": fastnn.SGD(0.1), "Adam": fastnn.Adam(0.001)}
 INPUTS = ("raw", "standardised")
 CHOSEN = ("standardised", "Adam", "He")
 

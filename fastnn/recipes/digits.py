@@ -77,10 +77,11 @@ def load(folder: str | None, seed: int) -> Digits:
         pixels, side, n_train = np.asarray(rows.inputs) / 16, 8, round((1 - HELD_OUT) * len(rows))
     else:
         rows = data.load(folder)
-        if rows.inputs.shape[1:] != (784,) or rows.target is None or len(rows) <= MNIST_TRAIN:
+        images = np.asarray(rows.inputs)
+        if images.shape[1:] != (784,) or rows.target is None or len(rows) <= MNIST_TRAIN:
             raise DataError(f"{folder}: expected more than {MNIST_TRAIN} images of 28x28 pixels and their labels")
-        images = np.asarray(rows.inputs).reshape(-1, 28, 28)[:, 4:24, 4:24]
-        pixels, side, n_train = images.reshape(-1, 400) / np.float32(255), 20, MNIST_TRAIN
+        cropped = images.reshape(-1, 28, 28)[:, 4:24, 4:24].reshape(-1, 400)
+        pixels, side, n_train = cropped / np.float32(255), 20, MNIST_TRAIN
     order = np.random.default_rng(seed).permutation(len(rows))
     train, test = order[:n_train], order[n_train:]
     labels = np.asarray(rows.target).astype(np.int64)
