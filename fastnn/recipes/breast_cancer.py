@@ -126,7 +126,7 @@ def time_torch(rows: tuple[Rows, Rows], seed: int, threads: int) -> tuple[float,
     try:
         import torch
     except ImportError as error:
-        raise ImportError(f"PyTorch is not there ({error})") from None
+        raise ImportError(f"PyTorch cannot be imported ({error})") from None
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     (X, y), (X_test, y_test) = (

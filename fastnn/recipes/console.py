@@ -92,7 +92,7 @@ def curve(values: Sequence[float], width: int = 40) -> str:
 
 def on_log_scale(value: float, low: float, high: float) -> str:
     """One block, as high as `value` is between `low` and `high` on a logarithmic scale."""
-    return _block(math.log(value / low) / math.log(high / low) if value > 0 else 0.0)
+    return _block(0.0 if value <= 0 else math.log(value / low) / math.log(high / low))
 
 
 def image(pixels: np.ndarray) -> list[str]:

@@ -59,20 +59,18 @@ def split(seed: int) -> Split:
     return train_test_split(X, y, test_size=0.1, random_state=seed)
 
 
-def train(
-    X: np.ndarray, y: np.ndarray, seed: int, threads: int | None = None, epochs: int = EPOCHS, title: str = "moons"
-) -> tuple[fastnn.MLP, History, Snapshots]:
+def train(X: np.ndarray, y: np.ndarray, seed: int, threads: int | None = None) -> tuple[fastnn.MLP, History, Snapshots]:
     """A network that has learnt these points, how that went, and what it was like on the way."""
     net = fastnn.MLP.from_architecture(ARCHITECTURE, seed=seed, threads=threads)
-    snapshots = Snapshots(epochs)
+    snapshots = Snapshots(EPOCHS)
     history = net.fit(
         X,
         y,
-        epochs=epochs,
+        epochs=EPOCHS,
         batch_size=len(X),
         optimizer=fastnn.SGD(RATE),
         shuffle=False,
-        callbacks=[snapshots, console.Watch(title, epochs)],
+        callbacks=[snapshots, console.Watch(f"split {seed}", EPOCHS)],
         progress=False,
     )
     return net, console.finished(history), snapshots
@@ -91,7 +89,7 @@ def main(argv: Sequence[str]) -> int | None:
     console.heading("fastnn, on three splits of the points")
     seeds = range(args.seed, args.seed + SPLITS)
     splits = {seed: split(seed) for seed in seeds}
-    runs = {seed: train(splits[seed][0], splits[seed][2], seed, args.threads, title=f"split {seed}") for seed in seeds}
+    runs = {seed: train(splits[seed][0], splits[seed][2], seed, args.threads) for seed in seeds}
     accuracies = []
     for seed, (net, history, _) in runs.items():
         accuracies.append(net.evaluate(splits[seed][1], splits[seed][3])["accuracy"])
