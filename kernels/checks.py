@@ -14,6 +14,7 @@ import numpy as np
 from . import scalar
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+OVERLAP_WORK: Any = 10_000  # solutions to look at, at most, when two arrays may share memory: see np.shares_memory
 
 
 class Outputs:
@@ -38,10 +39,10 @@ class Outputs:
         if not value.flags.writeable:
             raise ValueError(f"{name} must be writable, got a read-only array")
         for other_name, other in self._seen:
-            if np.may_share_memory(value, other):
+            if _overlap(value, other):
                 raise ValueError(f"{name} and {other_name} must not share memory")
         self._seen.append((name, value))
-        if direct and _unit_stride(value) and not any(np.may_share_memory(value, array) for array in self._inputs):
+        if direct and _unit_stride(value) and not any(_overlap(value, array) for array in self._inputs):
             return value
         stand_in = value.copy(order="C") if keep else np.empty(value.shape, dtype)
         self._pending.append((value, stand_in))
@@ -145,16 +146,17 @@ def row_weight(weight: Any, z: np.ndarray) -> np.ndarray | None:
     if weight is None:
         return None
     weight = shaped(weight, "weight", z.shape[:1], z.dtype)
-    if not (weight >= 0).all():
-        raise ValueError(f"weight must be >= 0, got a minimum of {weight.min()}")
+    wrong = np.flatnonzero(~((weight >= 0) & (weight < np.inf)))
+    if len(wrong):
+        raise ValueError(f"weight must be finite and >= 0, got {weight[wrong[0]]} at [{wrong[0]}]")
     return weight
 
 
 def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:
-    """Each name: (value, low, high) must be a real number in [low, high]."""
+    """Each name: (value, low, high) must be a finite real number in [low, high]."""
     for name, (value, low, high) in ranges.items():
-        if not isinstance(value, numbers.Real) or not low <= float(value) <= high:
-            raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
+        if not isinstance(value, numbers.Real) or not low <= float(value) <= high or float(value) == np.inf:
+            raise ValueError(f"{name} must be a finite number from {low} to {high}, got {value!r}")
 
 
 def update_arrays(arrays: Mapping[str, Any]) -> tuple[list[Any], Outputs]:
@@ -171,13 +173,11 @@ def update_arrays(arrays: Mapping[str, Any]) -> tuple[list[Any], Outputs]:
     outputs = Outputs([gradient])
     written = {name: value for name, value in arrays.items() if name != "dw" and value is not None}
     # the backend takes matrices whose rows are all the same distance apart; anything else goes through copies
-    alike = (
-        first.ndim == 2
-        and _unit_stride(first)
-        and all(getattr(v, "strides", 0) == first.strides for v in written.values())
+    alike = first.ndim == 2 and all(
+        isinstance(v, np.ndarray) and _unit_stride(v) and v.strides == first.strides for v in written.values()
     )
     flat = all(isinstance(v, np.ndarray) and v.flags.c_contiguous for v in written.values())
-    direct = (alike or flat) and not any(np.may_share_memory(gradient, v) for v in written.values())
+    direct = (alike or flat) and not any(_overlap(gradient, v) for v in written.values())
     result: list[Any] = []
     for name, value in arrays.items():
         if name == "dw":
@@ -202,7 +202,16 @@ def _numpy(value: Any, name: str) -> np.ndarray:
 
 
 def _unit_stride(value: np.ndarray) -> bool:
-    return value.flags.aligned and (value.strides[-1] == value.itemsize or value.shape[-1] == 1)
+    along_rows = value.ndim == 0 or value.strides[-1] == value.itemsize or value.shape[-1] == 1
+    return value.flags.aligned and along_rows
+
+
+def _overlap(a: Any, b: np.ndarray) -> bool:
+    """Whether two arrays share memory, or may where finding out would take long."""
+    try:
+        return isinstance(a, np.ndarray) and np.shares_memory(a, b, max_work=OVERLAP_WORK)
+    except np.exceptions.TooHardError:
+        return True
 
 
 def _check_shape(value: np.ndarray, name: str, shape: tuple[int, ...]) -> None:

@@ -166,7 +166,8 @@ def sum_squared_error(
 
 
 def _mean_loss(name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any) -> tuple[float, np.ndarray]:
-    mass = len(z) if weight is None else float(weight.sum(dtype=np.float64))
+    # one after the other, as inside a user's @njit
+    mass = len(z) if weight is None else float(np.add.accumulate(weight, dtype=np.float64)[-1])
     return _call_loss(name, z, target, weight, dz, 1.0 / mass if mass > 0 else 0.0)
 
 

@@ -54,9 +54,18 @@ def _name(activation: Any, function: str) -> str:
     return scalar.canonical(value)
 
 
-def _needed(kind: Any, name: str, function: str) -> None:
+def _written(kind: Any, name: str, ndim: int, function: str) -> None:
+    """An output: given, since compiled code allocates nothing, and writable."""
     if _is_none(kind):
         raise TypingError(f"{function}: {name} must be given inside compiled code, where nothing is allocated")
+    _array(kind, name, ndim, function)
+    if not kind.mutable:
+        raise TypingError(f"{function}: {name} must be writable, got {kind}")
+
+
+def _given(kind: Any, name: str, function: str) -> None:
+    if _is_none(kind):
+        raise TypingError(f"{function}: {name} must be given")
 
 
 @jit.inline
@@ -76,7 +85,11 @@ def _row_stride(array):
 def _linear(x, w, b=None, activation="identity", out=None, pre=None):
     for name, kind in (("x", x), ("w", w)):
         _array(kind, name, 2, "linear")
-    _needed(out, "out", "linear")
+    _written(out, "out", 2, "linear")
+    if not _is_none(b):
+        _array(b, "b", 1, "linear")
+    if not _is_none(pre):
+        _written(pre, "pre", 2, "linear")
     real = _one_dtype("linear", x=x, w=w, b=b, out=out, pre=pre)
     call, name = linear(real), _name(activation, "linear")
     has_b, has_pre = not _is_none(b), not _is_none(pre)
@@ -114,14 +127,16 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
     for name, kind in (("dy", dy), ("x", x), ("w", w)):
         _array(kind, name, 2, function)
     activation_name = _name(activation, function)
-    for name, kind in (("dx", dx), ("dw", dw), ("db", db)):
-        _needed(kind, name, function)
     plain, from_pre = activation_name == "identity", activation_name in scalar.NEEDS_PRE
-    if not plain:
-        _needed(dz, "dz", function)
+    for name, kind, ndim in (("dx", dx, 2), ("dw", dw, 2), ("db", db, 1)):
+        _written(kind, name, ndim, function)
+    if not plain or not _is_none(dz):
+        _written(dz, "dz", 2, function)
     real = _one_dtype(function, dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
     call, kernel = linear_backward(real), jit.address(backward[activation_name][str(real)])
-    _needed(pre if from_pre else (dy if plain else y), "pre" if from_pre else "y", function)
+    saved = pre if from_pre else (dy if plain else y)
+    _given(saved, "pre" if from_pre else "y", function)
+    _array(saved, "pre" if from_pre else "y", 2, function)
     has_dz = not _is_none(dz)
 
     def implementation(dy, x, w, y=None, activation="identity", pre=None, dx=None, dw=None, db=None, dz=None):
@@ -149,7 +164,7 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
 
 def _activate(z, activation="identity", out=None):
     _array(z, "z", 2, "activate")
-    _needed(out, "out", "activate")
+    _written(out, "out", 2, "activate")
     call = forward[_name(activation, "activate")](_one_dtype("activate", z=z, out=out))
 
     def implementation(z, activation="identity", out=None):
@@ -164,10 +179,12 @@ def _activate(z, activation="identity", out=None):
 def _activate_backward(dy, y=None, activation="identity", pre=None, out=None):
     function = "activate_backward"
     _array(dy, "dy", 2, function)
-    _needed(out, "out", function)
+    _written(out, "out", 2, function)
     name = _name(activation, function)
     plain, from_pre = name == "identity", name in scalar.NEEDS_PRE
-    _needed(pre if from_pre else (dy if plain else y), "pre" if from_pre else "y", function)
+    saved = pre if from_pre else (dy if plain else y)
+    _given(saved, "pre" if from_pre else "y", function)
+    _array(saved, "pre" if from_pre else "y", 2, function)
     call = backward[name](_one_dtype(function, dy=dy, y=y, pre=pre, out=out))
 
     def implementation(dy, y=None, activation="identity", pre=None, out=None):
@@ -185,7 +202,7 @@ def _activate_backward(dy, y=None, activation="identity", pre=None, out=None):
 
 def _softmax(z, out=None):
     _array(z, "z", 2, "softmax")
-    _needed(out, "out", "softmax")
+    _written(out, "out", 2, "softmax")
     call = output(_one_dtype("softmax", z=z, out=out))
 
     def implementation(z, out=None):
@@ -202,7 +219,7 @@ def _loss_overload(name: str) -> Any:
 
     def typing(z, target, weight=None, dz=None):
         _array(z, "z", 2, name)
-        _needed(dz, "dz", name)
+        _written(dz, "dz", 2, name)
         labels = isinstance(target, types.Array) and target.ndim == 1
         if labels and (name != "softmax_cross_entropy" or target.dtype != types.int64):
             raise TypingError(f"{name}: target must be int64 labels (softmax_cross_entropy) or like z, got {target}")
@@ -251,16 +268,22 @@ def _update_rows(array, w):
     return types.int64(array.ctypes.data)
 
 
-def _sgd(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):
-    _array(w, "w", 2, "sgd")
+def _sgd(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False):
+    _written(w, "w", 2, "sgd")
+    _array(dw, "dw", 2, "sgd")
+    _given(learning_rate, "learning_rate", "sgd")
+    if not _is_none(velocity):
+        _written(velocity, "velocity", 2, "sgd")
     call, moving = updates["sgd"](_one_dtype("sgd", w=w, dw=dw, velocity=velocity)), not _is_none(velocity)
 
-    def implementation(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):
+    def implementation(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False):
         if dw.shape != w.shape:
             raise ValueError("sgd: dw must be like w")
         first = 0
         if moving:
             first = _update_rows(velocity, w)
+        elif momentum != 0.0:
+            raise ValueError("sgd: velocity must be given with momentum")
         scalars = (float(learning_rate), float(momentum), 1.0 if nesterov else 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         call(
             w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), first, 0,
@@ -270,14 +293,18 @@ def _sgd(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False)
     return implementation
 
 
-def _adam(w, dw, m, v, step=1, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    _array(w, "w", 2, "adam")
+def _adam(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    for name, kind in (("w", w), ("m", m), ("v", v)):
+        _written(kind, name, 2, "adam")
+    _array(dw, "dw", 2, "adam")
+    _given(step, "step", "adam")
     call = updates["adam"](_one_dtype("adam", w=w, dw=dw, m=m, v=v))
 
-    def implementation(w, dw, m, v, step=1, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    def implementation(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
         if dw.shape != w.shape:
             raise ValueError("adam: dw must be like w")
-        correction1, correction2 = 1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step)
+        t = float(step)  # Numba's power by an integer rounds otherwise than Python's
+        correction1, correction2 = 1.0 / (1.0 - beta1**t), 1.0 / (1.0 - beta2**t)
         scalars = (float(learning_rate), float(beta1), float(beta2), float(epsilon), correction1, correction2, 0.0, 0.0)
         call(
             w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), _update_rows(m, w),

@@ -48,6 +48,7 @@ def adam(real: Any) -> Any:
     def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
         p, decay, total = doubles(scalars), real(l2), 0.0
         rate, beta1, beta2, epsilon = real(p[0]), real(p[1]), real(p[2]), real(p[3])
+        share1, share2 = real(1.0 - p[1]), real(1.0 - p[2])
         correction1, correction2 = real(p[4]), real(p[5])
         for r in range(rows):
             w_row, g_row = elements(w + r * ldw), elements(g + r * ldg)
@@ -56,8 +57,8 @@ def adam(real: Any) -> Any:
                 total += squares(columns, w_row)
             for j in range(columns):
                 w_row[j], m_row[j], v_row[j] = step(
-                    w_row[j], g_row[j] + decay * w_row[j], m_row[j], v_row[j], rate, beta1, beta2, epsilon, correction1,
-                    correction2,
+                    w_row[j], g_row[j] + decay * w_row[j], m_row[j], v_row[j], rate, beta1, share1, beta2, share2,
+                    epsilon, correction1, correction2,
                 )  # fmt: skip
         return total
 

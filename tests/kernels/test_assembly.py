@@ -1,0 +1,225 @@
+"""Performance without a clock: what the compiler made of the kernels, for every instruction set.
+
+The micro-kernels are compiled for machines that need not be this one; of their loop over k it is known how many
+multiply-adds, vector loads and broadcasts it takes, and one instruction more that touches memory is a register spilled.
+"""
+
+import re
+from collections import Counter
+
+import llvmlite.binding as llvm
+import pytest
+from llvmlite import ir
+from numba import types
+
+from kernels.cpu import simd
+from tests.programs import environment, run
+
+REALS = {"float32": types.float32, "float64": types.float64}
+X86 = "x86_64-unknown-linux-gnu"
+# kinds of machines that have each instruction set: LLVM orders a loop's instructions by what it knows of the machine
+MACHINES = {
+    "skylake-avx512": ("avx512", X86),
+    "icelake-server": ("avx512", X86),
+    "haswell": ("avx2", X86),
+    "x86-64": ("generic", X86),
+    "cortex-a72": ("neon", "aarch64-unknown-linux-gnu"),
+}
+REGISTER = {"avx512": "%zmm", "avx2": "%ymm", "generic": "%xmm"}
+
+
+def assembly(cpu, real, blocks, masked, packed):
+    """The assembly of micro-kernels, optimised as Numba does, by block (rows, vectors)."""
+    name, triple = MACHINES[cpu]
+    isa = simd.INSTRUCTION_SETS[name]
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = ir.Module("micro_kernels")
+    module.triple = triple
+    functions = {}
+    for mr, nv in blocks:
+        functions[mr, nv] = simd.micro_kernel(module, isa, real, mr, nv, masked, packed)
+        functions[mr, nv].linkage = "external"
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features="", opt=3)
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    builder.getModulePassManager().run(parsed, builder)
+    text = machine.emit_assembly(parsed)
+    bodies = {}
+    for block, function in functions.items():
+        bodies[block] = re.search(rf"^{function.name}:\n(.*?)^\.Lfunc_end", text, re.MULTILINE | re.DOTALL)[1]
+    return bodies
+
+
+def loops_of(body):
+    """The innermost loops, which go over k: the instructions from each label up to a jump back to it."""
+    lines = [line.split("#")[0].split("//")[0].strip() for line in body.splitlines()]
+    lines = [line for line in lines if line and (not line.startswith(".") or line.endswith(":"))]
+    loops = []
+    for end, line in enumerate(lines):
+        target = re.search(r"(\.L\w+)$", line)
+        if target and f"{target[1]}:" in lines[:end]:
+            loop = lines[lines.index(f"{target[1]}:") + 1 : end + 1]
+            if not any(line.endswith(":") for line in loop):
+                loops.append(loop)
+    assert loops
+    return loops
+
+
+def count(isa, real, loop):
+    """How often the loop multiplies, adds, loads vectors, broadcasts elements, touches memory or the stack, calls."""
+    found = Counter()
+    for line in loop:
+        name = line.split()[0]
+        found["calls"] += name in ("callq", "call", "bl", "blr")
+        if isa.name == "neon":
+            found["multiply_adds"] += name == "fmla"
+            found["vector_loads"] += {"ldr": 1, "ldp": 2}.get(name, 0) * bool(re.match(r"ld[rp]\s+q", line))
+            elements = bool(re.match(r"ld(r|ur|p)\s+[sd]\d", line))
+            found["broadcasts"] += {"ld1r": 1, "ldr": elements, "ldur": elements, "ldp": 2 * elements}.get(name, 0)
+            memory = "[" in line.replace(".s[", "").replace(".d[", "")
+            found["memory"] += {"ldp": 2}.get(name, 1) * memory
+            found["stack"] += memory and "[sp" in line
+            continue
+        letter = "s" if real == types.float32 else "d"
+        wide, memory = REGISTER[isa.name] in line, "(%" in line and not name.startswith("lea")
+        packed = name.endswith(f"p{letter}") and wide
+        broadcast = memory and ("{1to" in line or name in (f"vbroadcasts{letter}", "vmovddup", f"movs{letter}"))
+        found["multiply_adds"] += packed and name.startswith("vfmadd")
+        found["multiplies"] += packed and name.startswith("mul")
+        found["adds"] += packed and name.startswith("add")
+        found["broadcasts"] += broadcast
+        found["vector_loads"] += memory and packed and not broadcast and not line.endswith(")")
+        found["memory"] += memory
+        found["stack"] += memory and "%rsp" in line
+    return found
+
+
+def expected(isa, mr, nv):
+    """The counts of one step along k."""
+    products = {"multiply_adds": mr * nv} if isa.fma else {"multiplies": mr * nv, "adds": mr * nv}
+    return products | {"vector_loads": nv, "broadcasts": mr, "memory": mr + nv}
+
+
+def check(isa, real, mr, nv, body, packed):
+    """Every loop takes a whole number of steps along k a round, and nothing more than they need."""
+    wanted, rounds = expected(isa, mr, nv), []
+    for loop in loops_of(body):
+        found = count(isa, real, loop)
+        steps = found["multiply_adds" if isa.fma else "multiplies"] // (mr * nv)
+        rounds.append(steps)
+        if mr * nv >= 8:
+            assert {name: n for name, n in found.items() if n} == {name: steps * n for name, n in wanted.items()}
+        else:  # which LLVM may unroll, to load several elements of a at once
+            assert steps > 0
+            assert found["memory"] <= steps * wanted["memory"]
+            assert found["stack"] == found["calls"] == 0
+    if mr * nv >= 8 and not packed:
+        assert rounds[0] == simd.UNROLL
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["rows", "packed"])
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("cpu", MACHINES)
+def test_micro_kernels(cpu, real, packed, request):
+    if cpu == "skylake-avx512" and not packed:
+        reason = "with 4 steps a round, 12x2 on rows of a moves 3 vectors through the stack on this machine alone"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    isa = simd.INSTRUCTION_SETS[MACHINES[cpu][0]]
+    blocks = [(mr, nv) for mr in range(1, isa.mr + 1) for nv in range(1, isa.nv + 1)]
+    # where a masked load is not one instruction, ragged columns take a slow path of their own
+    for masked in (False, True) if isa.masks else (False,):
+        for (mr, nv), body in assembly(cpu, REALS[real], blocks, masked, packed).items():
+            check(isa, REALS[real], mr, nv, body, packed)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("cpu", MACHINES)
+def test_a_block_that_does_not_fit_is_seen(cpu, real):
+    isa = simd.INSTRUCTION_SETS[MACHINES[cpu][0]]
+    registers = 32 if isa.name in ("avx512", "neon") else 16
+    rows = registers // isa.nv
+    (body,) = assembly(cpu, REALS[real], [(rows, isa.nv)], masked=False, packed=True).values()
+    (loop,) = loops_of(body)
+    assert count(isa, REALS[real], loop)["stack"] > 0
+    with pytest.raises(AssertionError):
+        check(isa, REALS[real], rows, isa.nv, body, packed=True)
+
+
+@pytest.mark.parametrize("isa", simd.INSTRUCTION_SETS.values(), ids=lambda isa: isa.name)
+def test_the_block_fits_the_registers(isa):
+    # accumulators, vectors of B, and one broadcast; and enough accumulators to hide the multiply-adds' latency
+    registers = 32 if isa.name in ("avx512", "neon") else 16
+    assert isa.mr * isa.nv + isa.nv + 1 <= registers
+    assert isa.mr * isa.nv >= 8
+
+
+# Elementwise kernels: compiled afresh in another process
+COMPILE = """
+import math, os
+from pathlib import Path
+from kernels.cpu import elementwise, jit, loss, memory, update
+
+@jit.kernel(elementwise.FORWARD)
+def by_libm(real):
+    elements = memory.pointer(real)
+
+    def function(rows, columns, z, ldz, y, ldy):
+        for j in range(columns):
+            elements(y)[j] = math.exp(elements(z)[j])
+
+    return function
+
+families = elementwise.forward | loss.losses | update.updates | {"output": loss.output, "by_libm": by_libm}
+families |= {f"{name}_backward": family for name, family in elementwise.backward.items()}
+for name, family in families.items():
+    for dtype in ("float32", "float64"):
+        text = family[dtype].load()._library.get_asm_str()
+        Path(os.environ["NUMBA_CACHE_DIR"], f"{name}_{dtype}.s").write_text(text)
+"""
+LIBM = {
+    name + suffix
+    for name in ("exp", "exp2", "expm1", "tanh", "erf", "erfc", "log", "log2", "log1p", "pow", "sqrt")
+    for suffix in ("", "f")
+}
+PLAIN = {"identity", "identity_backward", "by_libm"}  # nothing to compute, or the one that shows what is looked for
+
+
+@pytest.fixture(scope="module")
+def elementwise_kernels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("assembly")
+    run(COMPILE, env=environment(NUMBA_CACHE_DIR=str(folder)))
+    return {path.stem: path.read_text() for path in sorted(folder.glob("*.s"))}
+
+
+def called(text):
+    """What the code calls outside itself: by name, or through a register that the name's address is moved into."""
+    return set(re.findall(r"(?:\$|call\w*\s+|\bbl\s+)([A-Za-z_]\w*)", text))
+
+
+def vector_arithmetic(text):
+    """How many instructions compute on whole registers of this machine's widest vectors."""
+    isa = simd.chosen().name
+    if isa == "neon":
+        return len(re.findall(r"\b(?:fmla|fmul|fadd|fmax\w*|fcm\w+)\s+v\d+\.(?:4s|2d)", text))
+    register = {"avx512": "[yz]mm", "avx2": "ymm", "generic": "xmm"}[isa]  # compilers prefer ymm on some machines
+    return len(re.findall(rf"\bv?(?:max|min|cmp\w*|mul|add|sub|div|f\w+)p[sd]\s.*%{register}", text))
+
+
+def test_elementwise_kernels_are_vector_code(elementwise_kernels):
+    assert len(elementwise_kernels) == 2 * (14 + 4 + 2 + 2)
+    for name, text in elementwise_kernels.items():
+        family = name.rpartition("_")[0]
+        allowed = {"log", "logf"} if family == "softmax_cross_entropy" else set()  # once a row, of a sum
+        if family not in PLAIN:
+            assert not called(text) & (LIBM - allowed), name
+            assert vector_arithmetic(text) >= 1, name
+        if family in ("sigmoid", "tanh", "silu", "gelu", "silu_backward", "gelu_backward"):
+            assert vector_arithmetic(text) >= 10, name
+
+
+def test_a_call_of_libm_is_seen(elementwise_kernels):
+    for dtype, symbol in (("float32", "expf"), ("float64", "exp")):
+        assert symbol in called(elementwise_kernels[f"by_libm_{dtype}"])
+        assert vector_arithmetic(elementwise_kernels[f"by_libm_{dtype}"]) == 0

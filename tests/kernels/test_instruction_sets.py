@@ -1,0 +1,40 @@
+"""The oracle's tests again, compiled for instruction sets that are older than this machine's."""
+
+import platform
+
+import pytest
+
+from tests.programs import environment, run
+
+PROGRAM = """
+from kernels import scalar
+from kernels.cpu import simd
+from tests.fastnn import test_gradients as gradients
+from tests.kernels import test_linear as linear
+from tests.kernels import test_scalar as scalars
+
+assert simd.chosen().name == "NAME", simd.chosen()
+for dtype in linear.DTYPES:
+    for rows in linear.SIZES:
+        linear.test_awkward_sizes(rows, dtype)
+    for rows in (1, 8, 12, 21, 300):
+        linear.test_row_strides_that_map_to_one_cache_set(rows, dtype)
+    for activation in ("identity", "relu", "tanh"):
+        linear.test_nan_and_infinity(activation, dtype)
+for dtype in gradients.DTYPES:
+    for widths in ([1, 2], [17, 65, 1, 17, 4], [65, 130, 33, 3]):
+        model = gradients.make_model(widths, ["relu", "tanh", "relu"][: len(widths) - 2], "softmax", dtype)
+        for rows in (1, 17, 300):
+            data = gradients.make_data(model, rows, "softmax_cross_entropy", dtype)
+            gradients.check(model, *data, "softmax_cross_entropy")
+    for name, bound in scalar.MAX_ULP.items():
+        error, at = scalars.worst(name, scalars.sample(name, dtype))
+        assert error <= bound, (name, dtype, error, at)
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs a machine that runs x86-64 code")
+@pytest.mark.parametrize(("cpu", "name"), [("haswell", "avx2"), ("x86-64", "generic")])
+def test_older_instruction_sets(cpu, name, tmp_path):
+    variables = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    run(PROGRAM.replace("NAME", name), env=environment(**variables), timeout=300)

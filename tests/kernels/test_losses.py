@@ -1,0 +1,210 @@
+"""Losses and their gradients against the oracle: targets of every kind, row weights, logits far out."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kernels
+from kernels import reference
+from tests import oracle
+from tests.layouts import LAYOUTS, WRITABLE
+
+DTYPES = (np.float32, np.float64)
+LOSSES = list(reference.LOSSES)
+SHAPES = [(1, 1), (1, 65), (65, 1), (2, 2), (15, 17), (63, 16), (64, 64), (17, 1000), (1000, 3)]
+
+
+def data(seed, loss, shape, dtype, spread=3.0):
+    """Logits or predictions, and a target of the same shape."""
+    (z,) = oracle.random_arrays(seed, shape)
+    return (spread * z).astype(dtype), oracle.random_target(seed + 1, loss, *shape, dtype)
+
+
+def magnitudes(loss, z, target, weight):
+    """What is added up to make the loss, and each element of dz."""
+    z, t = np.asarray(z, np.float64), np.asarray(target, np.float64)
+    if loss != "softmax_cross_entropy":
+        t = t.reshape(z.shape)
+    if loss == "softmax_cross_entropy":
+        labels = t.ndim == 1
+        row, element = np.abs(z).max(1) * 2 + math.log(z.shape[1]), np.ones(z.shape)
+        row = row * (1.0 if labels else t.sum(1))
+        element = element + (0.0 if labels else t.sum(1, keepdims=True))
+    elif loss == "sigmoid_cross_entropy":
+        row, element = (2 * np.abs(z) + math.log(2.0)).sum(1), np.ones(z.shape)
+    else:
+        mean = z.shape[1] if loss == "mean_squared_error" else 1
+        row, element = ((z - t) ** 2).sum(1) / mean, 2 * np.abs(z - t) / mean
+    share = np.ones(len(z)) if weight is None else np.asarray(weight, np.float64)
+    if loss != "sum_squared_error":
+        share = share / (share.sum() or 1.0)
+    return float(share @ row), share[:, np.newaxis] * element
+
+
+def check(loss, z, target, weight):
+    """The loss against the oracle, into a given array and a new one."""
+    dz = np.full(z.shape, np.nan, z.dtype)
+    value, got = getattr(kernels, loss)(z, target, weight, dz=dz)
+    assert got is dz
+    assert type(value) is float
+    expected, expected_dz = reference.LOSSES[loss](z, target, weight)
+    value_scale, dz_scale = magnitudes(loss, z, target, weight)
+    oracle.assert_close(value, expected, z.dtype, z.shape[1], value_scale)
+    oracle.assert_close(dz, expected_dz, z.dtype, z.shape[1], dz_scale)
+    again, new = getattr(kernels, loss)(z, target, weight)
+    assert again == value
+    np.testing.assert_array_equal(new, dz)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_against_the_oracle(loss, dtype):
+    for shape in SHAPES:
+        z, target = data(0, loss, shape, dtype)
+        check(loss, z, target, None)
+        check(loss, z, target, oracle.random_row_weights(2, shape[0], dtype))
+        if loss == "softmax_cross_entropy":
+            labels = oracle.random_labels(3, *shape)
+            check(loss, z, labels, None)
+            check(loss, z, labels, oracle.random_row_weights(2, shape[0], dtype))
+        if shape[1] == 1 and loss != "softmax_cross_entropy":
+            check(loss, z, target[:, 0], None)
+
+
+@given(
+    loss=st.sampled_from(LOSSES),
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    dtype=st.sampled_from(DTYPES),
+    spread=st.sampled_from([1e-3, 1.0, 30.0, 1000.0]),
+    labels=st.booleans(),
+)
+def test_any_shape(loss, shape, dtype, spread, labels):
+    z, target = data(sum(shape), loss, shape, dtype, spread)
+    if labels and loss == "softmax_cross_entropy":
+        target = oracle.random_labels(sum(shape), *shape)
+    check(loss, z, target, oracle.random_row_weights(1, shape[0], dtype))
+
+
+@pytest.mark.parametrize("integer", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_labels_of_every_integer_type(integer):
+    z, _ = data(4, "softmax_cross_entropy", (40, 5), np.float32)
+    labels = oracle.random_labels(5, 40, 5)
+    value, dz = kernels.softmax_cross_entropy(z, labels)
+    for same in (labels.astype(integer), np.repeat(labels.astype(integer), 2)[::2], labels.astype(integer).tolist()):
+        again, gradient = kernels.softmax_cross_entropy(z, same)
+        assert again == value
+        np.testing.assert_array_equal(gradient, dz)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_no_weight_at_all(loss, dtype):
+    z, target = data(6, loss, (7, 9), dtype)
+    value, dz = getattr(kernels, loss)(z, target, np.zeros(7, dtype), dz=np.full(z.shape, np.nan, dtype))
+    assert value == 0.0
+    np.testing.assert_array_equal(dz, 0.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_whole_weight_is_that_many_rows(loss, dtype):
+    z, target = data(7, loss, (6, 5), dtype)
+    counts = np.array([1, 0, 3, 2, 0, 1])
+    value, dz = getattr(kernels, loss)(z, target, counts.astype(dtype))
+    repeated, gradient = getattr(kernels, loss)(np.repeat(z, counts, 0), np.repeat(target, counts, 0))
+    oracle.assert_close(value, repeated, dtype, 5)
+    rows = np.cumsum(counts) - 1
+    for row in np.flatnonzero(counts):
+        oracle.assert_close(dz[row], counts[row] * gradient[rows[row]], dtype, 5, np.abs(dz).max())
+    np.testing.assert_array_equal(dz[counts == 0], 0.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_cross_entropy_far_out(dtype):
+    z = np.array([[1000, -1000], [1000, -1000], [-1000, -1000], [1000, 1000]], dtype)
+    for row, label, value, dz in (
+        (0, 1, 2000.0, [1, -1]), (1, 0, 0.0, [0, 0]), (2, 0, math.log(2), [-0.5, 0.5]),
+        (3, 1, math.log(2), [0.5, -0.5]),
+    ):  # fmt: skip
+        for target in (np.array([label]), np.eye(2, dtype=dtype)[[label]]):
+            got, gradient = kernels.softmax_cross_entropy(z[[row]], target)
+            oracle.assert_close(got, value, dtype, 1)
+            np.testing.assert_array_equal(gradient, np.array([dz], dtype))
+    # a class that cannot be is no loss where the target says so, and an infinite one where it does not
+    impossible = np.array([[-np.inf, 0.0]], dtype)
+    for target in (np.array([1]), np.array([[0, 1]], dtype)):
+        value, dz = kernels.softmax_cross_entropy(impossible, target)
+        assert value == 0.0
+        np.testing.assert_array_equal(dz, 0.0)
+    for target in (np.array([0]), np.array([[1, 0]], dtype)):
+        value, dz = kernels.softmax_cross_entropy(impossible, target)
+        assert value == math.inf
+        np.testing.assert_array_equal(dz, np.array([[-1, 1]], dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_sigmoid_cross_entropy_far_out(target, dtype):
+    for z in (-1000.0, -80.0, -30.0, -20.0, -1.0, 0.0, 1.0, 20.0, 30.0, 80.0, 1000.0):
+        value, dz = kernels.sigmoid_cross_entropy(np.array([[z]], dtype), np.array([[target]], dtype))
+        away = -z if target == 1.0 else z  # the loss is log(1 + e^away): relatively right however small
+        expected = away if away > 40 else math.log1p(math.exp(away))
+        oracle.assert_close(value, expected, dtype, 1)
+        slope = 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+        absolute = oracle.unit_roundoff(dtype) if target else np.finfo(dtype).tiny
+        np.testing.assert_allclose(dz, [[slope - target]], oracle.tolerance(dtype, 1), absolute)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_nan_stays_in_its_row(loss, dtype):
+    z, target = data(8, loss, (21, 37), dtype)
+    targets = [target, oracle.random_labels(9, 21, 37)] if loss == "softmax_cross_entropy" else [target]
+    for each in targets:
+        _, clean = getattr(kernels, loss)(z, each)
+        for column in (0, 17, 36):
+            bad, expected = z.copy(), clean.copy()
+            bad[5, column] = np.nan
+            value, dz = getattr(kernels, loss)(bad, each)
+            assert math.isnan(value)
+            expected[5, slice(None) if loss == "softmax_cross_entropy" else column] = np.nan
+            np.testing.assert_array_equal(dz, expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_layouts_of_inputs(loss, dtype, layout):
+    z, target = data(10, loss, (21, 37), dtype)
+    weight = oracle.random_row_weights(11, 21, dtype)
+    targets = [target, oracle.random_labels(12, 21, 37)] if loss == "softmax_cross_entropy" else [target]
+    for each in targets:
+        value, dz = getattr(kernels, loss)(z, each, weight)
+        inputs = [layout(a) for a in (z, each, weight)]
+        again, gradient = getattr(kernels, loss)(*inputs)
+        assert again == value
+        np.testing.assert_array_equal(gradient, dz)
+        for array, before in zip(inputs, (z, each, weight)):
+            np.testing.assert_array_equal(array, before, err_msg="an input was changed")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_layouts_of_outputs(loss, dtype):
+    z, target = data(13, loss, (21, 37), dtype)
+    value, dz = getattr(kernels, loss)(z, target)
+    for layout in WRITABLE:
+        out = layout(np.full(z.shape, np.nan, dtype))
+        again, got = getattr(kernels, loss)(z, target, dz=out)
+        assert got is out
+        assert again == value
+        np.testing.assert_array_equal(out, dz)
+    for shares in (0, 1):  # the gradient over the logits, or over the target
+        inputs = [z.copy(), target.copy()]
+        again, got = getattr(kernels, loss)(*inputs, dz=inputs[shares])
+        assert got is inputs[shares]
+        assert again == value
+        np.testing.assert_array_equal(got, dz)

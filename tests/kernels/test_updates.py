@@ -1,0 +1,158 @@
+"""Optimiser steps against the oracle: every rule, shape and layout of memory."""
+
+import numpy as np
+import pytest
+
+import kernels
+from kernels import reference
+from tests import oracle
+from tests.layouts import LAYOUTS, WRITABLE, contiguous, fortran, misaligned, padded, spread
+
+DTYPES = (np.float32, np.float64)
+SHAPES = [(), (1,), (17,), (1000,), (1, 1), (1, 65), (65, 1), (16, 16), (63, 17), (3, 4, 5)]
+RULES = {
+    "sgd": {"learning_rate": 0.1},
+    "momentum": {"learning_rate": 0.1, "momentum": 0.9},
+    "nesterov": {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True},
+    "nesterov without momentum": {"learning_rate": 0.1, "nesterov": True},
+    "adam": {"step": 1},
+    "adam, later": {"step": 1000, "learning_rate": 0.01, "beta1": 0.8, "beta2": 0.99, "epsilon": 1e-3},
+    "adam, at last": {"step": 10**9},
+}
+
+
+def state(seed, rule, shape, dtype):
+    """w, dw and what the rule keeps: a velocity, or m and v (never negative)."""
+    w, dw, first, second = oracle.random_arrays(seed, shape, shape, shape, shape)
+    arrays = [w, dw]
+    if rule in ("momentum", "nesterov"):
+        arrays.append(0.1 * first)
+    if "adam" in rule:
+        arrays += [0.1 * first, 0.1 * second**2]
+    return [np.asarray(a, dtype) for a in arrays]
+
+
+def step(module, rule, arrays):
+    getattr(module, "adam" if "adam" in rule else "sgd")(*arrays, **RULES[rule])
+
+
+def check(rule, before, arrays):
+    """What one step made of `before` in `arrays`, against the oracle."""
+    expected = [a.astype(np.float64) for a in before]
+    step(reference, rule, expected)
+    dtype, change = before[0].dtype, np.abs(expected[0] - before[0])
+    np.testing.assert_array_equal(arrays[1], before[1], err_msg="the gradient was changed")
+    oracle.assert_close(arrays[0], expected[0], dtype, 1, np.abs(before[0]) + change)
+    if np.any(change):
+        assert not np.array_equal(arrays[0], before[0])
+    if "adam" in rule:
+        oracle.assert_close(arrays[2], expected[2], dtype, 1, np.abs(before[2]) + np.abs(before[1]))
+        oracle.assert_close(arrays[3], expected[3], dtype, 1, expected[3])
+    elif len(arrays) == 3:
+        oracle.assert_close(arrays[2], expected[2], dtype, 1, np.abs(before[2]) + 0.1 * np.abs(before[1]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", RULES)
+def test_against_the_oracle(rule, dtype):
+    for shape in SHAPES:
+        before = state(0, rule, shape, dtype)
+        arrays = [a.copy() for a in before]
+        step(kernels, rule, arrays)
+        check(rule, before, arrays)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", ["momentum", "nesterov", "adam"])
+def test_many_steps(rule, dtype):
+    arrays = state(1, rule, (5, 7), dtype)
+    for a in arrays[2:]:
+        a[...] = 0.0
+    twins = [a.astype(np.float64) for a in arrays]
+    depth = 0
+    for n in range(1, 21):
+        for kind, module in ((arrays, kernels), (twins, reference)):
+            options = RULES[rule] | ({"step": n} if rule == "adam" else {})
+            getattr(module, "adam" if rule == "adam" else "sgd")(*kind, **options)
+        depth += 10
+    for got, wanted in zip(arrays, twins):
+        oracle.assert_close(got, wanted, dtype, depth)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adam"])
+def test_layouts(rule, layout, dtype):
+    for shape in ((37,), (13, 37)):
+        before = state(2, rule, shape, dtype)
+        plain = [a.copy() for a in before]
+        step(kernels, rule, plain)
+        # the gradient alone, then all arrays in that layout
+        arrays = [a.copy() for a in before]
+        arrays[1] = layout(before[1])
+        step(kernels, rule, arrays)
+        for got, wanted in zip(arrays, plain):
+            np.testing.assert_array_equal(got, wanted)
+        if layout in WRITABLE:
+            arrays = [layout(a) for a in before]
+            step(kernels, rule, arrays)
+            for got, wanted in zip(arrays, plain):
+                np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mixed_layouts(dtype):
+    before = state(3, "adam", (13, 37), dtype)
+    plain = [a.copy() for a in before]
+    step(kernels, "adam", plain)
+    layouts = (contiguous, fortran, padded, spread, misaligned)
+    for turn in range(len(layouts)):
+        arrays = [layouts[(turn + i) % len(layouts)](a) for i, a in enumerate(before)]
+        step(kernels, "adam", arrays)
+        for got, wanted in zip(arrays, plain):
+            np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_misaligned_state_with_the_strides_of_padded_rows(dtype):
+    # such a state goes through a copy, and its rows are not as far apart as those of w any more
+    before = state(4, "momentum", (9, 5), dtype)
+    plain = [a.copy() for a in before]
+    step(kernels, "momentum", plain)
+    w = np.full((9, 8), 7, dtype)
+    velocity = misaligned(np.full((9, 8), 7, dtype))
+    w[:, :5], velocity[:, :5] = before[0], before[2]
+    kernels.sgd(w[:, :5], before[1], velocity[:, :5], **RULES["momentum"])
+    np.testing.assert_array_equal(w[:, :5], plain[0])
+    np.testing.assert_array_equal(velocity[:, :5], plain[2])
+    assert (w[:, 5:] == 7).all()
+    assert (velocity[:, 5:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam"])
+def test_gradient_that_shares_memory(rule, dtype):
+    before = state(5, rule, (9, 9), dtype)
+    for gradient in (lambda w: w, lambda w: w.T, lambda w: w[::-1]):
+        w = before[0].copy()
+        plain = [w.copy(), gradient(w).copy(), *(a.copy() for a in before[2:])]
+        step(kernels, rule, plain)
+        step(kernels, rule, [w, gradient(w), *(a.copy() for a in before[2:])])
+        np.testing.assert_array_equal(w, plain[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam"])
+def test_nan_and_infinity(rule, dtype):
+    before = state(6, rule, (9, 37), dtype)
+    plain = [a.copy() for a in before]
+    step(kernels, rule, plain)
+    for value in (np.nan, np.inf, -np.inf):
+        arrays = [a.copy() for a in before]
+        arrays[1][4, 36] = value
+        # an infinite gradient makes an infinite second moment: adam's step is inf / inf
+        after = np.nan if "adam" in rule else -value
+        step(kernels, rule, arrays)
+        np.testing.assert_array_equal(arrays[0][4, 36], dtype(after))
+        arrays[0][4, 36] = plain[0][4, 36]
+        np.testing.assert_array_equal(arrays[0], plain[0])
