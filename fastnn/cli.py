@@ -56,7 +56,9 @@ def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
     print(f"fastnn: warning: {message}", file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors look like all others: one line on stderr."""
+
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_ERROR, f"fastnn: error: {message} (see {self.prog} --help)\n")
 
@@ -70,7 +72,7 @@ class _Version(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="fastnn", description="Train and run dense neural networks.")
+    parser = Parser(prog="fastnn", description="Train and run dense neural networks.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_train(_add_command(commands, "train", "train a network on DATA and save it"))
@@ -113,16 +115,16 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--activation", default="relu", help="of the hidden layers (default relu)")
 
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", metavar="N", type=_count, default=100, help="default 100")
-    training.add_argument("--batch-size", metavar="N", type=_count, default=32, help="default 32")
+    training.add_argument("--epochs", metavar="N", type=count, default=100, help="default 100")
+    training.add_argument("--batch-size", metavar="N", type=count, default=32, help="default 32")
     training.add_argument("--optimizer", choices=["adam", "sgd"], default="adam", help="default adam")
     training.add_argument("--learning-rate", metavar="R", type=_rate, help="default 0.001 for adam, 0.01 for sgd")
     training.add_argument("--l2", metavar="R", type=_penalty, default=0.0, help="penalty on weights (default 0)")
     training.add_argument(
-        "--early-stopping", metavar="PATIENCE", type=_count, help="stop after so many epochs without a better val_loss"
+        "--early-stopping", metavar="PATIENCE", type=count, help="stop after so many epochs without a better val_loss"
     )
-    training.add_argument("--seed", metavar="N", type=_seed, default=0, help="default 0: the same run each time")
-    training.add_argument("--threads", metavar="N", type=_count, help="default: all cores")
+    training.add_argument("--seed", metavar="N", type=seed, default=0, help="default 0: the same run each time")
+    training.add_argument("--threads", metavar="N", type=count, help="default: all cores")
     training.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default auto")
 
     output = parser.add_argument_group("output")
@@ -164,15 +166,15 @@ def _number(
     return parse
 
 
-_count = _number(int, lambda value: value >= 1, "a whole number of at least 1")
-_seed = _number(int, lambda value: value >= 0, "a whole number of at least 0")
+count = _number(int, lambda value: value >= 1, "a whole number of at least 1")
+seed = _number(int, lambda value: value >= 0, "a whole number of at least 0")
 _share = _number(float, lambda value: 0 <= value < 1, "a share from 0 to below 1")
 _rate = _number(float, lambda value: 0 < value < float("inf"), "a number above 0")
 _penalty = _number(float, lambda value: 0 <= value < float("inf"), "a number of at least 0")
 
 
 def _widths(text: str) -> tuple[int | float, ...]:
-    return tuple(_count(width) for width in text.split(","))
+    return tuple(count(width) for width in text.split(","))
 
 
 def _names(text: str) -> tuple[str, ...]:

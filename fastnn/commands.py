@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from fastnn import callbacks, formats, optimizers
+from fastnn import callbacks, formats, optimizers, plots
 from fastnn.cli import EXIT_INTERRUPTED
 from fastnn.data import Dataset, load
 from fastnn.history import History
@@ -31,7 +31,8 @@ PREDICT_ROWS = 65536
 def train(args: Namespace) -> int | None:
     """`fastnn train`: load, prepare, fit, measure, save."""
     output = _model_path(args)
-    figure_maker = _figure_maker(args.plot)
+    if args.plot:
+        plots.prepare(args.plot)
     data = load(args.data, args.targets, target=args.target, ignore=args.ignore, text_target=args.target in args.text)
     _check_train(args, data)
     assert data.target is not None
@@ -77,8 +78,8 @@ def train(args: Namespace) -> int | None:
         values = {name.removeprefix("val_"): value for name, value in history.metrics.items() if "val_" in name}
         _report("validation", {name: value[epoch] for name, value in values.items()})
     _report_speed(history, len(training[1]))
-    if figure_maker:
-        _draw_curves(figure_maker, history, args.plot)
+    if args.plot:
+        plots.history(history, args.plot)
     model.save(output)
     _line("saved", str(output))
     _line("next", f"fastnn predict {shlex.quote(str(output))} {_new_rows(data)}")
@@ -265,31 +266,6 @@ def _new_rows(data: Dataset) -> str:
     if isinstance(data.inputs, Table):
         return "NEW.csv"
     return "NEW.npy" if data.memory_mapped else shlex.quote(data.source)
-
-
-def _figure_maker(folder: str | None) -> Any:
-    """matplotlib's Figure where curves are to be drawn; what is missing for it is said before training."""
-    if folder is None:
-        return None
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError('--plot needs matplotlib: pip install "fastnn-numba[recipes]"') from None
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return Figure
-
-
-def _draw_curves(figure_maker: Any, history: History, folder: str) -> None:
-    """A picture of each metric over the epochs, beside its twin on the validation rows: FOLDER/loss.png and so on."""
-    for name in [name for name in history.metrics if not name.startswith("val_") and name != "learning_rate"]:
-        figure = figure_maker(layout="constrained")
-        axes = figure.subplots()
-        for label, values in (("train", history.metrics[name]), ("validation", history.metrics.get(f"val_{name}"))):
-            if values:
-                axes.plot(range(1, len(values) + 1), values, label=label)
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.legend()
-        figure.savefig(Path(folder) / f"{name}.png")
 
 
 def _line(label: str, text: str) -> None:

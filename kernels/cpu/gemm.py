@@ -63,11 +63,14 @@ def gemm(real: Any) -> Any:
         if csa != size:
             pack(k, height, a, csa, target, height * size)
             return
-        done = 0
-        if left >= lanes:
+        strips, done = (height + lanes - 1) // lanes, 0
+        if left >= strips * lanes:
             done = k // lanes * lanes
             for p in range(0, done, lanes):
-                transpose(a + p * size, rsa, target + p * height * size, height * size)
+                # what a square writes past a row's end, the strip before it or the next square overwrites
+                for strip in range(strips - 1, -1, -1):
+                    i = strip * lanes
+                    transpose(a + i * rsa + p * size, rsa, target + (p * height + i) * size, height * size)
         for p in range(done, k):
             to = elements(target + p * height * size)
             for i in range(height):

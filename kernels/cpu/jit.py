@@ -73,6 +73,8 @@ announce: Callable[[], None] | None = None  # called before a kernel is compiled
 class Kernel:
     """A C function for one dtype, compiled or loaded from the cache when its address is first asked for."""
 
+    loaded: ClassVar[list["Kernel"]] = []  # every kernel that this process has compiled or loaded, in order
+
     def __init__(self, family: "Family", dtype: str) -> None:
         self.family, self.dtype = family, dtype
         self.restype, self.argtypes = _types(family.signature, REAL[dtype])
@@ -94,6 +96,7 @@ class Kernel:
             compiled.compile()
             llvm.add_symbol(self.symbol, compiled.address)
             self._cfunc = compiled
+            Kernel.loaded.append(self)
         return self._cfunc
 
     @property
