@@ -91,9 +91,10 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNames
     """The scalar functions for one dtype.
 
     real: numba.float32 or numba.float64. compiled: the decorator that makes a function callable from the backend's
-    kernels. bits: four functions of the backend: `power_of_two(n)`, 2^n for a whole n whose result is normal;
+    kernels. bits: five functions of the backend: `power_of_two(n)`, 2^n for a whole n whose result is normal;
     `exponent(x)`, the whole e with sqrt(1/2) <= x / 2^e < sqrt(2) for x normal and positive; `scale(x, e)`, x / 2^e for
-    that e; `select(condition, a, b)`, a or b with both computed, where Python's conditional expression would branch.
+    that e; `select(condition, a, b)`, a or b with both computed, where Python's conditional expression would branch;
+    `sqrt(x)`, which math.sqrt makes a call of libm in Numba 0.63.
     """
     dtype = str(real)
     c = np.dtype(dtype).type
@@ -101,6 +102,7 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNames
     zero, half, one, two = c(0.0), c(0.5), c(1.0), c(2.0)
     infinity, nan = c(np.inf), c(np.nan)
     power_of_two, exponent, scale, select = bits.power_of_two, bits.exponent, bits.scale, bits.select
+    sqrt = bits.sqrt
     series = {name: _horner(terms, c, compiled) for name, terms in _SERIES[dtype].items()}
     exp_series, tanh_series, erf_series = series["exp"], series["tanh"], series["erf"]
     erfc_series, log_series = series["erfc"], series["log"]
@@ -248,7 +250,7 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNames
         """
         m = beta1 * m + share1 * g
         v = beta2 * v + share2 * (g * g)
-        return w - rate * (m * correction1) / (math.sqrt(v * correction2) + epsilon), m, v
+        return w - rate * (m * correction1) / (sqrt(v * correction2) + epsilon), m, v
 
     return SimpleNamespace(**{name: f for name, f in locals().items() if name in _NAMES})
 

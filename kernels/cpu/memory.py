@@ -214,4 +214,13 @@ def float_bits(real: Any) -> Any:
 
         return real(types.boolean, real, real), codegen
 
-    return SimpleNamespace(power_of_two=power_of_two, exponent=exponent, scale=scale, select=select)
+    @intrinsic
+    def sqrt(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            name = f"llvm.sqrt.f{32 if single else 64}"
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(element, [element]), name)
+            return builder.call(function, args)
+
+        return real(real), codegen
+
+    return SimpleNamespace(power_of_two=power_of_two, exponent=exponent, scale=scale, select=select, sqrt=sqrt)
