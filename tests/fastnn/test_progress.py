@@ -86,7 +86,7 @@ def test_lines_without_the_library_of_the_bar(capsys, monkeypatch):
 
 
 def test_a_bar_on_request(capsys):
-    MLP([3, 2]).fit(X, Y, 2, 4, progress=True)
+    MLP([3, 2], init="zeros", seed=0).fit(X, Y, 2, 4, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "epoch 2/2: 100%" in err
