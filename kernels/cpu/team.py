@@ -17,29 +17,36 @@ from numba.core import config
 from . import jit, memory
 
 # Words of the team's state, each on a cache line of its own
-GATE, FUNCTION, ARGUMENT, QUIT, SEATS = 0, 8, 16, 24, 32
+GATE, FUNCTION, ARGUMENT, QUIT, SEATS, COMING = 0, 8, 16, 24, 32, 40
 OPEN = 1 << 32  # the gate: generation << 33 | open << 32 | how many helpers are inside
 IDLE_SPINS = 2000  # 20 to 200 us: longer than the gap between two slices, shorter than anyone would notice
 
 
 @jit.kernel("v i")
 def helper(real: Any) -> Any:
-    """A helper's waiting: joins each opened gate once; returns after IDLE_SPINS without work, or when told to quit."""
+    """A helper's waiting: joins each opened gate once; returns after IDLE_SPINS without work, or when told to quit.
+
+    While work is COMING it stays: the caller, whose core it may have been given on waking, has yet to open the gate.
+    """
     words, call = memory.pointer(types.int64), jit.caller_of_address("v i", real)
 
     def function(team):
         seen, spins = -1, 0
-        while spins < IDLE_SPINS and words(team)[QUIT] == 0:
-            gate = memory.load(team + GATE * 8)
+        while words(team)[QUIT] == 0:
+            coming, gate = memory.load(team + COMING * 8), memory.load(team + GATE * 8)
             if gate & OPEN != 0 and gate >> 33 != seen and gate & (OPEN - 1) < words(team)[SEATS]:
                 # enter only if the gate is as it was read: then it cannot close before this helper is counted
                 if memory.compare_and_swap(team + GATE * 8, gate, gate + 1):
                     seen, spins = gate >> 33, 0
                     call(words(team)[FUNCTION], words(team)[ARGUMENT])
                     memory.fetch_add(team + GATE * 8, -1)
-            else:
+            elif spins < IDLE_SPINS:
                 memory.pause()
                 spins += 1
+            elif coming != 0:
+                memory.yield_core()
+            else:
+                break
 
     return function
 
@@ -53,6 +60,7 @@ def together(real: Any) -> Any:
         generation = (memory.load(team + GATE * 8) >> 33) + 1
         words(team)[FUNCTION], words(team)[ARGUMENT], words(team)[SEATS] = work, argument, seats
         memory.store(team + GATE * 8, generation << 33 | OPEN)
+        memory.store(team + COMING * 8, 0)
         call(work, argument)
         memory.fetch_add(team + GATE * 8, -OPEN)
         spins = 0
@@ -67,7 +75,7 @@ class Team:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._state = np.zeros(40, np.int64)
+        self._state = np.zeros(48, np.int64)
         self._bells: list[threading.Lock] = []
         self._threads: list[threading.Thread] = []
 
@@ -79,9 +87,11 @@ class Team:
         """
         if threads > 1 and self._lock.acquire(blocking=False):
             try:
+                self._state[COMING] = 1
                 self._wake(threads - 1)
                 together["float32"](self._state.ctypes.data, kernel.address, argument, threads - 1)
             finally:
+                self._state[COMING] = 0
                 self._lock.release()
         else:
             kernel(argument)
