@@ -84,15 +84,15 @@ def float_of_bits(typingctx: Any, bits: Any) -> Any:
 
 @intrinsic
 def stack(typingctx: Any, size: Any) -> Any:
-    """The 64-byte-aligned address of `size` bytes (a literal) on this function's stack."""
-    if not isinstance(size, types.IntegerLiteral):
-        return None
-    length = size.literal_value
+    """The 64-byte-aligned address of `size` bytes on this function's stack, until it returns: not for use in a loop."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        with builder.goto_entry_block():
-            block = builder.alloca(ir.ArrayType(ir.IntType(8), length))
-            block.align = 64
+        if isinstance(size, types.IntegerLiteral):
+            with builder.goto_entry_block():
+                block = builder.alloca(ir.ArrayType(ir.IntType(8), size.literal_value))
+        else:
+            block = builder.alloca(ir.IntType(8), size=args[0])
+        block.align = 64
         return builder.ptrtoint(block, ir.IntType(64))
 
     return types.int64(size), codegen

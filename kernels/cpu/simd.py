@@ -183,9 +183,9 @@ def micro_kernel(
     function.attributes.add("noinline")
     k, a, rsa, b, ldb, c, ldc, init, ldi, floor, tail = function.args
     v = _Vectors(function, isa, real)
+    build, step_a = v.builder, rsa
     if packed:
         rsa = ir.Constant(I64, v.size)
-    build = v.builder
     if masked:
         v.keep_first(tail)
 
@@ -208,7 +208,7 @@ def micro_kernel(
                 new.append([v.multiply_add(a_now, b_now[j], sums[r][j]) for j in range(nv)])
                 row = build.add(row, rsa)
             sums, b_at = new, build.add(b_at, ldb)
-        step = ir.Constant(I64, unroll * (mr if packed else 1) * v.size)
+        step = step_a if packed else ir.Constant(I64, unroll * v.size)
         return [build.add(a_at, step), b_at], sums
 
     def loop(name: str, count: Any, at: list[Any], sums: list[list[Any]], unroll: int) -> tuple[list[Any], Any]:
