@@ -6,18 +6,19 @@ one pass over k, MC the rows that share a packed panel of B.
 
 from typing import Any
 
-from . import jit, memory, simd
+from . import jit, memory, micro, simd
 
-# A block of B, KC x NC, is packed panel by panel (NR columns each) and streams from L2 past the registers: 768 KiB, which
-# leaves room in the 1 or 2 MiB of today's cores. MR x KC elements of A, 18 KiB, stay in L1 over all its panels, and c is
-# visited along its rows, which the hardware prefetches. The other order, a panel of B in L1 under a block of A, had
-# waited for c and for the rows of B: 78 % of the FMA peak at 1024 cubed against 86 %, 72 % against 88 % at 2048 (float32,
-# one core of an Intel Xeon with AVX-512 and 2 MiB of L2). KC 512 is as fast, 256 costs 2 %; NC 256 costs 4 %.
+# A block of B, KC x NC, is packed panel by panel (NR columns each) and streams from L2 past the registers: 800 KiB, for
+# which the 1 or 2 MiB of today's cores have room. MR x KC elements of A, 19 KiB, stay in L1 over all its panels, and c
+# is visited along its rows, which the hardware prefetches. The other order, a panel of B in L1 under a block of A, had
+# waited for c and for the rows of B: 78 % of the FMA peak at 1024 cubed against 86 %, 72 % against 88 % at 2048
+# (float32, one core of an Intel Xeon with AVX-512 and 2 MiB of L2). KC 512 is as fast, 256 costs 2 %; NC 256 costs 4 %;
+# the passes over k are of even depth; prefetching b or c in the micro-kernel brought 0 to 2 %.
 KC = 400
 NC_BYTES = 2048
 # A block of B is packed when enough rows of A will use it: this many, or fewer where b's rows lie so far apart that its
-# panels are on many pages (m * ldb bytes). Measured in place and packed, rows of 256 to 8192 bytes: equal at 192 rows of
-# 512 and 1024 bytes, at 96 of 2048, at 24 of 4000; and in place 85 % of the peak against 79 % at 64 cubed.
+# panels are on many pages (m * ldb bytes). Packed is as fast as in place at 192 rows of 512 and 1024 bytes, at 96 of
+# 2048, at 24 of 4000; in place 64 cubed reaches 85 % of the peak, packed 79 %.
 PACK_ROWS = 192
 PACK_REACH = 192 * 1024
 # A is packed, so many blocks of MR rows at a time, where it would not stay in L1: rows that lie a multiple of the page
@@ -40,7 +41,7 @@ def gemm(real: Any) -> Any:
     isa = simd.chosen()
     size, lanes = simd.itemsize(real), isa.lanes(simd.itemsize(real))
     mr, nr = isa.mr, isa.nv * lanes
-    product = simd.block_product(real)
+    product = micro.block_product(real)
     pack = simd.copy_panel(real)
     transpose = simd.transpose_square(real)
     elements = memory.pointer(real)

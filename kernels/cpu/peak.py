@@ -4,14 +4,65 @@ import time
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
-from . import jit, simd
+from . import jit
+from .simd import I64, InstructionSet, Vectors, chosen
+
+
+def multiply_add_loop(real: Any) -> Any:
+    """An intrinsic: `steps` rounds of MR * NV independent multiply-adds on the vectors at `target`, kept in
+    registers."""
+    isa = chosen()
+
+    @intrinsic
+    def loop(typingctx: Any, steps: Any, target: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            function = _multiply_add_function(builder.module, isa, real)
+            builder.call(function, args)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), codegen
+
+    return loop
+
+
+def _multiply_add_function(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64, I64]), f"peak_{isa.name}_{real}")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    steps, target = function.args
+    v = Vectors(function, isa, real)
+    build, entry = v.builder, v.builder.block
+    starts = [v.load(v.offset(target, i)) for i in range(isa.mr * isa.nv)]  # different ones, for all LLVM knows
+    factor = starts[0]
+    loop, done = function.append_basic_block("loop"), function.append_basic_block("done")
+    build.branch(loop)
+    build.position_at_end(loop)
+    left = build.phi(I64)
+    left.add_incoming(steps, entry)
+    sums = [build.phi(v.type) for _ in starts]
+    new = [v.multiply_add(factor, factor, one) for one in sums]
+    for one, start, after in zip(sums, starts, new, strict=True):
+        one.add_incoming(start, entry)
+        one.add_incoming(after, loop)
+    left.add_incoming(build.sub(left, ir.Constant(I64, 1)), loop)
+    build.cbranch(build.icmp_unsigned("!=", left, ir.Constant(I64, 1)), loop, done)
+    build.position_at_end(done)
+    total = new[0]
+    for one in new[1:]:
+        total = build.fadd(total, one)
+    v.store(total, target)
+    build.ret_void()
+    return function
 
 
 @jit.kernel("v 2i")
 def multiply_adds(real: Any) -> Any:
     """`steps` rounds of MR * NV vector multiply-adds, on so many vectors at an address."""
-    loop = simd.multiply_add_loop(real)
+    loop = multiply_add_loop(real)
 
     def function(steps, target):
         loop(steps, target)
@@ -21,7 +72,7 @@ def multiply_adds(real: Any) -> Any:
 
 def flops(dtype: str = "float32", seconds: float = 0.002) -> float:
     """Floating-point operations a second of one core, measured now, for about so long."""
-    isa, kernel, steps = simd.chosen(), multiply_adds[dtype], 1000
+    isa, kernel, steps = chosen(), multiply_adds[dtype], 1000
     target = np.zeros(isa.mr * isa.nv * isa.register_bytes, np.uint8)
     kernel(steps, target.ctypes.data)
     while True:
