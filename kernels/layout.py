@@ -1,6 +1,8 @@
 """How a network's parameters lie in one flat buffer: per layer w (I, O) with padded rows, then b (O,)."""
 
-from collections.abc import Sequence
+import ctypes
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +22,34 @@ def leading_dimension(columns: int, itemsize: int) -> int:
     return stride // itemsize
 
 
+def address(array: np.ndarray) -> int:
+    """The address of an array's first element."""
+    if _HEADER == 0:
+        return int(array.ctypes.data)
+    return ctypes.c_void_p.from_address(id(array) + _HEADER).value or 0
+
+
+# array.ctypes.data takes 0.7 us, reading the field itself 0.15 us: every NumPy so far has the pointer to the data first
+# in the object, after what all objects begin with. Should one have it elsewhere, `address` asks NumPy.
+_HEADER = object.__basicsize__
+_example = np.zeros(1)
+if address(_example) != _example.ctypes.data:
+    _HEADER = 0
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """A new array whose first byte is aligned to a register, which a store then seldom straddles."""
+    return _aligned(np.empty, shape, np.dtype(dtype))
+
+
 def aligned_zeros(n: int, dtype: Any) -> np.ndarray:
     """A zero array of n elements whose first byte is aligned to a register."""
-    itemsize = np.dtype(dtype).itemsize
-    raw = np.zeros(n * itemsize + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + n * itemsize].view(dtype)
+    return _aligned(np.zeros, (n,), np.dtype(dtype))
+
+
+def _aligned(make: Callable[..., np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    raw = make(math.prod(shape) * dtype.itemsize + ALIGNMENT, np.uint8)
+    return np.ndarray(shape, dtype, raw, -address(raw) % ALIGNMENT)
 
 
 def aligned_copy(array: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import scalar
+from ..layout import address, aligned_empty
 from . import elementwise as _elementwise
 from . import jit, simd
 from . import linear as _linear
@@ -30,14 +31,14 @@ def linear(
 ) -> np.ndarray:
     """y (B, O) = f(x (B, I) @ w (I, O) + b (O,)); `pre` receives x @ w + b."""
     (m, k), n = x.shape, w.shape[1]
-    y = np.empty((m, n), x.dtype) if out is None else out
+    y = aligned_empty((m, n), x.dtype) if out is None else out
     name = scalar.canonical(activation)
     fused = name == "relu" and pre is None
     f = 0 if fused or (name == "identity" and pre is None) else _elementwise.forward[name][x.dtype].address
     ldx, ldw, ldy = x.strides[0], w.strides[0], y.strides[0]
-    x_at, w_at, y_at = x.ctypes.data, w.ctypes.data, y.ctypes.data
-    b_at = 0 if b is None else b.ctypes.data
-    z_at, ldz = (0, 0) if pre is None else (pre.ctypes.data, pre.strides[0])
+    x_at, w_at, y_at = address(x), address(w), address(y)
+    b_at = 0 if b is None else address(b)
+    z_at, ldz = (0, 0) if pre is None else (address(pre), pre.strides[0])
     threads = _linear.threads_for(m * n * k)
     if threads == 1:
         _linear.linear[x.dtype](m, n, k, x_at, ldx, w_at, ldw, b_at, fused, f, z_at, ldz, y_at, ldy, 0)
@@ -71,16 +72,16 @@ def linear_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(dx, dw, db) of y = f(x @ w + b) from dy; dz receives dy * f'(.)."""
     (m, k), n, dtype = x.shape, w.shape[1], x.dtype
-    dx = np.empty((m, k), dtype) if dx is None else dx
-    dw = np.empty((k, n), dtype) if dw is None else dw
-    db = np.empty(n, dtype) if db is None else db
+    dx = aligned_empty((m, k), dtype) if dx is None else dx
+    dw = aligned_empty((k, n), dtype) if dw is None else dw
+    db = aligned_empty((n,), dtype) if db is None else db
     if dz is not None or scalar.canonical(activation) != "identity":
         dz = activate_backward(dy, y, activation, pre=pre, out=dz)
     else:
         dz = dy
     size, one = dtype.itemsize, np.ones(1, dtype)
     lddz, ldx, ldw, lddx, lddw = dz.strides[0], x.strides[0], w.strides[0], dx.strides[0], dw.strides[0]
-    z_at, x_at, w_at, dx_at, dw_at = (array.ctypes.data for array in (dz, x, w, dx, dw))
+    z_at, x_at, w_at, dx_at, dw_at = (address(array) for array in (dz, x, w, dx, dw))
     threads = _linear.threads_for(2 * m * n * k)
     tasks = [
         (
@@ -96,16 +97,16 @@ def linear_backward(
         )
         for i, rows, j, columns in _linear.tiles(k, n, threads, size)
     ]  # fmt: skip
-    tasks.append((1, n, m, one.ctypes.data, 0, 0, z_at, lddz, db.ctypes.data, 0, 0, 0, 0, 0, 0, db.ctypes.data, 0))
+    tasks.append((1, n, m, address(one), 0, 0, z_at, lddz, address(db), 0, 0, 0, 0, 0, 0, address(db), 0))
     _linear.run(dtype, tasks, threads)
     return dx, dw, db
 
 
 def activate(z: np.ndarray, activation: str = "identity", *, out: np.ndarray | None = None) -> np.ndarray:
     """y (B, O) = f(z)."""
-    y = np.empty(z.shape, z.dtype) if out is None else out
+    y = aligned_empty(z.shape, z.dtype) if out is None else out
     _elementwise.forward[scalar.canonical(activation)][z.dtype](
-        *z.shape, z.ctypes.data, z.strides[0], y.ctypes.data, y.strides[0]
+        *z.shape, address(z), z.strides[0], address(y), y.strides[0]
     )
     return y
 
@@ -119,21 +120,21 @@ def activate_backward(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """dz (B, O) = dy * f'(.), from y, or from `pre` for silu and gelu."""
-    dz = np.empty(dy.shape, dy.dtype) if out is None else out
+    dz = aligned_empty(dy.shape, dy.dtype) if out is None else out
     name = scalar.canonical(activation)
     saved = pre if name in scalar.NEEDS_PRE else y
     saved = dy if saved is None else saved
     _elementwise.backward[name][dy.dtype](
-        *dy.shape, dy.ctypes.data, dy.strides[0], saved.ctypes.data, saved.strides[0],
-        dz.ctypes.data, dz.strides[0],
+        *dy.shape, address(dy), dy.strides[0], address(saved), saved.strides[0],
+        address(dz), dz.strides[0],
     )  # fmt: skip
     return dz
 
 
 def softmax(z: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """Probabilities (B, O) = exp(z) / sum exp(z), row by row."""
-    y = np.empty(z.shape, z.dtype) if out is None else out
-    _output[z.dtype](SOFTMAX, *z.shape, z.ctypes.data, z.strides[0], y.ctypes.data, y.strides[0])
+    y = aligned_empty(z.shape, z.dtype) if out is None else out
+    _output[z.dtype](SOFTMAX, *z.shape, address(z), z.strides[0], address(y), y.strides[0])
     return y
 
 
@@ -174,11 +175,11 @@ def _mean_loss(name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: An
 def _call_loss(
     name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, scale: float
 ) -> tuple[float, np.ndarray]:
-    dz = np.empty(z.shape, z.dtype) if dz is None else dz
+    dz = aligned_empty(z.shape, z.dtype) if dz is None else dz
     total = _losses[name][z.dtype](
-        IDENTITY, *z.shape, z.ctypes.data, z.strides[0], target.ctypes.data,
-        target.strides[0] if target.ndim == 2 else 0, 0 if weight is None else weight.ctypes.data, scale,
-        dz.ctypes.data, dz.strides[0], NO_METRIC, 0, 0,
+        IDENTITY, *z.shape, address(z), z.strides[0], address(target),
+        target.strides[0] if target.ndim == 2 else 0, 0 if weight is None else address(weight), scale,
+        address(dz), dz.strides[0], NO_METRIC, 0, 0,
     )  # fmt: skip
     return scale * total if scale else 0.0, dz
 
@@ -217,8 +218,8 @@ def adam(
 
 def _step(name: str, w: np.ndarray, g: np.ndarray, first: Any, second: Any, scalars: np.ndarray) -> None:
     _updates[name][w.dtype](
-        *w.shape, w.ctypes.data, w.strides[0], g.ctypes.data, g.strides[0],
-        0 if first is None else first.ctypes.data, 0 if second is None else second.ctypes.data, scalars.ctypes.data,
+        *w.shape, address(w), w.strides[0], address(g), g.strides[0],
+        0 if first is None else address(first), 0 if second is None else address(second), address(scalars),
         0.0,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from .. import scalar
-from ..layout import Layout, aligned_zeros
+from ..layout import Layout, address, aligned_zeros
 from . import network as fields
 from . import team as teams
 from .batch import gathers
@@ -122,7 +122,7 @@ class Engine:
         return np.array(tiles, np.int64)
 
     def _describe_layers(self) -> None:
-        layout, size, base = self.layout, self.dtype.itemsize, self.parameters.ctypes.data
+        layout, size, base = self.layout, self.dtype.itemsize, address(self.parameters)
         for n, record in enumerate(self._layers):
             record[fields.N_IN], record[fields.N_OUT] = layout.widths[n], layout.widths[n + 1]
             record[fields.W], record[fields.LDW] = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
@@ -130,10 +130,10 @@ class Engine:
         job = self._job
         job[fields.N_LAYERS] = len(self._layers)
         job[fields.OUTPUT] = OUTPUTS[self.output]
-        job[fields.TILES], job[fields.N_TILES] = self._tiles.ctypes.data, len(self._tiles)
-        job[fields.SCRATCH], job[fields.SCRATCH_BYTES] = self._scratch.ctypes.data, self._scratch_size * size
-        job[fields.ONE] = self._one.ctypes.data
-        job[fields.L2] = self._l2.ctypes.data
+        job[fields.TILES], job[fields.N_TILES] = address(self._tiles), len(self._tiles)
+        job[fields.SCRATCH], job[fields.SCRATCH_BYTES] = address(self._scratch), self._scratch_size * size
+        job[fields.ONE] = address(self._one)
+        job[fields.L2] = address(self._l2)
 
     def _reserve(self, rows: int, gradients: bool) -> None:
         """Buffers for so many rows of a batch; with `gradients`, those of backward too."""
@@ -149,7 +149,7 @@ class Engine:
         def buffer(columns: int, dtype: Any = None) -> int:
             array = aligned_zeros(rows * columns, dtype or self.dtype)
             self._buffers.append(array)
-            return array.ctypes.data
+            return address(array)
 
         below = buffer(strides[0])
         for n, record in enumerate(self._layers):
@@ -168,24 +168,24 @@ class Engine:
     def _transposed_buffer(self, n: int) -> np.ndarray:
         stride = self.layout.strides[n]
         transposed = aligned_zeros(self.layout.widths[n + 1] * stride, self.dtype)
-        self._layers[n][fields.WT] = transposed.ctypes.data
+        self._layers[n][fields.WT] = address(transposed)
         self._layers[n][fields.LDWT] = stride * self.dtype.itemsize
         return transposed
 
     def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, total: int) -> None:
         job = self._job
-        job[fields.X], job[fields.X_GATHER] = x.ctypes.data, gathers[x.dtype][self.dtype].address
+        job[fields.X], job[fields.X_GATHER] = address(x), gathers[x.dtype][self.dtype].address
         job[fields.X_ROW], job[fields.X_COLUMN] = x.strides
         if target is not None and target.ndim == 1:
-            job[fields.T], job[fields.T_COLUMNS] = target.ctypes.data, 0
+            job[fields.T], job[fields.T_COLUMNS] = address(target), 0
         elif target is not None:
-            job[fields.T], job[fields.T_GATHER] = target.ctypes.data, gathers[target.dtype][self.dtype].address
+            job[fields.T], job[fields.T_GATHER] = address(target), gathers[target.dtype][self.dtype].address
             job[fields.T_ROW], job[fields.T_COLUMN] = target.strides
             job[fields.T_COLUMNS] = target.shape[1]
-        job[fields.ORDER] = order.ctypes.data if order is not None else 0
+        job[fields.ORDER] = address(order) if order is not None else 0
         job[fields.WEIGHT] = 0
         if weight is not None:
-            job[fields.WEIGHT] = weight.ctypes.data
+            job[fields.WEIGHT] = address(weight)
             job[fields.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
         job[fields.FIRST], job[fields.TOTAL] = first, total
 
@@ -193,7 +193,7 @@ class Engine:
         job = self._job
         job[fields.KIND] = kind
         job[fields.WORD] = job[fields.DONE] = job[fields.SLOT] = 0
-        teams.team.run(self.kernel, job.ctypes.data, threads)
+        teams.team.run(self.kernel, address(job), threads)
 
     def threads_for(self, rows: int) -> int:
         """How many threads a step on so many rows uses."""
@@ -234,20 +234,20 @@ class Engine:
         self._reserve(rows, gradients=True)
         self._layers[0][fields.WT] = 0
         threads = self.threads_for(rows)
-        job, base = self._job, self.parameters.ctypes.data
+        job, base = self._job, address(self.parameters)
         self._set_data(x, target, order, weight, first, total)
         sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if l2 else 0)
-        twins = [array.ctypes.data - base for array in state] + [0, 0]
+        twins = [address(array) - base for array in state] + [0, 0]
         job[fields.FIRST_STATE], job[fields.SECOND_STATE] = twins[:2]
         job[fields.STEPS], job[fields.BATCH] = steps, batch_size
         job[fields.CHUNK] = min(-(-rows // threads), FORWARD_ROWS)
         job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
-        job[fields.ROW_LOSS] = self._row_results.ctypes.data
-        job[fields.RIGHT] = self._row_results.ctypes.data + 8 * self._capacity if metric else 0
-        job[fields.SUMS], job[fields.SCALES] = sums.ctypes.data, scales.ctypes.data
-        job[fields.UPDATE], job[fields.SCALARS] = updates[update][self.dtype].address, scalars.ctypes.data
-        job[fields.SQUARES] = squares.ctypes.data if l2 else 0
-        job[fields.GRADIENT] = self.gradient.ctypes.data - base if hook else 0
+        job[fields.ROW_LOSS] = address(self._row_results)
+        job[fields.RIGHT] = address(self._row_results) + 8 * self._capacity if metric else 0
+        job[fields.SUMS], job[fields.SCALES] = address(sums), address(scales)
+        job[fields.UPDATE], job[fields.SCALARS] = updates[update][self.dtype].address, address(scalars)
+        job[fields.SQUARES] = address(squares) if l2 else 0
+        job[fields.GRADIENT] = address(self.gradient) - base if hook else 0
         job[fields.HOOK], job[fields.HOOK_ARGUMENT] = hook or (0, 0)
         job[fields.SPLIT] = hook is not None
         job[fields.DX] = 0
@@ -272,7 +272,7 @@ class Engine:
         self._reserve(rows, gradients=True)
         first_transposed = self._transposed_buffer(0)  # for dX alone; training does not keep it
         threads = self.threads_for(rows)
-        job, base = self._job, self.parameters.ctypes.data
+        job, base = self._job, address(self.parameters)
         self._set_data(x, target, None, weight, 0, rows)
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
@@ -281,11 +281,11 @@ class Engine:
         job[fields.STEPS], job[fields.BATCH] = 1, rows
         job[fields.CHUNK] = min(-(-rows // threads), FORWARD_ROWS)
         job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, NO_METRIC
-        job[fields.ROW_LOSS], job[fields.RIGHT] = self._row_results.ctypes.data, 0
-        job[fields.SUMS], job[fields.SCALES] = sums.ctypes.data, scales.ctypes.data
-        job[fields.SQUARES] = squares.ctypes.data if l2 else 0
-        job[fields.GRADIENT], job[fields.SPLIT] = gradient.ctypes.data - base, 0
-        job[fields.DX], job[fields.DX_ROW] = dx.ctypes.data, stride * self.dtype.itemsize
+        job[fields.ROW_LOSS], job[fields.RIGHT] = address(self._row_results), 0
+        job[fields.SUMS], job[fields.SCALES] = address(sums), address(scales)
+        job[fields.SQUARES] = address(squares) if l2 else 0
+        job[fields.GRADIENT], job[fields.SPLIT] = address(gradient) - base, 0
+        job[fields.DX], job[fields.DX_ROW] = address(dx), stride * self.dtype.itemsize
         self._l2[0] = l2
         self._run(fields.GRADIENTS, threads)
         del first_transposed
@@ -314,9 +314,9 @@ class Engine:
         self._set_data(x, target, order, weight, 0, rows)
         results = np.zeros((2, rows if target is not None else 0))
         job[fields.CHUNK] = chunk
-        job[fields.OUT], job[fields.OUT_ROW] = (out.ctypes.data, out.strides[0]) if out is not None else (0, 0)
+        job[fields.OUT], job[fields.OUT_ROW] = (address(out), out.strides[0]) if out is not None else (0, 0)
         job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
-        job[fields.ROW_LOSS] = results[0].ctypes.data if target is not None else 0
-        job[fields.RIGHT] = results[1].ctypes.data if metric else 0
+        job[fields.ROW_LOSS] = address(results[0]) if target is not None else 0
+        job[fields.RIGHT] = address(results[1]) if metric else 0
         self._run(fields.FORWARD_ONLY, threads)
         return results[0], results[1]

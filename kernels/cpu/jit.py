@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -99,8 +100,9 @@ class Kernel:
             Kernel.loaded.append(self)
         return self._cfunc
 
-    @property
+    @cached_property
     def address(self) -> int:
+        """Where its code begins: what compiled code calls."""
         return int(self.load().address or 0)
 
     def __call__(self, *args: Any) -> Any:

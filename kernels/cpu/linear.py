@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..layout import address
 from . import jit, memory
 from . import team as teams
 from .elementwise import BACKWARD, FORWARD
@@ -106,7 +107,7 @@ def run(dtype: np.dtype, tasks: Sequence[tuple[int, ...]], threads: int) -> None
     job = np.empty(FIRST_TASK + TASK * len(tasks), np.int64)
     job[NEXT], job[TASKS] = 0, len(tasks)
     job[FIRST_TASK:].reshape(-1, TASK)[...] = tasks
-    teams.team.run(products[dtype], job.ctypes.data, threads)
+    teams.team.run(products[dtype], address(job), threads)
 
 
 def threads_for(multiply_adds: int) -> int:

@@ -139,6 +139,30 @@ else:
     llvm.add_symbol(YIELD, ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value)
 
 
+def _of_python(symbol: str, *arguments: Any) -> Any:
+    """An intrinsic f(lock) that calls a function of Python's own locks, which ask nothing of the GIL."""
+
+    @intrinsic
+    def call(typingctx: Any, lock: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            i32 = ir.IntType(32)
+            fnty = ir.FunctionType(ir.VoidType(), [ir.IntType(64), *[i32] * len(arguments)])
+            function = cgutils.get_or_insert_function(builder.module, fnty, symbol)
+            builder.call(function, [*args, *(ir.Constant(i32, n) for n in arguments)])
+            return context.get_dummy_value()
+
+        return types.void(types.int64), codegen
+
+    return call
+
+
+ACQUIRE, RELEASE = "fastnn_acquire", "fastnn_release"
+llvm.add_symbol(ACQUIRE, ctypes.cast(ctypes.pythonapi.PyThread_acquire_lock, ctypes.c_void_p).value)
+llvm.add_symbol(RELEASE, ctypes.cast(ctypes.pythonapi.PyThread_release_lock, ctypes.c_void_p).value)
+acquire = _of_python(ACQUIRE, 1)
+release = _of_python(RELEASE)
+
+
 @jit.inline
 def wait(spins):
     """One turn of a spin loop: a pause at first, the core given away after a while. Returns spins + 1."""

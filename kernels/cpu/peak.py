@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..layout import address
 from . import jit
 from .simd import I64, InstructionSet, Vectors, chosen
 
@@ -74,10 +75,10 @@ def flops(dtype: str = "float32", seconds: float = 0.002) -> float:
     """Floating-point operations a second of one core, measured now, for about so long."""
     isa, kernel, steps = chosen(), multiply_adds[dtype], 1000
     target = np.zeros(isa.mr * isa.nv * isa.register_bytes, np.uint8)
-    kernel(steps, target.ctypes.data)
+    kernel(steps, address(target))
     while True:
         start = time.perf_counter()
-        kernel(steps, target.ctypes.data)
+        kernel(steps, address(target))
         taken = time.perf_counter() - start
         if taken >= seconds / 2:
             return 2 * steps * isa.mr * isa.nv * isa.lanes(np.dtype(dtype).itemsize) / taken

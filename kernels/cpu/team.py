@@ -1,39 +1,54 @@
-"""A team of threads that run compiled work together: Python threads that sit in compiled code without the GIL.
+"""A team of threads that run compiled work together: threads that never leave compiled code, nor need the GIL.
 
 Numba's own threading layers are not used: workqueue aborts the process when two Python threads enter it at once,
 libgomp does not survive a fork, and a parallel region costs 90 us under workqueue. Here a helper spins for a moment
 after work, then sleeps on a lock. The caller never waits for a helper to come: it starts at once and takes every tile
 that nobody else has claimed (see network.py), so a helper that is asleep or without a core costs nothing.
+
+The threads and locks are those of CPython's C interface (pythread.h). Helpers that were Python threads had to take the
+GIL on waking, which a caller of short kernels lets go for microseconds only: they came 5 ms late, at the interpreter's
+switch interval, and every call until then paid for the handing over.
 """
 
+import ctypes
 import os
 import threading
+import time
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.core import config
 
+from ..layout import address
 from . import jit, memory
 
 # Words of the team's state, each on a cache line of its own
-GATE, FUNCTION, ARGUMENT, QUIT, SEATS, COMING = 0, 8, 16, 24, 32, 40
+GATE, FUNCTION, ARGUMENT, QUIT, SEATS, ALIVE, WORDS = 0, 8, 16, 24, 32, 40, 48
+# Words of a helper's own state
+TEAM, ASLEEP, LOCK, HELPER = 0, 1, 2, 8
 OPEN = 1 << 32  # the gate: generation << 33 | open << 32 | how many helpers are inside
 IDLE_SPINS = 2000  # 20 to 200 us: longer than the gap between two slices, shorter than anyone would notice
+MOST_HELPERS = 1023
+NOT_STARTED = ctypes.c_ulong(-1).value
+
+_python = ctypes.pythonapi
+_python.PyThread_allocate_lock.restype = ctypes.c_void_p
+_python.PyThread_acquire_lock.argtypes = [ctypes.c_void_p, ctypes.c_int]
+_python.PyThread_release_lock.argtypes = [ctypes.c_void_p]
+_python.PyThread_start_new_thread.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+_python.PyThread_start_new_thread.restype = ctypes.c_ulong
 
 
 @jit.kernel("v i")
 def helper(real: Any) -> Any:
-    """A helper's waiting: joins each opened gate once; returns after IDLE_SPINS without work, or when told to quit.
-
-    While work is COMING it stays: the caller, whose core it may have been given on waking, has yet to open the gate.
-    """
+    """A helper's life: joins each opened gate once, sleeps after IDLE_SPINS without work, returns when told to quit."""
     words, call = memory.pointer(types.int64), jit.caller_of_address("v i", real)
 
-    def function(team):
-        seen, spins = -1, 0
-        while words(team)[QUIT] == 0:
-            coming, gate = memory.load(team + COMING * 8), memory.load(team + GATE * 8)
+    def function(own):
+        team, seen, spins = words(own)[TEAM], -1, 0
+        while memory.load(team + QUIT * 8) == 0:
+            gate = memory.load(team + GATE * 8)
             if gate & OPEN != 0 and gate >> 33 != seen and gate & (OPEN - 1) < words(team)[SEATS]:
                 # enter only if the gate is as it was read: then it cannot close before this helper is counted
                 if memory.compare_and_swap(team + GATE * 8, gate, gate + 1):
@@ -43,10 +58,14 @@ def helper(real: Any) -> Any:
             elif spins < IDLE_SPINS:
                 memory.pause()
                 spins += 1
-            elif coming != 0:
-                memory.yield_core()
             else:
-                break
+                # whoever takes ASLEEP back decides: this helper, when the gate has moved meanwhile, or who wakes it
+                memory.store(own + ASLEEP * 8, 1)
+                moved = memory.fetch_add(team + GATE * 8, 0) != gate or memory.fetch_add(team + QUIT * 8, 0) != 0
+                if not (moved and memory.compare_and_swap(own + ASLEEP * 8, 1, 0)):
+                    memory.acquire(words(own)[LOCK])
+                spins = 0
+        memory.fetch_add(team + ALIVE * 8, -1)
 
     return function
 
@@ -60,7 +79,10 @@ def together(real: Any) -> Any:
         generation = (memory.load(team + GATE * 8) >> 33) + 1
         words(team)[FUNCTION], words(team)[ARGUMENT], words(team)[SEATS] = work, argument, seats
         memory.store(team + GATE * 8, generation << 33 | OPEN)
-        memory.store(team + COMING * 8, 0)
+        for n in range(seats):
+            own = team + (WORDS + n * HELPER) * 8
+            if memory.compare_and_swap(own + ASLEEP * 8, 1, 0):
+                memory.release(words(own)[LOCK])
         call(work, argument)
         memory.fetch_add(team + GATE * 8, -OPEN)
         spins = 0
@@ -75,9 +97,9 @@ class Team:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._state = np.zeros(48, np.int64)
-        self._bells: list[threading.Lock] = []
-        self._threads: list[threading.Thread] = []
+        self._state = np.zeros(WORDS + HELPER * MOST_HELPERS, np.int64)
+        self._helpers = self._state[WORDS:].reshape(MOST_HELPERS, HELPER)
+        self._count = 0
 
     def run(self, kernel: jit.Kernel, argument: int, threads: int) -> None:
         """Call a kernel `void f(int64)` from up to `threads` threads at once; returns when all have left it.
@@ -87,40 +109,34 @@ class Team:
         """
         if threads > 1 and self._lock.acquire(blocking=False):
             try:
-                self._state[COMING] = 1
-                self._wake(threads - 1)
-                together["float32"](self._state.ctypes.data, kernel.address, argument, threads - 1)
+                seats = min(threads - 1, MOST_HELPERS)
+                while self._count < seats:
+                    self._start()
+                together["float32"](address(self._state), kernel.address, argument, seats)
             finally:
-                self._state[COMING] = 0
                 self._lock.release()
         else:
             kernel(argument)
 
-    def _wake(self, helpers: int) -> None:
-        while len(self._threads) < helpers:
-            bell = threading.Lock()
-            thread = threading.Thread(target=self._live, args=(bell,), name="fastnn helper", daemon=True)
-            self._bells.append(bell)
-            self._threads.append(thread)
-            thread.start()
-        for bell in self._bells[:helpers]:
-            if bell.locked():
-                bell.release()
-
-    def _live(self, bell: threading.Lock) -> None:
-        wait, state = helper["float32"], self._state
-        while not state[QUIT]:
-            wait(state.ctypes.data)
-            bell.acquire()
+    def _start(self) -> None:
+        """One helper more."""
+        own = self._helpers[self._count]
+        lock = _python.PyThread_allocate_lock()
+        _python.PyThread_acquire_lock(lock, 1)  # held, so that who acquires it sleeps until it is released
+        own[TEAM], own[ASLEEP], own[LOCK] = address(self._state), 0, lock
+        self._count += 1
+        self._state[ALIVE] += 1
+        if _python.PyThread_start_new_thread(helper["float32"].address, address(own)) == NOT_STARTED:
+            self._state[ALIVE] -= 1  # its seat stays empty: nobody waits for it
 
     def stop(self) -> None:
         """End the helpers, at exit: they must not be in compiled code when the interpreter goes."""
         self._state[QUIT] = 1
-        for bell in self._bells:
-            if bell.locked():
-                bell.release()
-        for thread in self._threads:
-            thread.join(timeout=1.0)
+        for own in self._helpers[: self._count]:
+            _python.PyThread_release_lock(int(own[LOCK]))
+        patience = time.monotonic() + 1.0
+        while self._state[ALIVE] and time.monotonic() < patience:
+            time.sleep(1e-4)
 
 
 team = Team()
