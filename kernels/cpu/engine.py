@@ -22,7 +22,7 @@ from .update import updates
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
-# Rows that go through all layers together when there is no batch: a block of A for the product, see gemm.MC
+# Rows that go through all layers together when there is no batch: their activations stay in L2
 FORWARD_ROWS = 240
 # At least so many multiply-adds per step for each thread, or the step runs on fewer
 WORK_PER_THREAD = 1 << 20

@@ -8,19 +8,23 @@ from typing import Any
 
 from . import jit, memory, micro, simd
 
-# A block of B, KC x NC, is packed panel by panel (NR columns each) and streams from L2 past the registers: 800 KiB, for
-# which the 1 or 2 MiB of today's cores have room. MR x KC elements of A, 19 KiB, stay in L1 over all its panels, and c
-# is visited along its rows, which the hardware prefetches. The other order, a panel of B in L1 under a block of A, had
-# waited for c and for the rows of B: 78 % of the FMA peak at 1024 cubed against 86 %, 72 % against 88 % at 2048
-# (float32, one core of an Intel Xeon with AVX-512 and 2 MiB of L2). KC 512 is as fast, 256 costs 2 %; NC 256 costs 4 %;
-# the passes over k are of even depth; prefetching b or c in the micro-kernel brought 0 to 2 %.
+# B is packed by blocks of KC x NC, panel by panel (NR columns each), and A read in strips of MR rows. A block streams
+# from L2 past the registers: 800 KiB, for which the 1 or 2 MiB of new cores have room. MR x KC elements of A, 19 KiB,
+# stay in L1 over all its panels, and c is visited along its rows, which the hardware prefetches: 86 % of the FMA peak
+# at 1024 cubed and 88 % at 2048, where one panel at a time, in L1 under a block of A in L2, had waited for c and for
+# the rows of B (78 and 72 %; float32, one core of an Intel Xeon with AVX-512 and 2 MiB of L2). KC 512 is as fast, 256
+# costs 2 %; NC 256 costs 4 %; prefetching b or c in the micro-kernel brought 0 to 2 %.
 KC = 400
 NC_BYTES = 2048
-# A block of B is packed when enough rows of A will use it: this many, or fewer where b's rows lie so far apart that its
-# panels are on many pages (m * ldb bytes). Packed is as fast as in place at 192 rows of 512 and 1024 bytes, at 96 of
-# 2048, at 24 of 4000; in place 64 cubed reaches 85 % of the peak, packed 79 %.
-PACK_ROWS = 192
-PACK_REACH = 192 * 1024
+# Few rows take one panel at a time: A and c stay in L2 meanwhile. 89 % against 83 % at 192 x 784 x 256, 85 against 84
+# at 384 cubed; 77 against 86 at 1000 cubed. Shallower, so that the panel, 32 KiB, stays in L1.
+FEW_ROWS = 384
+KC_FEW_ROWS = 256
+# A panel is packed when enough rows of A will use it: 64 x 1000 x 1000 reaches 69 % of the peak packed and 62 % in
+# place, and weights that another core has just written come sooner by a copy. It takes more rows where b is in L1
+# anyway: 64 cubed 82 % packed and 87 % in place.
+PACK_ROWS, PACK_ROWS_IN_L1 = 48, 96
+L1 = 32 * 1024
 # A is packed, so many blocks of MR rows at a time, where it would not stay in L1: rows that lie a multiple of the page
 # apart fall into the same cache sets, and columns this many bytes apart are on a page each (packing them costs 15 % at
 # 64 cubed, reading them in place 20 % at 1000).
@@ -46,7 +50,7 @@ def gemm(real: Any) -> Any:
     transpose = simd.transpose_square(real)
     elements = memory.pointer(real)
     none = real(float("-inf"))
-    row_bytes, nc = nr * size, NC_BYTES // size
+    row_bytes = nr * size
 
     @jit.inline
     def pack_transposed(k, n, b, ldb, panel):
@@ -101,8 +105,10 @@ def gemm(real: Any) -> Any:
             n = (n + lanes - 1) // lanes * lanes
         across = csa != size  # a's columns lie in memory as rows
         pack_a = csa >= FAR_COLUMNS if across else rsa % PAGE == 0 and n > 2 * nr
-        pack_b = transposed or m >= PACK_ROWS or m * ldb >= PACK_REACH
-        passes = (k + KC - 1) // KC
+        pack_b = transposed or m >= (PACK_ROWS if k * ldb > L1 else PACK_ROWS_IN_L1)
+        few = m <= FEW_ROWS and not pack_a
+        kc, nc = (KC_FEW_ROWS, nr) if few else (KC, NC_BYTES // size)
+        passes = (k + kc - 1) // kc
         deepest, group, block = (k + passes - 1) // passes, zeros, zeros
         if pack_a:
             group = memory.stack((min(m, GROUP * mr) * deepest + nr) * size)
