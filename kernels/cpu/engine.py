@@ -15,6 +15,7 @@ from . import network as fields
 from . import team as teams
 from .batch import gathers
 from .elementwise import backward, forward
+from .gemm import FEW_ROWS
 from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
 from .network import network
 from .simd import chosen
@@ -22,14 +23,21 @@ from .update import updates
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
-# Rows that go through all layers together when there is no batch: their activations stay in L2
-FORWARD_ROWS = 240
+# The most rows that go through all layers together: their activations stay in L2. 384 in even chunks against 240 and a
+# rest: 341 and 385 ms an epoch of 1024-2048-2048-1024-10 on 2 threads (batch 512, Intel Xeon with AVX-512)
+FORWARD_ROWS = FEW_ROWS
 # At least so many multiply-adds per step for each thread, or the step runs on fewer
 WORK_PER_THREAD = 1 << 20
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _chunk(rows: int, threads: int) -> int:
+    """Rows of one tile: as many chunks for each thread as it takes to have at most FORWARD_ROWS, all alike."""
+    chunks = threads * -(-rows // (threads * FORWARD_ROWS))
+    return -(-rows // chunks)
 
 
 def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
@@ -240,7 +248,7 @@ class Engine:
         twins = [address(array) - base for array in state] + [0, 0]
         job[fields.FIRST_STATE], job[fields.SECOND_STATE] = twins[:2]
         job[fields.STEPS], job[fields.BATCH] = steps, batch_size
-        job[fields.CHUNK] = min(-(-rows // threads), FORWARD_ROWS)
+        job[fields.CHUNK] = _chunk(rows, threads)
         job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
         job[fields.ROW_LOSS] = address(self._row_results)
         job[fields.RIGHT] = address(self._row_results) + 8 * self._capacity if metric else 0
@@ -279,7 +287,7 @@ class Engine:
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
         sums, squares, scales = np.zeros((1, 2)), np.zeros(len(self._tiles)), np.array([scale])
         job[fields.STEPS], job[fields.BATCH] = 1, rows
-        job[fields.CHUNK] = min(-(-rows // threads), FORWARD_ROWS)
+        job[fields.CHUNK] = _chunk(rows, threads)
         job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, NO_METRIC
         job[fields.ROW_LOSS], job[fields.RIGHT] = address(self._row_results), 0
         job[fields.SUMS], job[fields.SCALES] = address(sums), address(scales)
@@ -309,7 +317,7 @@ class Engine:
         """
         rows, job = len(x) if order is None else len(order), self._job
         threads = self.threads_for(rows)
-        chunk = min(FORWARD_ROWS, -(-rows // threads))
+        chunk = _chunk(rows, threads)
         self._reserve(chunk * threads, gradients=False)
         self._set_data(x, target, order, weight, 0, rows)
         results = np.zeros((2, rows if target is not None else 0))

@@ -19,7 +19,8 @@ from .simd import chosen, itemsize
 # Intel Xeon: 128 cubed 25 : 32 and 67 : 35, 192 cubed 55 : 85 and 110 : 89, 256 cubed 104 : 191 and 168 : 190.
 WORK_PER_THREAD = 1 << 19
 BRIEF = 12 << 20
-TILE_ROWS, TILE_COLUMNS = 480, 512  # the largest product that one thread claims at once
+# The largest product that one thread claims at once. 480 rows: 4 % slower at 1024 and 2048 cubed, as each packs its b
+TILE_ROWS, TILE_COLUMNS = 1024, 512
 
 
 @jit.kernel("v 15i")
