@@ -71,8 +71,13 @@ def matrix(X: Any, n_columns: int, name: str = "X", *, dtype: str = "float64", f
     return result
 
 
-def targets(y: Any, n_rows: int, n_outputs: int, output: str, loss: str, name: str = "y") -> Targets:
-    """y for a network with these outputs: labels, one-hot rows or probabilities, several labels, or numbers."""
+def targets(
+    y: Any, n_rows: int, n_outputs: int, output: str, loss: str, name: str = "y", *, dtype: str = "float64"
+) -> Targets:
+    """y for a network with these outputs: labels, one-hot rows or probabilities, several labels, or numbers.
+
+    dtype: what numbers are to be converted to, and must be finite in.
+    """
     values = array(y, name)
     if values.ndim not in (1, 2) or len(values) != n_rows:
         raise ValueError(f"{name} must have {n_rows} rows, one for each row of X, got shape {values.shape}")
@@ -85,7 +90,7 @@ def targets(y: Any, n_rows: int, n_outputs: int, output: str, loss: str, name: s
         values = values[:, np.newaxis]
     if values.shape[1] != n_outputs:
         raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
-    check_finite(values, name)
+    check_finite(values, name, dtype)
     if classes and values.size and (values.min() < 0 or values.max() > 1):
         bad = np.argwhere((values < 0) | (values > 1))[0]
         raise ValueError(
@@ -114,14 +119,16 @@ def _from_labels(values: np.ndarray, n_outputs: int, classes: bool, loss: str, n
     return Targets(one_hot, "largest", labels)
 
 
-def row_weights(sample_weight: Any, class_weight: Any, target: Targets, n_rows: int) -> np.ndarray | None:
-    """One float64 weight per row, or None when all weigh the same."""
+def row_weights(
+    sample_weight: Any, class_weight: Any, target: Targets, n_rows: int, *, dtype: str = "float64"
+) -> np.ndarray | None:
+    """One float64 weight per row, finite in `dtype`, or None when all weigh the same."""
     weights = None
     if sample_weight is not None:
         weights = array(sample_weight, "sample_weight").astype(np.float64)
         if weights.shape != (n_rows,):
             raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}")
-        check_finite(weights, "sample_weight")
+        check_finite(weights, "sample_weight", dtype)
         if weights.min() < 0 or weights.sum() == 0:
             got = f"a minimum of {weights.min()} and a sum of {weights.sum()}"
             raise ValueError(f"sample_weight must be >= 0 and not all zero, got {got}")

@@ -18,6 +18,7 @@ from fastnn.schedules import check_count, check_number
 from kernels.cpu import jit
 from kernels.layout import aligned_copy, aligned_zeros
 
+DIVERGED = "the loss is {} after epoch {}: lower the learning_rate, or scale inputs and targets to smaller numbers"
 SLICE_SECONDS = 0.1  # how long compiled code runs before Ctrl-C, callbacks and the progress bar get their turn
 
 
@@ -76,6 +77,8 @@ def fit(
                 logs["learning_rate"] = memory.learning_rate
                 history.append(logs)
                 report.epoch(epoch, logs)
+                if not np.isfinite(logs["loss"]) and np.isfinite(history.loss[-2:-1]).all():
+                    warnings.warn(DIVERGED.format(logs["loss"], epoch + 1), RuntimeWarning, stacklevel=3)
                 if tell("on_epoch_end", epoch, logs) or stop:
                     break
         except KeyboardInterrupt:
@@ -118,8 +121,9 @@ class Data:
         """What was passed to a model, or a ValueError or TypeError that says what is wrong with it."""
         X = inputs.matrix(X, model.layers[0], dtype=model.dtype)
         loss = model.loss_name(loss)
-        target = inputs.targets(y, len(X), model.layers[-1], model.output, loss)
-        return cls(X, target, inputs.row_weights(sample_weight, class_weight, target, len(X)), loss)
+        target = inputs.targets(y, len(X), model.layers[-1], model.output, loss, dtype=model.dtype)
+        weight = inputs.row_weights(sample_weight, class_weight, target, len(X), dtype=model.dtype)
+        return cls(X, target, weight, loss)
 
     def needs(self, optimizer: Optimizer) -> tuple[Any, ...]:
         """What kernels.cpu.engine's `load` wants to know."""
@@ -257,7 +261,7 @@ def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tup
         raise TypeError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
     X = inputs.matrix(validation_data[0], model.layers[0], "validation_data[0]", dtype=model.dtype)
     target = inputs.targets(
-        validation_data[1], len(X), model.layers[-1], model.output, data.loss, "validation_data[1]"
+        validation_data[1], len(X), model.layers[-1], model.output, data.loss, "validation_data[1]", dtype=model.dtype
     )  # fmt: skip
     return np.arange(n), (X, target, data.loss, None)
 

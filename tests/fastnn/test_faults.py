@@ -37,14 +37,15 @@ BAD_DATA = [
     ((X, Y - 1), {}, "y must hold labels from 0 to 1, got -1 at [0]"),
     ((X, np.eye(3)[Y]), {}, "y must have 2 columns, one for each output, got shape (20, 3)"),
     ((X, X[:, :2]), {}, r"y must lie in [0, 1] for softmax outputs, got .* at [.*]"),
-    ((X, np.where(np.isnan(NAN[:, :2]), np.nan, 0)), {}, "y must be finite in float64, got nan at [4, 1]"),
+    ((X, np.where(np.isnan(NAN[:, :2]), np.nan, 0)), {}, "y must be finite in float32, got nan at [4, 1]"),
     ((X, Y), {"loss": "hinge"}, "loss must be one of mean_squared_error, softmax_cross_entropy, sum_squared_error "
      "for softmax outputs, got 'hinge'"),
     ((X, Y), {"l2": -1}, "l2 must be a finite number in [0, inf), got -1"),
     ((X, Y), {"sample_weight": Y[:3]}, "sample_weight must have shape (20,), got (3,)"),
     ((X, Y), {"sample_weight": Y - 1.0},
      "sample_weight must be >= 0 and not all zero, got a minimum of -1.0 and a sum of -10.0"),
-    ((X, Y), {"sample_weight": Y * np.nan}, "sample_weight must be finite in float64, got nan at [0]"),
+    ((X, Y), {"sample_weight": Y * np.nan}, "sample_weight must be finite in float32, got nan at [0]"),
+    ((X, Y), {"sample_weight": Y * 1e39}, "sample_weight must be finite in float32, got 1e+39 at [1]"),
 ]  # fmt: skip
 BAD_OPTIMIZERS = [
     ("rmsprop", "optimizer must be one of 'sgd', 'adam' or an instance such as Adam(1e-3), got 'rmsprop'"),
@@ -277,3 +278,18 @@ class TestAnotherPackageCalledKernels:
     def test_the_check_imports_nothing(self):
         program = "import sys, fastnn; fastnn.Adam; print('kernels' in sys.modules, 'numba' in sys.modules)"
         assert run(program).stdout == "False False\n"
+
+
+def test_diverging_is_said_once():
+    model = MLP([3, 4, 1], output="identity", seed=0)
+    with pytest.warns(RuntimeWarning, match=r"^the loss is (nan|inf) after epoch \d+: lower the learning_rate") as said:
+        history = model.fit(X, Y * 1e6, epochs=9, optimizer=SGD(100.0), progress=False)
+    assert len(said) == 1
+    assert history.epochs == 9
+
+
+def test_targets_that_are_too_large_for_the_dtype():
+    model = MLP([3, 4, 1], output="identity", seed=0)
+    fails("y must be finite in float32, got 1e+39 at [1, 0]", model.fit, X, Y * 1e39)
+    wide = MLP([3, 4, 1], output="identity", dtype="float64", seed=0)
+    wide.fit(X, Y * 1e39, epochs=1, optimizer=SGD(1e-3), progress=False)
