@@ -48,6 +48,15 @@ WORKLOADS = {
     "wide": Workload((1024, 2048, 2048, 1024, 10), 2048, 512, fastnn.SGD(0.01), epochs=1),
 }
 
+# What else people train: asv leaves these to compare.py
+EXTRA = {
+    "narrow": Workload((10, 10, 10, 2), 4096, 32, fastnn.Adam(1e-3), epochs=1),
+    "deep": Workload((32, *(64,) * 10, 10), 4096, 64, fastnn.Adam(1e-3), epochs=1),
+    "odd": Workload((57, 93, 31, 7), 4100, 41, fastnn.Adam(1e-3), epochs=1),
+    "one-row": Workload((30, 50, 2), 1000, 1, fastnn.SGD(0.01), epochs=1),
+    "large-batch": Workload((64, 256, 256, 10), 16_384, 4096, fastnn.Adam(1e-3), epochs=1),
+}
+
 
 def _moons(random: np.random.Generator, rows: int, inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
     """Two half circles that reach into each other, with noise 0.2."""

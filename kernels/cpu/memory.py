@@ -132,6 +132,58 @@ def yield_core(typingctx: Any) -> Any:
     return types.void(), codegen
 
 
+# MXCSR of x86: flush to zero, denormals are zero. FPCR of 64-bit Arm: flush to zero
+_FLUSH_X86, _FLUSH_ARM = 0x8040, 1 << 24
+
+
+@intrinsic
+def flush_subnormals(typingctx: Any) -> Any:
+    """From here on this thread takes subnormal numbers for zero; returns what `restore` wants to undo it.
+
+    Nothing happens on machines other than x86-64 and 64-bit Arm.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        i32, i64, void = ir.IntType(32), ir.IntType(64), ir.VoidType()
+        if builder.module.triple.startswith("x86_64"):
+            here = cgutils.alloca_once(builder, i32)
+            pointer = builder.bitcast(here, ir.IntType(8).as_pointer())
+            access = ir.FunctionType(void, [pointer.type])
+            builder.call(cgutils.get_or_insert_function(builder.module, access, "llvm.x86.sse.stmxcsr"), [pointer])
+            before = builder.load(here)
+            builder.store(builder.or_(before, ir.Constant(i32, _FLUSH_X86)), here)
+            builder.call(cgutils.get_or_insert_function(builder.module, access, "llvm.x86.sse.ldmxcsr"), [pointer])
+            return builder.zext(before, i64)
+        if builder.module.triple.startswith(("aarch64", "arm64")):
+            get = cgutils.get_or_insert_function(builder.module, ir.FunctionType(i64, []), "llvm.aarch64.get.fpcr")
+            put = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [i64]), "llvm.aarch64.set.fpcr")
+            before = builder.call(get, [])
+            builder.call(put, [builder.or_(before, ir.Constant(i64, _FLUSH_ARM))])
+            return before
+        return ir.Constant(i64, 0)
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def restore(typingctx: Any, before: Any) -> Any:
+    """Undo `flush_subnormals`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        i32, i64, void = ir.IntType(32), ir.IntType(64), ir.VoidType()
+        if builder.module.triple.startswith("x86_64"):
+            here = cgutils.alloca_once_value(builder, builder.trunc(args[0], i32))
+            pointer = builder.bitcast(here, ir.IntType(8).as_pointer())
+            access = ir.FunctionType(void, [pointer.type])
+            builder.call(cgutils.get_or_insert_function(builder.module, access, "llvm.x86.sse.ldmxcsr"), [pointer])
+        elif builder.module.triple.startswith(("aarch64", "arm64")):
+            put = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [i64]), "llvm.aarch64.set.fpcr")
+            builder.call(put, args)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
 YIELD = "fastnn_yield"
 if os.name == "nt":
     llvm.add_symbol(YIELD, ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value)  # type: ignore[attr-defined]

@@ -181,6 +181,24 @@ class TestSlices:
         assert models[0] == models[1]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nothing_decays_into_subnormal_numbers(dtype):
+    """They are slow. A first moment without a gradient shrinks by a tenth a step, and would be one after a few."""
+    tiny = np.finfo(dtype).tiny
+    model = MLP([4, 8, 3], dtype=dtype, seed=0)
+    X, y = np.zeros((16, 4)), np.arange(16) % 3  # no gradient for the first weights
+    model.train_on_batch(X, y, Adam())
+    for array in model.optimizer_state.arrays:
+        array[array == 0] = 2 * tiny
+    for _ in range(20):
+        model.train_on_batch(X, y, Adam())
+    for array in model.optimizer_state.arrays:
+        assert not ((np.abs(array) > 0) & (np.abs(array) < tiny)).any()
+    assert (model.optimizer_state.arrays[0] == 0).any()
+    half = np.full(1, tiny, dtype) * np.full(1, 0.5, dtype)
+    assert half > 0  # outside of training, arithmetic is as it was
+
+
 class TestTrainOnBatch:
     @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
     def test_is_the_step_of_fit(self, optimizer):

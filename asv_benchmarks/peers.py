@@ -1,0 +1,333 @@
+"""The libraries that compare.py sets side by side: each trains and runs one network, in the form that is fastest there.
+
+Each class takes a workload, its data and initial weights [(w (I, O), b (O,))]. `train(epochs)` makes that many passes
+over the rows in order, batch by batch, and returns when the results are there; `predictor(X)` makes the call that runs
+the network on X; `weights()` gives back what was learned. Hidden activations are ReLU, arrays float32.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from benchmarks.workloads import Workload
+
+import fastnn
+
+Weights = list[tuple[np.ndarray, np.ndarray]]
+
+
+class Peer:
+    """What all of them keep."""
+
+    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, weights: Weights, threads: int) -> None:
+        self.workload, self.X, self.y, self.initial, self.threads = workload, X, y, weights, threads
+        self.adam = isinstance(workload.optimizer, fastnn.Adam)
+        self.rate = float(workload.optimizer.learning_rate)
+        self.sigmoid = workload.output == "sigmoid"
+        self.starts = range(0, workload.rows, workload.batch_size)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Everything that is done once."""
+        raise NotImplementedError
+
+    train: Callable[[int], None] | None = None
+
+
+class Fastnn(Peer):
+    """This project."""
+
+    def prepare(self) -> None:
+        self.model = self.workload.model(self.threads)
+        for target, (w, _) in zip(self.model.weights, self.initial):
+            target[...] = w
+
+    def train(self, epochs: int) -> None:
+        self.model.fit(
+            self.X, self.y, epochs, self.workload.batch_size, self.workload.optimizer, shuffle=False, progress=False
+        )
+
+    def weights(self) -> Weights:
+        return list(zip(self.model.weights, self.model.biases))
+
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        return lambda: self.model.predict(X)
+
+
+class PlainNumpy(Peer):
+    """Forward, backward and update as the articles write them, in float32."""
+
+    def prepare(self) -> None:
+        self.layers = [[w.copy(), b.copy()] for w, b in self.initial]
+        self.state = [[[np.zeros_like(p), np.zeros_like(p)] for p in layer] for layer in self.layers]
+        self.step = 0
+        outputs = self.workload.layers[-1]
+        self.target = self.y[:, np.newaxis] if self.sigmoid else np.eye(outputs)[self.y]
+        self.target = self.target.astype(np.float32)
+
+    def forward(self, x: np.ndarray) -> list[np.ndarray]:
+        activations = [x]
+        for w, b in self.layers[:-1]:
+            activations.append(np.maximum(activations[-1] @ w + b, 0))
+        w, b = self.layers[-1]
+        z = activations[-1] @ w + b
+        if self.sigmoid:
+            activations.append(1 / (1 + np.exp(-z)))
+        else:
+            e = np.exp(z - z.max(axis=1, keepdims=True))
+            activations.append(e / e.sum(axis=1, keepdims=True))
+        return activations
+
+    def train(self, epochs: int) -> None:
+        for _ in range(epochs):
+            for start in self.starts:
+                rows = slice(start, start + self.workload.batch_size)
+                activations = self.forward(self.X[rows])
+                dz = (activations[-1] - self.target[rows]) / len(activations[-1])
+                self.step += 1
+                for n in range(len(self.layers) - 1, -1, -1):
+                    gradients = activations[n].T @ dz, dz.sum(axis=0)
+                    if n:
+                        dz = (dz @ self.layers[n][0].T) * (activations[n] > 0)
+                    for i, gradient in enumerate(gradients):
+                        self.layers[n][i] -= self.update(self.state[n][i], gradient)
+
+    def update(self, state: list[np.ndarray], g: np.ndarray) -> np.ndarray:
+        if not self.adam:
+            return np.float32(self.rate) * g
+        rule = self.workload.optimizer
+        state[0] = rule.beta1 * state[0] + (1 - rule.beta1) * g
+        state[1] = rule.beta2 * state[1] + (1 - rule.beta2) * g * g
+        m, v = state[0] / (1 - rule.beta1**self.step), state[1] / (1 - rule.beta2**self.step)
+        return self.rate * m / (np.sqrt(v) + rule.epsilon)
+
+    def weights(self) -> Weights:
+        return [(w, b) for w, b in self.layers]
+
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        return lambda: self.forward(X)[-1]
+
+
+class ScikitLearn(Peer):
+    """MLPClassifier; its own weights replaced by the given ones after a first pass that shapes it."""
+
+    def prepare(self) -> None:
+        from sklearn.neural_network import MLPClassifier
+
+        warnings.simplefilter("ignore")  # it has not converged
+        self.model = MLPClassifier(
+            self.workload.layers[1:-1], solver="adam" if self.adam else "sgd", alpha=0.0, momentum=0.0,
+            nesterovs_momentum=False, learning_rate_init=self.rate, batch_size=self.workload.batch_size,
+            shuffle=False, max_iter=1, n_iter_no_change=10**9, warm_start=True, random_state=0,
+        ).fit(self.X, self.y)  # fmt: skip
+        self.model.coefs_ = [w.copy() for w, _ in self.initial]
+        self.model.intercepts_ = [b.copy() for _, b in self.initial]
+
+    def train(self, epochs: int) -> None:
+        self.model.max_iter = epochs
+        self.model.fit(self.X, self.y)
+
+    def weights(self) -> Weights:
+        return list(zip(self.model.coefs_, self.model.intercepts_))
+
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        return lambda: self.model.predict_proba(X)
+
+
+class Torch(Peer):
+    """PyTorch, one operation after the other; optimisers in their fused form."""
+
+    compiled = False
+
+    def prepare(self) -> None:
+        import torch
+
+        torch.set_num_threads(self.threads)
+        self.torch = torch
+        modules: list[Any] = []
+        for w, b in self.initial:
+            linear = torch.nn.Linear(*w.shape)
+            linear.weight.data, linear.bias.data = torch.tensor(w.T.copy()), torch.tensor(b)
+            modules += [linear, torch.nn.ReLU()]
+        self.model = torch.nn.Sequential(*modules[:-1])
+        make = torch.optim.Adam if self.adam else torch.optim.SGD
+        self.optimizer = make(self.model.parameters(), lr=self.rate, fused=True)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits if self.sigmoid else None
+        loss = loss or torch.nn.functional.cross_entropy
+        x, y = torch.from_numpy(self.X), torch.from_numpy(self.y)
+        if self.sigmoid:
+            y = y[:, None].float()
+        self.batches = list(zip(x.split(self.workload.batch_size), y.split(self.workload.batch_size)))
+
+        def measure(x: Any, y: Any) -> Any:
+            return loss(self.model(x), y)
+
+        self.measure = torch.compile(measure) if self.compiled else measure
+
+    def train(self, epochs: int) -> None:
+        for _ in range(epochs):
+            for x, y in self.batches:
+                self.optimizer.zero_grad(set_to_none=True)
+                self.measure(x, y).backward()
+                self.optimizer.step()
+
+    def weights(self) -> Weights:
+        linear = self.model[::2]
+        return [(one.weight.detach().numpy().T, one.bias.detach().numpy()) for one in linear]
+
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        torch, x = self.torch, self.torch.from_numpy(X)
+        last = torch.sigmoid if self.sigmoid else lambda z: torch.softmax(z, 1)
+        model = torch.compile(self.model) if self.compiled else self.model
+
+        def call() -> Any:
+            with torch.inference_mode():
+                return last(model(x)).numpy()
+
+        return call
+
+
+class TorchCompiled(Torch):
+    """PyTorch with torch.compile on forward and backward; it needs a C++ compiler."""
+
+    compiled = True
+
+
+class Jax(Peer):
+    """JAX: the whole epoch is one jitted scan over its batches, with the buffers donated."""
+
+    def prepare(self) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        self.jax, rule = jax, self.workload.optimizer
+        n, size = len(self.starts), self.workload.batch_size
+        assert n * size == self.workload.rows, "a scan takes batches of one size"
+        x = jnp.asarray(self.X).reshape(n, size, -1)
+        y = jnp.asarray(self.y).reshape(n, size)
+        parameters = [(jnp.asarray(w), jnp.asarray(b)) for w, b in self.initial]
+        zeros = jax.tree.map(jnp.zeros_like, parameters)
+        sigmoid, rate, adam = self.sigmoid, self.rate, self.adam
+        self.state = parameters, zeros, jax.tree.map(jnp.zeros_like, parameters), jnp.zeros((), jnp.int32)
+
+        def forward(parameters: Any, x: Any) -> Any:
+            for w, b in parameters[:-1]:
+                x = jax.nn.relu(x @ w + b)
+            w, b = parameters[-1]
+            return x @ w + b
+
+        def loss(parameters: Any, x: Any, y: Any) -> Any:
+            z = forward(parameters, x)
+            if sigmoid:
+                return jnp.mean(jnp.logaddexp(0, z[:, 0]) - z[:, 0] * y)
+            return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], 1))
+
+        def step(state: Any, batch: Any) -> Any:
+            parameters, m, v, t = state
+            gradient = jax.grad(loss)(parameters, *batch)
+            t = t + 1
+            if not adam:
+                return (jax.tree.map(lambda p, g: p - rate * g, parameters, gradient), m, v, t), None
+            m = jax.tree.map(lambda m, g: rule.beta1 * m + (1 - rule.beta1) * g, m, gradient)
+            v = jax.tree.map(lambda v, g: rule.beta2 * v + (1 - rule.beta2) * g * g, v, gradient)
+            c1, c2 = 1 - rule.beta1**t, 1 - rule.beta2**t
+            parameters = jax.tree.map(
+                lambda p, m, v: p - rate * (m / c1) / (jnp.sqrt(v / c2) + rule.epsilon), parameters, m, v
+            )
+            return (parameters, m, v, t), None
+
+        self.epoch = jax.jit(lambda state: jax.lax.scan(step, state, (x, y))[0], donate_argnums=0)
+        last = jax.nn.sigmoid if sigmoid else jax.nn.softmax
+        self.run = jax.jit(lambda parameters, x: last(forward(parameters, x)))
+
+    def train(self, epochs: int) -> None:
+        for _ in range(epochs):
+            self.state = self.epoch(self.state)
+        self.jax.block_until_ready(self.state)
+
+    def weights(self) -> Weights:
+        return [(np.asarray(w), np.asarray(b)) for w, b in self.state[0]]
+
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        return lambda: np.asarray(self.run(self.state[0], X))
+
+
+class Keras(Peer):
+    """Keras on JAX, compiled, with a whole epoch of steps in one execution."""
+
+    def prepare(self) -> None:
+        os.environ["KERAS_BACKEND"] = "jax"
+        import keras
+
+        rule = self.workload.optimizer
+        layers = [keras.Input((self.workload.layers[0],))]
+        layers += [keras.layers.Dense(width, activation="relu") for width in self.workload.layers[1:-1]]
+        layers.append(keras.layers.Dense(self.workload.layers[-1], activation=self.workload.output))
+        self.model = keras.Sequential(layers)
+        self.model.set_weights([array for layer in self.initial for array in layer])
+        if self.adam:
+            optimizer = keras.optimizers.Adam(self.rate, rule.beta1, rule.beta2, rule.epsilon)
+        else:
+            optimizer = keras.optimizers.SGD(self.rate)
+        loss = "binary_crossentropy" if self.sigmoid else "sparse_categorical_crossentropy"
+        self.model.compile(optimizer, loss, jit_compile=True, steps_per_execution=len(self.starts))
+
+    def train(self, epochs: int) -> None:
+        self.model.fit(self.X, self.y, batch_size=self.workload.batch_size, epochs=epochs, shuffle=False, verbose=0)
+
+    def weights(self) -> Weights:
+        arrays = self.model.get_weights()
+        return list(zip(arrays[::2], arrays[1::2]))
+
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        return lambda: np.asarray(self.model.predict_on_batch(X))
+
+
+class OnnxRuntime(Peer):
+    """ONNX Runtime, for running alone."""
+
+    train = None
+
+    def prepare(self) -> None:
+        import onnx
+        import onnxruntime
+        from onnx import TensorProto, helper, numpy_helper
+
+        nodes, tensors, name = [], [], "x"
+        for n, (w, b) in enumerate(self.initial):
+            tensors += [numpy_helper.from_array(w, f"w{n}"), numpy_helper.from_array(b, f"b{n}")]
+            nodes.append(helper.make_node("Gemm", [name, f"w{n}", f"b{n}"], [f"z{n}"]))
+            final = n == len(self.initial) - 1
+            kind = self.workload.output.capitalize() if final else "Relu"
+            nodes.append(helper.make_node(kind, [f"z{n}"], ["y" if final else f"a{n}"]))
+            name = f"a{n}"
+        widths = self.workload.layers
+        graph = helper.make_graph(
+            nodes, "network", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, widths[0]])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, widths[-1]])], tensors,
+        )  # fmt: skip
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.checker.check_model(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+    def weights(self) -> Weights:
+        return self.initial
+
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        return lambda: self.session.run(None, {"x": X})[0]
+
+
+PEERS: dict[str, type[Peer]] = {
+    "fastnn": Fastnn,
+    "JAX": Jax,
+    "PyTorch": Torch,
+    "PyTorch compiled": TorchCompiled,
+    "Keras": Keras,
+    "scikit-learn": ScikitLearn,
+    "NumPy": PlainNumpy,
+    "ONNX Runtime": OnnxRuntime,
+}
