@@ -6,7 +6,7 @@
 
 Each library runs in a process of its own that may use the same cores. It trains CHECKED epochs, which also compiles;
 the loss of its weights is then worked out in float64, and a library whose loss differs from the others' counts as void.
-After that all train the same number of epochs again and again, in turn, and the median of each counts. Shuffling is
+After that all train again and again, in turn, as many epochs as fit SECONDS, and the median of each counts. Shuffling is
 off, so that all make the same steps. With --predict they run the trained network on one row and on many instead.
 """
 
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 CHECKED = 2  # epochs before the losses are compared
-TOLERANCE = 1e-4  # of the loss, relative
-SECONDS = 0.2  # of one measurement, in fastnn's time
+TOLERANCE = 1e-4  # of the loss, relative where it is above 1
+SECONDS = 0.2  # of one measurement: as many epochs as fit
 PREDICTED_ROWS = (1, 10_000)
 
 
@@ -54,10 +54,12 @@ def serve(pipe: Any, name: str, workload: Any, threads: int) -> None:
         pipe.send({"train": _train, "loss": _loss, "predict": _predict, "peak": _peak}[kind](peer, *arguments))
 
 
-def _train(peer: Any, epochs: int) -> float:
+def _train(peer: Any, epochs: int = 0) -> float:
+    """Seconds an epoch, of so many, or of as many as take SECONDS."""
+    epochs = epochs or peer.__dict__.setdefault("epochs", max(1, round(SECONDS / _train(peer, 1))))
     start = time.perf_counter()
     peer.train(epochs)
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / epochs
 
 
 def _loss(peer: Any) -> float:
@@ -160,21 +162,18 @@ def training(workload: Any, names: list[str], threads: int, rounds: int) -> dict
         process.ask("train", CHECKED)
     losses = {process.name: process.ask("loss") for process in processes}
     middle = statistics.median(losses.values())
-    void = [name for name, loss in losses.items() if not abs(loss - middle) <= TOLERANCE * abs(middle)]
+    void = [name for name, loss in losses.items() if not abs(loss - middle) <= TOLERANCE * max(1.0, middle)]
     for name in void:
         print(f"  {name}: void, its loss is {losses[name]:.6g} where {middle:.6g} is the median", flush=True)
     processes, left = [p for p in processes if p.name not in void], [p for p in processes if p.name in void]
     first = next((p for p in processes if p.name == "fastnn"), processes[0])
-    epochs = max(1, round(SECONDS / first.ask("train", 1)))
-    epochs = max(1, round(SECONDS / first.ask("train", epochs) * epochs))
-    seconds = in_turn(processes, rounds, "train", epochs)
+    seconds = in_turn(processes, rounds, "train")
     peak = first.ask("peak")
     for process in [*processes, *left]:
         process.end()
     return {
-        "milliseconds": {name: 1e3 * taken / epochs for name, taken in seconds.items()},
+        "milliseconds": {name: 1e3 * taken for name, taken in seconds.items()},
         "floor": 1e3 * operations(workload) / (peak * threads),
-        "epochs": epochs,
         "losses": losses,
         "void": void,
     }
@@ -214,6 +213,9 @@ def table(results: dict[str, dict[str, Any]], names: list[str]) -> str:
         lines.append(
             f"| {label} | {result['milliseconds']['fastnn']:.3g} | {result['floor']:.2g} | {' | '.join(cells)} |"
         )
+    best = [ratio for ratio in best if ratio > 0]
+    if not best:
+        return "\n".join(lines)
     mean = math.exp(statistics.fmean(map(math.log, best)))
     lines.append(f"\nfastest other library against fastnn, geometric mean: {mean:.2f}x; least: {min(best):.2f}x")
     return "\n".join(lines)

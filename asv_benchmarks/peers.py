@@ -232,7 +232,7 @@ class Jax(Peer):
                 return (jax.tree.map(lambda p, g: p - rate * g, parameters, gradient), m, v, t), None
             m = jax.tree.map(lambda m, g: rule.beta1 * m + (1 - rule.beta1) * g, m, gradient)
             v = jax.tree.map(lambda v, g: rule.beta2 * v + (1 - rule.beta2) * g * g, v, gradient)
-            c1, c2 = 1 - rule.beta1**t, 1 - rule.beta2**t
+            c1, c2 = (-jnp.expm1(t * np.log(beta)) for beta in (rule.beta1, rule.beta2))  # 1 - beta**t, exactly
             parameters = jax.tree.map(
                 lambda p, m, v: p - rate * (m / c1) / (jnp.sqrt(v / c2) + rule.epsilon), parameters, m, v
             )
