@@ -6,8 +6,8 @@
 
 Each library runs in a process of its own that may use the same cores. It trains CHECKED epochs, which also compiles;
 the loss of its weights is then worked out in float64, and a library whose loss differs from the others' counts as void.
-After that all train again and again, in turn, as many epochs as fit SECONDS, and the median of each counts. Shuffling is
-off, so that all make the same steps. With --predict they run the trained network on one row and on many instead.
+After that all train again and again, in turn, as many epochs as fit SECONDS, and the median of each counts. Shuffling
+is off, so that all make the same steps. With --predict they run the network on one row and on many instead.
 """
 
 import argparse

@@ -60,14 +60,15 @@ def fit(
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model, data, memory, batch_size, l2)
     history.threads = learner.engine.threads_for(min(batch_size, len(order)))
+    shuffled = shuffle and batch_size < len(order)
     start = time.perf_counter()
     with reports.Progress(progress, epochs, learner.steps(len(order))) as report:
         try:
             tell("on_train_begin")
             for epoch in range(epochs):
-                if shuffle and batch_size < len(order):
+                if shuffled:
                     model.random.shuffle(order)
-                for n_steps, logs in learner.epoch(order):
+                for n_steps, logs in learner.epoch(order if shuffled or len(order) < len(data.X) else None):
                     report.slice(epoch, n_steps, logs)
                     stop = tell("on_slice_end", memory.step - 1, logs)
                     if stop:
@@ -101,7 +102,7 @@ def train_on_batch(
     if model.optimizer_state is None or model.optimizer_state.optimizer != optimizer:
         model.optimizer_state = Memory.fresh(model, optimizer)
     n = len(data.X)
-    ((_, logs),) = Learner(model, data, model.optimizer_state, n, l2).epoch(np.arange(n))
+    ((_, logs),) = Learner(model, data, model.optimizer_state, n, l2).epoch(None)
     return logs
 
 
@@ -132,12 +133,13 @@ class Data:
             gathered.append(self.target.values.dtype)
         return self.loss, optimizer.kernel, gathered
 
-    def mass(self, order: np.ndarray, batch_size: int) -> np.ndarray:
-        """The sum of row weights of each batch of the rows `order`."""
-        starts = np.arange(0, len(order), batch_size)
+    def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
+        """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""
+        n = len(self.X) if order is None else len(order)
+        starts = np.arange(0, n, batch_size)
         if self.weight is None:
-            return np.minimum(batch_size, len(order) - starts).astype(np.float64)
-        return np.add.reduceat(self.weight[order], starts)
+            return np.minimum(batch_size, n - starts).astype(np.float64)
+        return np.add.reduceat(self.weight if order is None else self.weight[order], starts)
 
     def scales(self, mass: np.ndarray) -> np.ndarray:
         """What each batch's sum of row losses is multiplied by: 0 where all rows of a batch weigh nothing."""
@@ -183,15 +185,18 @@ class Learner:
         """The number of batches in so many rows, the last of which may be smaller."""
         return -(-n_rows // self.batch_size)
 
-    def epoch(self, order: np.ndarray) -> Iterator[tuple[int, dict[str, float]]]:
-        """Learn from the rows `order`. After each slice: its number of steps, and loss and accuracy so far."""
-        mass = self.data.mass(order, self.batch_size)
+    def epoch(self, order: np.ndarray | None) -> Iterator[tuple[int, dict[str, float]]]:
+        """Learn from the rows `order`, or from all as they lie, which are then not copied where their dtype is right.
+
+        After each slice: its number of steps, and loss and accuracy so far.
+        """
+        mass, rows = self.data.mass(order, self.batch_size), len(self.data.X) if order is None else len(order)
         scales, losses = self.data.scales(mass), np.zeros(len(mass))
         right, done = 0.0, 0
         while done < len(mass):
             n = min(self._slice, len(mass) - done)
             first = done * self.batch_size
-            n_rows = min(n * self.batch_size, len(order) - first)
+            n_rows = min(n * self.batch_size, rows - first)
             losses[done : done + n], hits = self._run(order, first, n_rows, scales[done : done + n])
             right, done = right + float(hits.sum()), done + n
             logs = {"loss": self.data.mean(losses[:done], mass[:done])}
@@ -199,7 +204,9 @@ class Learner:
                 logs["accuracy"] = right / (first + n_rows)
             yield n, logs
 
-    def _run(self, order: np.ndarray, first: int, n_rows: int, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _run(
+        self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """A slice of steps: each one's loss and number of right rows."""
         data, memory, n = self.data, self.memory, len(scales)
         scalars = memory.optimizer.scalars(memory.step, n)

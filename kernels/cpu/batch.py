@@ -49,10 +49,15 @@ def _same(value):
 
 @jit.inline
 def _half(value):
-    """The float32 of a float16's bits, exactly: exponent and mantissa moved in place, then 2^(127 - 15) times that."""
+    """The float32 of a float16's bits, exactly: exponent and mantissa moved in place, then 2^(127 - 15) times that.
+
+    A subnormal, a multiple of 2^-24, would be one of float32 on the way, which counts as zero in a network.
+    """
     bits = np.int32(value & 0x7FFF) << np.int32(13)
     if value & 0x7C00 == 0x7C00:  # infinity, NaN
         magnitude = memory.float_of_bits(bits | np.int32(0x7F800000))
+    elif value & 0x7C00 == 0:
+        magnitude = np.float32(value & 0x3FF) * np.float32(2.0**-24)
     else:
         magnitude = memory.float_of_bits(bits) * np.float32(2.0**112)
     return -magnitude if value & 0x8000 != 0 else magnitude

@@ -181,8 +181,9 @@ class Engine:
         return transposed
 
     def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, total: int) -> None:
-        job = self._job
-        job[fields.X], job[fields.X_GATHER] = address(x), gathers[x.dtype][self.dtype].address
+        job, size = self._job, self.dtype.itemsize
+        in_place = order is None and x.dtype == self.dtype and x.strides[1] == size and x.flags.aligned
+        job[fields.X], job[fields.X_GATHER] = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
         job[fields.X_ROW], job[fields.X_COLUMN] = x.strides
         if target is not None and target.ndim == 1:
             job[fields.T], job[fields.T_COLUMNS] = address(target), 0

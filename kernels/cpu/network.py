@@ -40,7 +40,7 @@ WORD, DONE, SLOT = 0, 8, 16
 _field = count(24)
 (
     KIND, N_LAYERS, STEPS, FIRST, TOTAL, BATCH, CHUNK,
-    X, X_ROW, X_COLUMN, X_GATHER,  # the data: address, strides in bytes, the kernel for its number type
+    X, X_ROW, X_COLUMN, X_GATHER,  # data: address, strides in bytes, kernel for its number type, 0 to read it in place
     T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; int64 labels when T_COLUMNS is 0
     ORDER, WEIGHT, WEIGHT_GATHER,  # int64 row numbers or 0; float64 row weights or 0
     ROW_TARGET, LD_TARGET, ROW_LABEL, ROW_WEIGHT,  # the batch's own
@@ -86,17 +86,22 @@ def network(real: Any) -> Any:
     def forward(job, layers, at, first, rows):
         """Gather `rows` positions from `first` on into the batch's rows from `at` on, and run them to the logits."""
         layer = integers(layers)
-        gather(
-            job[X_GATHER], rows, layer[N_IN], job[X], job[X_ROW], job[X_COLUMN], job[ORDER], first,
-            layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT],
-        )  # fmt: skip
+        x, ldx = layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT]
+        if job[X_GATHER] != 0:
+            gather(
+                job[X_GATHER], rows, layer[N_IN], job[X], job[X_ROW], job[X_COLUMN], job[ORDER], first, x, ldx
+            )  # fmt: skip
+        else:
+            x, ldx = job[X] + first * job[X_ROW], job[X_ROW]
         for n in range(job[N_LAYERS]):
             layer = integers(layers + n * RECORD * 8)
+            if n > 0:
+                x, ldx = layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT]
             y = layer[Y] + at * layer[LD_OUT]
             z, ldz = (layer[PRE] + at * layer[LD_PRE], layer[LD_PRE]) if layer[PRE] != 0 else (y, layer[LD_OUT])
             product(
-                rows, layer[N_OUT], layer[N_IN], layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT], size,
-                layer[W], layer[LDW], z, ldz, layer[B], 0, zero if layer[FUSED] != 0 else none, 0, 1,
+                rows, layer[N_OUT], layer[N_IN], x, ldx, size, layer[W], layer[LDW], z, ldz, layer[B], 0,
+                zero if layer[FUSED] != 0 else none, 0, 1,
             )  # fmt: skip
             if layer[ACTIVATE] != 0:
                 activate(layer[ACTIVATE], rows, layer[N_OUT], z, ldz, y, layer[LD_OUT])
@@ -192,9 +197,11 @@ def network(real: Any) -> Any:
             ldg = (TILE_COLUMNS + lanes) * size
             g = gb + ldg
         dz = layer[DZ] + j0 * size
+        x, ldx = layer[INPUT], layer[LD_INPUT]
+        if where[0] == 0 and job[X_GATHER] == 0:
+            x, ldx = job[X] + (job[FIRST] + step * job[BATCH]) * job[X_ROW], job[X_ROW]
         product(
-            i1 - i0, columns, rows, layer[INPUT] + i0 * size, size, layer[LD_INPUT], dz, layer[LD_OUT],
-            g, ldg, 0, 0, none, 0, 1,
+            i1 - i0, columns, rows, x + i0 * size, size, ldx, dz, layer[LD_OUT], g, ldg, 0, 0, none, 0, 1,
         )  # fmt: skip
         if i0 == 0 and layer[B] != 0:  # db: the same product with a row of ones
             product(1, columns, rows, job[ONE], 0, 0, dz, layer[LD_OUT], gb, 0, 0, 0, none, 0, 1)
