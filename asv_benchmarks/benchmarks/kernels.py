@@ -16,7 +16,10 @@ from kernels.layout import aligned_zeros
 from .common import Sampled, import_or_skip, once, sweep, use_threads
 from .peak import product, share_of_peak
 
-SHAPES = sweep("32x64x64", "1x784x256", "1000x50x50", "128x784x256", "5000x400x25", "512x1024x2048")
+SHAPES = sweep(
+    "32x64x64", "1x784x256", "1000x50x50", "128x784x256", "5000x400x25", "512x1024x2048", "64x64x64", "128x128x128",
+    "256x256x256", "512x512x512", "1024x1024x1024", "2048x2048x2048",
+)  # fmt: skip
 DTYPES = sweep("float32", "float64")
 THREADS = sweep(1, 2)
 PRODUCTS = sweep("x @ w", "x.T @ dz", "dz @ w.T")

@@ -51,7 +51,7 @@ def _same(value):
 def _half(value):
     """The float32 of a float16's bits, exactly: exponent and mantissa moved in place, then 2^(127 - 15) times that.
 
-    A subnormal, a multiple of 2^-24, would be one of float32 on the way, which counts as zero in a network.
+    A subnormal, a multiple of 2^-24, would be one of float32 on the way, which counts as zero in training.
     """
     bits = np.int32(value & 0x7FFF) << np.int32(13)
     if value & 0x7C00 == 0x7C00:  # infinity, NaN

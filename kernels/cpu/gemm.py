@@ -1,7 +1,7 @@
 """The loops around the micro-kernel: x @ w, x.T @ dz and dz @ w.T are one product with other strides.
 
 Names as in the literature (Van Zee & van de Geijn 2015, BLIS): the micro-kernel computes MR x NR, KC is the depth of
-one pass over k, MC the rows that share a packed panel of B.
+one pass over k, NC the columns of B that are packed at once.
 """
 
 from typing import Any
@@ -50,7 +50,9 @@ def gemm(real: Any) -> Any:
     transpose = simd.transpose_square(real)
     elements = memory.pointer(real)
     none = real(float("-inf"))
-    row_bytes = nr * size
+    row_bytes, panel_bytes = nr * size, KC_FEW_ROWS * nr * size
+    block_bytes = KC * (NC_BYTES // size + nr) * size
+    scratch_bytes = block_bytes + (KC * GROUP * mr + nr) * size + 64
 
     @jit.inline
     def pack_transposed(k, n, b, ldb, panel):
@@ -98,7 +100,7 @@ def gemm(real: Any) -> Any:
                 pack(k, columns, b + j * size, ldb, panel, nr * size)
 
     def function(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, lanes_exist):
-        zeros = memory.stack(row_bytes)
+        zeros, panel = memory.stack(row_bytes), memory.stack(panel_bytes)
         for j in range(nr):
             elements(zeros)[j] = real(0.0)
         if lanes_exist:
@@ -107,13 +109,16 @@ def gemm(real: Any) -> Any:
         pack_a = csa >= FAR_COLUMNS if across else rsa % PAGE == 0 and n > 2 * nr
         pack_b = transposed or m >= (PACK_ROWS if k * ldb > L1 else PACK_ROWS_IN_L1)
         few = m <= FEW_ROWS and not pack_a
-        kc, nc = (KC_FEW_ROWS, nr) if few else (KC, NC_BYTES // size)
+        heap = 0
+        if not few:  # more than a small thread's stack holds; without the memory, what needs none
+            heap = memory.allocate(scratch_bytes)
+            few, pack_a = heap == 0, pack_a and heap != 0
+        kc, nc, block = KC, NC_BYTES // size, (heap + 63) // 64 * 64
+        if few:
+            kc, nc, block = KC_FEW_ROWS, nr, panel
+        group = block + block_bytes
         passes = (k + kc - 1) // kc
-        deepest, group, block = (k + passes - 1) // passes, zeros, zeros
-        if pack_a:
-            group = memory.stack((min(m, GROUP * mr) * deepest + nr) * size)
-        if pack_b:
-            block = memory.stack((min(n, nc) + nr) * deepest * size)
+        deepest = (k + passes - 1) // passes
         blocks = (m + mr - 1) // mr
         height, taller = m // blocks, m % blocks  # split evenly, so that no block is nearly empty
         for j0 in range(0, n, nc):
@@ -151,5 +156,7 @@ def gemm(real: Any) -> Any:
                         )  # fmt: skip
                     i += h
                     a_at += h * depth * size
+        if heap != 0:
+            memory.free(heap)
 
     return function

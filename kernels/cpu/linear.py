@@ -68,8 +68,8 @@ def linear_backward(real: Any) -> Any:
     return function
 
 
-# A task: a product as gemm takes it, with ReLU or not in place of the floor, then an activation's code, and where it
-# goes
+# A task: a product as gemm takes it, with ReLU or not in place of the floor, then the address of an activation's
+# kernel or 0, and where its result goes
 TASK = 17
 NEXT, TASKS, FIRST_TASK = 0, 8, 16  # a job: the shared counter on a cache line of its own, how many tasks, they
 

@@ -84,15 +84,15 @@ def float_of_bits(typingctx: Any, bits: Any) -> Any:
 
 @intrinsic
 def stack(typingctx: Any, size: Any) -> Any:
-    """The 64-byte-aligned address of `size` bytes on this function's stack, until it returns: not for use in a loop."""
+    """The 64-byte-aligned address of `size` bytes (a literal) on this function's stack."""
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    length = size.literal_value
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if isinstance(size, types.IntegerLiteral):
-            with builder.goto_entry_block():
-                block = builder.alloca(ir.ArrayType(ir.IntType(8), size.literal_value))
-        else:
-            block = builder.alloca(ir.IntType(8), size=args[0])
-        block.align = 64
+        with builder.goto_entry_block():
+            block = builder.alloca(ir.ArrayType(ir.IntType(8), length))
+            block.align = 64
         return builder.ptrtoint(block, ir.IntType(64))
 
     return types.int64(size), codegen
@@ -191,28 +191,29 @@ else:
     llvm.add_symbol(YIELD, ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value)
 
 
-def _of_python(symbol: str, *arguments: Any) -> Any:
-    """An intrinsic f(lock) that calls a function of Python's own locks, which ask nothing of the GIL."""
+def _of_python(name: str, *constants: int, returns: bool = False) -> Any:
+    """An intrinsic f(int64) that calls a function of CPython's C interface which asks nothing of the GIL."""
+    symbol = f"fastnn_{name}"
+    llvm.add_symbol(symbol, ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
 
     @intrinsic
-    def call(typingctx: Any, lock: Any) -> Any:
+    def call(typingctx: Any, argument: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            i32 = ir.IntType(32)
-            fnty = ir.FunctionType(ir.VoidType(), [ir.IntType(64), *[i32] * len(arguments)])
+            i32, i64 = ir.IntType(32), ir.IntType(64)
+            fnty = ir.FunctionType(i64 if returns else ir.VoidType(), [i64, *[i32] * len(constants)])
             function = cgutils.get_or_insert_function(builder.module, fnty, symbol)
-            builder.call(function, [*args, *(ir.Constant(i32, n) for n in arguments)])
-            return context.get_dummy_value()
+            result = builder.call(function, [*args, *(ir.Constant(i32, n) for n in constants)])
+            return result if returns else context.get_dummy_value()
 
-        return types.void(types.int64), codegen
+        return (types.int64 if returns else types.void)(types.int64), codegen
 
     return call
 
 
-ACQUIRE, RELEASE = "fastnn_acquire", "fastnn_release"
-llvm.add_symbol(ACQUIRE, ctypes.cast(ctypes.pythonapi.PyThread_acquire_lock, ctypes.c_void_p).value)
-llvm.add_symbol(RELEASE, ctypes.cast(ctypes.pythonapi.PyThread_release_lock, ctypes.c_void_p).value)
-acquire = _of_python(ACQUIRE, 1)
-release = _of_python(RELEASE)
+acquire = _of_python("PyThread_acquire_lock", 1)
+release = _of_python("PyThread_release_lock")
+allocate = _of_python("PyMem_RawMalloc", returns=True)  # bytes -> address, 0 where there is no memory
+free = _of_python("PyMem_RawFree")
 
 
 @jit.inline
@@ -227,21 +228,6 @@ def wait(spins):
 
 def _int64_pointer(builder: Any, address: Any) -> Any:
     return builder.inttoptr(address, ir.IntType(64).as_pointer())
-
-
-@intrinsic
-def prefetch(typingctx: Any, address: Any) -> Any:
-    """Ask for the cache line of an address, into L2. Never faults."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        i32, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        fnty = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
-        function = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
-        read, into_l2, data = ir.Constant(i32, 0), ir.Constant(i32, 2), ir.Constant(i32, 1)
-        builder.call(function, [builder.inttoptr(args[0], pointer), read, into_l2, data])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
 
 
 def float_bits(real: Any) -> Any:

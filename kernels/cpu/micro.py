@@ -28,7 +28,7 @@ def micro_kernel(
     The arguments are k, then address and byte strides: a and its row stride, with a unit stride along k; b and its row
     stride; c and its row stride; init and its row stride (zeros or a bias with stride 0, or c itself to
     accumulate); floor, the least value stored (0 for ReLU, -inf for none; NaN passes); and, when masked, how many
-    lanes of the last vector exist. With `packed`, a is (k, MR) in memory, and its row stride does not count. Every
+    lanes of the last vector exist. With `packed`, a is (k, MR) in memory, and its stride is that along k. Every
     element of c is one chain of multiply-adds in the order of k, whatever the block: its bits do not depend on how rows
     and columns were split.
     """
@@ -115,7 +115,7 @@ def micro_kernel(
 def block_product(real: Any) -> Any:
     """An intrinsic: the micro-kernel of `rows` (1 to MR) times `columns` (1 to NV vectors), see `micro_kernel`.
 
-    packed: 1 for a block of a that is packed, 0 for rows of it.
+    packed: 1 for a block of a that has a unit stride along its rows, packed or in place, 0 for one along k.
     """
     isa = chosen()
     lanes = isa.lanes(itemsize(real))

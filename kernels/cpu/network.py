@@ -16,9 +16,9 @@ phase. Nobody is waited for but a thread that holds a tile, so a thread that com
 No result depends on who does what: a row's results do not depend on its chunk, each element of dw is one sum over
 the batch in order, and losses are summed in the order of rows.
 
-Subnormal numbers count as zero here. Where a gradient vanishes or a unit is dead, Adam's running means decay into them
-within some 800 steps, and an operation on one takes 150 cycles: 4.0 ms an epoch in place of 1.8, after 200 epochs of
-64-64-64-10 that had learned its data (Intel Xeon with AVX-512).
+Subnormal numbers count as zero in training. Where a gradient vanishes or a unit is dead, Adam's running means decay
+into them within some 800 steps, and an operation on one takes 150 cycles: 4.0 ms an epoch in place of 1.8, after 200
+epochs of 64-64-64-10 that had learned its data (Intel Xeon with AVX-512).
 """
 
 from itertools import count
@@ -261,7 +261,7 @@ def network(real: Any) -> Any:
         kind, n_tiles = job[KIND], job[N_TILES]
         per_step = 4 if job[SPLIT] != 0 else 2
         phases = 1 if kind == FORWARD_ONLY else 1 + per_step * job[STEPS]
-        before = memory.flush_subnormals()
+        before = memory.flush_subnormals() if kind == TRAIN else 0
         slot = memory.fetch_add(address + SLOT * 8, 1)
         while True:
             ticket = memory.fetch_add(address + WORD * 8, 1)
@@ -303,12 +303,15 @@ def network(real: Any) -> Any:
                 else:
                     weight_tile(job, layers, step, tile, slot)
             elif part == 2:
+                memory.restore(before)
                 hook(job[HOOK], job[HOOK_ARGUMENT])
+                memory.flush_subnormals()
             else:
                 update_tile(job, layers, step, tile)
             if memory.fetch_add(address + DONE * 8, 1) == tiles - 1:
                 memory.store(address + DONE * 8, 0)
                 memory.store(address + WORD * 8, (phase + 1) << 32)
-        memory.restore(before)
+        if kind == TRAIN:
+            memory.restore(before)
 
     return function

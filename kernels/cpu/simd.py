@@ -100,7 +100,6 @@ class Vectors:
         self.type = ir.VectorType(self.element, self.lanes)
         self.suffix = f"v{self.lanes}f{8 * self.size}"
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
-        self.undefined = ir.Constant(self.type, ir.Undefined)
         self.mask: Any = None
 
     def declare(self, name: str, restype: ir.Type, *argtypes: ir.Type) -> Any:

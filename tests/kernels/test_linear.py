@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import textwrap
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels import reference, scalar
+from kernels.cpu import simd
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
 from tests.programs import environment, run
@@ -80,13 +82,48 @@ def test_awkward_sizes(rows, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows", [1, 8, 12, 21, 300])
-def test_row_strides_that_map_to_one_cache_set(rows, dtype):
-    # rows 1024 bytes apart are packed, where those of other strides are not
-    inputs = outputs = 1024 // np.dtype(dtype).itemsize
-    x, w, b, dy = layer(10, rows, inputs, outputs, dtype)
-    y, pre = check_forward(x, w, b, "tanh")
-    check_backward(dy, x, w, y, pre, "tanh")
+@pytest.mark.parametrize("rows", [1, 8, 12, 21, 113, 300])
+@pytest.mark.parametrize("stride", [1024, 4096, 8192])
+def test_row_strides_that_map_to_one_cache_set(stride, rows, dtype):
+    """Rows that lie a multiple of 4096 bytes apart are packed, and so are columns 1024 bytes apart or more."""
+    size, isa = np.dtype(dtype).itemsize, simd.chosen()
+    wide = stride // size
+    for inputs, outputs in ((wide, 2 * isa.nv * isa.lanes(size) + 1), (wide - 3, 130)):
+        x, w, b, dy = layer(10, rows, wide, max(wide, outputs), dtype)
+        x, w, b, dy = x[:, :inputs], w[:inputs, :outputs], b[:outputs], dy[:, :outputs]
+        y, pre = check_forward(x, w, b, "tanh")
+        check_backward(dy, x, w, y, pre, "tanh")
+
+
+def test_more_rows_than_are_packed_at_once():
+    """Several blocks of b, several passes along k, several groups of strips of a; and each ragged."""
+    for stride in (1024, 1000):
+        x, w, b, dy = layer(11, 500, stride, 700, "float32")
+        y, pre = check_forward(x[:, :901], w[:901], b, "relu")
+        check_backward(dy, x[:, :901], w[:901], y, pre, "relu")
+
+
+def test_small_stacks():
+    """What is packed does not lie on the stack: 512 KiB is what a thread has by default on some systems."""
+    result = run(
+        textwrap.dedent("""
+        import threading
+        import numpy as np
+        import kernels
+
+        def work():
+            x = np.ones((600, 1024), np.float32)
+            assert (kernels.linear(x, x.T.copy()) == 1024).all()
+            assert (kernels.linear_backward(x[:, :600].copy(), x, x.T[:, :600].copy())[0] == 600).all()
+            print("done")
+
+        threading.stack_size(256 * 1024)
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        """)
+    )
+    assert result.stdout == "done\n"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
