@@ -91,6 +91,8 @@ def predict(args: Namespace) -> None:
     model, preprocessing, target = _load_model(args.model)
     if args.proba and not target.classes:
         raise DataError("--proba: a regression has no probabilities")
+    if args.output:
+        _not_over("--output", args.output, args.model, args.data)
     data = load(args.data, part="test")
     blocks = (slice(start, start + PREDICT_ROWS) for start in range(0, len(data), PREDICT_ROWS))
     outputs = np.concatenate([model.predict(preprocessing.transform(data.inputs, block)) for block in blocks])
@@ -160,9 +162,17 @@ def _model_path(args: Namespace) -> Path:
     formats.check_suffix(path)
     if not path.parent.is_dir():
         raise DataError(f"--output: there is no folder {path.parent}")
-    if path.exists() and any(os.path.exists(data) and path.samefile(data) for data in (args.data, args.targets or "")):
-        raise DataError(f"--output: {path} is the data")
+    _not_over("--output", path, args.data, args.targets)
+    if args.metrics:
+        _not_over("--metrics", args.metrics, args.data, args.targets, path)
     return path
+
+
+def _not_over(option: str, path: Any, *others: Any) -> None:
+    """Refuse to write a file over another of this command's."""
+    for other in others:
+        if other is not None and os.path.realpath(path) == os.path.realpath(other):
+            raise DataError(f"{option}: {path} is a file that this command reads or writes already")
 
 
 def _check_train(args: Namespace, data: Dataset) -> None:

@@ -33,9 +33,9 @@ class MLP:
     layers: widths of input, hidden layers and output. activation: the hidden layers', one name or one per layer:
     identity, relu, leaky_relu, sigmoid (logistic), tanh, silu (swish), gelu. output: softmax (classes), sigmoid (one
     or several yes/no labels), identity (numbers). init: "auto" (he for the ReLU family, xavier otherwise), or a
-    name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64". threads: at most so many, by
-    default NUMBA_NUM_THREADS or all cores; the result is the same bits with any number. seed: of the initial weights,
-    the shuffling and the split-off of validation rows.
+    name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64". precision: that of the products
+    of a float32 network, "float32". threads: at most so many, by default NUMBA_NUM_THREADS or all cores; the result is
+    the same bits with any number. seed: of the initial weights, the shuffling and the split-off of validation rows.
 
     Raises ValueError or TypeError naming the argument that is wrong.
     """
@@ -50,6 +50,7 @@ class MLP:
         init: str | tuple[str, float] = "auto",
         dtype: str = "float32",
         device: str = "auto",
+        precision: str = "float32",
         threads: int | None = None,
         seed: int | None = None,
     ) -> None:
@@ -57,6 +58,8 @@ class MLP:
         self.activations = architectures.activations(activation, len(self.layers) - 2)
         self.output = architectures.output(output, self.layers[-1])
         self.bias, self.dtype, self.device = bool(bias), architectures.dtype(dtype), architectures.device(device)
+        if precision != "float32":
+            raise ValueError(f"precision must be 'float32', got {precision!r}: this version has no other")
         if threads is not None:
             check_count("threads", threads)
         if seed is not None:

@@ -128,9 +128,11 @@ class Preprocessing:
                 values = np.where(np.isnan(values), self.fill[i], values)
                 with np.errstate(over="ignore"):
                     result[:, first] = (values - self.shift[i]) / self.scale[i]
+                large = np.flatnonzero(~np.isfinite(result[:, first]))
+                if len(large):
+                    row = int(np.arange(len(table))[rows][large[0]])
+                    raise DataError(f"{table.where(row, name)}: {table.columns[name][row]} is too large for float32")
                 first += 1
-        if not self.categories:
-            self._check_finite(result)
         return result
 
     def _check_finite(self, result: np.ndarray) -> None:

@@ -261,6 +261,29 @@ def _loss_overload(name: str) -> Any:
 
 
 @jit.inline
+def _rows_of_matrix(array):
+    """(rows, columns, bytes between rows)"""
+    return array.shape[0], array.shape[1], _row_stride(array)
+
+
+@jit.inline
+def _row_of_vector(array):
+    """A vector, a bias say, as a matrix of one row."""
+    if array.shape[0] > 1 and array.strides[0] != array.itemsize:
+        raise ValueError("an array's last axis must have a unit stride")
+    return 1, array.shape[0], 0
+
+
+def _updated(function: str, w: Any, dw: Any, **state: Any) -> tuple[Any, Any]:
+    """The dtype of an update's arrays, vectors or matrices, and the function that says how they lie."""
+    ndim = 1 if getattr(w, "ndim", 2) == 1 else 2
+    for name, kind in {"w": w, **state}.items():
+        _written(kind, name, ndim, function)
+    _array(dw, "dw", ndim, function)
+    return _one_dtype(function, w=w, dw=dw, **state), _row_of_vector if ndim == 1 else _rows_of_matrix
+
+
+@jit.inline
 def _update_rows(array, w):
     """The address of a state array, which must lie like w."""
     if array.shape != w.shape or array.strides != w.strides:
@@ -269,12 +292,10 @@ def _update_rows(array, w):
 
 
 def _sgd(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False):
-    _written(w, "w", 2, "sgd")
-    _array(dw, "dw", 2, "sgd")
     _given(learning_rate, "learning_rate", "sgd")
-    if not _is_none(velocity):
-        _written(velocity, "velocity", 2, "sgd")
-    call, moving = updates["sgd"](_one_dtype("sgd", w=w, dw=dw, velocity=velocity)), not _is_none(velocity)
+    moving = not _is_none(velocity)
+    dtype, rows_of = _updated("sgd", w, dw, **({"velocity": velocity} if moving else {}))
+    call = updates["sgd"](dtype)
 
     def implementation(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False):
         if dw.shape != w.shape:
@@ -285,30 +306,29 @@ def _sgd(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False)
         elif momentum != 0.0:
             raise ValueError("sgd: velocity must be given with momentum")
         scalars = (float(learning_rate), float(momentum), 1.0 if nesterov else 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        call(
-            w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), first, 0,
-            address_of(scalars), 0.0,
-        )  # fmt: skip
+        rows, columns, stride = rows_of(w)
+        call(rows, columns, _at(w), stride, _at(dw), rows_of(dw)[2], first, 0, address_of(scalars), 0.0)
 
     return implementation
 
 
 def _adam(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    for name, kind in (("w", w), ("m", m), ("v", v)):
-        _written(kind, name, 2, "adam")
-    _array(dw, "dw", 2, "adam")
     _given(step, "step", "adam")
-    call = updates["adam"](_one_dtype("adam", w=w, dw=dw, m=m, v=v))
+    dtype, rows_of = _updated("adam", w, dw, m=m, v=v)
+    call = updates["adam"](dtype)
 
     def implementation(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
         if dw.shape != w.shape:
             raise ValueError("adam: dw must be like w")
+        if step < 1:
+            raise ValueError("adam: step must be at least 1")
         t = float(step)  # Numba's power by an integer rounds otherwise than Python's
         correction1, correction2 = 1.0 / (1.0 - beta1**t), 1.0 / (1.0 - beta2**t)
         scalars = (float(learning_rate), float(beta1), float(beta2), float(epsilon), correction1, correction2, 0.0, 0.0)
+        rows, columns, stride = rows_of(w)
         call(
-            w.shape[0], w.shape[1], _at(w), _row_stride(w), _at(dw), _row_stride(dw), _update_rows(m, w),
-            _update_rows(v, w), address_of(scalars), 0.0,
+            rows, columns, _at(w), stride, _at(dw), rows_of(dw)[2], _update_rows(m, w), _update_rows(v, w),
+            address_of(scalars), 0.0,
         )  # fmt: skip
 
     return implementation

@@ -250,7 +250,12 @@ def test_task_of_numbers_is_said_and_can_be_changed(linear, capsys):
         ("train kinds.csv --target size --text size --task regression", "--text size: a regression needs numbers"),
         ("train kinds.csv --target kind --output m.txt", "m.txt"),
         ("train kinds.csv --target kind --output nowhere/m.npz", "--output: there is no folder nowhere"),
-        ("train d.npz --output d.npz", "--output: d.npz is the data"),
+        ("train d.npz --output d.npz", "--output: d.npz is a file that this command reads or writes already"),
+        ("train d.npz --metrics d.npz", "--metrics: d.npz is a file that this command reads or writes already"),
+        (
+            "train d.npz --output m.npz --metrics ./m.npz",
+            "--metrics: ./m.npz is a file that this command reads or writes already",
+        ),
         ("train d.npz --target y", "--target names columns of a CSV, and d.npz is none"),
         ("train X.npy", "X.npy: name the file of the targets behind it, as in X.npy y.npy"),
         ("train iris --plot kinds.csv", "kinds.csv: File exists"),

@@ -96,6 +96,7 @@ BAD_MODELS = [
     (([3, 2],), {"device": "cuda"}, "device must be 'auto' or 'cpu', got 'cuda': this version of fastnn has no CUDA "
      "kernels"),
     (([3, 2],), {"device": "tpu"}, "device must be 'auto' or 'cpu', got 'tpu'"),
+    (([3, 2],), {"precision": "fp8"}, "precision must be 'float32', got 'fp8': this version has no other"),
     (([3, 2],), {"threads": 0}, "threads must be an integer >= 1, got 0"),
     (([3, 2],), {"threads": True}, "threads must be an integer >= 1, got True"),
     (([3, 2],), {"seed": -1}, "seed must be an integer >= 0, got -1"),

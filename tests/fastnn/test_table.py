@@ -64,7 +64,13 @@ def test_another_encoding_is_an_error(tmp_path):
         read_csv(write(tmp_path, "a,b\nZürich,2\n", encoding="latin-1"))
 
 
-@pytest.mark.parametrize("cell", ["nan", "NaN", "inf", "-Infinity", "1e999"])
+@pytest.mark.parametrize("cell", ["", "?", "NA", "NaN", "nan", "None"])
+def test_a_missing_number(tmp_path, cell):
+    table = read_csv(write(tmp_path, f"a,b\n1,2\n3,{cell}\n"))
+    np.testing.assert_array_equal(table.numbers("b"), [2, np.nan])
+
+
+@pytest.mark.parametrize("cell", ["inf", "-Infinity", "1e999"])
 def test_a_number_that_is_not_finite(tmp_path, cell):
     table = read_csv(write(tmp_path, f"a,b\n1,2\n3,{cell}\n"))
     with pytest.raises(DataError, match=f"rows.csv: line 3, column 'b': '{cell}' is not finite"):

@@ -120,6 +120,19 @@ def test_updates(layer, step):
         np.testing.assert_array_equal(got, wanted)
 
 
+def test_updates_of_a_vector(layer):
+    arrays = oracle.random_arrays(5, *[(50,)] * 4, dtype=layer[0].dtype)
+    arrays = [*arrays, arrays[3] ** 2]
+    twins = [a.copy() for a in arrays]
+    updates(*arrays, 3)
+    w, dw, velocity, m, v = twins
+    kernels.sgd(w, dw, learning_rate=0.1)
+    kernels.sgd(w, dw, velocity, learning_rate=0.1, momentum=0.9, nesterov=True)
+    kernels.adam(w, dw, m, v, step=3, beta1=0.8)
+    for got, wanted in zip(arrays, twins):
+        np.testing.assert_array_equal(got, wanted)
+
+
 def test_padded_rows(layer):
     x, w, b, _ = layer
     out = np.full((23, 50), 7, x.dtype)
@@ -182,6 +195,7 @@ def test_typing_errors(call, args, message):
         (lambda w, g: kernels.sgd(w, g, g[1:], learning_rate=0.1), (X.copy(), X), "must have one shape"),
         (lambda w: kernels.sgd(w, w, learning_rate=0.1, momentum=0.9), (X,), "velocity must be given with momentum"),
         (lambda w: kernels.adam(w, w, w[:2], w, step=1), (X,), "must have one shape"),
+        (lambda w: kernels.adam(w, w, w, w, step=0), (X,), "step must be at least 1"),
     ],
 )
 def test_wrong_shapes_raise(call, args, message):
