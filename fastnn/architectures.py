@@ -56,6 +56,8 @@ def activations(activation: Any, hidden: int) -> list[str]:
 
 def output(name: Any, n_outputs: int) -> str:
     """The name of the output activation."""
+    if name == "logistic":
+        name = "sigmoid"
     if not isinstance(name, str) or name not in OUTPUTS:
         raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {name!r}")
     if name == "softmax" and n_outputs == 1:

@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,18 @@ class ModelCheckpoint(Callback):
     def __init__(self, path: str | os.PathLike, monitor: str = "val_loss", save_best_only: bool = False) -> None:
         formats.check_suffix(path)
         self.path = os.fspath(path)
+        try:
+            fields = [field for _, field, _, _ in string.Formatter().parse(self.path) if field is not None]
+        except ValueError as error:
+            raise ValueError(f"path {self.path!r} cannot be filled in: {error}") from None
         self.monitor = monitor
         self.save_best_only = save_best_only
+        self._filled_in = tuple(field for field in fields if field != "epoch")
         self._best_cost = math.inf
 
     def needs(self) -> tuple[str, ...]:
-        """The name monitored, if one is."""
-        return (self.monitor,) if self.save_best_only else ()
+        """The name monitored, if one is, and those that the path is filled in with."""
+        return ((self.monitor,) if self.save_best_only else ()) + self._filled_in
 
     def on_train_begin(self, model: Any) -> None:
         """Forget the training before."""

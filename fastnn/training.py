@@ -307,7 +307,7 @@ def _check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> N
             if name not in names:
                 hint = "; it needs validation_data or validation_split" if name.startswith("val_") else ""
                 kind = type(callback).__name__
-                raise ValueError(f"callbacks: {kind} must monitor one of {', '.join(names)}, got {name!r}{hint}")
+                raise ValueError(f"callbacks: {kind} must use one of {', '.join(names)}, got {name!r}{hint}")
 
 
 def _nothing(*args: Any) -> None:

@@ -37,9 +37,14 @@ def _normal_density(z: Array) -> Array:
     return np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
 
 
+def _times(z: Array, factor: Array) -> Array:
+    """z * factor, 0 where the factor is, at an infinite z too: the limit of what is multiplied so here."""
+    return np.where(factor == 0.0, 0.0, z) * factor
+
+
 def _silu_derivative(z: Array) -> Array:
     s = _sigmoid(z)
-    return s * (1.0 + z * (1.0 - s))
+    return _times(1.0 + _times(z, 1.0 - s), s)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -48,22 +53,22 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "leaky_relu": lambda z: np.where(z > 0.0, z, LEAKY_RELU_SLOPE * z),
     "sigmoid": _sigmoid,
     "tanh": np.tanh,
-    "silu": lambda z: z * _sigmoid(z),  # Elfwing et al. 2018, equation 5
-    "gelu": lambda z: z * _normal_cdf(z),  # Hendrycks & Gimpel 2016, section 2
+    "silu": lambda z: _times(z, _sigmoid(z)),  # Elfwing et al. 2018, equation 5
+    "gelu": lambda z: _times(z, _normal_cdf(z)),  # Hendrycks & Gimpel 2016, section 2
 }
 ALIASES = {"logistic": "sigmoid", "swish": "silu"}
 
 # The derivative f'(z), written in terms of y = f(z) where that determines it, otherwise in terms of z. At their kink
 # relu and leaky_relu have the derivative of the left side.
 DERIVATIVES_FROM_OUTPUT: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda y: np.where(y > 0.0, 1.0, 0.0),
-    "leaky_relu": lambda y: np.where(y > 0.0, 1.0, LEAKY_RELU_SLOPE),
+    "relu": lambda y: np.where(y <= 0.0, 0.0, 1.0),
+    "leaky_relu": lambda y: np.where(y <= 0.0, LEAKY_RELU_SLOPE, 1.0),
     "sigmoid": lambda y: y * (1.0 - y),
     "tanh": lambda y: 1.0 - y * y,
 }
 DERIVATIVES_FROM_PRE_ACTIVATION: dict[str, Callable[[Array], Array]] = {
     "silu": _silu_derivative,
-    "gelu": lambda z: _normal_cdf(z) + z * _normal_density(z),
+    "gelu": lambda z: _normal_cdf(z) + _times(z, _normal_density(z)),
 }
 
 

@@ -74,10 +74,13 @@ BAD_FITS = [
     ({"callbacks": [EarlyStopping]},
      "callbacks must hold objects with on_epoch_end(model, epoch, logs), got <class .*>"),
     ({"callbacks": [EarlyStopping()]},
-     "callbacks: EarlyStopping must monitor one of loss, accuracy, learning_rate, got 'val_loss'; it needs "
+     "callbacks: EarlyStopping must use one of loss, accuracy, learning_rate, got 'val_loss'; it needs "
+     "validation_data or validation_split"),
+    ({"callbacks": [ModelCheckpoint("{epoch}-{val_los:.2f}.npz")]},
+     "callbacks: ModelCheckpoint must use one of loss, accuracy, learning_rate, got 'val_los'; it needs "
      "validation_data or validation_split"),
     ({"callbacks": [ModelCheckpoint("a.npz", "acc", True)]},
-     "callbacks: ModelCheckpoint must monitor one of loss, accuracy, learning_rate, got 'acc'"),
+     "callbacks: ModelCheckpoint must use one of loss, accuracy, learning_rate, got 'acc'"),
 ]  # fmt: skip
 BAD_MODELS = [
     (([3],), {}, "layers must be at least two widths >= 1, from input to output, got [3]"),

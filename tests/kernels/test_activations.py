@@ -135,6 +135,12 @@ def test_in_place(dtype):
     ],
 )
 def test_nan_and_infinity(activation, values, slopes, dtype):
+    limits = np.array([-np.inf, np.inf, np.nan])
+    np.testing.assert_array_equal(reference.activate(limits, activation), [*values, np.nan])
+    slopes_there = reference.activate_backward(
+        np.ones(3), reference.activate(limits, activation), activation, pre=limits
+    )
+    np.testing.assert_allclose(slopes_there[:2], slopes, rtol=1e-15)
     # one of each in every lane of a vector and in what is left over beside whole vectors
     z, dy = numbers(9, (67, 67), dtype), np.ones((67, 67), dtype)
     clean = kernels.activate(z, activation)
