@@ -231,7 +231,8 @@ def draw(results: dict[str, dict[str, Any]], names: list[str], path: Path) -> No
     width = 0.8 / len(others)
     for n, name in enumerate(others):
         at = [i + (n - (len(others) - 1) / 2) * width for i in range(len(results))]
-        axes.bar(at, [ratios(result).get(name, math.nan) for result in results.values()], width, label=name)
+        above = [ratios(result).get(name, math.nan) - 1.0 for result in results.values()]
+        axes.bar(at, above, width, bottom=1.0, label=name)
     axes.axhline(1.0, color="black", linewidth=1)
     axes.text(len(results) - 0.45, 1.0, "fastnn", ha="right", va="bottom")
     axes.set_yscale("log")

@@ -14,11 +14,13 @@ from tests.kernels import test_linear as linear
 from tests.kernels import test_scalar as scalars
 
 assert simd.chosen().name == "NAME", simd.chosen()
+linear.test_more_rows_than_are_packed_at_once()
 for dtype in linear.DTYPES:
     for rows in linear.SIZES:
         linear.test_awkward_sizes(rows, dtype)
-    for rows in (1, 8, 12, 21, 300):
-        linear.test_row_strides_that_map_to_one_cache_set(rows, dtype)
+    for rows in (1, 8, 12, 21, 113, 300):
+        for stride in (1024, 4096):
+            linear.test_row_strides_that_map_to_one_cache_set(stride, rows, dtype)
     for activation in ("identity", "relu", "tanh"):
         linear.test_nan_and_infinity(activation, dtype)
 for dtype in gradients.DTYPES:
