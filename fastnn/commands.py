@@ -237,9 +237,9 @@ def _describe(
     args: Namespace, data: Dataset, target: Target, preprocessing: Preprocessing, model: Any, validates: bool
 ) -> None:
     """What is about to be learnt, from what and with what."""
-    n_texts = len(preprocessing.categories)
-    columns = f"{len(data.names) - n_texts:,} of numbers" + (f", {n_texts:,} of text" if n_texts else "")
-    _line("data", f"{data.source}: {len(data):,} rows, {len(data.names):,} columns ({columns})")
+    n_columns, n_texts = len(preprocessing.names), len(preprocessing.categories)
+    columns = f"{n_columns - n_texts:,} of numbers" + (f", {n_texts:,} of text" if n_texts else "")
+    _line("data", f"{data.source}: {len(data):,} rows, {n_columns:,} columns ({columns})")
     task = f"{target.task} of '{target.name}'"
     if target.classes:
         task += f", {len(target.classes)} classes: {quoted(target.classes, 10)}"

@@ -6,6 +6,7 @@ when it predicts.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,18 +55,30 @@ class Preprocessing:
 
         scaling: standardise number columns with the mean and the standard deviation of the rows (1 for a constant
         column), or divide by 255 where an array is of bytes; without it numbers stay as they are. text: number columns
-        of a table to take as text. Raises DataError for a column without a value, one of numbers too large to square,
-        and a text column with too many different texts.
+        of a table to take as text. A text column with too many different texts, one that names its rows, is left out
+        with a warning. Raises DataError for a column without a value, one of numbers too large to square, and such a
+        text column that `text` names.
         """
         rows = slice(None) if rows is None else rows
-        mean, deviation = np.zeros(len(names)), np.ones(len(names))
         categories = {}
         if isinstance(inputs, Table):
             inputs.check_columns([*names, *text])
+            categories = {
+                name: _categories(inputs, name, rows) for name in names if name in text or not inputs.is_number(name)
+            }
+            n_rows = len(np.arange(len(inputs))[rows])
+            names = [
+                name
+                for name in names
+                if name not in categories or _are_kept(inputs, name, categories[name], n_rows, name in text)
+            ]
+            if not names:
+                raise DataError(f"{inputs.path}: no column is left to learn from")
+            categories = {name: categories[name] for name in names if name in categories}
+        mean, deviation = np.zeros(len(names)), np.ones(len(names))
+        if isinstance(inputs, Table):
             for i, name in enumerate(names):
-                if name in text or not inputs.is_number(name):
-                    categories[name] = _categories(inputs, name, rows)
-                else:
+                if name not in categories:
                     mean[i], deviation[i] = moments(inputs.numbers(name)[rows])
                     if np.isnan(mean[i]):
                         raise DataError(f"{inputs.path}: column '{name}' has no value in the rows to train on")
@@ -159,14 +172,20 @@ class Preprocessing:
 
 
 def _categories(table: Table, name: str, rows: Rows) -> tuple[str, ...]:
-    texts = table.texts(name)[rows]
-    categories = tuple(sorted(set(texts)))
-    if len(categories) > min(MAX_CATEGORIES, max(MIN_CATEGORIES, len(texts) // 2)):
-        raise DataError(
-            f"{table.path}: column '{name}' has {len(categories)} different texts in {len(texts)} rows, too many to be "
-            f"categories; leave it out (--ignore {name})"
-        )
-    return categories
+    return tuple(sorted(set(table.texts(name)[rows])))
+
+
+def _are_kept(table: Table, name: str, texts: tuple[str, ...], n_rows: int, wanted: bool) -> bool:
+    """Whether a text column is one of categories. One that names its rows is left out with a warning, or refused."""
+    if len(texts) <= min(MAX_CATEGORIES, max(MIN_CATEGORIES, n_rows // 2)):
+        return True
+    message = (
+        f"{table.path}: column '{name}' has {len(texts)} different texts in {n_rows} rows, too many to be categories"
+    )
+    if wanted:
+        raise DataError(f"{message}; leave it out (--ignore {name})")
+    warnings.warn(f"{message}: it is left out", stacklevel=3)
+    return False
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

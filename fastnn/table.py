@@ -109,8 +109,9 @@ class Table:
 def read_csv(path: str | PathLike[str]) -> Table:
     """Read a CSV file with a header, in UTF-8.
 
-    Raises DataError for a file that is empty or without rows, an unnamed or repeated column, and a line with more or
-    fewer cells than the header; OSError where the file cannot be read.
+    A first column without a name, as pandas writes an index, is left out. Raises DataError for a file that is empty or
+    without rows, another unnamed or a repeated column, and a line with more or fewer cells than the header; OSError
+    where the file cannot be read.
     """
     path = fspath(path)
     lines: list[int] = []
@@ -128,7 +129,7 @@ def read_csv(path: str | PathLike[str]) -> Table:
         raise DataError(f"{path}: not a text file in UTF-8: {error.reason} {error.object[error.start]:#04x}") from None
     if not lines:
         raise DataError(f"{path}: line 1 is the header, and no row follows it")
-    return Table(path, {name: list(cells) for name, cells in zip(names, columns, strict=True)}, lines)
+    return Table(path, {name: list(cells) for name, cells in zip(names, columns, strict=True) if name}, lines)
 
 
 def quoted(names: object, limit: int = 20) -> str:
@@ -143,8 +144,8 @@ def _check_header(path: str, header: str, names: list[str]) -> None:
     if not any(names):
         raise DataError(f"{path}: line 1 is blank; the first line must name the columns")
     for position, name in enumerate(names, 1):
-        if not name:
-            raise DataError(f"{path}: line 1, column {position} has no name (an index? name it, or write without it)")
+        if not name and position > 1:
+            raise DataError(f"{path}: line 1, column {position} has no name")
         first = names.index(name) + 1
         if first != position:
             raise DataError(f"{path}: line 1, columns {first} and {position} have the same name '{name}'")

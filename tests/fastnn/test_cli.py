@@ -243,7 +243,7 @@ def test_task_of_numbers_is_said_and_can_be_changed(linear, capsys):
     [
         ("train kinds.csv", "kinds.csv: say what to predict: --target COLUMN, one of 'id', 'size', 'shape', 'kind'"),
         ("train kinds.csv --target sort", "kinds.csv: line 1 has no column 'sort'"),
-        ("train kinds.csv --target kind", "kinds.csv: column 'id' has 54 different texts in 54 rows"),
+        ("train kinds.csv --target kind --text id", "kinds.csv: column 'id' has 54 different texts in 54 rows"),
         ("train kinds.csv --target kind --ignore id --text size", "kinds.csv: column 'size' has 54 different texts"),
         ("train nowhere.csv --target kind", "nowhere.csv: no such file or folder"),
         ("train kinds.csv --target kind --task regression", "target 'kind' is text, as 'apple'"),

@@ -72,10 +72,16 @@ def test_new_rows_that_do_not_fit(tmp_path):
         numbers.transform(np.ones((2, 2)))
 
 
-def test_a_column_that_names_its_rows_is_refused(tmp_path):
+def test_a_column_that_names_its_rows_is_left_out(tmp_path):
     rows = table(tmp_path, "name,a\n" + "".join(f"person {i},{i}\n" for i in range(30)))
+    with pytest.warns(UserWarning, match=r"column 'name' has 30 different texts in 30 rows.*: it is left out"):
+        fitted = Preprocessing.fit(rows, ["name", "a"])
+    assert fitted.names == ("a",)
+    assert fitted.transform(table(tmp_path, "a\n1\n", "new.csv")).shape == (1, 1)
     with pytest.raises(DataError, match=r"column 'name' has 30 different texts in 30 rows.*--ignore name"):
-        Preprocessing.fit(rows, ["name", "a"])
+        Preprocessing.fit(rows, ["name", "a"], text=["name"])
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="no column is left to learn from"):
+        Preprocessing.fit(rows, ["name"])
 
 
 def test_a_column_without_a_value_in_the_training_rows(tmp_path):

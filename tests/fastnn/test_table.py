@@ -45,7 +45,7 @@ def test_messages_give_the_line_of_the_file(tmp_path):
         ("\n1,2\n", "rows.csv: line 1 is blank"),
         ("a,b\n", "line 1 is the header, and no row follows"),
         ("a,b,a\n1,2,3\n", "line 1, columns 1 and 3 have the same name 'a'"),
-        (",b\n1,2\n", "line 1, column 1 has no name"),
+        ("a,,b\n1,2,3\n", "line 1, column 2 has no name"),
         ("a,b\n1,2\n3\n", "line 3: 1 cells where the header has 2: no cell for column 'b'"),
         ("a,b\n1,2\n3,4,extra\n", "line 3: 3 cells where the header has 2: 'extra' too many"),
         ('a,b\n1,"2\n', "rows.csv: line 2: not a CSV file"),
@@ -62,6 +62,11 @@ def test_malformed_file(tmp_path, text, message):
 def test_another_encoding_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"rows.csv: not a text file in UTF-8"):
         read_csv(write(tmp_path, "a,b\nZürich,2\n", encoding="latin-1"))
+
+
+def test_an_index_is_left_out(tmp_path):
+    table = read_csv(write(tmp_path, ",a,b\n0,1,2\n1,3,4\n"))
+    assert table.columns == {"a": ["1", "3"], "b": ["2", "4"]}
 
 
 @pytest.mark.parametrize("cell", ["", "?", "NA", "NaN", "nan", "None"])
