@@ -150,7 +150,7 @@ def in_turn(processes: list[Process], rounds: int, *request: Any) -> dict[str, f
     answers: dict[str, list[float]] = {process.name: [] for process in processes}
     for _ in range(rounds):
         for process in processes:
-            time.sleep(0.01)  # threads of the one before have stopped spinning
+            time.sleep(0.2)  # the threads of the one before spin for a while: OpenBLAS 25 ms and more, on 2 cores too
             answers[process.name].append(process.ask(*request))
     return {name: statistics.median(values) for name, values in answers.items()}
 
