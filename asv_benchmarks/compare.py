@@ -35,16 +35,10 @@ def serve(pipe: Any, name: str, workload: Any, threads: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[variable] = str(threads)  # before NumPy is imported
-    import numpy as np
-    import peers
+    from benchmarks.peers import PEERS
 
-    random = np.random.default_rng(0)
-    weights = [
-        (random.normal(0, np.sqrt(2 / i), (i, o)).astype(np.float32), np.zeros(o, np.float32))
-        for i, o in pairwise(workload.layers)
-    ]
     try:
-        peer = peers.PEERS[name](workload, *workload.data(), weights, threads)
+        peer = PEERS[name](workload, threads)
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
         return
@@ -56,7 +50,8 @@ def serve(pipe: Any, name: str, workload: Any, threads: int) -> None:
 
 def _train(peer: Any, epochs: int = 0) -> float:
     """Seconds an epoch, of so many, or of as many as take SECONDS."""
-    epochs = epochs or peer.__dict__.setdefault("epochs", max(1, round(SECONDS / _train(peer, 1))))
+    if not epochs:
+        peer.epochs = epochs = peer.epochs or max(1, round(SECONDS / _train(peer, 1)))
     start = time.perf_counter()
     peer.train(epochs)
     return (time.perf_counter() - start) / epochs
@@ -292,9 +287,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure, with hardware and versions")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios as bars")
     args = parser.parse_args()
-    import peers
+    from benchmarks.peers import PEERS
 
-    names = ["fastnn", *(name for name in args.peers or peers.PEERS if name != "fastnn")]
+    names = ["fastnn", *(name for name in args.peers or PEERS if name != "fastnn")]
     results: dict[str, dict[str, Any]] = {}
     for label, workload in chosen(args).items():
         print(f"{label}: {'-'.join(map(str, workload.layers))}", flush=True)
@@ -303,7 +298,7 @@ def main() -> None:
                 key = f"{label}, {rows} row{'s' * (rows > 1)}"
                 results[key] = prediction(workload, names, args.threads, args.rounds, rows)
         else:
-            trained = [name for name in names if peers.PEERS[name].train is not None]
+            trained = [name for name in names if PEERS[name].train is not None]
             results[label] = training(workload, trained, args.threads, args.rounds)
     print(f"\n{table(results, names)}\n")
     where = machine(args.threads)

@@ -1,15 +1,12 @@
 """Training whole networks: epochs, single steps, gradients; and what peers take for the same."""
 
-import warnings
+import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-import fastnn
-
 from .common import Sampled, import_or_skip, once, sweep, use_threads
-from .workloads import WORKLOADS, Workload
+from .peers import PEERS
+from .workloads import WORKLOADS
 
 THREADS = sweep(1, 2)
 NAMES = sweep(*WORKLOADS)
@@ -61,58 +58,14 @@ class Step(Sampled):
 class PeerFit(Sampled):
     """The same epochs in other libraries, on all cores: a control of the machine, and a yardstick."""
 
-    params = [sweep("scikit-learn", "torch"), sweep("digits400", "small32", "mnist")]
+    params = [sweep("scikit-learn", "PyTorch"), sweep("digits400", "small32", "mnist")]
     param_names = ["library", "workload"]
 
     @once
     def setup(self, library: str, name: str) -> Callable[[], Any]:
-        workload = WORKLOADS[name]
-        make = {"scikit-learn": _scikit_learn, "torch": _torch}[library]
-        return make(workload, *workload.data())
+        import_or_skip({"scikit-learn": "sklearn", "PyTorch": "torch"}[library])
+        peer = PEERS[library](WORKLOADS[name], len(os.sched_getaffinity(0)))
+        return lambda: peer.train(peer.workload.epochs)
 
     def time_fit(self, library: str, name: str) -> None:
         self.call()
-
-
-def _scikit_learn(workload: Workload, X: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    neural_network = import_or_skip("sklearn.neural_network")
-    sgd = isinstance(workload.optimizer, fastnn.SGD)
-    model = neural_network.MLPClassifier(
-        workload.layers[1:-1],
-        solver="sgd" if sgd else "adam",
-        alpha=0.0,
-        momentum=0.0,
-        learning_rate_init=workload.optimizer.learning_rate,
-        batch_size=workload.batch_size,
-        max_iter=workload.epochs,
-        n_iter_no_change=workload.epochs + 1,
-        random_state=0,
-    )
-
-    def call() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it has not converged
-            model.fit(X, y)
-
-    return call
-
-
-def _torch(workload: Workload, X: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    torch = import_or_skip("torch")
-    torch.manual_seed(0)
-    modules: list[Any] = []
-    for inputs, outputs in zip(workload.layers, workload.layers[1:]):
-        modules += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
-    model, loss = torch.nn.Sequential(*modules[:-1]), torch.nn.CrossEntropyLoss()
-    make = torch.optim.SGD if isinstance(workload.optimizer, fastnn.SGD) else torch.optim.Adam
-    optimizer = make(model.parameters(), lr=workload.optimizer.learning_rate)
-    X, y = torch.from_numpy(X), torch.from_numpy(y)
-
-    def call() -> None:
-        for _ in range(workload.epochs):
-            for batch in torch.randperm(workload.rows).split(workload.batch_size):
-                optimizer.zero_grad()
-                loss(model(X[batch]), y[batch]).backward()
-                optimizer.step()
-
-    return call

@@ -1,8 +1,8 @@
-"""The libraries that compare.py sets side by side: each trains and runs one network, in the form that is fastest there.
+"""The libraries that fastnn is set beside: each trains and runs one workload, in the form that is fastest there.
 
-Each class takes a workload, its data and initial weights [(w (I, O), b (O,))]. `train(epochs)` makes that many passes
-over the rows in order, batch by batch, and returns when the results are there; `predictor(X)` makes the call that runs
-the network on X; `weights()` gives back what was learned. Hidden activations are ReLU, arrays float32.
+All start from fastnn's initial weights. `train(epochs)` makes that many passes over the rows in order, batch by batch,
+and returns when the results are there; `predictor(X)` makes the call that runs the network on X; `weights()` gives back
+what was learned, [(w (I, O), b (O,))]. Hidden activations are ReLU, arrays float32.
 """
 
 import os
@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from benchmarks.workloads import Workload
 
 import fastnn
+
+from .workloads import Workload
 
 Weights = list[tuple[np.ndarray, np.ndarray]]
 
@@ -21,8 +22,11 @@ Weights = list[tuple[np.ndarray, np.ndarray]]
 class Peer:
     """What all of them keep."""
 
-    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, weights: Weights, threads: int) -> None:
-        self.workload, self.X, self.y, self.initial, self.threads = workload, X, y, weights, threads
+    def __init__(self, workload: Workload, threads: int) -> None:
+        self.workload, self.threads = workload, threads
+        self.X, self.y = workload.data()
+        self.model: Any = workload.model(threads)
+        self.initial = [(w.copy(), b.copy()) for w, b in zip(self.model.weights, self.model.biases)]
         self.adam = isinstance(workload.optimizer, fastnn.Adam)
         self.rate = float(workload.optimizer.learning_rate)
         self.sigmoid = workload.output == "sigmoid"
@@ -34,15 +38,14 @@ class Peer:
         raise NotImplementedError
 
     train: Callable[[int], None] | None = None
+    epochs = 0  # of one measurement of compare.py, once it is known
 
 
 class Fastnn(Peer):
     """This project."""
 
     def prepare(self) -> None:
-        self.model = self.workload.model(self.threads)
-        for target, (w, _) in zip(self.model.weights, self.initial):
-            target[...] = w
+        """It is what all others start from."""
 
     def train(self, epochs: int) -> None:
         self.model.fit(
