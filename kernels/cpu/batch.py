@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from . import jit, memory
+from . import floats, jit, memory
 
 # rows, columns, source, row_stride, column_stride, order, first, target, ldt. target (rows, columns) =
 # source[order[first : first + rows]], converted, overwritten. source: element (i, j) at i * row_stride + j *
@@ -55,11 +55,11 @@ def _half(value):
     """
     bits = np.int32(value & 0x7FFF) << np.int32(13)
     if value & 0x7C00 == 0x7C00:  # infinity, NaN
-        magnitude = memory.float_of_bits(bits | np.int32(0x7F800000))
+        magnitude = floats.of_bits(bits | np.int32(0x7F800000))
     elif value & 0x7C00 == 0:
         magnitude = np.float32(value & 0x3FF) * np.float32(2.0**-24)
     else:
-        magnitude = memory.float_of_bits(bits) * np.float32(2.0**112)
+        magnitude = floats.of_bits(bits) * np.float32(2.0**112)
     return -magnitude if value & 0x8000 != 0 else magnitude
 
 

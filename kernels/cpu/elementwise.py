@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import scalar
-from . import jit, memory
+from . import floats, jit, memory
 
 FORWARD = "v 6i"  # rows, columns, z, ldz, y, ldy: y (rows, columns) = f(z), overwritten; y may be z
 # rows, columns, dy, lddy, saved, lds, dz, lddz: dz = dy * f'(.), overwritten; dz may be dy. saved: y, or z for
@@ -15,7 +15,7 @@ BACKWARD = "v 8i"
 def _forward(name: str) -> jit.Family:
     @jit.kernel(FORWARD, name)
     def activation(real: Any) -> Callable[..., Any]:
-        f = getattr(scalar.functions(real, jit.inline, memory.float_bits(real)), name)
+        f = getattr(scalar.functions(real, jit.inline, floats.bits(real)), name)
         elements = memory.pointer(real)
 
         def function(rows, columns, z, ldz, y, ldy):
@@ -32,7 +32,7 @@ def _forward(name: str) -> jit.Family:
 def _backward(name: str) -> jit.Family:
     @jit.kernel(BACKWARD, f"{name}_backward")
     def activation(real: Any) -> Callable[..., Any]:
-        slope = getattr(scalar.functions(real, jit.inline, memory.float_bits(real)), f"{name}_slope")
+        slope = getattr(scalar.functions(real, jit.inline, floats.bits(real)), f"{name}_slope")
         elements = memory.pointer(real)
 
         def function(rows, columns, dy, lddy, saved, lds, dz, lddz):

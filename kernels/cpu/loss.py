@@ -7,7 +7,7 @@ from typing import Any
 from numba import types
 
 from .. import scalar
-from . import jit, memory
+from . import floats, jit, memory
 
 IDENTITY, SIGMOID, SOFTMAX = 0, 1, 2  # the output activation
 NO_METRIC, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, ALL_OUTPUTS = 0, 1, 2, 3  # what makes a row right
@@ -181,7 +181,7 @@ def output(real: Any) -> Any:
 
 def _parts(real: Any) -> SimpleNamespace:
     """What the kernels here have in common."""
-    scalars = scalar.functions(real, jit.inline, memory.float_bits(real))
+    scalars = scalar.functions(real, jit.inline, floats.bits(real))
     exp, zero, half = scalars.exp, real(0.0), real(0.5)
 
     @jit.inline

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-from types import SimpleNamespace
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -73,16 +72,6 @@ def compare_and_swap(typingctx: Any, address: Any, expected: Any, value: Any) ->
 
 
 @intrinsic
-def float_of_bits(typingctx: Any, bits: Any) -> Any:
-    """The float32 whose bits are those of an int32."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), codegen
-
-
-@intrinsic
 def stack(typingctx: Any, size: Any) -> Any:
     """The 64-byte-aligned address of `size` bytes (a literal) on this function's stack."""
     if not isinstance(size, types.IntegerLiteral):
@@ -132,58 +121,6 @@ def yield_core(typingctx: Any) -> Any:
     return types.void(), codegen
 
 
-# MXCSR of x86: flush to zero, denormals are zero. FPCR of 64-bit Arm: flush to zero
-_FLUSH_X86, _FLUSH_ARM = 0x8040, 1 << 24
-
-
-@intrinsic
-def flush_subnormals(typingctx: Any) -> Any:
-    """From here on this thread takes subnormal numbers for zero; returns what `restore` wants to undo it.
-
-    Nothing happens on machines other than x86-64 and 64-bit Arm.
-    """
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        i32, i64, void = ir.IntType(32), ir.IntType(64), ir.VoidType()
-        if builder.module.triple.startswith("x86_64"):
-            here = cgutils.alloca_once(builder, i32)
-            pointer = builder.bitcast(here, ir.IntType(8).as_pointer())
-            access = ir.FunctionType(void, [pointer.type])
-            builder.call(cgutils.get_or_insert_function(builder.module, access, "llvm.x86.sse.stmxcsr"), [pointer])
-            before = builder.load(here)
-            builder.store(builder.or_(before, ir.Constant(i32, _FLUSH_X86)), here)
-            builder.call(cgutils.get_or_insert_function(builder.module, access, "llvm.x86.sse.ldmxcsr"), [pointer])
-            return builder.zext(before, i64)
-        if builder.module.triple.startswith(("aarch64", "arm64")):
-            get = cgutils.get_or_insert_function(builder.module, ir.FunctionType(i64, []), "llvm.aarch64.get.fpcr")
-            put = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [i64]), "llvm.aarch64.set.fpcr")
-            before = builder.call(get, [])
-            builder.call(put, [builder.or_(before, ir.Constant(i64, _FLUSH_ARM))])
-            return before
-        return ir.Constant(i64, 0)
-
-    return types.int64(), codegen
-
-
-@intrinsic
-def restore(typingctx: Any, before: Any) -> Any:
-    """Undo `flush_subnormals`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        i32, i64, void = ir.IntType(32), ir.IntType(64), ir.VoidType()
-        if builder.module.triple.startswith("x86_64"):
-            here = cgutils.alloca_once_value(builder, builder.trunc(args[0], i32))
-            pointer = builder.bitcast(here, ir.IntType(8).as_pointer())
-            access = ir.FunctionType(void, [pointer.type])
-            builder.call(cgutils.get_or_insert_function(builder.module, access, "llvm.x86.sse.ldmxcsr"), [pointer])
-        elif builder.module.triple.startswith(("aarch64", "arm64")):
-            put = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [i64]), "llvm.aarch64.set.fpcr")
-            builder.call(put, args)
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
-
-
 YIELD = "fastnn_yield"
 if os.name == "nt":
     llvm.add_symbol(YIELD, ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value)  # type: ignore[attr-defined]
@@ -228,61 +165,3 @@ def wait(spins):
 
 def _int64_pointer(builder: Any, address: Any) -> Any:
     return builder.inttoptr(address, ir.IntType(64).as_pointer())
-
-
-def float_bits(real: Any) -> Any:
-    """The functions on a float's bits that `kernels.scalar` asks of a backend."""
-    single = str(real) == "float32"
-    whole = ir.IntType(32 if single else 64)
-    element = ir.FloatType() if single else ir.DoubleType()
-    mantissa, bias = (23, 127) if single else (52, 1023)
-    # adding this to the bits of x carries into the exponent when the mantissa is at least sqrt(2)'s
-    round_up = (0x3F800000 - 0x3F3504F3) if single else (0x3FF0000000000000 - 0x3FE6A09E667F3BCD)
-
-    def constant(value: int) -> ir.Constant:
-        return ir.Constant(whole, value)
-
-    @intrinsic
-    def power_of_two(typingctx: Any, n: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            biased = builder.add(builder.fptosi(args[0], whole), constant(bias))
-            return builder.bitcast(builder.shl(biased, constant(mantissa)), element)
-
-        return real(real), codegen
-
-    def exponent_of(builder: Any, x: Any) -> Any:
-        bits = builder.add(builder.bitcast(x, whole), constant(round_up))
-        return builder.sub(builder.lshr(bits, constant(mantissa)), constant(bias))
-
-    @intrinsic
-    def exponent(typingctx: Any, x: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return builder.sitofp(exponent_of(builder, args[0]), element)
-
-        return real(real), codegen
-
-    @intrinsic
-    def scale(typingctx: Any, x: Any, e: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            shift = builder.shl(exponent_of(builder, args[0]), constant(mantissa))
-            return builder.bitcast(builder.sub(builder.bitcast(args[0], whole), shift), element)
-
-        return real(real, real), codegen
-
-    @intrinsic
-    def select(typingctx: Any, condition: Any, a: Any, b: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return builder.select(*args)
-
-        return real(types.boolean, real, real), codegen
-
-    @intrinsic
-    def sqrt(typingctx: Any, x: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            name = f"llvm.sqrt.f{32 if single else 64}"
-            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(element, [element]), name)
-            return builder.call(function, args)
-
-        return real(real), codegen
-
-    return SimpleNamespace(power_of_two=power_of_two, exponent=exponent, scale=scale, select=select, sqrt=sqrt)

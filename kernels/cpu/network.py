@@ -26,9 +26,10 @@ from typing import Any
 
 from numba import types
 
-from . import jit, memory
+from . import floats, jit, memory
 from .batch import SIGNATURE as GATHER_SIGNATURE
 from .elementwise import BACKWARD, FORWARD
+from .floats import FLUSH_SUBNORMALS
 from .gemm import gemm
 from .loss import SIGNATURE as LOSS_SIGNATURE
 from .loss import output
@@ -83,20 +84,24 @@ def network(real: Any) -> Any:
         return min(job[BATCH], job[TOTAL] - step * job[BATCH])
 
     @jit.inline
+    def input_of(job, layer, n, at, first):
+        """(address, stride) of layer n's input from row `at` of the batch on, gathered there or read in place."""
+        if n == 0 and job[X_GATHER] == 0:
+            return job[X] + first * job[X_ROW], job[X_ROW]
+        return layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT]
+
+    @jit.inline
     def forward(job, layers, at, first, rows):
         """Gather `rows` positions from `first` on into the batch's rows from `at` on, and run them to the logits."""
-        layer = integers(layers)
-        x, ldx = layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT]
         if job[X_GATHER] != 0:
+            layer = integers(layers)
+            x, ldx = input_of(job, layer, 0, at, first)
             gather(
                 job[X_GATHER], rows, layer[N_IN], job[X], job[X_ROW], job[X_COLUMN], job[ORDER], first, x, ldx
             )  # fmt: skip
-        else:
-            x, ldx = job[X] + first * job[X_ROW], job[X_ROW]
         for n in range(job[N_LAYERS]):
             layer = integers(layers + n * RECORD * 8)
-            if n > 0:
-                x, ldx = layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT]
+            x, ldx = input_of(job, layer, n, at, first)
             y = layer[Y] + at * layer[LD_OUT]
             z, ldz = (layer[PRE] + at * layer[LD_PRE], layer[LD_PRE]) if layer[PRE] != 0 else (y, layer[LD_OUT])
             product(
@@ -197,9 +202,7 @@ def network(real: Any) -> Any:
             ldg = (TILE_COLUMNS + lanes) * size
             g = gb + ldg
         dz = layer[DZ] + j0 * size
-        x, ldx = layer[INPUT], layer[LD_INPUT]
-        if where[0] == 0 and job[X_GATHER] == 0:
-            x, ldx = job[X] + (job[FIRST] + step * job[BATCH]) * job[X_ROW], job[X_ROW]
+        x, ldx = input_of(job, layer, where[0], 0, job[FIRST] + step * job[BATCH])
         product(
             i1 - i0, columns, rows, x + i0 * size, size, ldx, dz, layer[LD_OUT], g, ldg, 0, 0, none, 0, 1,
         )  # fmt: skip
@@ -261,7 +264,9 @@ def network(real: Any) -> Any:
         kind, n_tiles = job[KIND], job[N_TILES]
         per_step = 4 if job[SPLIT] != 0 else 2
         phases = 1 if kind == FORWARD_ONLY else 1 + per_step * job[STEPS]
-        before = memory.flush_subnormals() if kind == TRAIN else 0
+        mode = floats.mode()
+        if kind == TRAIN:
+            floats.set_mode(mode | FLUSH_SUBNORMALS)
         slot = memory.fetch_add(address + SLOT * 8, 1)
         while True:
             ticket = memory.fetch_add(address + WORD * 8, 1)
@@ -303,15 +308,14 @@ def network(real: Any) -> Any:
                 else:
                     weight_tile(job, layers, step, tile, slot)
             elif part == 2:
-                memory.restore(before)
+                floats.set_mode(mode)
                 hook(job[HOOK], job[HOOK_ARGUMENT])
-                memory.flush_subnormals()
+                floats.set_mode(mode | FLUSH_SUBNORMALS)
             else:
                 update_tile(job, layers, step, tile)
             if memory.fetch_add(address + DONE * 8, 1) == tiles - 1:
                 memory.store(address + DONE * 8, 0)
                 memory.store(address + WORD * 8, (phase + 1) << 32)
-        if kind == TRAIN:
-            memory.restore(before)
+        floats.set_mode(mode)
 
     return function

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .. import scalar
-from . import jit, memory
+from . import floats, jit, memory
 
 # rows, columns, w, ldw, g, ldg, first, second, scalars, l2. One step on w (rows, columns), in place; returns the sum of
 # w^2 before it where l2 is not 0. w, first and second (the optimiser's state) have rows `ldw` bytes apart, the gradient
@@ -14,7 +14,7 @@ SIGNATURE = "d 2i 6i i d"
 @jit.kernel(SIGNATURE)
 def sgd(real: Any) -> Any:
     """scalars: rate, momentum, nesterov. first: the velocity, or address 0 without momentum."""
-    step = scalar.functions(real, jit.inline, memory.float_bits(real)).sgd
+    step = scalar.functions(real, jit.inline, floats.bits(real)).sgd
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = _sum_of_squares(real)
 
@@ -41,7 +41,7 @@ def sgd(real: Any) -> Any:
 @jit.kernel(SIGNATURE)
 def adam(real: Any) -> Any:
     """scalars: rate, beta1, beta2, epsilon, 1 / (1 - beta1^t), 1 / (1 - beta2^t). first, second: m and v."""
-    step = scalar.functions(real, jit.inline, memory.float_bits(real)).adam
+    step = scalar.functions(real, jit.inline, floats.bits(real)).adam
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = _sum_of_squares(real)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels import scalar
-from kernels.cpu import jit, memory
+from kernels.cpu import floats, jit, memory
 
 FUNCTIONS = ["exp", "log1p", "tanh", "erf", "sigmoid"]
 FLOATS = {"float32": (np.float32, np.uint32), "float64": (np.float64, np.uint64)}
@@ -17,7 +17,7 @@ LN2 = math.log(2.0)
 @jit.kernel("v 4i")
 def evaluate(real):
     """y (n,) = the function number `code` of x (n,), in one loop each, as in kernels.cpu.elementwise."""
-    f = scalar.functions(real, jit.inline, memory.float_bits(real))
+    f = scalar.functions(real, jit.inline, floats.bits(real))
     elements = memory.pointer(real)
     exp, log1p, tanh, erf, sigmoid = (getattr(f, name) for name in FUNCTIONS)
 
