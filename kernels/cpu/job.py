@@ -47,5 +47,4 @@ PHASE_RECORD = 8
     PREDICT,  # rows to outputs, losses or both
 ) = range(9)  # fmt: skip
 
-TILE_ROWS, TILE_COLUMNS = 96, 256  # of a weight tile: a float32 tile of dw is 96 KiB, in L2
 TILE = 5  # numbers per weight tile: layer, i0, i1, j0, j1
