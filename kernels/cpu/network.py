@@ -56,6 +56,11 @@ def network(real: Any) -> Any:
         return min(job[field.BATCH], job[field.TOTAL] - step * job[field.BATCH])
 
     @jit.inline
+    def whole(columns):
+        """So many columns and what fills their last vector, which a loop would do one by one: rows are padded."""
+        return (columns + lanes - 1) // lanes * lanes
+
+    @jit.inline
     def layer_of(layers, n):
         return integers(layers + n * field.RECORD * 8)
 
@@ -91,7 +96,7 @@ def network(real: Any) -> Any:
             b, 0, zero if layer[field.FUSED] != 0 else none, 0, 1,
         )  # fmt: skip
         if layer[field.ACTIVATE] != 0:
-            activate(layer[field.ACTIVATE], rows, columns, z, ldz, y, ld)
+            activate(layer[field.ACTIVATE], rows, whole(columns), z, ldz, y, ld)
 
     @jit.inline
     def losses(job, layers, at, position, rows, scale, row):
@@ -143,7 +148,7 @@ def network(real: Any) -> Any:
             saved, lds = below[field.Y] + at * below[field.LD_OUT] + i0 * size, below[field.LD_OUT]
             if below[field.PRE] != 0:
                 saved, lds = below[field.PRE] + at * below[field.LD_PRE] + i0 * size, below[field.LD_PRE]
-            activate_backward(below[field.ACTIVATE_BACKWARD], rows, columns, dx, ldx, saved, lds, dx, ldx)
+            activate_backward(below[field.ACTIVATE_BACKWARD], rows, whole(columns), dx, ldx, saved, lds, dx, ldx)
 
     @jit.inline
     def add_gradient(job, layers, group, at, position, rows, starts):
