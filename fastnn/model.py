@@ -58,8 +58,7 @@ class MLP:
         self.activations = architectures.activations(activation, len(self.layers) - 2)
         self.output = architectures.output(output, self.layers[-1])
         self.bias, self.dtype, self.device = bool(bias), architectures.dtype(dtype), architectures.device(device)
-        if precision != "float32":
-            raise ValueError(f"precision must be 'float32', got {precision!r}: this version has no other")
+        architectures.check_precision(precision)
         if threads is not None:
             check_count("threads", threads)
         if seed is not None:

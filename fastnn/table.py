@@ -14,9 +14,7 @@ from os import PathLike, fspath
 
 import numpy as np
 
-MISSING = frozenset(
-    ["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "?"]
-)  # fmt: skip
+MISSING = frozenset(["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "?"])
 
 # A column with at most this share of texts among its values is a number column with mistakes in it, not a text column.
 MISTAKES = 0.1
