@@ -126,8 +126,11 @@ class ModelCheckpoint(Callback):
         return ((self.monitor,) if self.save_best_only else ()) + self._filled_in
 
     def on_train_begin(self, model: Any) -> None:
-        """Forget the training before."""
+        """Forget the training before; make the folder, unless its name depends on the epoch: that may fail now."""
         self._best_cost = math.inf
+        folder = os.path.dirname(self.path)
+        if "{" not in folder:
+            os.makedirs(folder or ".", exist_ok=True)
 
     def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> None:
         """Save the model, or leave it if only better ones are to be saved."""
