@@ -76,14 +76,14 @@ def dtype(value: Any) -> str:
 
 def device(name: Any) -> str:
     """The device that "auto" or a name stands for."""
-    if name == "cuda":
+    if isinstance(name, str) and name == "cuda":
         raise ValueError("device must be 'auto' or 'cpu', got 'cuda': this version of fastnn has no CUDA kernels")
-    if name not in ("auto", "cpu"):
+    if not isinstance(name, str) or name not in ("auto", "cpu"):
         raise ValueError(f"device must be 'auto' or 'cpu', got {name!r}")
     return "cpu"
 
 
 def check_precision(name: Any) -> None:
     """There is one precision of the products so far."""
-    if name != "float32":
+    if not isinstance(name, str) or name != "float32":
         raise ValueError(f"precision must be 'float32', got {name!r}: this version has no other")

@@ -53,6 +53,7 @@ class EarlyStopping(Callback):
     def __init__(
         self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
     ) -> None:
+        _check_monitor(monitor)
         check_count("patience", patience)
         check_number("min_delta", min_delta, 0)
         self.monitor = monitor
@@ -111,6 +112,7 @@ class ModelCheckpoint(Callback):
 
     def __init__(self, path: str | os.PathLike, monitor: str = "val_loss", save_best_only: bool = False) -> None:
         formats.check_suffix(path)
+        _check_monitor(monitor)
         self.path = os.fspath(path)
         try:
             fields = [field for _, field, _, _ in string.Formatter().parse(self.path) if field is not None]
@@ -171,6 +173,11 @@ class CSVLogger(Callback):
                 self._columns = list(logs)
                 writer.writerow(["epoch", *self._columns])
             writer.writerow([epoch, *(float(logs[name]) for name in self._columns)])
+
+
+def _check_monitor(monitor: object) -> None:
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor must be a name in the logs such as 'val_loss', got {monitor!r}")
 
 
 def _cost(monitor: str, logs: Logs) -> float:

@@ -74,7 +74,7 @@ class MLP:
             w[...] = initializers.draw(self._scheme(n), w.shape[0], w.shape[1], self.random, self.dtype)
 
     def _scheme(self, n: int) -> str | tuple[str, float]:
-        if self.init != "auto":
+        if not isinstance(self.init, str) or self.init != "auto":
             return self.init
         return "he" if n < len(self.activations) and self.activations[n] in RELU_FAMILY else "xavier"
 
@@ -210,11 +210,9 @@ class MLP:
         """The loss for this network: its output's own, or `loss` if that goes with the output."""
         if loss is None:
             return DEFAULT_LOSS[self.output]
-        allowed = {DEFAULT_LOSS[self.output], *SQUARED}
-        if loss not in allowed:
-            raise ValueError(
-                f"loss must be one of {', '.join(sorted(allowed))} for {self.output} outputs, got {loss!r}"
-            )
+        allowed = sorted({DEFAULT_LOSS[self.output], *SQUARED})
+        if not isinstance(loss, str) or loss not in allowed:
+            raise ValueError(f"loss must be one of {', '.join(allowed)} for {self.output} outputs, got {loss!r}")
         return loss
 
     def summary(self) -> None:

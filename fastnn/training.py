@@ -45,6 +45,7 @@ def fit(
     check_count("batch_size", batch_size)
     _check_flags(shuffle, progress)
     check_number("l2", l2, 0)
+    check_number("validation_split", validation_split, 0, 1, closed="left")
     optimizer = _checked_optimizer(optimizer)
     callbacks = _checked_callbacks(callbacks)
     _check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
@@ -253,7 +254,6 @@ def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
 def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tuple[np.ndarray, tuple[Any, ...] | None]:
     """The rows to train on, and what `evaluation.measure` takes for the validation, if any."""
     n = len(data.X)
-    check_number("validation_split", fraction, 0, 1, closed="left")
     if validation_data is None and not fraction:
         return np.arange(n), None
     if validation_data is None:

@@ -215,6 +215,13 @@ class TestModelCheckpoint:
             ModelCheckpoint(name)
 
 
+@pytest.mark.parametrize("monitor", [None, 3, ["val_loss"]])
+def test_a_monitor_that_is_no_name_is_refused(monitor):
+    for make in (EarlyStopping, lambda monitor: ModelCheckpoint("net.npz", monitor)):
+        with pytest.raises(TypeError, match=r"^monitor must be a name in the logs such as 'val_loss', got "):
+            make(monitor=monitor)
+
+
 class TestCSVLogger:
     EPOCHS = ({"loss": 0.1 + 0.2, "accuracy": 0.5}, {"loss": math.nan, "accuracy": np.float32(0.75)})
 

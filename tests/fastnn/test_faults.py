@@ -40,6 +40,8 @@ BAD_DATA = [
     ((X, np.where(np.isnan(NAN[:, :2]), np.nan, 0)), {}, "y must be finite in float32, got nan at [4, 1]"),
     ((X, Y), {"loss": "hinge"}, "loss must be one of mean_squared_error, softmax_cross_entropy, sum_squared_error "
      "for softmax outputs, got 'hinge'"),
+    ((X, Y), {"loss": ["mean_squared_error"]}, "loss must be one of mean_squared_error, softmax_cross_entropy, "
+     "sum_squared_error for softmax outputs, got ['mean_squared_error']"),
     ((X, Y), {"l2": -1}, "l2 must be a finite number in [0, inf), got -1"),
     ((X, Y), {"sample_weight": Y[:3]}, "sample_weight must have shape (20,), got (3,)"),
     ((X, Y), {"sample_weight": Y - 1.0},
@@ -49,6 +51,7 @@ BAD_DATA = [
 ]  # fmt: skip
 BAD_OPTIMIZERS = [
     ("rmsprop", "optimizer must be one of 'sgd', 'adam' or an instance such as Adam(1e-3), got 'rmsprop'"),
+    (["sgd"], "optimizer must be one of 'sgd', 'adam' or an instance such as Adam(1e-3), got ['sgd']"),
     (Adam, "optimizer must be one of 'sgd', 'adam' or an instance such as Adam(1e-3), got <class .*>"),
     (SGD(lambda step: -1.0 * step - 1), "learning_rate must return finite rates >= 0, got -1.0 at step 0"),
 ]  # fmt: skip
@@ -59,6 +62,7 @@ BAD_FITS = [
     ({"shuffle": "yes"}, "shuffle must be True or False, got 'yes'"),
     ({"progress": "bar"}, "progress must be True, False or None, got 'bar'"),
     ({"validation_split": 1.0}, "validation_split must be a finite number in [0, 1), got 1.0"),
+    ({"validation_split": np.zeros(2)}, "validation_split must be a finite number in [0, 1), got array([0., 0.])"),
     ({"validation_split": 0.01}, "validation_split must leave rows on both sides, got 0.01 of 20 rows"),
     ({"validation_split": 0.2, "validation_data": (X, Y)}, "validation_split must be 0 with validation_data, got both"),
     ({"validation_data": X}, "validation_data must be a pair (X, y), got ndarray"),
@@ -90,20 +94,27 @@ BAD_MODELS = [
     (([3, 1],), {}, "output 'softmax' needs at least 2 outputs, got layers ending in 1; use output='sigmoid'"),
     (([3, 2], "step"), {}, "activation must be one of identity, relu, .*, swish, got 'step'"),
     (([3, 4, 2], None), {}, "activation must be one of identity, relu, .*, swish, got None"),
+    (([3, 4, 2], [["relu"]]), {}, "activation must be one of identity, relu, .*, swish, got ['relu']"),
     (([3, 4, 2], ["relu", "tanh"]), {},
      "activation must be one name or one per hidden layer (1), got ['relu', 'tanh']"),
     (([3, 2], "relu", "hinge"), {}, "output must be one of identity, sigmoid, softmax, got 'hinge'"),
+    (([3, 2], "relu", ["softmax"]), {}, "output must be one of identity, sigmoid, softmax, got ['softmax']"),
     (([3, 2],), {"dtype": "float16"}, "dtype must be float32 or float64, got 'float16'"),
     (([3, 2],), {"dtype": "real"}, "dtype must be float32 or float64, got 'real'"),
     (([3, 2],), {"dtype": None}, "dtype must be float32 or float64, got None"),
     (([3, 2],), {"device": "cuda"}, "device must be 'auto' or 'cpu', got 'cuda': this version of fastnn has no CUDA "
      "kernels"),
     (([3, 2],), {"device": "tpu"}, "device must be 'auto' or 'cpu', got 'tpu'"),
+    (([3, 2],), {"device": np.array(["cpu", "cpu"])}, "device must be 'auto' or 'cpu', got array(['cpu', 'cpu'].*)"),
+    (([3, 2],), {"precision": np.arange(2)},
+     "precision must be 'float32', got array([0, 1]): this version has no other"),
     (([3, 2],), {"precision": "fp8"}, "precision must be 'float32', got 'fp8': this version has no other"),
     (([3, 2],), {"threads": 0}, "threads must be an integer >= 1, got 0"),
     (([3, 2],), {"threads": True}, "threads must be an integer >= 1, got True"),
     (([3, 2],), {"seed": -1}, "seed must be an integer >= 0, got -1"),
     (([3, 2],), {"seed": "x"}, "seed must be an integer >= 0, got 'x'"),
+    (([3, 2],), {"init": {"he": 1}}, "init must be one of .*, got {'he': 1}"),
+    (([3, 2],), {"init": np.arange(2)}, "init must be one of .*, got array([0, 1])"),
     (([3, 2],), {"init": "best"}, "init.* must be one of .*, got 'best'"),
 ]  # fmt: skip
 

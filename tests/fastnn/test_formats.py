@@ -208,7 +208,7 @@ def test_saving_again_replaces_the_file(path):
 
 def test_a_path_that_cannot_be_written_is_named_and_not_the_temporary_file(path):
     nowhere, folder, long = path.parent / "nowhere" / path.name, path, path.with_stem("x" * 300)
-    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere") as raised:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere") as raised:
         save_arrays(nowhere, {}, {})
     assert raised.value.filename == str(nowhere)
     folder.mkdir()
