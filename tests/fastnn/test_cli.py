@@ -16,6 +16,7 @@ import pytest
 import fastnn
 from fastnn import cli, formats
 from fastnn.history import History
+from tests.programs import CTRL_C
 
 ROOT = Path(cli.__file__).parents[1]
 
@@ -483,7 +484,7 @@ def test_ctrl_c_ends_training_and_keeps_what_was_learnt(tmp_path):
     write_kinds(tmp_path / "kinds.csv")
     argv = ["train", "kinds.csv", "--target", "kind", "--ignore", "id", "--epochs", "100000000", "--metrics", "m.csv"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastnn", *argv],
+        [sys.executable, "-c", CTRL_C + "import sys; from fastnn.cli import main; sys.exit(main())", *argv],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn import MLP, SGD, Adam, Callback, EarlyStopping, ModelCheckpoint
-from tests.programs import environment, run
+from tests.programs import CTRL_C, environment, run
 
 X, Y = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32), np.arange(20) % 2
 NAN, INF = X.copy(), X.copy()
@@ -240,7 +240,7 @@ INTERRUPTED = textwrap.dedent("""
 def test_ctrl_c(rows, first):
     """It ends a training that would go on for days, one of them in its first epoch, which takes minutes."""
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED.format(rows=rows, first=first)],
+        [sys.executable, "-c", CTRL_C + INTERRUPTED.format(rows=rows, first=first)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip
     assert process.stdout.readline() == "go\n"
