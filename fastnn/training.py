@@ -125,6 +125,9 @@ class Data:
         loss = model.loss_name(loss)
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss, dtype=model.dtype)
         weight = inputs.row_weights(sample_weight, class_weight, target, len(X), dtype=model.dtype)
+        if weight is not None and loss != "sum_squared_error":
+            # A mean is the same to the bit, and none of its weights and their sums is too large or small for float32
+            weight = np.ldexp(weight, -np.frexp(weight.max())[1])
         return cls(X, target, weight, loss)
 
     def needs(self, optimizer: Optimizer) -> tuple[Any, ...]:
@@ -143,10 +146,10 @@ class Data:
         return np.add.reduceat(self.weight if order is None else self.weight[order], starts)
 
     def scales(self, mass: np.ndarray) -> np.ndarray:
-        """What each batch's sum of row losses is multiplied by: 0 where all rows of a batch weigh nothing."""
+        """What each batch's sum of row losses is multiplied by: 0 where all rows of a batch weigh next to nothing."""
         if self.loss == "sum_squared_error":
             return np.ones_like(mass)
-        return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+        return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass >= np.finfo(np.float32).tiny)
 
     def mean(self, losses: np.ndarray, mass: np.ndarray) -> float:
         """The loss of several batches out of those of each."""
