@@ -136,7 +136,9 @@ class MLP:
         notebook and lines elsewhere, True a bar, False nothing.
 
         Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True.
-        Raises ValueError or TypeError, with the model unchanged, for input that does not fit.
+        Raises ValueError or TypeError, with the model unchanged, for input that does not fit, and for a schedule that
+        is wrong in its first million steps. At a later step its error ends training; the model keeps what it has
+        learnt.
         """
         return training.fit(
             self, X, y, epochs, batch_size, optimizer, loss, l2, shuffle, validation_data, validation_split,

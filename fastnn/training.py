@@ -46,7 +46,8 @@ def fit(
     _check_flags(shuffle, progress)
     check_number("l2", l2, 0)
     check_number("validation_split", validation_split, 0, 1, closed="left")
-    optimizer = _checked_optimizer(optimizer)
+    n_train = len(data.X) - _held_out(len(data.X), validation_split)
+    optimizer = _checked_optimizer(optimizer, epochs * -(-n_train // batch_size))
     callbacks = _checked_callbacks(callbacks)
     _check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
     order, validation = _split(model, data, validation_data, validation_split)
@@ -99,7 +100,7 @@ def train_on_batch(
     """See MLP.train_on_batch."""
     data = Data.checked(model, X, y, loss, sample_weight)
     check_number("l2", l2, 0)
-    optimizer = _checked_optimizer(optimizer)
+    optimizer = _checked_optimizer(optimizer, 1)
     if model.optimizer_state is None or model.optimizer_state.optimizer != optimizer:
         model.optimizer_state = Memory.fresh(model, optimizer)
     n = len(data.X)
@@ -260,10 +261,7 @@ def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tup
     if validation_data is None and not fraction:
         return np.arange(n), None
     if validation_data is None:
-        held_out = round(n * fraction)
-        if not 0 < held_out < n:
-            raise ValueError(f"validation_split must leave rows on both sides, got {fraction} of {n} rows")
-        order = model.random.permutation(n)
+        held_out, order = _held_out(n, fraction), model.random.permutation(n)
         return np.sort(order[held_out:]), (data.X, data.target, data.loss, np.sort(order[:held_out]))
     if fraction:
         raise ValueError("validation_split must be 0 with validation_data, got both")
@@ -276,6 +274,14 @@ def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tup
     return np.arange(n), (X, target, data.loss, None)
 
 
+def _held_out(n: int, fraction: float) -> int:
+    """How many of n rows are held out."""
+    held_out = round(n * fraction)
+    if fraction and not 0 < held_out < n:
+        raise ValueError(f"validation_split must leave rows on both sides, got {fraction} of {n} rows")
+    return held_out
+
+
 def _check_flags(shuffle: Any, progress: Any) -> None:
     if not isinstance(shuffle, (bool, np.bool_)):
         raise TypeError(f"shuffle must be True or False, got {shuffle!r}")
@@ -283,9 +289,9 @@ def _check_flags(shuffle: Any, progress: Any) -> None:
         raise TypeError(f"progress must be True, False or None, got {progress!r}")
 
 
-def _checked_optimizer(optimizer: Optimizer | str) -> Optimizer:
+def _checked_optimizer(optimizer: Optimizer | str, steps: int) -> Optimizer:
     optimizer = optimizers.get(optimizer)
-    optimizer.scalars(0, 1)  # a schedule of one's own may be wrong
+    optimizers.check_rates(optimizer, steps)
     return optimizer
 
 

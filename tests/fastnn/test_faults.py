@@ -56,6 +56,10 @@ BAD_OPTIMIZERS = [
     (SGD(lambda step: -1.0 * step - 1), "learning_rate must return finite rates >= 0, got -1.0 at step 0"),
 ]  # fmt: skip
 BAD_FITS = [
+    ({"optimizer": SGD(lambda step: np.where(step < 3, 0.1, np.nan)), "batch_size": 5},
+     "learning_rate must return finite rates >= 0, got nan at step 3"),
+    ({"optimizer": SGD(lambda step: 0.1 - 0.01 * step), "epochs": 6, "batch_size": 8, "validation_split": 0.2},
+     "learning_rate must return finite rates >= 0, got -0.0.* at step 11"),
     ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
     ({"epochs": 1.5}, "epochs must be an integer >= 1, got 1.5"),
     ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
@@ -160,6 +164,13 @@ class TestBadInput:
     def test_fit(self, model, options, message):
         fails(message, model.fit, X, Y, **{"progress": False, **options})
 
+    def test_a_schedule_that_raises_at_a_later_step(self, model):
+        rates = np.full(12, 0.1)
+        with pytest.raises(IndexError, match="index 12 is out of bounds"):
+            model.fit(X, Y, 4, 5, SGD(lambda step: rates[step]), progress=False)
+        enough = SGD(lambda step: rates[step])  # of three quarters of the rows
+        assert MLP([3, 4, 2]).fit(X, Y, 4, 5, enough, validation_split=0.25, progress=False).epochs == 4
+
     @pytest.mark.parametrize(("args", "options", "message"), BAD_MODELS)
     def test_models(self, args, options, message):
         fails(message, MLP, *args, **options)
@@ -207,6 +218,24 @@ def test_a_callback_that_raises(event):
     assert ended == [True]
     assert np.isfinite(model.parameters).all()
     assert model.fit(X, Y, 3, progress=False).epochs == 3
+
+
+def test_a_schedule_that_is_wrong_after_the_steps_looked_at(monkeypatch):
+    """Its error names the step, callbacks hear of the end, and the model keeps what it has learnt."""
+    monkeypatch.setattr("fastnn.optimizers.CHECKED_STEPS", 4)
+    monkeypatch.setattr("fastnn.training.SLICE_SECONDS", 0.0)  # one step a slice
+    ended = []
+
+    class Other(Callback):
+        def on_train_end(self, model):
+            ended.append(True)
+
+    model, twin = MLP([3, 4, 2], seed=0), MLP([3, 4, 2], seed=0)
+    fails("learning_rate must return finite rates >= 0, got -1.0 at step 12", model.fit, X, Y, 5, 5,
+          SGD(lambda step: np.where(step < 12, 0.1, -1.0)), callbacks=[Other()], progress=False)  # fmt: skip
+    assert ended == [True]
+    twin.fit(X, Y, 3, 5, SGD(0.1), progress=False)
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
 
 
 INTERRUPTED = textwrap.dedent("""
