@@ -127,13 +127,13 @@ class MLP:
     ) -> History:
         """Train on from the present weights, with fresh optimiser state.
 
-        X: (n, inputs), any number type and strides, a memory map too: it is converted batch by batch, never copied
-        whole. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several labels, or numbers.
-        loss: by default that of the output (cross-entropy for softmax and sigmoid, else mean_squared_error);
-        sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted. validation_split: the
-        fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one below 1e-38 of the
-        largest counts as zero. class_weight: {label: weight} or "balanced". progress: None shows a bar in a terminal or
-        notebook and lines elsewhere, True a bar, False nothing.
+        X: (n, inputs), numbers of up to 64 bits in any byte order and strides, a memory map too: it is converted batch
+        by batch, never copied whole. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several
+        labels, or numbers. loss: by default that of the output (cross-entropy for softmax and sigmoid, else
+        mean_squared_error); sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
+        validation_split: the fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one
+        below 1e-38 of the largest counts as zero. class_weight: {label: weight} or "balanced". progress: None shows a
+        bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
 
         Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True.
         Raises ValueError or TypeError, with the model unchanged, for input that does not fit, and for a schedule that
