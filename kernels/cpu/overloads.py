@@ -171,36 +171,50 @@ def _softmax(z, out=None):
 
 
 def _loss_overload(name: str) -> Any:
-    mean = name != "sum_squared_error"
+    mean, takes_labels = name != "sum_squared_error", name == "softmax_cross_entropy"
+    wrong_rows = f"{name}: dz must be like z, and target must have as many rows"
+    wrong_target = f"{name}: target must be like z" + ("" if takes_labels else ", or (B,) where z is (B, 1)")
+    wrong_labels = f"{name}: target must hold labels from 0 to O - 1, with a unit stride"
+    wrong_weight = f"{name}: weight must be (B,) with a unit stride"
 
     def typing(z, target, weight=None, dz=None):
         check_array(z, "z", 2, name)
         check_written(dz, "dz", 2, name)
-        labels = isinstance(target, types.Array) and target.ndim == 1
-        if labels and (name != "softmax_cross_entropy" or target.dtype != types.int64):
-            raise TypingError(f"{name}: target must be int64 labels (softmax_cross_entropy) or like z, got {target}")
+        flat = getattr(target, "ndim", 2) == 1
+        labels = flat and takes_labels
+        if labels and target.dtype != types.int64:
+            hint = ": pass target.astype(np.int64)" if isinstance(target.dtype, types.Integer) else ""
+            raise TypingError(f"{name}: target must be int64 labels (B,) or like z, got {target}{hint}")
+        if not labels:
+            check_array(target, "target", 1 if flat else 2, name)
+        if not is_none(weight):
+            check_array(weight, "weight", 1, name)
         real = one_dtype(name, z=z, weight=weight, dz=dz, **({} if labels else {"target": target}))
         call, weighted = losses[name](real), not is_none(weight)
 
         def implementation(z, target, weight=None, dz=None):
             rows, columns = z.shape
             if dz.shape != z.shape or target.shape[0] != rows:
-                raise ValueError("loss: z, dz and target must have the same number of rows")
+                raise ValueError(wrong_rows)
             stride = 0
             if labels:
                 if rows > 1 and target.strides[0] != target.itemsize:
-                    raise ValueError("loss: labels must have a unit stride")
+                    raise ValueError(wrong_labels)
                 for label in target:
                     if label < 0 or label >= columns:
-                        raise ValueError("loss: labels must be from 0 to O - 1")
+                        raise ValueError(wrong_labels)
+            elif flat:
+                if columns != 1:
+                    raise ValueError(wrong_target)
+                stride = target.strides[0]
             else:
                 if target.shape[-1] != columns:
-                    raise ValueError("loss: target must be like z")
+                    raise ValueError(wrong_target)
                 stride = row_stride(target)
             mass, weight_at = float(rows), 0
             if weighted:
                 if weight.shape[0] != rows or (rows > 1 and weight.strides[0] != weight.itemsize):
-                    raise ValueError("loss: weight must be (B,) with a unit stride")
+                    raise ValueError(wrong_weight)
                 mass, weight_at = 0.0, at(weight)
                 for w in weight:
                     mass += w
