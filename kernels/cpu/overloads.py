@@ -1,7 +1,10 @@
 """The public kernels inside a user's own @njit code: the same names, on the calling thread, outputs given by the user.
 
 Arrays need a unit stride along the last axis; `activation` must be a literal string. Wrong shapes raise ValueError
-there too, with messages that compiled code can hold.
+there too, with messages that compiled code can hold. Outputs must not overlap each other nor what is read, which
+nothing checks: to compare the addresses made a call of `linear` on a few numbers take 130 ns instead of 90 (2 cores of
+an Intel Xeon with AVX-512, Numba 0.68.1). `activate`, `activate_backward`, `softmax` and the losses may write over z or
+dy itself.
 """
 
 from collections.abc import Mapping
