@@ -217,9 +217,7 @@ def test_truncated_gzip_and_folder_without_images(tmp_path):
         load(tmp_path)
 
 
-@pytest.mark.skipif(
-    not MNIST.is_dir(), reason=f"MNIST's test images are not in {MNIST} (FASTNN_MNIST names the folder)"
-)
+@pytest.mark.skipif(not MNIST.is_dir(), reason="no folder of MNIST's IDX files; name one in FASTNN_MNIST")
 def test_real_mnist():
     data = load(MNIST)
     assert data.inputs.shape == (10_000, 784)
