@@ -50,7 +50,8 @@ def gemm(real: Any) -> Any:
     transpose = simd.transpose_square(real)
     elements = memory.pointer(real)
     none = real(float("-inf"))
-    row_bytes, panel_bytes = nr * size, KC_FEW_ROWS * nr * size
+    one_row, two_rows = micro.WIDE[1] * lanes, micro.WIDE[2] * lanes
+    row_bytes, panel_bytes = one_row * size, KC_FEW_ROWS * nr * size
     block_bytes = KC * (NC_BYTES // size + nr) * size
     scratch_bytes = block_bytes + (KC * GROUP * mr + nr) * size + 64
 
@@ -101,7 +102,7 @@ def gemm(real: Any) -> Any:
 
     def function(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, lanes_exist):
         zeros, panel = memory.stack(row_bytes), memory.stack(panel_bytes)
-        for j in range(nr):
+        for j in range(one_row):
             elements(zeros)[j] = real(0.0)
         if lanes_exist:
             n = (n + lanes - 1) // lanes * lanes
@@ -113,9 +114,11 @@ def gemm(real: Any) -> Any:
         if not few:  # more than a small thread's stack holds; without the memory, what needs none
             heap = memory.allocate(scratch_bytes)
             few, pack_a = heap == 0, pack_a and heap != 0
-        kc, nc, block = KC, NC_BYTES // size, (heap + 63) // 64 * 64
+        kc, nc, block, wide = KC, NC_BYTES // size, (heap + 63) // 64 * 64, nr
         if few:
             kc, nc, block = KC_FEW_ROWS, nr, panel
+        if m <= 2 and not pack_a and not pack_b:
+            kc, nc, wide = k, n, one_row if m == 1 else two_rows
         group = block + block_bytes
         passes = (k + kc - 1) // kc
         deepest = (k + passes - 1) // passes
@@ -143,7 +146,7 @@ def gemm(real: Any) -> Any:
                             pack_rows(rows, m - row, depth, a + p0 * csa + row * rsa, rsa, csa, at)
                             at, row = at + rows * depth * size, row + rows
                         a_at = group
-                    for j in range(0, width, nr):
+                    for j in range(0, width, wide):
                         c_at = c + i * ldc + (j0 + j) * size
                         start, start_row = c_at, ldc
                         if first:
@@ -151,7 +154,7 @@ def gemm(real: Any) -> Any:
                             if init == 0:
                                 start, start_row = zeros, 0
                         product(
-                            h, min(nr, width - j), across or pack_a, depth, a_at, h * size if pack_a else step,
+                            h, min(wide, width - j), across or pack_a, depth, a_at, h * size if pack_a else step,
                             panels + j // nr * panel_step, ldp, c_at, ldc, start, start_row, floor if final else none,
                         )  # fmt: skip
                     i += h

@@ -18,6 +18,9 @@ from .simd import I64, InstructionSet, Vectors, chosen, element, itemsize
 # 4, as much as with a packed a, whose offsets are constants (12x2, B in L1, Intel Xeon with AVX-512, one core; Zen 4
 # does not mind).
 UNROLL = 4
+# One or two rows of NV vectors are too few sums to keep the multiply-add units busy, which take 4 cycles for each: so
+# many vectors then. One row of 784-256-128-10: 10.4 us of kernels with 2 vectors, 7.5 with 8.
+WIDE = {1: 8, 2: 4}
 
 
 def micro_kernel(
@@ -115,6 +118,8 @@ def micro_kernel(
 def block_product(real: Any) -> Any:
     """An intrinsic: the micro-kernel of `rows` (1 to MR) times `columns` (1 to NV vectors), see `micro_kernel`.
 
+    One or two rows may have up to WIDE vectors.
+
     packed: 1 for a block of a that has a unit stride along its rows, packed or in place, 0 for one along k.
     """
     isa = chosen()
@@ -135,17 +140,18 @@ def block_product(real: Any) -> Any:
             # masked access is one instruction every block is masked: that costs nothing and halves what is compiled.
             masks = (True,) if isa.masks else (False, True)
             flags = builder.add(builder.mul(vectors, ir.Constant(I64, 4)), builder.mul(packed, ir.Constant(I64, 2)))
-            key = builder.add(builder.mul(rows, ir.Constant(I64, 32)), flags)
+            key = builder.add(builder.mul(rows, ir.Constant(I64, 64)), flags)
             if not isa.masks:
                 key = builder.add(key, builder.zext(ragged, I64))
             end = builder.append_basic_block("block.done")
             impossible = builder.append_basic_block("block.impossible")
             switch = builder.switch(key, impossible)
-            for mr, nv, block_packed, masked in product(
-                range(1, isa.mr + 1), range(1, isa.nv + 1), (False, True), masks
-            ):
+            blocks = [*product(range(1, isa.mr + 1), range(1, isa.nv + 1), (False, True))]
+            for few, most in WIDE.items():
+                blocks += product([few], range(isa.nv + 1, most + 1), (False, True))
+            for (mr, nv, block_packed), masked in product(blocks, masks):
                 case = builder.append_basic_block(f"block.{mr}x{nv}")
-                number = 32 * mr + 4 * nv + 2 * block_packed + (masked and not isa.masks)
+                number = 64 * mr + 4 * nv + 2 * block_packed + (masked and not isa.masks)
                 switch.add_case(ir.Constant(I64, number), case)
                 with builder.goto_block(case):
                     function = micro_kernel(builder.module, isa, real, mr, nv, masked, block_packed)
