@@ -17,6 +17,8 @@ _HOME = {
     "ModelCheckpoint": "callbacks",
     "CSVLogger": "callbacks",
     "History": "history",
+    "MLPClassifier": "sklearn",
+    "MLPRegressor": "sklearn",
 }
 _MODULES = ("callbacks", "data", "initializers", "optimizers", "recipes", "schedules")
 
@@ -25,8 +27,21 @@ if TYPE_CHECKING:
     from fastnn.history import History
     from fastnn.model import MLP, load
     from fastnn.optimizers import SGD, Adam
+    from fastnn.sklearn import MLPClassifier, MLPRegressor
 
-__all__ = ["MLP", "SGD", "Adam", "CSVLogger", "Callback", "EarlyStopping", "History", "ModelCheckpoint", "load"]
+__all__ = [
+    "MLP",
+    "SGD",
+    "Adam",
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "MLPClassifier",
+    "MLPRegressor",
+    "ModelCheckpoint",
+    "load",
+]
 
 
 @functools.cache

@@ -46,15 +46,15 @@ def fit(
     _check_flags(shuffle, progress)
     check_number("l2", l2, 0)
     optimizer = _checked_optimizer(optimizer)
-    callbacks = _checked_callbacks(callbacks)
-    _check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
+    callbacks = checked_callbacks(callbacks)
+    check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
     order, validation = _split(model, data, validation_data, validation_split)
 
     def tell(event: str, *args: Any) -> bool:
-        return any([getattr(callback, event, _nothing)(model, *args) for callback in callbacks])
+        return any([getattr(callback, event, nothing)(model, *args) for callback in callbacks])
 
     history = History(device=model.device)
-    say = _nothing if progress is False else reports.line
+    say = nothing if progress is False else reports.line
     history.compile_seconds = model.prepare(say, *data.needs(optimizer))
     model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
@@ -135,7 +135,7 @@ class Data:
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""
-        n = len(self.X) if order is None else len(order)
+        n = self.X.shape[0] if order is None else len(order)
         starts = np.arange(0, n, batch_size)
         if self.weight is None:
             return np.minimum(batch_size, n - starts).astype(np.float64)
@@ -146,6 +146,14 @@ class Data:
         if self.loss == "sum_squared_error":
             return np.ones_like(mass)
         return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+
+    def decay(self, l2: float, mass: np.ndarray) -> np.ndarray:
+        """The l2 of each batch."""
+        return np.full(len(mass), l2, np.float64)
+
+    def locate(self, order: np.ndarray | None, first: int, n_rows: int) -> tuple["Data", np.ndarray | None, int]:
+        """Where compiled code finds `n_rows` rows of `order` from `first` on: data, an order and a first row."""
+        return self, order, first
 
     def mean(self, losses: np.ndarray, mass: np.ndarray) -> float:
         """The loss of several batches out of those of each."""
@@ -190,14 +198,15 @@ class Learner:
 
         After each slice: its number of steps, and loss and accuracy so far.
         """
-        mass, rows = self.data.mass(order, self.batch_size), len(self.data.X) if order is None else len(order)
-        scales, losses = self.data.scales(mass), np.zeros(len(mass))
+        mass, rows = self.data.mass(order, self.batch_size), self.data.X.shape[0] if order is None else len(order)
+        scales, decay, losses = self.data.scales(mass), self.data.decay(self.l2, mass), np.zeros(len(mass))
         right, done = 0.0, 0
         while done < len(mass):
             n = min(self._slice, len(mass) - done)
             first = done * self.batch_size
             n_rows = min(n * self.batch_size, rows - first)
-            losses[done : done + n], hits = self._run(order, first, n_rows, scales[done : done + n])
+            part = slice(done, done + n)
+            losses[part], hits = self._run(order, first, n_rows, scales[part], decay[part])
             right, done = right + float(hits.sum()), done + n
             logs = {"loss": self.data.mean(losses[:done], mass[:done])}
             if self.data.target.metric:
@@ -205,16 +214,17 @@ class Learner:
             yield n, logs
 
     def _run(
-        self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray
+        self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray, decay: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """A slice of steps: each one's loss and number of right rows."""
-        data, memory, n = self.data, self.memory, len(scales)
+        memory, n = self.memory, len(scales)
         scalars = memory.optimizer.scalars(memory.step, n)
         start = time.perf_counter()
+        data, order, first = self.data.locate(order, first, n_rows)
         results = self.engine.train(
             data.X, data.target.values, order=order, weight=data.weight, first=first, total=n_rows,
             batch_size=self.batch_size, steps=n, scales=scales, loss=data.loss, metric=data.target.metric,
-            update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=self.l2,
+            update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=decay,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if n == self._slice:  # at most twice as many next time, as many as fit the time
@@ -286,7 +296,8 @@ def _checked_optimizer(optimizer: Optimizer | str) -> Optimizer:
     return optimizer
 
 
-def _checked_callbacks(callbacks: Any) -> list[Callback]:
+def checked_callbacks(callbacks: Any) -> list[Callback]:
+    """What was passed as callbacks, or a TypeError."""
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a list of callbacks, got {type(callbacks).__name__}")
     callbacks = list(callbacks)
@@ -296,7 +307,7 @@ def _checked_callbacks(callbacks: Any) -> list[Callback]:
     return callbacks
 
 
-def _check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> None:
+def check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> None:
     """What callbacks need to see in the logs will be there."""
     names = ["loss", "accuracy"] if data.target.metric else ["loss"]
     if validated:
@@ -310,5 +321,5 @@ def _check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> N
                 raise ValueError(f"callbacks: {kind} must use one of {', '.join(names)}, got {name!r}{hint}")
 
 
-def _nothing(*args: Any) -> None:
-    pass
+def nothing(*args: Any) -> None:
+    """What stands for a method that a callback has not."""

@@ -16,12 +16,12 @@ from . import team as teams
 from .batch import gathers
 from .elementwise import backward, forward
 from .gemm import FEW_ROWS
-from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
+from .loss import ALL_OUTPUTS, EXP, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
 from .network import network
 from .simd import chosen
 from .update import updates
 
-OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
+OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXP}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
 # The most rows that go through all layers together: their activations stay in L2. 384 in even chunks against 240 and a
 # rest: 341 and 385 ms an epoch of 1024-2048-2048-1024-10 on 2 threads (batch 512, Intel Xeon with AVX-512)
@@ -79,7 +79,6 @@ class Engine:
         self._job = aligned_zeros(fields.LAYERS + fields.RECORD * n_layers, np.int64)
         self._layers = [self._job[fields.LAYERS + fields.RECORD * n :][: fields.RECORD] for n in range(n_layers)]
         self._one = np.ones(1, self.dtype)
-        self._l2 = np.zeros(1)
         self._capacity = 0
         self._buffers: list[np.ndarray] = []
         lanes = chosen().lanes(size)
@@ -141,7 +140,6 @@ class Engine:
         job[fields.TILES], job[fields.N_TILES] = address(self._tiles), len(self._tiles)
         job[fields.SCRATCH], job[fields.SCRATCH_BYTES] = address(self._scratch), self._scratch_size * size
         job[fields.ONE] = address(self._one)
-        job[fields.L2] = address(self._l2)
 
     def _reserve(self, rows: int, gradients: bool) -> None:
         """Buffers for so many rows of a batch; with `gradients`, those of backward too."""
@@ -226,14 +224,14 @@ class Engine:
         update: str,
         state: Sequence[np.ndarray],
         scalars: np.ndarray,
-        l2: float = 0.0,
+        l2: float | np.ndarray = 0.0,
         hook: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
         target: int64 labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,). scales: float64, what
         each step's sum of weighted row losses is multiplied by. state: the optimiser's arrays, like the parameters.
-        scalars: float64 (steps, 8), see kernels.cpu.update. The losses include the l2 term.
+        scalars: float64 (steps, 8), see kernels.cpu.update. l2: for all steps, or one each; the losses hold its term.
 
         hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
         whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
@@ -245,7 +243,8 @@ class Engine:
         threads = self.threads_for(rows)
         job, base = self._job, address(self.parameters)
         self._set_data(x, target, order, weight, first, total)
-        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if l2 else 0)
+        decay = np.full(steps, l2, np.float64)
+        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
         twins = [address(array) - base for array in state] + [0, 0]
         job[fields.FIRST_STATE], job[fields.SECOND_STATE] = twins[:2]
         job[fields.STEPS], job[fields.BATCH] = steps, batch_size
@@ -255,14 +254,13 @@ class Engine:
         job[fields.RIGHT] = address(self._row_results) + 8 * self._capacity if metric else 0
         job[fields.SUMS], job[fields.SCALES] = address(sums), address(scales)
         job[fields.UPDATE], job[fields.SCALARS] = updates[update][self.dtype].address, address(scalars)
-        job[fields.SQUARES] = address(squares) if l2 else 0
+        job[fields.L2], job[fields.SQUARES] = address(decay), address(squares) if squares.size else 0
         job[fields.GRADIENT] = address(self.gradient) - base if hook else 0
         job[fields.HOOK], job[fields.HOOK_ARGUMENT] = hook or (0, 0)
         job[fields.SPLIT] = hook is not None
         job[fields.DX] = 0
-        self._l2[0] = l2
         self._run(fields.TRAIN, threads)
-        values = sums[:, 0] + 0.5 * l2 * squares.sum(1) if l2 else sums[:, 0]
+        values = sums[:, 0] + 0.5 * decay * squares.sum(1) if squares.size else sums[:, 0]
         return values, sums[:, 1]
 
     @_alone
@@ -286,16 +284,16 @@ class Engine:
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
-        sums, squares, scales = np.zeros((1, 2)), np.zeros(len(self._tiles)), np.array([scale])
+        sums, squares = np.zeros((1, 2)), np.zeros(len(self._tiles))
+        scales, decay = np.array([scale]), np.array([l2], np.float64)
         job[fields.STEPS], job[fields.BATCH] = 1, rows
         job[fields.CHUNK] = _chunk(rows, threads)
         job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, NO_METRIC
         job[fields.ROW_LOSS], job[fields.RIGHT] = address(self._row_results), 0
         job[fields.SUMS], job[fields.SCALES] = address(sums), address(scales)
-        job[fields.SQUARES] = address(squares) if l2 else 0
+        job[fields.L2], job[fields.SQUARES] = address(decay), address(squares) if l2 else 0
         job[fields.GRADIENT], job[fields.SPLIT] = address(gradient) - base, 0
         job[fields.DX], job[fields.DX_ROW] = address(dx), stride * self.dtype.itemsize
-        self._l2[0] = l2
         self._run(fields.GRADIENTS, threads)
         del first_transposed
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]

@@ -171,7 +171,7 @@ def network(real: Any) -> Any:
         w, scalars = layer[W] + at, job[SCALARS] + step * 64
         first = w + job[FIRST_STATE] if job[FIRST_STATE] != 0 else 0
         second = w + job[SECOND_STATE] if job[SECOND_STATE] != 0 else 0
-        decay = 0.0 if job[SPLIT] != 0 else doubles(job[L2])[0]
+        decay = 0.0 if job[SPLIT] != 0 else doubles(job[L2])[step]
         total = step_update(job[UPDATE], i1 - i0, j1 - j0, w, layer[LDW], g, ldg, first, second, scalars, decay)
         if squares != 0:
             doubles(squares)[0] = total
@@ -209,7 +209,7 @@ def network(real: Any) -> Any:
         if job[GRADIENT] == 0:
             step_tile(job, layer, step, at, g, ldg, gb, squares, i0, i1, j0, j1)
             return
-        decay = doubles(job[L2])[0]
+        decay = doubles(job[L2])[step]
         if decay != 0.0:
             total, factor = 0.0, real(decay)
             for i in range(i1 - i0):
