@@ -77,14 +77,17 @@ class Perceptron(BaseEstimator):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         weight = row_weights(sample_weight, X.shape[0])
-        held_out = self._held_out(*validation)
-        self._random_state = check_random_state(self.random_state)
         problem = self._problem(X, y, self._weighted(weight, y, incremental))
+        held_out = self._held_out(problem, *validation)
+        self._random_state = check_random_state(self.random_state)
+        widths = [X.shape[1], *hidden, problem.n_outputs]
         if first:
-            self._initialize(problem, hidden, X.dtype)
+            self._initialize(problem, widths, X.dtype)
         net = self.network_
-        if net.layers[1:-1] != hidden:
-            raise ValueError(f"hidden_layer_sizes must be {net.layers[1:-1]}, as in the fit before, got {hidden}")
+        if net.layers != widths:
+            raise ValueError(
+                f"the network has the widths {net.layers} of the fit before, and X, y and hidden_layer_sizes {widths}"
+            )
         if self.solver == "lbfgs":
             net.prepare(line, problem.loss)
             self.loss_, self.n_iter_ = minimise(
@@ -96,22 +99,26 @@ class Perceptron(BaseEstimator):
             raise ValueError(NON_FINITE)
         return self
 
-    def _initialize(self, problem: Problem, hidden: list[int], dtype: np.dtype) -> None:
+    def _initialize(self, problem: Problem, widths: list[int], dtype: np.dtype) -> None:
         """What a first fit starts from: weights and biases as Glorot & Bengio 2010, in scikit-learn's order."""
-        self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(hidden) + 2
-        widths = [problem.X.shape[1], *hidden, self.n_outputs_]
-        names = architectures.activations(self.activation, len(hidden)) or ["identity"]
+        self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(widths)
+        self.n_outputs_, self.out_activation_ = problem.n_outputs, problem.output
+        names = architectures.activations(self.activation, len(widths) - 2) or ["identity"]
         self.coefs_, self.intercepts_ = [], []
         for n, (fan_in, fan_out) in enumerate(pairwise(widths)):
             bound = math.sqrt((2.0 if names[min(n, len(names) - 1)] == "sigmoid" else 6.0) / (fan_in + fan_out))
             for parameters, shape in ((self.coefs_, (fan_in, fan_out)), (self.intercepts_, (fan_out,))):
                 parameters.append(self._random_state.uniform(-bound, bound, shape).astype(dtype))
-        if self.solver != "lbfgs":
-            self._no_improvement_count = 0
-            self.loss_curve_ = []
-            self.validation_scores_ = self.validation_loss_curve_ = None
-            self.best_loss_ = None if self.early_stopping else math.inf
-            self.best_validation_score_ = -math.inf if self.early_stopping else None
+        for name in ("_optimizer", "loss_curve_"):
+            self.__dict__.pop(name, None)
+
+    def _start_records(self) -> None:
+        """What an epoch adds to."""
+        self._no_improvement_count = 0
+        self.loss_curve_ = []
+        self.validation_scores_ = self.validation_loss_curve_ = None
+        self.best_loss_ = None if self.early_stopping else math.inf
+        self.best_validation_score_ = -math.inf if self.early_stopping else None
 
     def _descend(self, net: MLP, problem: Problem, held_out: Problem | None, incremental: bool) -> None:
         """Train by sgd or adam until max_iter, or until nothing improves; partial_fit for one epoch."""
@@ -126,16 +133,17 @@ class Perceptron(BaseEstimator):
         def tell(event: str, *args: Any) -> bool:
             return any([getattr(callback, event, training.nothing)(net, *args) for callback in callbacks])
 
-        if not (incremental and hasattr(self, "_optimizer")):
+        if not hasattr(self, "loss_curve_") or (self.best_loss_ is None) != self.early_stopping:
+            self._start_records()
+        pace = self.__dict__.get("_optimizer") if incremental else None
+        if pace is None or not pace.fits(net):
             options = (
                 {"momentum": self.momentum, "nesterov": self.nesterovs_momentum}
                 if self.solver == "sgd"
                 else {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
             )
-            self._optimizer = Pace(
-                net, self.solver, self.learning_rate, self.learning_rate_init, self.power_t, **options
-            )
-        pace, memory = self._optimizer, self._optimizer.memory
+            pace = Pace(net, self.solver, self.learning_rate, self.learning_rate_init, self.power_t, **options)
+        self._optimizer, memory = pace, pace.memory
         net.prepare(line, *problem.needs(memory.optimizer))
         learner = training.Learner(net, problem, memory, batch_size, self.alpha)
         shuffled = self.shuffle and batch_size < n
@@ -212,14 +220,17 @@ class Perceptron(BaseEstimator):
             )
         return order, problem.rows(chosen)
 
-    def _held_out(self, X: Any, y: Any, sample_weight: Any) -> Problem | None:
+    def _held_out(self, problem: Problem, X: Any, y: Any, sample_weight: Any) -> Problem | None:
         """The caller's own validation set."""
         if X is None and y is None:
             return None
         if X is None or y is None:
             raise ValueError("X_val and y_val must be given together, got one of them")
         X, y = self._checked(X, y, incremental=True, reset=False)
-        return self._problem(X, y, row_weights(sample_weight, X.shape[0], "sample_weight_val"))
+        held_out = self._problem(X, y, row_weights(sample_weight, X.shape[0], "sample_weight_val"))
+        if held_out.n_outputs != problem.n_outputs:
+            raise ValueError(f"y_val must have {problem.n_outputs} columns, as y, got {held_out.n_outputs}")
+        return held_out
 
     def _weighted(self, weight: np.ndarray | None, y: np.ndarray, incremental: bool) -> np.ndarray | None:
         """Row weights, with those of classes."""

@@ -139,13 +139,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     def _problem(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Problem:
         if self._binarizer.y_type_ == "multiclass":
-            self.out_activation_, self.n_outputs_ = "softmax", len(self.classes_)
             labels = np.searchsorted(self.classes_, y)
-            return Problem(X, Targets(labels, "label", labels), weight, "softmax_cross_entropy")
+            target = Targets(labels, "label", labels)
+            return Problem(X, target, weight, "softmax_cross_entropy", "softmax", len(self.classes_))
         values = self._binarizer.transform(y)
         values = (values if isinstance(values, np.ndarray) else values.toarray()).astype(bool)
-        self.out_activation_, self.n_outputs_ = "logistic", values.shape[1]
-        return Problem(X, Targets(values, "outputs", None), weight, "sigmoid_cross_entropy")
+        target = Targets(values, "outputs", None)
+        return Problem(X, target, weight, "sigmoid_cross_entropy", "logistic", values.shape[1])
 
     def _weighted(self, weight: np.ndarray | None, y: np.ndarray, incremental: bool) -> np.ndarray | None:
         if self.class_weight is None:
@@ -161,7 +161,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         return per_row if weight is None else per_row * weight
 
     def _strata(self, problem: Problem) -> np.ndarray | None:
-        return problem.target.values if self.n_outputs_ == 1 else None
+        return problem.target.values if problem.n_outputs == 1 else None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -243,8 +243,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
     def _problem(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Problem:
         values = y[:, np.newaxis] if y.ndim == 1 else y
-        loss, self.out_activation_ = LOSSES[self.loss]
-        self.n_outputs_ = values.shape[1]
+        loss, output = LOSSES[self.loss]
         if self.loss == "poisson" and values.min() < 0:
             raise ValueError(f"y must be >= 0 for loss 'poisson', got {values.min()}")
-        return Problem(X, Targets(values, None, None), weight, loss)
+        return Problem(X, Targets(values, None, None), weight, loss, output, values.shape[1])

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,18 +21,21 @@ class Problem(Data):
     """What an estimator learns from. X may be sparse (CSR): its rows are made dense when their turn comes.
 
     The squared error is scikit-learn's: half of it, summed over outputs where steps are made and averaged over them
-    where it is reported. The l2 of a batch is alpha divided by the batch's weight.
+    where it is reported. The l2 of a batch is alpha divided by the batch's weight. output: the output activation.
     """
+
+    output: str
+    n_outputs: int
 
     @property
     def factor(self) -> float:
         """What the kernel's loss, for squares a mean over outputs, is multiplied by."""
-        return 0.5 * self.target.values.shape[1] if self.loss == "mean_squared_error" else 1.0
+        return 0.5 * self.n_outputs if self.loss == "mean_squared_error" else 1.0
 
     @property
     def reported(self) -> float:
         """What the loss of a step is multiplied by to be reported."""
-        return 1.0 / self.target.values.shape[1] if self.loss == "mean_squared_error" else 1.0
+        return 1.0 / self.n_outputs if self.loss == "mean_squared_error" else 1.0
 
     def scales(self, mass: np.ndarray) -> np.ndarray:
         """What each batch's sum of row losses is multiplied by."""
@@ -58,7 +61,7 @@ class Problem(Data):
         X, y, labels = self.X[rows], self.target.values[rows], self.target.labels
         target = Targets(y, self.target.metric, None if labels is None else y)
         weight = None if self.weight is None else self.weight[rows]
-        return Problem(X if isinstance(X, np.ndarray) else X.toarray(), target, weight, self.loss)
+        return replace(self, X=X if isinstance(X, np.ndarray) else X.toarray(), target=target, weight=weight)
 
     def weights(self) -> np.ndarray:
         """One per row."""
@@ -139,6 +142,10 @@ class Pace:
         self.learning_rate = self.initial
         rate = schedule if callable(schedule) else self
         self.memory = Memory.fresh(net, {"adam": Adam, "sgd": optimizers.SGD}[solver](rate, **options))
+
+    def fits(self, net: Any) -> bool:
+        """Whether this is the memory of a network of that size and dtype."""
+        return all(array.shape == net.parameters.shape and array.dtype == net.dtype for array in self.memory.arrays)
 
     def __call__(self, step: np.ndarray) -> np.ndarray:
         """The rate of each step of this epoch."""
