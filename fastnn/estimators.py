@@ -4,31 +4,35 @@ The parameters are those of scikit-learn's estimators of the same names, drawn f
 the same rows in the same order: where both can do a thing, they learn the same weights up to rounding.
 """
 
+import itertools
 import math
-import numbers
 import warnings
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn import architectures, training
+from fastnn import architectures, parameters, training
 from fastnn.model import MLP
 from fastnn.progress import line
-from fastnn.schedules import check_count, check_number
+from fastnn.sharing import Share
 from fastnn.solvers import Pace, Problem, blocks, minimise
 
-SOLVERS = ("lbfgs", "sgd", "adam")
-SCHEDULES = ("constant", "invscaling", "adaptive")
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
+NOT_CONVERGED = (
+    "Stochastic Optimizer: Maximum iterations ({0.max_iter}) reached and the optimization hasn't converged yet."
+)
+STALLED = {
+    False: "Training loss did not improve more than tol={0.tol:f} for {0.n_iter_no_change} epochs.",
+    True: "Validation score did not improve more than tol={0.tol:f} for {0.n_iter_no_change} epochs.",
+}
 
 
 class Perceptron(BaseEstimator):
@@ -37,6 +41,7 @@ class Perceptron(BaseEstimator):
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
     loss_curve_: list[float]
+    _optimizer: Pace
     best_loss_: Any
     best_validation_score_: Any
     validation_scores_: Any
@@ -71,12 +76,12 @@ class Perceptron(BaseEstimator):
         validation: tuple[Any, Any, Any] = (None, None, None),
         incremental: bool = False,
     ) -> Any:
-        hidden = self._check_parameters()
+        hidden = parameters.check(self)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._checked(X, y, incremental, reset=first)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        weight = row_weights(sample_weight, X.shape[0])
+        weight = parameters.row_weights(sample_weight, X.shape[0])
         problem = self._problem(X, y, self._weighted(weight, y, incremental))
         held_out = self._held_out(problem, *validation)
         self._random_state = check_random_state(self.random_state)
@@ -105,10 +110,10 @@ class Perceptron(BaseEstimator):
         self.n_outputs_, self.out_activation_ = problem.n_outputs, problem.output
         names = architectures.activations(self.activation, len(widths) - 2) or ["identity"]
         self.coefs_, self.intercepts_ = [], []
-        for n, (fan_in, fan_out) in enumerate(pairwise(widths)):
+        for n, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
             bound = math.sqrt((2.0 if names[min(n, len(names) - 1)] == "sigmoid" else 6.0) / (fan_in + fan_out))
-            for parameters, shape in ((self.coefs_, (fan_in, fan_out)), (self.intercepts_, (fan_out,))):
-                parameters.append(self._random_state.uniform(-bound, bound, shape).astype(dtype))
+            for arrays, shape in ((self.coefs_, (fan_in, fan_out)), (self.intercepts_, (fan_out,))):
+                arrays.append(self._random_state.uniform(-bound, bound, shape).astype(dtype))
         for name in ("_optimizer", "loss_curve_"):
             self.__dict__.pop(name, None)
 
@@ -135,61 +140,62 @@ class Perceptron(BaseEstimator):
 
         if not hasattr(self, "loss_curve_") or (self.best_loss_ is None) != self.early_stopping:
             self._start_records()
-        pace = self.__dict__.get("_optimizer") if incremental else None
-        if pace is None or not pace.fits(net):
-            options = (
-                {"momentum": self.momentum, "nesterov": self.nesterovs_momentum}
-                if self.solver == "sgd"
-                else {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
-            )
-            pace = Pace(net, self.solver, self.learning_rate, self.learning_rate_init, self.power_t, **options)
-        self._optimizer, memory = pace, pace.memory
+        if not (incremental and hasattr(self, "_optimizer") and self._optimizer.fits(net)):
+            self._optimizer = self._fresh_optimizer(net)
+        pace, memory = self._optimizer, self._optimizer.memory
         net.prepare(line, *problem.needs(memory.optimizer))
         learner = training.Learner(net, problem, memory, batch_size, self.alpha)
-        shuffled = self.shuffle and batch_size < n
+        orders = self._orders(order, batch_size, problem.X.shape[0])
         best = net.parameters.copy() if self.early_stopping else None
         self.n_iter_ = 0
-        try:
-            tell("on_train_begin")
-            while self.n_iter_ < (1 if incremental else self.max_iter):
-                if shuffled:
-                    permutation = np.arange(n)
-                    self._random_state.shuffle(permutation)
-                    order = order[permutation]
-                for _, logs in learner.epoch(order if shuffled or n < problem.X.shape[0] else None):
-                    if stop := tell("on_slice_end", memory.step - 1, logs):
+        with Share(learner.engine) as share:
+            try:
+                tell("on_train_begin")
+                for rows in itertools.islice(orders, 1 if incremental else self.max_iter):
+                    for _, logs in learner.epoch(rows):
+                        share.take()
+                        if stop := tell("on_slice_end", memory.step - 1, logs):
+                            break
+                    self.n_iter_, self.t_, self.loss_ = self.n_iter_ + 1, self.t_ + n, logs["loss"]
+                    self.loss_curve_.append(self.loss_)
+                    self._say(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                    if held_out is not None:
+                        logs |= {f"val_{name}": value for name, value in held_out.measure(net).items()}
+                    if self._improved(logs) and best is not None:
+                        best[...] = net.parameters
+                    logs["learning_rate"] = memory.learning_rate
+                    pace.end_epoch(self.t_)
+                    stop |= tell("on_epoch_end", self.n_iter_ - 1, logs)
+                    if self._no_improvement_count > self.n_iter_no_change:
+                        stop |= pace.stalled(STALLED[self.early_stopping].format(self), self._say)
+                        if not stop:
+                            self._no_improvement_count = 0
+                    if stop or incremental:
                         break
-                self.n_iter_ += 1
-                self.t_ += n
-                self.loss_ = logs["loss"]
-                self.loss_curve_.append(self.loss_)
-                self._say(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                if held_out is not None:
-                    logs |= {f"val_{name}": value for name, value in held_out.measure(net).items()}
-                if self._improved(logs) and best is not None:
-                    best[...] = net.parameters
-                logs["learning_rate"] = memory.learning_rate
-                pace.end_epoch(self.t_)
-                stop |= tell("on_epoch_end", self.n_iter_ - 1, logs)
-                if self._no_improvement_count > self.n_iter_no_change:
-                    what = "Validation score" if self.early_stopping else "Training loss"
-                    message = f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} epochs."
-                    if pace.stalled(message, self._say):
-                        break
-                    self._no_improvement_count = 0
-                if stop or incremental:
-                    break
-            else:
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
-                    "converged yet.", ConvergenceWarning, stacklevel=4,
-                )  # fmt: skip
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        finally:
-            tell("on_train_end")
+                else:
+                    warnings.warn(NOT_CONVERGED.format(self), ConvergenceWarning, stacklevel=4)
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=4)
+            finally:
+                tell("on_train_end")
         if best is not None:
             net.parameters[...] = best
+
+    def _fresh_optimizer(self, net: MLP) -> Pace:
+        options = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
+        if self.solver == "sgd":
+            options = {"momentum": self.momentum, "nesterov": self.nesterovs_momentum}
+        return Pace(net, self.solver, self.learning_rate, self.learning_rate_init, self.power_t, **options)
+
+    def _orders(self, order: np.ndarray, batch_size: int, n_rows: int) -> Iterator[np.ndarray | None]:
+        """The rows of each epoch, shuffled as scikit-learn does; None for all of n_rows as they lie."""
+        shuffled = self.shuffle and batch_size < len(order)
+        while True:
+            if shuffled:
+                permutation = np.arange(len(order))
+                self._random_state.shuffle(permutation)
+                order = order[permutation]
+            yield order if shuffled or len(order) < n_rows else None
 
     def _improved(self, logs: dict[str, float]) -> bool:
         """Note what an epoch reached, and how many have passed without progress; whether it is the best so far."""
@@ -227,7 +233,7 @@ class Perceptron(BaseEstimator):
         if X is None or y is None:
             raise ValueError("X_val and y_val must be given together, got one of them")
         X, y = self._checked(X, y, incremental=True, reset=False)
-        held_out = self._problem(X, y, row_weights(sample_weight, X.shape[0], "sample_weight_val"))
+        held_out = self._problem(X, y, parameters.row_weights(sample_weight, X.shape[0], "sample_weight_val"))
         if held_out.n_outputs != problem.n_outputs:
             raise ValueError(f"y_val must have {problem.n_outputs} columns, as y, got {held_out.n_outputs}")
         return held_out
@@ -253,34 +259,6 @@ class Perceptron(BaseEstimator):
         if self.verbose:
             print(message)
 
-    def _check_parameters(self) -> list[int]:
-        """Raise ValueError or TypeError naming the parameter that is wrong. Returns the hidden layers' widths."""
-        sizes = self.hidden_layer_sizes
-        hidden = list(sizes) if isinstance(sizes, Iterable) else [sizes]
-        for size in hidden:
-            if isinstance(size, numbers.Real) and size <= 0:
-                raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}")
-            check_count("hidden_layer_sizes", size)
-        architectures.activations(self.activation, len(hidden))
-        check_choice("solver", self.solver, SOLVERS)
-        if not callable(self.learning_rate):
-            check_choice("learning_rate", self.learning_rate, SCHEDULES)
-        for name in ("alpha", "tol", "power_t"):
-            check_number(name, getattr(self, name), 0)
-        for name in ("learning_rate_init", "epsilon"):
-            check_number(name, getattr(self, name), 0, closed="neither")
-        check_number("momentum", self.momentum, 0, 1)
-        for name in ("beta_1", "beta_2", "validation_fraction"):
-            check_number(name, getattr(self, name), 0, 1, closed="left")
-        for name in ("max_iter", "max_fun", "batch_size", "n_iter_no_change", "threads"):
-            value = getattr(self, name)
-            if (name, value) not in (("batch_size", "auto"), ("n_iter_no_change", math.inf), ("threads", None)):
-                check_count(name, value)
-        for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        return [int(size) for size in hidden]
-
     def _has_epochs(self) -> bool:
         """Whether there is a partial_fit."""
         if self.solver == "lbfgs":
@@ -296,30 +274,3 @@ class Perceptron(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def store(estimator: Any, arguments: dict[str, Any]) -> None:
-    """Keep the arguments of `__init__`, as they are, under their names."""
-    for name, value in arguments.items():
-        if name != "self":
-            setattr(estimator, name, value)
-
-
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def row_weights(value: Any, n_rows: int, name: str = "sample_weight") -> np.ndarray | None:
-    """One float64 weight per row, or None for none: they must be finite, >= 0 and not all 0."""
-    if value is None:
-        return None
-    if isinstance(value, numbers.Real):
-        value = np.full(n_rows, value)
-    weight = check_array(value, ensure_2d=False, dtype=np.float64, order="C", input_name=name)
-    if weight.shape != (n_rows,):
-        raise ValueError(f"{name} must have shape ({n_rows},), got {weight.shape}")
-    if weight.min() < 0 or weight.sum() == 0:
-        raise ValueError(f"{name} must be >= 0 and not all zero, got a minimum of {weight.min()}")
-    return weight

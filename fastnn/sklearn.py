@@ -17,8 +17,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
-from fastnn.estimators import Perceptron, check_choice, store
+from fastnn.estimators import Perceptron
 from fastnn.inputs import Targets
+from fastnn.parameters import check_choice, store
 from fastnn.solvers import Problem
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn import optimizers
 from fastnn.inputs import Targets
 from fastnn.schedules import Schedule
+from fastnn.sharing import Share
 from fastnn.training import Data, Memory
 
 SMALLEST_RATE = 1e-6  # below it "adaptive" gives up
@@ -179,6 +180,7 @@ def minimise(
     iterations = 0
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        share.take()
         net.parameters[...] = parameters
         return problem.loss_and_gradient(net, alpha)
 
@@ -187,10 +189,11 @@ def minimise(
         iterations += 1
         say(f"Iteration {iterations}, loss = {problem.reported * intermediate_result.fun:.8f}")
 
-    result = minimize(
-        objective, net.parameters.astype(np.float64), method="L-BFGS-B", jac=True, callback=report,
-        options={"maxfun": max_fun, "maxiter": max_iter, "gtol": gtol},
-    )  # fmt: skip
+    with Share(net.engine()) as share:
+        result = minimize(
+            objective, net.parameters.astype(np.float64), method="L-BFGS-B", jac=True, callback=report,
+            options={"maxfun": max_fun, "maxiter": max_iter, "gtol": gtol},
+        )  # fmt: skip
     net.parameters[...] = result.x
     if result.status != 0:
         warnings.warn(

@@ -15,6 +15,7 @@ from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
+from fastnn.sharing import Share
 from kernels.cpu import jit
 from kernels.layout import aligned_copy, aligned_zeros
 
@@ -62,13 +63,15 @@ def fit(
     history.threads = learner.engine.threads_for(min(batch_size, len(order)))
     shuffled = shuffle and batch_size < len(order)
     start = time.perf_counter()
-    with reports.Progress(progress, epochs, learner.steps(len(order))) as report:
+    report = reports.Progress(progress, epochs, learner.steps(len(order)))
+    with report, Share(learner.engine) as share:
         try:
             tell("on_train_begin")
             for epoch in range(epochs):
                 if shuffled:
                     model.random.shuffle(order)
                 for n_steps, logs in learner.epoch(order if shuffled or len(order) < len(data.X) else None):
+                    share.take()
                     report.slice(epoch, n_steps, logs)
                     stop = tell("on_slice_end", memory.step - 1, logs)
                     if stop:
@@ -187,7 +190,7 @@ class Learner:
 
     def __init__(self, model: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
         self.engine, self.data, self.memory, self.batch_size, self.l2 = model.engine(), data, memory, batch_size, l2
-        self._slice = 1  # steps
+        self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
 
     def steps(self, n_rows: int) -> int:
         """The number of batches in so many rows, the last of which may be smaller."""
@@ -198,8 +201,11 @@ class Learner:
 
         After each slice: its number of steps, and loss and accuracy so far.
         """
-        mass, rows = self.data.mass(order, self.batch_size), self.data.X.shape[0] if order is None else len(order)
-        scales, decay, losses = self.data.scales(mass), self.data.decay(self.l2, mass), np.zeros(len(mass))
+        rows = self.data.X.shape[0] if order is None else len(order)
+        if self._rows != rows or self.data.weight is not None:  # else they are those of the epoch before
+            self._rows, self._mass = rows, self.data.mass(order, self.batch_size)
+            self._scales, self._decay = self.data.scales(self._mass), self.data.decay(self.l2, self._mass)
+        mass, scales, decay, losses = self._mass, self._scales, self._decay, np.zeros(len(self._mass))
         right, done = 0.0, 0
         while done < len(mass):
             n = min(self._slice, len(mass) - done)
