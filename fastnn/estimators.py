@@ -4,6 +4,7 @@ The parameters are those of scikit-learn's estimators of the same names, drawn f
 the same rows in the same order: where both can do a thing, they learn the same weights up to rounding.
 """
 
+import contextlib
 import itertools
 import math
 import warnings
@@ -21,7 +22,7 @@ from fastnn import architectures, parameters, training
 from fastnn.model import MLP
 from fastnn.progress import line
 from fastnn.sharing import Share
-from fastnn.solvers import Pace, Problem, blocks, minimise
+from fastnn.solvers import Pace, Problem, blocks, minimise, passes, passes_ahead
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -145,17 +146,21 @@ class Perceptron(BaseEstimator):
         pace, memory = self._optimizer, self._optimizer.memory
         net.prepare(line, *problem.needs(memory.optimizer))
         learner = training.Learner(net, problem, memory, batch_size, self.alpha)
-        orders = self._orders(order, batch_size, problem.X.shape[0])
+        watched = held_out is not None or callbacks or pace.schedule in ("invscaling", "adaptive") or incremental
         best = net.parameters.copy() if self.early_stopping else None
         self.n_iter_ = 0
-        with Share(learner.engine) as share:
+        with Share(learner.engine) as share, contextlib.ExitStack() as stack:
+            if watched or batch_size < problem.X.shape[0] or not isinstance(problem.X, np.ndarray):
+                epochs = passes(learner, self._orders(order, batch_size, problem.X.shape[0]), share)
+            else:
+                epochs = passes_ahead(learner, net, share, self.max_iter)
+            stack.callback(epochs.close)
             try:
                 tell("on_train_begin")
-                for rows in itertools.islice(orders, 1 if incremental else self.max_iter):
-                    for _, logs in learner.epoch(rows):
-                        share.take()
-                        if stop := tell("on_slice_end", memory.step - 1, logs):
-                            break
+                for logs, complete in epochs:
+                    stop = tell("on_slice_end", memory.step - 1, logs)
+                    if not (complete or stop):
+                        continue
                     self.n_iter_, self.t_, self.loss_ = self.n_iter_ + 1, self.t_ + n, logs["loss"]
                     self.loss_curve_.append(self.loss_)
                     self._say(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
@@ -172,8 +177,9 @@ class Perceptron(BaseEstimator):
                             self._no_improvement_count = 0
                     if stop or incremental:
                         break
-                else:
-                    warnings.warn(NOT_CONVERGED.format(self), ConvergenceWarning, stacklevel=4)
+                    if self.n_iter_ == self.max_iter:
+                        warnings.warn(NOT_CONVERGED.format(self), ConvergenceWarning, stacklevel=4)
+                        break
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=4)
             finally:

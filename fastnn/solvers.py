@@ -1,7 +1,8 @@
 """What the estimators train with: scikit-learn's losses, penalty and schedules, and its solvers, on the engine."""
 
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +12,12 @@ from fastnn import optimizers
 from fastnn.inputs import Targets
 from fastnn.schedules import Schedule
 from fastnn.sharing import Share
-from fastnn.training import Data, Memory
+from fastnn.training import Data, Learner, Memory
+
+Epochs = Generator[tuple[dict[str, float], bool]]
 
 SMALLEST_RATE = 1e-6  # below it "adaptive" gives up
+AHEAD_SECONDS = 0.005
 BLOCK_BYTES = 1 << 26  # of sparse rows made dense at a time
 
 
@@ -168,6 +172,49 @@ class Pace:
         self.learning_rate /= 5.0
         say(f"{message} Setting learning rate to {self.learning_rate:f}")
         return False
+
+
+def passes(learner: Learner, orders: Iterator[np.ndarray | None], share: Share) -> Epochs:
+    """Epoch after epoch; after each slice of its steps what was measured, and whether this was the last."""
+    for rows in orders:
+        n_steps = learner.steps(learner.data.X.shape[0] if rows is None else len(rows))
+        for n, logs in learner.epoch(rows):
+            share.take()
+            n_steps -= n
+            yield logs, n_steps == 0
+
+
+def passes_ahead(learner: Learner, net: Any, share: Share, most: int) -> Epochs:
+    """At most so many epochs of one batch that nobody watches, which take less than coming back to Python does.
+
+    So many are run at once as take AHEAD_SECONDS. Who closes this generator after an epoch finds the network and the
+    optimiser as that epoch left them: they are set back, and come as far again, to the same bits.
+    """
+    memory, ahead = learner.memory, 1
+
+    def back() -> None:
+        net.parameters[...], memory.step = parameters, step
+        for array, copy in zip(memory.arrays, arrays):
+            array[...] = copy
+
+    while most:
+        parameters, arrays, step = net.parameters.copy(), [array.copy() for array in memory.arrays], memory.step
+        seen, start = 0, time.perf_counter()
+        try:
+            losses = learner.repeat(ahead)
+            seconds = time.perf_counter() - start
+            for loss in losses:
+                seen += 1
+                yield {"loss": loss}, True
+        except BaseException:
+            if seen < ahead:
+                back()
+            if 0 < seen < ahead:
+                learner.repeat(seen)
+            raise
+        share.take()
+        most -= ahead
+        ahead = min(max(1, min(2 * ahead, int(ahead * AHEAD_SECONDS / seconds))), most)
 
 
 def minimise(

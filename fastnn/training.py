@@ -163,7 +163,7 @@ class Data:
         if self.loss == "sum_squared_error":
             return float(losses.sum())
         total = mass.sum()
-        return float((losses * mass).sum() / total) if total > 0 else 0.0
+        return float((losses * (mass / total)).sum()) if total > 0 else 0.0  # that of one batch exactly
 
 
 @dataclass
@@ -218,6 +218,13 @@ class Learner:
             if self.data.target.metric:
                 logs["accuracy"] = right / (first + n_rows)
             yield n, logs
+
+    def repeat(self, n: int) -> list[float]:
+        """Learn n times from all rows, in the order in which they lie and in one batch. Returns the losses."""
+        rows, mass = self.data.X.shape[0], self.data.mass(None, self.data.X.shape[0])
+        scales, decay = self.data.scales(mass).repeat(n), self.data.decay(self.l2, mass).repeat(n)
+        losses, _ = self._run(np.tile(np.arange(rows), n), 0, n * rows, scales, decay)
+        return (losses * self.data.mean(np.ones(1), mass)).tolist()
 
     def _run(
         self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray, decay: np.ndarray

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 import fastnn
 from fastnn import MLPClassifier, MLPRegressor
 from fastnn.schedules import CosineDecay, StepDecay
+from fastnn.training import Learner
 from tests.oracle import random_row_weights
 
 pytestmark = [
@@ -249,6 +250,50 @@ class TestMoreThanScikitLearn:
         for model in models[1:]:
             for a, b in zip(model.coefs_, models[0].coefs_, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+class TestAhead:
+    """Short epochs are run many at once; what is left behind is as if they had been run one by one."""
+
+    @pytest.mark.parametrize("solver", ["adam", "sgd"])
+    @pytest.mark.parametrize("options", [{"tol": 0.01, "n_iter_no_change": 3}, {"max_iter": 77}], ids=str)
+    @pytest.mark.parametrize("weight", [None, random_row_weights(5, 150)], ids=["plain", "weighted"])
+    def test_to_the_same_bits(self, solver, options, weight):
+        models = []
+        for callbacks in (None, [fastnn.Callback()]):  # who watches sees every epoch
+            model = MLPClassifier(20, solver=solver, random_state=0, callbacks=callbacks, **options)
+            model.fit(X[:150], Y[:150], weight)
+            model.partial_fit(X[:150], Y[:150], weight)  # the optimiser has not run ahead either
+            models.append(model)
+        ahead, watched = models
+        np.testing.assert_array_equal(ahead.network_.parameters, watched.network_.parameters)
+        assert ahead.loss_curve_ == watched.loss_curve_
+        assert ahead.t_ == watched.t_
+
+    @pytest.mark.parametrize("where", ["consumer", "compiled code"])
+    def test_interrupted(self, where, monkeypatch):
+        count = iter(range(10**6))
+
+        def interrupt(*args):
+            if next(count) == (20 if where == "consumer" else 5):
+                raise KeyboardInterrupt
+
+        def repeat(learner, n, original=Learner.repeat):
+            losses = original(learner, n)
+            interrupt()
+            return losses
+
+        model = MLPClassifier(20, random_state=0)
+        if where == "consumer":
+            monkeypatch.setattr(MLPClassifier, "_say", interrupt)
+        else:
+            monkeypatch.setattr(Learner, "repeat", repeat)
+        with pytest.warns(UserWarning, match="interrupted"):
+            model.fit(X[:150], Y[:150])
+        monkeypatch.undo()
+        expected = MLPClassifier(20, random_state=0, max_iter=model._optimizer.memory.step).fit(X[:150], Y[:150])
+        np.testing.assert_array_equal(model.coefs_[0], expected.coefs_[0])
+        assert model.n_iter_ <= expected.n_iter_ <= model.n_iter_ + 1
 
 
 class TestAttributes:
