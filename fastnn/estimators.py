@@ -52,20 +52,22 @@ class Perceptron(BaseEstimator):
     def network_(self) -> MLP:
         """The fitted network. Its parameters are those of coefs_ and intercepts_, in either direction."""
         check_is_fitted(self, "coefs_")
-        net, views = self.__dict__.get("_network", (None, []))
+        options = {
+            "activation": architectures.activations(self.activation, len(self.coefs_) - 1),
+            "output": self.out_activation_, "device": self.device, "threads": self.threads,
+        }  # fmt: skip
+        net, views, made_with = self.__dict__.get("_network", (None, [], None))
         given = [*self.coefs_, *self.intercepts_]
-        if len(given) == len(views) and all(view is array for view, array in zip(views, given)):
+        same = len(given) == len(views) and all(view is array for view, array in zip(views, given))
+        if same and made_with == options:
             return net
         widths = [len(self.coefs_[0]), *(len(b) for b in self.intercepts_)]
         dtype = "float32" if np.asarray(self.coefs_[0]).dtype == np.float32 else "float64"
-        net = MLP(
-            widths, self.activation, self.out_activation_, init="zeros", dtype=dtype, device=self.device,
-            threads=self.threads,
-        )  # fmt: skip
+        net = MLP(widths, init="zeros", dtype=dtype, **options)
         views = [*net.weights, *net.biases]
         for view, array in zip(views, given, strict=True):
             view[...] = array
-        self._network = net, views
+        self._network = net, views, options
         self.coefs_, self.intercepts_ = views[: len(self.coefs_)], views[len(self.coefs_) :]
         return net
 
@@ -82,6 +84,8 @@ class Perceptron(BaseEstimator):
         X, y = self._checked(X, y, incremental, reset=first)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if self.solver == "lbfgs" and (self.callbacks or validation[0] is not None):
+            raise ValueError("callbacks and X_val need the solver 'adam' or 'sgd', which have epochs, got 'lbfgs'")
         weight = parameters.row_weights(sample_weight, X.shape[0])
         problem = self._problem(X, y, self._weighted(weight, y, incremental))
         held_out = self._held_out(problem, *validation)

@@ -311,6 +311,13 @@ class TestAttributes:
         model.coefs_, model.intercepts_ = [w.tolist() for w in model.coefs_], [b.tolist() for b in model.intercepts_]
         np.testing.assert_array_equal(model.predict_proba(X), changed)
 
+    def test_parameters_changed_after_fit_count(self):
+        model = MLPClassifier(5, max_iter=3, random_state=0, warm_start=True).fit(X, NAMES)
+        before = model.predict_proba(X)
+        assert not np.allclose(model.set_params(activation="tanh").predict_proba(X), before)
+        assert model.fit(X, NAMES).network_.activations == ["tanh"]
+        assert model.set_params(threads=1).network_.engine().threads == 1
+
     def test_nothing_before_fit(self):
         for call in (lambda m: m.predict(X), lambda m: m.network_, lambda m: m.predict_proba(X)):
             with pytest.raises(NotFittedError):
@@ -412,6 +419,7 @@ class TestInput:
             ({"callbacks": 3}, TypeError, "callbacks must be a list of callbacks"),
             ({"callbacks": [fastnn.EarlyStopping()]}, ValueError, "got 'val_loss'; it needs"),
             ({"class_weight": "heavy"}, ValueError, "class_weight"),
+            ({"solver": "lbfgs", "callbacks": [fastnn.Callback()]}, ValueError, "callbacks and X_val need the solver"),
         ],
         ids=str,
     )  # fmt: skip
