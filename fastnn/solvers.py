@@ -59,14 +59,19 @@ class Problem(Data):
         if isinstance(self.X, np.ndarray):
             return self, order, first
         rows = slice(first, first + n_rows) if order is None else order[first : first + n_rows]
-        return self.rows(rows), None, 0
+        return self.dense(rows), None, 0
 
     def rows(self, rows: Any) -> "Problem":
-        """Some of the rows, by slice or numbers; sparse ones are made dense."""
+        """Some of the rows, by slice or numbers."""
         X, y, labels = self.X[rows], self.target.values[rows], self.target.labels
         target = Targets(y, self.target.metric, None if labels is None else y)
         weight = None if self.weight is None else self.weight[rows]
-        return replace(self, X=X if isinstance(X, np.ndarray) else X.toarray(), target=target, weight=weight)
+        return replace(self, X=X, target=target, weight=weight)
+
+    def dense(self, rows: Any) -> "Problem":
+        """The same; sparse rows are made dense."""
+        part = self.rows(rows)
+        return part if isinstance(part.X, np.ndarray) else replace(part, X=part.X.toarray())
 
     def weights(self) -> np.ndarray:
         """One per row."""
@@ -76,7 +81,7 @@ class Problem(Data):
         """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, both by weight; NaN after overflow."""
         engine, w, losses, right, outputs = net.engine(), self.weights(), [], [], []
         for block in blocks(self.X, net):
-            part = self.rows(block)
+            part = self.dense(block)
             out = np.empty((part.X.shape[0], net.layers[-1]), net.dtype)
             metric = self.target.metric
             values, hits = engine.forward(
@@ -96,7 +101,7 @@ class Problem(Data):
         (scale,), (l2,) = self.scales(mass), self.decay(alpha, mass)
         loss, gradient = 0.0, np.zeros(len(net.parameters))
         for block in blocks(self.X, net):
-            part = self.rows(block)
+            part = self.dense(block)
             value, partial, _ = net.engine().gradients(
                 part.X, part.target.values, weight=part.weight, scale=scale, loss=self.loss, l2=l2
             )
