@@ -92,7 +92,7 @@ BAD_MODELS = [
     (([3, 4, 2], None), {}, "activation must be one of identity, relu, .*, swish, got None"),
     (([3, 4, 2], ["relu", "tanh"]), {},
      "activation must be one name or one per hidden layer (1), got ['relu', 'tanh']"),
-    (([3, 2], "relu", "hinge"), {}, "output must be one of identity, sigmoid, softmax, got 'hinge'"),
+    (([3, 2], "relu", "hinge"), {}, "output must be one of identity, sigmoid, softmax, exp, got 'hinge'"),
     (([3, 2],), {"dtype": "float16"}, "dtype must be float32 or float64, got 'float16'"),
     (([3, 2],), {"dtype": "real"}, "dtype must be float32 or float64, got 'real'"),
     (([3, 2],), {"dtype": None}, "dtype must be float32 or float64, got None"),
