@@ -17,16 +17,38 @@ _HOME = {
     "ModelCheckpoint": "callbacks",
     "CSVLogger": "callbacks",
     "History": "history",
+    "MLPClassifier": "sklearn",
+    "MLPRegressor": "sklearn",
+    "from_torch": "interop",
+    "to_onnx": "interop",
+    "to_torch": "interop",
 }
 _MODULES = ("callbacks", "data", "initializers", "optimizers", "recipes", "schedules")
 
 if TYPE_CHECKING:
     from fastnn.callbacks import Callback, CSVLogger, EarlyStopping, ModelCheckpoint
     from fastnn.history import History
+    from fastnn.interop import from_torch, to_onnx, to_torch
     from fastnn.model import MLP, load
     from fastnn.optimizers import SGD, Adam
+    from fastnn.sklearn import MLPClassifier, MLPRegressor
 
-__all__ = ["MLP", "SGD", "Adam", "CSVLogger", "Callback", "EarlyStopping", "History", "ModelCheckpoint", "load"]
+__all__ = [
+    "MLP",
+    "SGD",
+    "Adam",
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "MLPClassifier",
+    "MLPRegressor",
+    "ModelCheckpoint",
+    "from_torch",
+    "load",
+    "to_onnx",
+    "to_torch",
+]
 
 
 @functools.cache

@@ -96,6 +96,8 @@ def targets(
         raise ValueError(
             f"{name} must lie in [0, 1] for {output} outputs, got {values[tuple(bad)]} at [{bad[0]}, {bad[1]}]"
         )
+    if output == "exp" and values.size and values.min() < 0:
+        raise ValueError(f"{name} must be >= 0 for exp outputs, got {values.min()}")
     labels = None
     if n_outputs == 1 and classes and values.dtype.kind in "iub":
         labels = values[:, 0]

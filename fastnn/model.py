@@ -19,6 +19,7 @@ DEFAULT_LOSS = {
     "softmax": "softmax_cross_entropy",
     "sigmoid": "sigmoid_cross_entropy",
     "identity": "mean_squared_error",
+    "exp": "poisson",
 }
 SQUARED = ("mean_squared_error", "sum_squared_error")
 RELU_FAMILY = ("relu", "leaky_relu", "silu", "gelu")
@@ -31,11 +32,12 @@ class MLP:
     """A dense network: layers of x @ w + b, an activation after each hidden one, an output activation at the end.
 
     layers: widths of input, hidden layers and output. activation: the hidden layers', one name or one per layer:
-    identity, relu, leaky_relu, sigmoid (logistic), tanh, silu (swish), gelu. output: softmax (classes), sigmoid (one
-    or several yes/no labels), identity (numbers). init: "auto" (he for the ReLU family, xavier otherwise), or a
-    name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64". precision: that of the products
-    of a float32 network, "float32". threads: at most so many, by default NUMBA_NUM_THREADS or all cores; the result is
-    the same bits with any number. seed: of the initial weights, the shuffling and the split-off of validation rows.
+    identity, relu, leaky_relu, sigmoid (logistic), tanh, silu (swish), gelu. output: softmax (classes), sigmoid
+    (one or several yes/no labels), identity (numbers), exp (counts). init: "auto" (he for the ReLU family, xavier
+    otherwise), or a name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64". precision:
+    that of the products of a float32 network, "float32". threads: at most so many, by default NUMBA_NUM_THREADS or
+    all cores; the result is the same bits with any number. seed: of the initial weights, the shuffling and the
+    split-off of validation rows.
 
     Raises ValueError or TypeError naming the argument that is wrong.
     """
@@ -130,7 +132,7 @@ class MLP:
         X: (n, inputs), numbers of up to 64 bits in any byte order and strides, a memory map too: it is converted batch
         by batch, never copied whole. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several
         labels, or numbers; integers are read where they lie. shuffle: draw a new order of the rows in every epoch, four
-        bytes a row. loss: by default that of the output (cross-entropy for softmax and sigmoid, else
+        bytes a row. loss: by default that of the output (cross-entropy for softmax and sigmoid, poisson for exp, else
         mean_squared_error); sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
         validation_split: the fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one
         below 1e-38 of the largest counts as zero. class_weight: {label: weight} or "balanced". progress: None shows a
@@ -214,7 +216,7 @@ class MLP:
         """The loss for this network: its output's own, or `loss` if that goes with the output."""
         if loss is None:
             return DEFAULT_LOSS[self.output]
-        allowed = sorted({DEFAULT_LOSS[self.output], *SQUARED})
+        allowed = sorted({DEFAULT_LOSS[self.output], *(SQUARED if self.output != "exp" else ())})
         if not isinstance(loss, str) or loss not in allowed:
             raise ValueError(f"loss must be one of {', '.join(allowed)} for {self.output} outputs, got {loss!r}")
         return loss

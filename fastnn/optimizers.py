@@ -127,8 +127,8 @@ def _learning_rates(learning_rate: float | Schedule, first_step: int, n_steps: i
     rates = np.asarray(learning_rate(np.arange(first_step, first_step + n_steps)), dtype=np.float64)
     if rates.shape != (n_steps,):
         raise ValueError(f"learning_rate must return one rate per step, shape ({n_steps},), got shape {rates.shape}")
-    wrong = ~((rates >= 0) & (rates < np.inf))
-    if wrong.any():
-        i = int(wrong.argmax())
+    right = (rates >= 0) & (rates < np.inf)
+    if not right.all():
+        i = int(right.argmin())
         raise ValueError(f"learning_rate must return finite rates >= 0, got {rates[i]} at step {first_step + i}")
     return rates

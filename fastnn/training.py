@@ -15,6 +15,7 @@ from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
+from fastnn.sharing import Share
 from kernels.cpu import jit
 from kernels.cpu.batch import ROW_NUMBER
 from kernels.layout import aligned_copy, aligned_zeros
@@ -49,15 +50,15 @@ def fit(
     check_number("validation_split", validation_split, 0, 1, closed="left")
     n_train = len(data.X) - _held_out(len(data.X), validation_split)
     optimizer = _checked_optimizer(optimizer, epochs * -(-n_train // batch_size))
-    callbacks = _checked_callbacks(callbacks)
-    _check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
+    callbacks = checked_callbacks(callbacks)
+    check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
     order, validation = _split(model, data, validation_data, validation_split)
 
     def tell(event: str, *args: Any) -> bool:
-        return any([getattr(callback, event, _nothing)(model, *args) for callback in callbacks])
+        return any([getattr(callback, event, nothing)(model, *args) for callback in callbacks])
 
     history = History(device=model.device)
-    say = _nothing if progress is False else reports.line
+    say = nothing if progress is False else reports.line
     history.compile_seconds = model.prepare(say, *data.needs(optimizer))
     model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
@@ -65,15 +66,17 @@ def fit(
     history.threads = learner.engine.threads_for(min(batch_size, n_train))
     shuffled = shuffle and batch_size < n_train
     if shuffled and order is None:
-        order = _numbered(n_train)
+        order = numbered(n_train)
     start = time.perf_counter()
-    with reports.Progress(progress, epochs, learner.steps(n_train)) as report:
+    report = reports.Progress(progress, epochs, learner.steps(n_train))
+    with report, Share(learner.engine) as share:
         try:
             tell("on_train_begin")
             for epoch in range(epochs):
                 if shuffled:
                     model.random.shuffle(order)
                 for n_steps, logs in learner.epoch(order):
+                    share.take()
                     report.slice(epoch, n_steps, logs)
                     stop = tell("on_slice_end", memory.step - 1, logs)
                     if stop:
@@ -143,7 +146,7 @@ class Data:
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""
-        n = len(self.X) if order is None else len(order)
+        n = self.X.shape[0] if order is None else len(order)
         starts = np.arange(0, n, batch_size)
         if self.weight is None:
             return np.minimum(batch_size, n - starts).astype(np.float64)
@@ -155,12 +158,20 @@ class Data:
             return np.ones_like(mass)
         return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass >= np.finfo(np.float32).tiny)
 
+    def decay(self, l2: float, mass: np.ndarray) -> np.ndarray:
+        """The l2 of each batch."""
+        return np.full(len(mass), l2, np.float64)
+
+    def locate(self, order: np.ndarray | None, first: int, n_rows: int) -> tuple["Data", np.ndarray | None, int]:
+        """Where compiled code finds `n_rows` rows of `order` from `first` on: data, an order and a first row."""
+        return self, order, first
+
     def mean(self, losses: np.ndarray, mass: np.ndarray) -> float:
         """The loss of several batches out of those of each."""
         if self.loss == "sum_squared_error":
             return float(losses.sum())
         total = mass.sum()
-        return float((losses * mass).sum() / total) if total > 0 else 0.0
+        return float((losses * (mass / total)).sum()) if total > 0 else 0.0  # that of one batch exactly
 
 
 @dataclass
@@ -187,7 +198,7 @@ class Learner:
 
     def __init__(self, model: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
         self.engine, self.data, self.memory, self.batch_size, self.l2 = model.engine(), data, memory, batch_size, l2
-        self._slice = 1  # steps
+        self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
 
     def steps(self, n_rows: int) -> int:
         """The number of batches in so many rows, the last of which may be smaller."""
@@ -198,31 +209,43 @@ class Learner:
 
         After each slice: its number of steps, and loss and accuracy so far.
         """
-        mass, rows = self.data.mass(order, self.batch_size), len(self.data.X) if order is None else len(order)
-        scales, losses = self.data.scales(mass), np.zeros(len(mass))
+        rows = self.data.X.shape[0] if order is None else len(order)
+        if self._rows != rows or self.data.weight is not None:  # else they are those of the epoch before
+            self._rows, self._mass = rows, self.data.mass(order, self.batch_size)
+            self._scales, self._decay = self.data.scales(self._mass), self.data.decay(self.l2, self._mass)
+        mass, scales, decay, losses = self._mass, self._scales, self._decay, np.zeros(len(self._mass))
         right, done = 0.0, 0
         while done < len(mass):
             n = min(self._slice, len(mass) - done)
             first = done * self.batch_size
             n_rows = min(n * self.batch_size, rows - first)
-            losses[done : done + n], hits = self._run(order, first, n_rows, scales[done : done + n])
+            part = slice(done, done + n)
+            losses[part], hits = self._run(order, first, n_rows, scales[part], decay[part])
             right, done = right + float(hits.sum()), done + n
             logs = {"loss": self.data.mean(losses[:done], mass[:done])}
             if self.data.target.metric:
                 logs["accuracy"] = right / (first + n_rows)
             yield n, logs
 
+    def repeat(self, n: int) -> list[float]:
+        """Learn n times from all rows, in the order in which they lie and in one batch. Returns the losses."""
+        rows, mass = self.data.X.shape[0], self.data.mass(None, self.data.X.shape[0])
+        scales, decay = self.data.scales(mass).repeat(n), self.data.decay(self.l2, mass).repeat(n)
+        losses, _ = self._run(np.tile(numbered(rows), n), 0, n * rows, scales, decay)
+        return (losses * self.data.mean(np.ones(1), mass)).tolist()
+
     def _run(
-        self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray
+        self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray, decay: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """A slice of steps: each one's loss and number of right rows."""
-        data, memory, n = self.data, self.memory, len(scales)
+        memory, n = self.memory, len(scales)
         scalars = memory.optimizer.scalars(memory.step, n)
         start = time.perf_counter()
+        data, order, first = self.data.locate(order, first, n_rows)
         results = self.engine.train(
             data.X, data.target.values, order=order, weight=data.weight, first=first, total=n_rows,
             batch_size=self.batch_size, steps=n, scales=scales, loss=data.loss, metric=data.target.metric,
-            update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=self.l2,
+            update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=decay,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if n == self._slice:  # at most twice as many next time, as many as fit the time
@@ -266,7 +289,7 @@ def _split(
     if validation_data is None and not fraction:
         return None, None
     if validation_data is None:
-        held_out, order = _held_out(n, fraction), _numbered(n)
+        held_out, order = _held_out(n, fraction), numbered(n)
         model.random.shuffle(order)
         order[held_out:].sort()
         order[:held_out].sort()
@@ -282,7 +305,7 @@ def _split(
     return None, (X, target, data.loss, None)
 
 
-def _numbered(n: int) -> np.ndarray:
+def numbered(n: int) -> np.ndarray:
     """The numbers of n rows."""
     if n > np.iinfo(ROW_NUMBER).max:
         most = np.iinfo(ROW_NUMBER).max
@@ -311,7 +334,8 @@ def _checked_optimizer(optimizer: Optimizer | str, steps: int) -> Optimizer:
     return optimizer
 
 
-def _checked_callbacks(callbacks: Any) -> list[Callback]:
+def checked_callbacks(callbacks: Any) -> list[Callback]:
+    """What was passed as callbacks, or a TypeError."""
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a list of callbacks, got {type(callbacks).__name__}")
     callbacks = list(callbacks)
@@ -321,7 +345,7 @@ def _checked_callbacks(callbacks: Any) -> list[Callback]:
     return callbacks
 
 
-def _check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> None:
+def check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> None:
     """What callbacks need to see in the logs will be there."""
     names = ["loss", "accuracy"] if data.target.metric else ["loss"]
     if validated:
@@ -335,5 +359,5 @@ def _check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> N
                 raise ValueError(f"callbacks: {kind} must use one of {', '.join(names)}, got {name!r}{hint}")
 
 
-def _nothing(*args: Any) -> None:
-    pass
+def nothing(*args: Any) -> None:
+    """What stands for a method that a callback has not."""

@@ -17,7 +17,7 @@ from . import checks, dispatch
 from .cpu import overloads
 
 __all__ = [
-    "activate", "activate_backward", "adam", "linear", "linear_backward", "mean_squared_error", "sgd",
+    "activate", "activate_backward", "adam", "linear", "linear_backward", "mean_squared_error", "poisson", "sgd",
     "sigmoid_cross_entropy", "softmax", "softmax_cross_entropy", "sum_squared_error",
 ]  # fmt: skip
 
@@ -142,6 +142,14 @@ def mean_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = Non
 def sum_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, np.ndarray]:
     """(loss, dz): the sum over rows and outputs of weight * (z - target)^2; z, target (B, O)."""
     return _loss("sum_squared_error", z, target, weight, dz)
+
+
+def poisson(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, np.ndarray]:
+    """(loss, dz): the weighted mean over rows of the sum over outputs of t (log(t) - z) - t + exp(z).
+
+    Half the Poisson deviance of rates exp(z): z (B, O) their logarithms; target t (B, O) >= 0, or (B,) when O is 1.
+    """
+    return _loss("poisson", z, target, weight, dz)
 
 
 def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any) -> tuple[float, np.ndarray]:

@@ -138,6 +138,8 @@ def loss_target(target: Any, z: np.ndarray, loss: str) -> np.ndarray:
     target = like(target, "target", z, "z")
     if loss.endswith("cross_entropy") and not ((target >= 0) & (target <= 1)).all():
         raise ValueError(f"target must lie in [0, 1], got values from {target.min()} to {target.max()}")
+    if loss == "poisson" and not (target >= 0).all():
+        raise ValueError(f"target must be >= 0, got values from {target.min()}")
     return target
 
 

@@ -266,11 +266,26 @@ def sum_squared_error(
     return float((weight * error**2).sum()), _deliver(2.0 * weight * error, dz)
 
 
+def poisson(
+    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
+) -> tuple[float, Array]:
+    """Half the Poisson deviance of rates exp(z) for counts t >= 0, (B, O) or, if O is 1, (B,).
+
+    Row loss: the sum over outputs of t (log(t) - z) - t + exp(z), where 0 log(0) = 0; weighted mean over rows.
+    """
+    z = _float64(z)
+    t = _target_matrix(target, z.shape)
+    log_t = np.log(t, out=np.zeros_like(t), where=t > 0.0)
+    loss, gradient = _weighted_mean((t * (log_t - z) - t + np.exp(z)).sum(axis=1), np.exp(z) - t, weight)
+    return loss, _deliver(gradient, dz)
+
+
 LOSSES = {
     "softmax_cross_entropy": softmax_cross_entropy,
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
     "mean_squared_error": mean_squared_error,
     "sum_squared_error": sum_squared_error,
+    "poisson": poisson,
 }
 
 
@@ -331,6 +346,7 @@ OUTPUT_LOSSES = {
     "softmax": "softmax_cross_entropy",
     "sigmoid": "sigmoid_cross_entropy",
     "identity": "mean_squared_error",
+    "exp": "poisson",
 }
 
 
@@ -354,7 +370,7 @@ def _layers(
         if layer < len(activations):
             y = activate(z, activations[layer])
         else:
-            y = softmax(z) if output == "softmax" else activate(z, output)
+            y = softmax(z) if output == "softmax" else np.exp(z) if output == "exp" else activate(z, output)
         pre_activations.append(z)
         outputs.append(y)
     return pre_activations, outputs
@@ -370,7 +386,7 @@ def network_forward(
     """Outputs (B, width) of every layer, the network's own output last.
 
     `weights` and `biases` have one entry per layer, `activations` one name per hidden layer; `output` is softmax,
-    sigmoid or identity.
+    sigmoid, identity or exp.
     """
     return _layers(x, weights, biases, activations, output)[1]
 
@@ -388,15 +404,15 @@ def network_loss_and_gradients(
 ) -> tuple[float, list[Array], list[Array], Array]:
     """(loss, [dw], [db], dx) of a whole network; db is returned without biases too, as if they were zero.
 
-    `loss` None is the cross-entropy of a softmax or sigmoid output and mean_squared_error of an identity output;
-    mean_squared_error and sum_squared_error may be taken of every output. `weight` (B,) are row weights; `l2` adds
-    l2 / 2 * sum(w^2) over all weights, biases excepted.
+    `loss` None is the cross-entropy of a softmax or sigmoid output, poisson of an exp output and mean_squared_error of
+    an identity output; mean_squared_error and sum_squared_error may be taken of all but exp. `weight` (B,) are row
+    weights; `l2` adds l2 / 2 * sum(w^2) over all weights, biases excepted.
     """
     pre_activations, outputs = _layers(x, weights, biases, activations, output)
     loss = OUTPUT_LOSSES[output] if loss is None else loss
-    if loss not in {OUTPUT_LOSSES[output], "mean_squared_error", "sum_squared_error"}:
+    if loss != OUTPUT_LOSSES[output] and (output == "exp" or loss not in ("mean_squared_error", "sum_squared_error")):
         raise ValueError(f"loss: expected one that goes with a {output} output, got {loss!r}")
-    if loss in ("softmax_cross_entropy", "sigmoid_cross_entropy"):
+    if loss in ("softmax_cross_entropy", "sigmoid_cross_entropy", "poisson"):
         value, dz = LOSSES[loss](pre_activations[-1], target, weight)
     else:
         y = outputs[-1]

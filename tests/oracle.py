@@ -134,12 +134,14 @@ def random_labels(seed: int, batch: int, n_classes: int) -> np.ndarray:
 
 
 def random_target(seed: int, loss: str, batch: int, n_outputs: int, dtype: DTypeLike = np.float64) -> np.ndarray:
-    """A target (batch, n_outputs) for a loss: probabilities by row, numbers in [0, 1], or normal numbers."""
+    """A target (batch, n_outputs) for a loss: probabilities by row, numbers in [0, 1], counts, or normal numbers."""
     rng = np.random.default_rng(seed)
     if loss == "softmax_cross_entropy":
         return rng.dirichlet(np.ones(n_outputs), batch).astype(dtype)
     if loss == "sigmoid_cross_entropy":
         return rng.uniform(0.0, 1.0, (batch, n_outputs)).astype(dtype)
+    if loss == "poisson":
+        return rng.poisson(1.0, (batch, n_outputs)).astype(dtype)
     return rng.standard_normal((batch, n_outputs)).astype(dtype)
 
 

@@ -166,6 +166,13 @@ def sum_squared_error(
     return _call_loss("sum_squared_error", z, target, weight, dz, 1.0)
 
 
+def poisson(
+    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """(loss, dz) of logarithms of rates z (B, O) and targets (B, O) >= 0, summed over outputs."""
+    return _mean_loss("poisson", z, target, weight, dz)
+
+
 def _mean_loss(name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any) -> tuple[float, np.ndarray]:
     # one after the other, as inside a user's @njit
     mass = len(z) if weight is None else float(np.add.accumulate(weight, dtype=np.float64)[-1])

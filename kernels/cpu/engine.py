@@ -16,12 +16,12 @@ from . import plan as plans
 from . import team as teams
 from .batch import gathers
 from .elementwise import backward, forward
-from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
+from .loss import ALL_OUTPUTS, EXP, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
 from .network import network
 from .simd import chosen
 from .update import updates
 
-OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
+OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXP}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
 # At least so many multiply-adds per step for each thread, or the step runs on fewer
 WORK_PER_THREAD = 1 << 20
@@ -70,7 +70,6 @@ class Engine:
         self._job = aligned_zeros(field.LAYERS + field.RECORD * n_layers, np.int64)
         self._layers = [self._job[field.LAYERS + field.RECORD * n :][: field.RECORD] for n in range(n_layers)]
         self._one = np.ones(1, self.dtype)
-        self._l2 = np.zeros(1)
         self._capacity = 0
         self._buffers: list[np.ndarray] = []
         self._tiles = plans.weight_tiles(self.layout.widths)
@@ -123,7 +122,6 @@ class Engine:
         job[field.TILES], job[field.N_TILES] = address(self._tiles), len(self._tiles)
         job[field.SCRATCH], job[field.SCRATCH_BYTES] = address(self._scratch), self._scratch_size * size
         job[field.ONE] = address(self._one)
-        job[field.L2] = address(self._l2)
 
     def _follow(self, plan: plans.Plan) -> None:
         """Set a job's phases, and have the buffers that they need."""
@@ -235,14 +233,15 @@ class Engine:
         update: str,
         state: Sequence[np.ndarray],
         scalars: np.ndarray,
-        l2: float = 0.0,
+        l2: float | np.ndarray = 0.0,
         hook: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
         order: uint32. target: integer labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,).
         scales: float64, what each step's sum of weighted row losses is multiplied by. state: the optimiser's arrays,
-        like the parameters. scalars: float64 (steps, 8), see kernels.cpu.update. The losses include the l2 term.
+        like the parameters. scalars: float64 (steps, 8), see kernels.cpu.update. l2: for all steps, or one
+        each; the losses hold its term.
 
         hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
         whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
@@ -254,20 +253,20 @@ class Engine:
         plan = self._plan_step(rows, dx=False, split=hook is not None)
         self._follow(plan)
         results = np.empty((2, plan.buffered))
-        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if l2 else 0)
+        decay = np.full(steps, l2, np.float64)
+        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
         twins = [address(array) - base for array in state] + [0, 0]
         job[field.FIRST_STATE], job[field.SECOND_STATE] = twins[:2]
         job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
         job[field.ROW_LOSS], job[field.RIGHT] = address(results[0]), address(results[1]) if metric else 0
         job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
         job[field.UPDATE], job[field.SCALARS] = updates[update][self.dtype].address, address(scalars)
-        job[field.SQUARES] = address(squares) if l2 else 0
+        job[field.L2], job[field.SQUARES] = address(decay), address(squares) if squares.size else 0
         job[field.GRADIENT] = address(self.gradient) - base if hook else 0
         job[field.HOOK], job[field.HOOK_ARGUMENT] = hook or (0, 0)
         job[field.DX] = 0
-        self._l2[0] = l2
         self._run(plan.threads, steps, batch_size, flush=True)
-        values = sums[:, 0] + 0.5 * l2 * squares.sum(1) if l2 else sums[:, 0]
+        values = sums[:, 0] + 0.5 * decay * squares.sum(1) if squares.size else sums[:, 0]
         return values, sums[:, 1]
 
     @_alone
@@ -291,14 +290,14 @@ class Engine:
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
-        sums, squares, scales = np.zeros((1, 2)), np.zeros(len(self._tiles)), np.array([scale])
+        sums, squares = np.zeros((1, 2)), np.zeros(len(self._tiles))
+        scales, decay = np.array([scale]), np.array([l2], np.float64)
         job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, NO_METRIC
         job[field.ROW_LOSS], job[field.RIGHT] = address(results), 0
         job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
-        job[field.SQUARES] = address(squares) if l2 else 0
+        job[field.L2], job[field.SQUARES] = address(decay), address(squares) if l2 else 0
         job[field.GRADIENT] = address(gradient) - base
         job[field.DX], job[field.DX_ROW] = address(dx), stride * self.dtype.itemsize
-        self._l2[0] = l2
         self._run(plan.threads, 1, rows, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 

@@ -9,12 +9,12 @@ from numba import types
 from .. import scalar
 from . import floats, jit, memory
 
-IDENTITY, SIGMOID, SOFTMAX = 0, 1, 2  # the output activation
+IDENTITY, SIGMOID, SOFTMAX, EXP = 0, 1, 2, 3  # the output activation
 NO_METRIC, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, ALL_OUTPUTS = 0, 1, 2, 3  # what makes a row right
 
 # output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right. The loss of z (rows,
 # columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled. output: the output
-# activation, which counts for squared errors alone (cross-entropies take logits). target: (rows, columns), rows `ldt`
+# activation, which counts for squared errors alone (the others take logits). target: (rows, columns), rows `ldt`
 # bytes apart; for softmax cross-entropy with ldt 0, int64 labels. weight: one per row, or address 0. dz is that of
 # scale * weight * row loss; dz may be z. row_loss and right (float64, by `metric`) receive a value per row where not 0.
 SIGNATURE = "d 3i 2i 2i i d 2i 3i"
@@ -92,6 +92,35 @@ def sigmoid_cross_entropy(real: Any) -> Any:
     return function
 
 
+@jit.kernel(SIGNATURE)
+def poisson(real: Any) -> Any:
+    """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
+    f = _parts(real)
+    elements, doubles, exp, zero, one = f.elements, f.doubles, f.scalar.exp, real(0.0), real(1.0)
+
+    def function(output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right):
+        sum_of_losses = 0.0
+        for r in range(rows):
+            z_row, dz_row, t_row = elements(z + r * ldz), elements(dz + r * lddz), elements(target + r * ldt)
+            w = elements(weight)[r] if weight != 0 else one
+            s, value = real(scale) * w, zero
+            for j in range(columns):
+                if t_row[j] > zero:
+                    value += t_row[j] * (real(math.log(t_row[j])) - z_row[j])
+            for j in range(columns):
+                dz_row[j] = exp(z_row[j])
+            for j in range(columns):
+                error = dz_row[j] - t_row[j]
+                value += error
+                dz_row[j] = s * error
+            sum_of_losses += w * value
+            if row_loss != 0:
+                doubles(row_loss)[r] = w * value
+        return sum_of_losses
+
+    return function
+
+
 def _squared_error(name: str, mean: bool) -> jit.Family:
     @jit.kernel(SIGNATURE, name)
     def squared_error(real: Any) -> Any:
@@ -153,6 +182,7 @@ losses = {
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
     "mean_squared_error": _squared_error("mean_squared_error", mean=True),
     "sum_squared_error": _squared_error("sum_squared_error", mean=False),
+    "poisson": poisson,
 }
 
 
@@ -160,7 +190,8 @@ losses = {
 def output(real: Any) -> Any:
     """y (rows, columns) = the output activation of z: code, rows, columns, z, ldz, y, ldy; overwritten; y may be z."""
     f = _parts(real)
-    elements, exponentials, largest_value, sigmoid = f.elements, f.exponentials, f.largest_value, f.scalar.sigmoid
+    elements, exponentials, largest_value = f.elements, f.exponentials, f.largest_value
+    exp, sigmoid = f.scalar.exp, f.scalar.sigmoid
 
     def function(code, rows, columns, z, ldz, y, ldy):
         for r in range(rows):
@@ -168,6 +199,9 @@ def output(real: Any) -> Any:
             if code == SIGMOID:
                 for j in range(columns):
                     y_row[j] = sigmoid(z_row[j])
+            elif code == EXP:
+                for j in range(columns):
+                    y_row[j] = exp(z_row[j])
             elif code == SOFTMAX:
                 total = exponentials(columns, z_row, largest_value(columns, z_row), y_row)
                 for j in range(columns):

@@ -212,7 +212,7 @@ def network(real: Any) -> Any:
         w, scalars = layer[field.W] + at, job[field.SCALARS] + step * 64
         first = w + job[field.FIRST_STATE] if job[field.FIRST_STATE] != 0 else 0
         second = w + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
-        decay = 0.0 if squares == 0 else doubles(job[field.L2])[0]
+        decay = 0.0 if squares == 0 else doubles(job[field.L2])[step]
         total = step_update(
             job[field.UPDATE], i1 - i0, whole(j1 - j0), w, layer[field.LDW], g, ldg, first, second, scalars, decay
         )  # fmt: skip
@@ -269,7 +269,7 @@ def network(real: Any) -> Any:
         if job[field.GRADIENT] == 0:
             step_tile(job, layer, step, at, g, ldg, gb, squares, i0, i1, j0, j1)
         elif squares != 0:
-            total, factor = 0.0, real(doubles(job[field.L2])[0])
+            total, factor = 0.0, real(doubles(job[field.L2])[step])
             for i in range(i1 - i0):
                 w_row, g_row = elements(layer[field.W] + at + i * layer[field.LDW]), elements(g + i * ldg)
                 for j in range(columns):

@@ -303,6 +303,7 @@ _IMPLEMENTATIONS = {
     "sigmoid_cross_entropy": _loss_overload("sigmoid_cross_entropy"),
     "mean_squared_error": _loss_overload("mean_squared_error"),
     "sum_squared_error": _loss_overload("sum_squared_error"),
+    "poisson": _loss_overload("poisson"),
     "sgd": _sgd,
     "adam": _adam,
 }

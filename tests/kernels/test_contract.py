@@ -119,6 +119,7 @@ OTHERS = [
     ("mean_squared_error", [Y, Y.astype(float)], {}, TypeError, "target must have dtype float32"),
     ("mean_squared_error", [Y, Y, -Y[:, 0]], {}, ValueError, "weight must be finite and >= 0, got -1.0 at [0]"),
     ("mean_squared_error", [Y, Y, Y[:3, 0]], {}, ValueError, "weight must have shape (4,), got (3,)"),
+    ("poisson", [Y, -Y], {}, ValueError, "target must be >= 0, got values from -1.0"),
     ("sum_squared_error", [Y, Y, np.float32([1, np.nan, 1, 1])], {}, ValueError, "got nan at [1]"),
     ("sum_squared_error", [Y, Y, np.float32([1, 1, np.inf, 1])], {}, ValueError, "got inf at [2]"),
     ("sum_squared_error", [Y, Y], {"dz": np.zeros((4, 5))}, TypeError, "dz must have dtype float32, as the inputs"),

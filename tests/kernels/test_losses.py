@@ -20,6 +20,7 @@ SHAPES = [(1, 1), (1, 65), (65, 1), (2, 2), (15, 17), (63, 16), (64, 64), (17, 1
 def data(seed, loss, shape, dtype, spread=3.0):
     """Logits or predictions, and a target of the same shape."""
     (z,) = oracle.random_arrays(seed, shape)
+    spread = min(spread, 3.0) if loss == "poisson" else spread  # exp(z) is as large
     return (spread * z).astype(dtype), oracle.random_target(seed + 1, loss, *shape, dtype)
 
 
@@ -35,6 +36,9 @@ def magnitudes(loss, z, target, weight):
         element = element + (0.0 if labels else t.sum(1, keepdims=True))
     elif loss == "sigmoid_cross_entropy":
         row, element = (2 * np.abs(z) + math.log(2.0)).sum(1), np.ones(z.shape)
+    elif loss == "poisson":
+        log_t = np.log(t, out=np.zeros_like(t), where=t > 0)
+        row, element = (t * (np.abs(log_t) + np.abs(z)) + t + np.exp(z)).sum(1), t + np.exp(z)
     else:
         mean = z.shape[1] if loss == "mean_squared_error" else 1
         row, element = ((z - t) ** 2).sum(1) / mean, 2 * np.abs(z - t) / mean
@@ -165,6 +169,17 @@ def test_sigmoid_cross_entropy_far_out(target, dtype):
         slope = 1 / (1 + math.exp(-z)) if z > -700 else 0.0
         absolute = oracle.unit_roundoff(dtype) if target else np.finfo(dtype).tiny
         np.testing.assert_allclose(dz, [[slope - target]], oracle.tolerance(dtype, 1), absolute)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_poisson_far_out(dtype):
+    for z, target, value, dz in (
+        (-np.inf, 0.0, 0.0, 0.0), (-np.inf, 2.0, math.inf, -2.0), (-1000.0, 2.0, 2 * math.log(2) + 1998.0, -2.0),
+        (1000.0, 0.0, math.inf, math.inf), (math.log(1e6), 1e6, 0.0, 0.0),
+    ):  # fmt: skip
+        got, gradient = kernels.poisson(np.array([[z]], dtype), np.array([[target]], dtype))
+        slack = 4 * target * math.log(max(target, 1)) * oracle.unit_roundoff(dtype)
+        np.testing.assert_allclose([got, gradient[0, 0]], [value, dz], oracle.tolerance(dtype, 1), slack)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -46,6 +46,7 @@ def losses(z, labels, t, weight, dz):
         kernels.softmax_cross_entropy(z, t, weight, dz=dz)[0],
         kernels.sigmoid_cross_entropy(z, t, weight, dz=dz)[0],
         kernels.mean_squared_error(z, t, dz=dz)[0],
+        kernels.poisson(z, t, weight, dz=dz)[0],
         kernels.sum_squared_error(z, t, weight, dz=dz)[0],
     )
 
@@ -100,6 +101,7 @@ def test_losses(layer):
         kernels.softmax_cross_entropy(z, t, weight)[0],
         kernels.sigmoid_cross_entropy(z, t, weight)[0],
         kernels.mean_squared_error(z, t)[0],
+        kernels.poisson(z, t, weight)[0],
         kernels.sum_squared_error(z, t, weight)[0],
     )
     assert losses(z, labels, t, weight, dz) == expected

@@ -1,0 +1,218 @@
+"""Networks in other libraries' forms: ONNX (extra `onnx`) and PyTorch. The libraries are imported where they are used.
+
+A model is a fastnn.MLP, or a fitted MLPClassifier or MLPRegressor.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnn.model import MLP
+
+OPSET, IR_VERSION = 17, 9
+ONNX_ACTIVATIONS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp"}
+TORCH_ACTIVATIONS = {
+    "relu": "ReLU",
+    "leaky_relu": "LeakyReLU",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "silu": "SiLU",
+    "gelu": "GELU",
+}
+
+
+def to_onnx(model: Any) -> Any:
+    """The model as an onnx.ModelProto whose input is `X` (n, inputs), of the network's dtype.
+
+    Of an MLP or a regressor the output is `y`, what `predict` returns; of a classifier they are `label` and
+    `probabilities`, what `predict` and `predict_proba` return. `onnx.save(to_onnx(model), path)` writes a file.
+    Raises ImportError without the extra `onnx`, ValueError for class labels that ONNX has no type for.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError("fastnn.to_onnx needs onnx: pip install 'fastnn-numba[onnx]'") from error
+    net = network(model)
+    graph = Graph(onnx, net.dtype)
+    name = "X"
+    for n, activation in enumerate([*net.activations, net.output]):
+        constants = [graph.constant(array) for array in (net.weights[n], *net.biases[n : n + 1])]
+        name = graph.activate(activation, graph.node("Gemm", [name, *constants]))
+    outputs = _classifier_outputs(graph, model, name) if hasattr(model, "classes_") else _outputs(graph, model, name)
+    inputs = [onnx.helper.make_tensor_value_info("X", graph.real, [None, net.layers[0]])]
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(graph.nodes, "fastnn", inputs, outputs, graph.constants),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="fastnn",
+    )  # fmt: skip
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+class Graph:
+    """An ONNX graph as it grows: nodes and constants with names of their own."""
+
+    def __init__(self, onnx: Any, dtype: str) -> None:
+        self.onnx, self.dtype = onnx, np.dtype(dtype)
+        self.real = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def node(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        """Add an operation; returns the name of its output."""
+        output = output or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def constant(self, value: Any) -> str:
+        """Add an array, numbers in the network's dtype unless they are an array; returns its name."""
+        name = f"constant_{len(self.constants)}"
+        array = np.ascontiguousarray(value if isinstance(value, np.ndarray) else np.array(value, self.dtype))
+        self.constants.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def activate(self, activation: str, z: str) -> str:
+        """Add an activation of z."""
+        if activation == "identity":
+            return z
+        if activation == "softmax":
+            return self.node("Softmax", [z], axis=1)
+        if activation == "silu":
+            return self.node("Mul", [z, self.node("Sigmoid", [z])])
+        if activation == "gelu":  # z Phi(z); ONNX Runtime has Erf for float32 alone
+            scaled = self.node("Mul", [z, self.constant(math.sqrt(0.5))])
+            single = self.node("Cast", [scaled], to=self.onnx.TensorProto.FLOAT)
+            erf = self.node("Cast", [self.node("Erf", [single])], to=self.real)
+            half = self.node("Mul", [z, self.constant(0.5)])
+            return self.node("Mul", [half, self.node("Add", [erf, self.constant(1.0)])])
+        return self.node(ONNX_ACTIVATIONS[activation], [z])
+
+    def output(self, name: str, kind: int, shape: list[int | None]) -> Any:
+        """The description of an output."""
+        return self.onnx.helper.make_tensor_value_info(name, kind, shape)
+
+
+def _outputs(graph: Graph, model: Any, name: str) -> list[Any]:
+    n_outputs = network(model).layers[-1]
+    if isinstance(model, MLP) or n_outputs > 1:
+        graph.node("Identity", [name], "y")
+        return [graph.output("y", graph.real, [None, n_outputs])]
+    graph.node("Squeeze", [name, graph.constant(np.array([1]))], "y")
+    return [graph.output("y", graph.real, [None])]
+
+
+def _classifier_outputs(graph: Graph, model: Any, name: str) -> list[Any]:
+    tensor, classes = graph.onnx.TensorProto, np.asarray(model.classes_)
+    several = model._binarizer.y_type_.startswith("multilabel")
+    if model.n_outputs_ == 1 and not several:
+        name = graph.node("Concat", [graph.node("Sub", [graph.constant(1.0), name]), name], axis=1)
+    graph.node("Identity", [name], "probabilities")
+    probabilities = graph.output(
+        "probabilities", graph.real, [None, model.n_outputs_ if several else max(2, len(classes))]
+    )
+    if several:
+        right = graph.node("Greater", [name, graph.constant(0.5)])
+        graph.node("Cast", [right], "label", to=tensor.INT64)
+        return [graph.output("label", tensor.INT64, [None, model.n_outputs_]), probabilities]
+    if classes.dtype.kind in "iub":
+        classes, kind = classes.astype(np.int64), tensor.INT64
+    elif classes.dtype.kind in "UO" and all(isinstance(label, str) for label in classes):
+        classes, kind = classes.astype(object), tensor.STRING
+    elif classes.dtype.kind == "f":
+        kind = graph.onnx.helper.np_dtype_to_tensor_dtype(classes.dtype)
+    else:
+        raise ValueError(f"classes must be numbers or text for ONNX, got dtype {classes.dtype}")
+    largest = graph.node("ArgMax", [name], axis=1, keepdims=0)
+    graph.node("Gather", [graph.constant(classes), largest], "label")
+    return [graph.output("label", kind, [None]), probabilities]
+
+
+def to_torch(model: Any) -> Any:
+    """The network as a torch.nn.Sequential of its own weights' copies: Linear, activation, ..., output activation.
+
+    Called on a tensor (n, inputs) it returns what `MLP.predict` does. Raises ImportError without PyTorch, ValueError
+    for exp outputs, for which torch.nn has no module.
+    """
+    torch, net, modules = _torch(), network(model), []
+    if net.output == "exp":
+        raise ValueError("model must have softmax, sigmoid or identity outputs for PyTorch, got exp")
+    for n, w in enumerate(net.weights):
+        linear = torch.nn.Linear(*w.shape, bias=net.bias, dtype=getattr(torch, net.dtype))
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(w.T.copy()))
+            if net.bias:
+                linear.bias.copy_(torch.from_numpy(net.biases[n].copy()))
+        modules.append(linear)
+        activation = [*net.activations, net.output][n]
+        if activation == "softmax":
+            modules.append(torch.nn.Softmax(dim=1))
+        elif activation != "identity":
+            modules.append(getattr(torch.nn, TORCH_ACTIVATIONS[activation])())
+    return torch.nn.Sequential(*modules)
+
+
+def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
+    """A network with the weights of a torch.nn.Sequential of Linear layers, each but the last followed by at most one
+    activation: ReLU, LeakyReLU(0.01), Sigmoid, Tanh, SiLU, GELU. Dropout is passed over.
+
+    output: the output activation, by default that of the last module: Softmax, Sigmoid, or none (identity). A module
+    that ends in logits is given one: output="softmax". `options` are those of MLP, but for dtype and bias.
+    Raises ImportError without PyTorch, TypeError or ValueError for any other module.
+    """
+    torch = _torch()
+    if not isinstance(module, torch.nn.Sequential):
+        raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}")
+    linear: list[Any] = []
+    activations: list[str] = []
+    for n, part in enumerate(part for part in module if not isinstance(part, (torch.nn.Dropout, torch.nn.Identity))):
+        if isinstance(part, torch.nn.Linear):
+            linear.append(part)
+            activations.append("identity")
+        elif linear and activations[-1] == "identity":
+            activations[-1] = _activation(torch, part, n)
+        else:
+            raise ValueError(f"module[{n}] must be a Linear layer, got {part}")
+    if not linear:
+        raise ValueError(f"module must hold at least one Linear layer, got {module}")
+    if output is None:
+        output = activations[-1]
+    elif activations[-1] not in ("identity", output):
+        raise ValueError(f"output must be {activations[-1]!r}, as the last module, or None, got {output!r}")
+    bias = any(part.bias is not None for part in linear)
+    layers = [linear[0].in_features, *(part.out_features for part in linear)]
+    dtype = str(linear[0].weight.dtype).removeprefix("torch.")
+    net = MLP(layers, activations[:-1], output, bias=bias, dtype=dtype, init="zeros", **options)
+    for n, part in enumerate(linear):
+        net.weights[n][...] = part.weight.detach().cpu().numpy().T
+        if part.bias is not None:
+            net.biases[n][...] = part.bias.detach().cpu().numpy()
+    return net
+
+
+def _activation(torch: Any, part: Any, n: int) -> str:
+    """The name of an activation module."""
+    kind = type(part).__name__
+    names = {value: key for key, value in TORCH_ACTIVATIONS.items()} | {"Softmax": "softmax"}
+    same = {"LeakyReLU": ("negative_slope", (0.01,)), "GELU": ("approximate", ("none",)), "Softmax": ("dim", (1, -1))}
+    attribute, values = same.get(kind, ("", ()))
+    if kind not in names or not isinstance(part, getattr(torch.nn, kind)):
+        raise ValueError(f"module[{n}] must be one of Linear, {', '.join(names)}, got {part}")
+    if attribute and getattr(part, attribute) not in values:
+        raise ValueError(f"module[{n}] must have {attribute} {values[0]!r}, got {part}")
+    return names[kind]
+
+
+def network(model: Any) -> MLP:
+    """The network that a model is or holds."""
+    net = model if isinstance(model, MLP) else getattr(model, "network_", None)
+    if not isinstance(net, MLP):
+        raise TypeError(f"model must be a fastnn.MLP or a fitted estimator of fastnn, got {type(model).__name__}")
+    return net
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError("this needs PyTorch: pip install torch") from error
+    return torch

@@ -1,0 +1,257 @@
+"""What the estimators train with: scikit-learn's losses, penalty and schedules, and its solvers, on the engine."""
+
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastnn import optimizers
+from fastnn.inputs import Targets
+from fastnn.schedules import Schedule
+from fastnn.sharing import Share
+from fastnn.training import Data, Learner, Memory
+
+Epochs = Generator[tuple[dict[str, float], bool]]
+
+SMALLEST_RATE = 1e-6  # below it "adaptive" gives up
+AHEAD_SECONDS = 0.005
+BLOCK_BYTES = 1 << 26  # of sparse rows made dense at a time
+
+
+@dataclass(frozen=True)
+class Problem(Data):
+    """What an estimator learns from. X may be sparse (CSR): its rows are made dense when their turn comes.
+
+    The squared error is scikit-learn's: half of it, summed over outputs where steps are made and averaged over them
+    where it is reported. The l2 of a batch is alpha divided by the batch's weight. output: the output activation.
+    """
+
+    output: str
+    n_outputs: int
+
+    @property
+    def factor(self) -> float:
+        """What the kernel's loss, for squares a mean over outputs, is multiplied by."""
+        return 0.5 * self.n_outputs if self.loss == "mean_squared_error" else 1.0
+
+    @property
+    def reported(self) -> float:
+        """What the loss of a step is multiplied by to be reported."""
+        return 1.0 / self.n_outputs if self.loss == "mean_squared_error" else 1.0
+
+    def scales(self, mass: np.ndarray) -> np.ndarray:
+        """What each batch's sum of row losses is multiplied by."""
+        return self.factor * super().scales(mass)
+
+    def decay(self, l2: float, mass: np.ndarray) -> np.ndarray:
+        """The l2 of each batch."""
+        return l2 * super().scales(mass)
+
+    def mean(self, losses: np.ndarray, mass: np.ndarray) -> float:
+        """The reported loss of several batches out of those of each."""
+        return self.reported * super().mean(losses, mass)
+
+    def locate(self, order: np.ndarray | None, first: int, n_rows: int) -> tuple[Data, np.ndarray | None, int]:
+        """Where compiled code finds these rows: in place, or for sparse rows in a dense copy of them."""
+        if isinstance(self.X, np.ndarray):
+            return self, order, first
+        rows = slice(first, first + n_rows) if order is None else order[first : first + n_rows]
+        return self.dense(rows), None, 0
+
+    def rows(self, rows: Any) -> "Problem":
+        """Some of the rows, by slice or numbers."""
+        X, y, labels = self.X[rows], self.target.values[rows], self.target.labels
+        target = Targets(y, self.target.metric, None if labels is None else y)
+        weight = None if self.weight is None else self.weight[rows]
+        return replace(self, X=X, target=target, weight=weight)
+
+    def dense(self, rows: Any) -> "Problem":
+        """The same; sparse rows are made dense."""
+        part = self.rows(rows)
+        return part if isinstance(part.X, np.ndarray) else replace(part, X=part.X.toarray())
+
+    def weights(self) -> np.ndarray:
+        """One per row."""
+        return np.ones(self.X.shape[0]) if self.weight is None else self.weight
+
+    def measure(self, net: Any) -> dict[str, float]:
+        """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, both by weight; NaN after overflow."""
+        engine, w, losses, right, outputs = net.engine(), self.weights(), [], [], []
+        for block in blocks(self.X, net):
+            part = self.dense(block)
+            out = np.empty((part.X.shape[0], net.layers[-1]), net.dtype)
+            metric = self.target.metric
+            values, hits = engine.forward(
+                part.X, out=out, target=part.target.values, weight=part.weight, loss=self.loss, metric=metric
+            )
+            losses.append(values.sum())
+            right.append(hits if metric else np.zeros(0))
+            outputs.append(out)
+        out, total = np.concatenate(outputs), w.sum()
+        score = float(w @ np.concatenate(right) / total) if self.target.metric else r2(self.target.values, out, w)
+        loss = float(self.reported * self.factor * sum(losses) / total)
+        return {"loss": loss, "accuracy" if self.target.metric else "r2": score if np.isfinite(out).all() else np.nan}
+
+    def loss_and_gradient(self, net: Any, alpha: float) -> tuple[float, np.ndarray]:
+        """The loss whose gradient is returned, laid out like the network's parameters, in float64."""
+        mass = np.array([self.weights().sum()])
+        (scale,), (l2,) = self.scales(mass), self.decay(alpha, mass)
+        loss, gradient = 0.0, np.zeros(len(net.parameters))
+        for block in blocks(self.X, net):
+            part = self.dense(block)
+            value, partial, _ = net.engine().gradients(
+                part.X, part.target.values, weight=part.weight, scale=scale, loss=self.loss, l2=l2
+            )
+            loss, gradient, l2 = loss + value, gradient + partial, 0.0  # the penalty once
+        return loss, gradient
+
+
+def blocks(X: Any, net: Any) -> list[slice]:
+    """Slices of rows that are gone through at once: such as the network likes, and when dense not too large."""
+    n, columns = X.shape
+    largest = n if isinstance(X, np.ndarray) else max(1, BLOCK_BYTES // (8 * columns))
+    return [
+        slice(start, min(start + largest, block.stop))
+        for block in net.blocks(n)
+        for start in range(block.start, block.stop, largest)
+    ]
+
+
+def r2(y: np.ndarray, outputs: np.ndarray, weight: np.ndarray) -> float:
+    """The coefficient of determination by weight, averaged over outputs, as scikit-learn's r2_score."""
+    y = y.astype(np.float64)
+    residual, spread = weight @ (y - outputs) ** 2, weight @ (y - np.average(y, axis=0, weights=weight)) ** 2
+    score = np.where(residual == 0, 1.0, 0.0)  # of a target that never varies
+    np.divide(spread - residual, spread, out=score, where=spread > 0)
+    return float(score.mean())
+
+
+@dataclass(frozen=True)
+class Adam(optimizers.Adam):
+    """Adam with scikit-learn's epsilon, which is added before v is corrected (Kingma & Ba 2015, section 2)."""
+
+    def scalars(self, first_step: int, n_steps: int) -> np.ndarray:
+        """As optimizers.Adam, epsilon / sqrt(1 - beta2^t) in the place of epsilon."""
+        table = super().scalars(first_step, n_steps)
+        table[:, 3] *= np.sqrt(table[:, 5])
+        return table
+
+
+class Pace:
+    """An optimiser's state between epochs: its memory, and the learning rate of the next epoch.
+
+    schedule: "constant", "invscaling" (initial / (rows seen + 1) ** power), "adaptive" (a fifth whenever training
+    stalls), or a schedule of the step, which `learning_rate` then knows nothing of.
+    """
+
+    def __init__(self, net: Any, solver: str, schedule: str | Schedule, initial: float, power: float, **options: Any):
+        self.schedule, self.initial, self.power = schedule, float(initial), power
+        self.learning_rate = self.initial
+        rate = schedule if callable(schedule) else self
+        self.memory = Memory.fresh(net, {"adam": Adam, "sgd": optimizers.SGD}[solver](rate, **options))
+
+    def fits(self, net: Any) -> bool:
+        """Whether this is the memory of a network of that size and dtype."""
+        return all(array.shape == net.parameters.shape and array.dtype == net.dtype for array in self.memory.arrays)
+
+    def __call__(self, step: np.ndarray) -> np.ndarray:
+        """The rate of each step of this epoch."""
+        return np.full(len(step), self.learning_rate)
+
+    def end_epoch(self, rows_seen: int) -> None:
+        """Set the rate of the next epoch."""
+        if self.schedule == "invscaling":
+            self.learning_rate = self.initial / (rows_seen + 1) ** self.power
+
+    def stalled(self, message: str, say: Callable[[str], None]) -> bool:
+        """Whether training that no longer improves is to end; if not, the rate has been lowered."""
+        if self.schedule != "adaptive":
+            say(f"{message} Stopping.")
+            return True
+        if self.learning_rate <= SMALLEST_RATE:
+            say(f"{message} Learning rate too small. Stopping.")
+            return True
+        self.learning_rate /= 5.0
+        say(f"{message} Setting learning rate to {self.learning_rate:f}")
+        return False
+
+
+def passes(learner: Learner, orders: Iterator[np.ndarray | None], share: Share) -> Epochs:
+    """Epoch after epoch; after each slice of its steps what was measured, and whether this was the last."""
+    for rows in orders:
+        n_steps = learner.steps(learner.data.X.shape[0] if rows is None else len(rows))
+        for n, logs in learner.epoch(rows):
+            share.take()
+            n_steps -= n
+            yield logs, n_steps == 0
+
+
+def passes_ahead(learner: Learner, net: Any, share: Share, most: int) -> Epochs:
+    """At most so many epochs of one batch that nobody watches, which take less than coming back to Python does.
+
+    So many are run at once as take AHEAD_SECONDS. Who closes this generator after an epoch finds the network and the
+    optimiser as that epoch left them: they are set back, and come as far again, to the same bits.
+    """
+    memory, ahead = learner.memory, 1
+
+    def back() -> None:
+        net.parameters[...], memory.step = parameters, step
+        for array, copy in zip(memory.arrays, arrays):
+            array[...] = copy
+
+    while most:
+        parameters, arrays, step = net.parameters.copy(), [array.copy() for array in memory.arrays], memory.step
+        seen, start = 0, time.perf_counter()
+        try:
+            losses = learner.repeat(ahead)
+            seconds = time.perf_counter() - start
+            for loss in losses:
+                seen += 1
+                yield {"loss": loss}, True
+        except BaseException:
+            if seen < ahead:
+                back()
+            if 0 < seen < ahead:
+                learner.repeat(seen)
+            raise
+        share.take()
+        most -= ahead
+        ahead = min(max(1, min(2 * ahead, int(ahead * AHEAD_SECONDS / seconds))), most)
+
+
+def minimise(
+    net: Any, problem: Problem, alpha: float, gtol: float, max_iter: int, max_fun: int, say: Callable[[str], None]
+) -> tuple[float, int]:
+    """L-BFGS on all rows, by SciPy. Returns the reported loss and the number of iterations."""
+    from scipy.optimize import minimize
+    from sklearn.exceptions import ConvergenceWarning
+
+    iterations = 0
+
+    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        share.take()
+        net.parameters[...] = parameters
+        return problem.loss_and_gradient(net, alpha)
+
+    def report(intermediate_result: Any) -> None:
+        nonlocal iterations
+        iterations += 1
+        say(f"Iteration {iterations}, loss = {problem.reported * intermediate_result.fun:.8f}")
+
+    with Share(net.engine()) as share:
+        result = minimize(
+            objective, net.parameters.astype(np.float64), method="L-BFGS-B", jac=True, callback=report,
+            options={"maxfun": max_fun, "maxiter": max_iter, "gtol": gtol},
+        )  # fmt: skip
+    net.parameters[...] = result.x
+    if result.status != 0:
+        warnings.warn(
+            f"lbfgs failed to converge after {result.nit} iteration(s) (status={result.status}): {result.message}. "
+            f"Increase max_iter (now {max_iter}) or scale the data to mean 0 and variance 1",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return float(problem.reported * result.fun), min(result.nit, max_iter)

@@ -1,0 +1,517 @@
+"""The estimators beside scikit-learn's: the same numbers from the same seed; and what scikit-learn's have not."""
+
+import pickle
+
+import joblib
+import numpy as np
+import pandas
+import polars
+import pytest
+import scipy.sparse
+import sklearn.neural_network as theirs
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_iris, make_classification, make_multilabel_classification
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, log_loss
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fastnn
+from fastnn import MLPClassifier, MLPRegressor
+from fastnn.schedules import CosineDecay, StepDecay
+from fastnn.training import Learner
+from tests.oracle import random_row_weights
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    # scikit-learn 1.7 with SciPy 1.16 and 1.17
+    pytest.mark.filterwarnings("ignore:scipy.optimize. The `disp` and `iprint` options:DeprecationWarning"),
+]
+
+X, Y = make_classification(450, 12, n_informative=6, n_classes=3, random_state=0)
+NAMES = np.array(["ant", "bee", "cow"])[Y]
+TWO = Y > 0
+X_MULTI, Y_MULTI = make_multilabel_classification(300, 10, n_classes=4, random_state=0)
+X_NUMBERS, NUMBERS = load_diabetes(return_X_y=True)
+NUMBERS = (NUMBERS - NUMBERS.mean()) / NUMBERS.std()
+SEVERAL = np.column_stack([NUMBERS, NUMBERS**2, -NUMBERS])
+COUNTS = np.round(np.exp(NUMBERS))
+WEIGHT = random_row_weights(1, len(X_NUMBERS))
+
+CLASSIFIERS = [
+    {}, {"solver": "sgd"}, {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.1},
+    {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.1}, {"solver": "sgd", "momentum": 0.0},
+    {"solver": "sgd", "nesterovs_momentum": False}, {"shuffle": False}, {"batch_size": 77, "alpha": 1.0},
+    {"hidden_layer_sizes": (20, 15, 10), "activation": "tanh"}, {"activation": "logistic"}, {"activation": "identity"},
+    {"early_stopping": True, "tol": 1e-2}, {"epsilon": 1e-2}, {"hidden_layer_sizes": ()}, {"hidden_layer_sizes": 7},
+    {"n_iter_no_change": 2, "tol": 0.05},
+]  # fmt: skip
+
+
+def same(ours, reference, rtol=1e-6):
+    """What was learnt and what was noted while learning are scikit-learn's."""
+    for name in ("coefs_", "intercepts_"):
+        for a, b in zip(getattr(ours, name), getattr(reference, name), strict=True):
+            np.testing.assert_allclose(a, b, rtol, rtol * np.abs(b).max())
+            assert a.dtype == b.dtype
+    for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_"):
+        assert getattr(ours, name) == getattr(reference, name), name
+    for name in ("loss_", "best_loss_", "loss_curve_", "validation_scores_", "best_validation_score_"):
+        assert hasattr(ours, name) == hasattr(reference, name), name
+        expected = getattr(reference, name, None)
+        if expected is None:
+            assert getattr(ours, name, None) is None
+        else:
+            np.testing.assert_allclose(getattr(ours, name), expected, rtol)
+    assert type(ours.loss_) is float
+
+
+def pair(kind, **options):
+    options = {"max_iter": 15, "random_state": 3} | options
+    return getattr(fastnn, kind)(**options), getattr(theirs, kind)(**options)
+
+
+class TestSameAsScikitLearn:
+    @pytest.mark.parametrize("options", CLASSIFIERS, ids=str)
+    @pytest.mark.parametrize("y", [Y, TWO], ids=["three", "two"])
+    def test_classifier(self, options, y):
+        ours, reference = (model.fit(X, y) for model in pair("MLPClassifier", **options))
+        same(ours, reference)
+        np.testing.assert_array_equal(ours.predict(X), reference.predict(X))
+        np.testing.assert_allclose(ours.predict_proba(X), reference.predict_proba(X), 1e-5, 1e-9)
+        np.testing.assert_allclose(ours.predict_log_proba(X), reference.predict_log_proba(X), 1e-5, 1e-5)
+        assert ours.score(X, y) == reference.score(X, y)
+        assert list(ours.classes_) == list(reference.classes_)
+
+    @pytest.mark.parametrize(
+        "labels", [["ant", "bee", "cow"], [-3, 2, 7], [1.0, 3.0, 4.0], [True, False, True]], ids=str
+    )
+    def test_labels_of_any_type(self, labels):
+        y = np.array(labels)[Y]
+        for each in (y, y.astype(object) if y.dtype.kind == "U" else y, y.tolist()):
+            ours, reference = (model.fit(X, each) for model in pair("MLPClassifier"))
+            same(ours, reference)
+            np.testing.assert_array_equal(ours.predict(X), reference.predict(X))
+            assert ours.predict(X).dtype == reference.predict(X).dtype
+
+    @pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"solver": "sgd"}], ids=str)
+    def test_several_labels(self, options):
+        ours, reference = (model.fit(X_MULTI, Y_MULTI) for model in pair("MLPClassifier", **options))
+        same(ours, reference)
+        np.testing.assert_array_equal(ours.predict(X_MULTI), reference.predict(X_MULTI))
+
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"solver": "sgd"}, {"early_stopping": True}, {"activation": "logistic", "batch_size": 50},
+         {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.05, "max_iter": 60}],
+        ids=str,
+    )  # fmt: skip
+    def test_regressor(self, options):
+        ours, reference = (model.fit(X_NUMBERS, NUMBERS) for model in pair("MLPRegressor", **options))
+        same(ours, reference)
+        np.testing.assert_allclose(ours.predict(X_NUMBERS), reference.predict(X_NUMBERS), 1e-5, 1e-6)
+
+    def test_several_numbers(self):
+        """Without a penalty: of its part scikit-learn reports three times as much as its steps follow."""
+        ours, reference = (model.fit(X_NUMBERS, SEVERAL) for model in pair("MLPRegressor", alpha=0.0))
+        same(ours, reference)
+        assert ours.predict(X_NUMBERS).shape == SEVERAL.shape
+
+    def test_poisson(self):
+        ours, reference = (model.fit(X_NUMBERS, COUNTS) for model in pair("MLPRegressor", loss="poisson"))
+        same(ours, reference)
+        assert (ours.predict(X_NUMBERS) > 0).all()
+        assert ours.out_activation_ == "exp"
+
+    @pytest.mark.parametrize("solver", ["adam", "sgd"])
+    def test_sample_weight(self, solver):
+        """One batch an epoch: scikit-learn averages the losses of batches by their rows, not by their weights."""
+        models = pair("MLPRegressor", solver=solver, batch_size=len(X_NUMBERS))
+        ours, reference = (model.fit(X_NUMBERS, NUMBERS, WEIGHT) for model in models)
+        same(ours, reference)
+
+    @pytest.mark.parametrize("X_, options", [(X_NUMBERS, {"alpha": 1e-3}), (X_NUMBERS, {"activation": "tanh"})])
+    def test_lbfgs(self, X_, options):
+        ours, reference = (model.fit(X_, NUMBERS) for model in pair("MLPRegressor", solver="lbfgs", **options))
+        same(ours, reference, rtol=1e-4)
+        assert ours.n_iter_ == 15
+
+    def test_partial_fit_and_warm_start(self):
+        for ours, reference in (pair("MLPClassifier"), pair("MLPClassifier", solver="sgd", learning_rate="invscaling")):
+            for model in (ours, reference):
+                for rows in (slice(0, 100), slice(100, 350), slice(350, 450)):
+                    model.partial_fit(X[rows], NAMES[rows], classes=["ant", "bee", "cow", "dog"])
+            same(ours, reference)
+            ours, reference = (clone(model).set_params(warm_start=True) for model in (ours, reference))
+            for model in (ours, reference):
+                model.fit(X, NAMES).fit(X[::-1], NAMES[::-1])
+            same(ours, reference)
+
+    def test_float32(self):
+        ours, reference = (
+            model.fit(X.astype(np.float32), NAMES) for model in pair("MLPClassifier", hidden_layer_sizes=20)
+        )
+        same(ours, reference, rtol=1e-3)
+        assert ours.predict_proba(X.astype(np.float32)).dtype == np.float32
+
+    @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+    def test_parameters_and_defaults(self, kind):
+        ours, reference = getattr(fastnn, kind)().get_params(), getattr(theirs, kind)().get_params()
+        assert {name: ours[name] for name in reference} == reference
+
+
+@pytest.mark.parametrize("make", [scipy.sparse.csr_array, scipy.sparse.csc_matrix, scipy.sparse.coo_array])
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"solver": "lbfgs"}], ids=str)
+def test_sparse_is_dense(make, options, monkeypatch):
+    monkeypatch.setattr("fastnn.solvers.BLOCK_BYTES", 100 * 8 * X.shape[1])  # several blocks
+    sparse = np.where(np.abs(X) < 1, 0, X)
+    dense, other = (
+        MLPClassifier(random_state=0, max_iter=8, **options),
+        MLPClassifier(random_state=0, max_iter=8, **options),
+    )
+    dense.fit(sparse, NAMES), other.fit(make(sparse), NAMES)
+    np.testing.assert_allclose(other.predict_proba(make(sparse)), dense.predict_proba(sparse), 1e-6)
+    np.testing.assert_allclose(other.loss_, dense.loss_, 1e-9)
+
+
+class TestMoreThanScikitLearn:
+    def test_activations_per_layer(self):
+        model = MLPClassifier((20, 10), ["gelu", "tanh"], max_iter=30, random_state=0).fit(X, NAMES)
+        assert model.network_.activations == ["gelu", "tanh"]
+        assert model.loss_curve_[-1] < 0.8 * model.loss_curve_[0]
+        np.testing.assert_array_equal(model.network_.predict(X), model.predict_proba(X))
+
+    def test_schedules_with_adam(self):
+        last = np.arange(1, 11) * 3 - 1  # the last step of each of ten epochs
+        for schedule, expected in (
+            (StepDecay(0.01, 0.5, every=3), 0.01 * 0.5 ** (last // 3)),
+            (CosineDecay(0.01, steps=30), CosineDecay(0.01, steps=30)(last)),
+            ("invscaling", [1e-3, *1e-3 / np.sqrt(450 * np.arange(1, 10) + 1)]),
+        ):
+            rates = []
+            recorder = fastnn.Callback()
+            recorder.on_epoch_end = lambda model, epoch, logs, rates=rates: rates.append(logs["learning_rate"])
+            MLPClassifier(learning_rate=schedule, max_iter=10, random_state=0, callbacks=[recorder]).fit(X, NAMES)
+            np.testing.assert_allclose(rates, expected, 1e-12)
+
+    def test_class_weight(self):
+        rare = np.concatenate([np.flatnonzero(TWO), np.flatnonzero(~TWO)[:15]])
+        plain = MLPClassifier(random_state=0, max_iter=20).fit(X[rare], TWO[rare])
+        balanced = MLPClassifier(random_state=0, max_iter=20, class_weight="balanced").fit(X[rare], TWO[rare])
+        per_class = len(rare) / 2 / np.bincount(TWO[rare])
+        weighted = MLPClassifier(random_state=0, max_iter=20).fit(X[rare], TWO[rare], per_class[TWO[rare].astype(int)])
+        given = MLPClassifier(random_state=0, max_iter=20, class_weight={False: per_class[0], True: per_class[1]})
+        given.fit(X[rare], TWO[rare])
+        for model in (balanced, given):
+            np.testing.assert_allclose(model.coefs_[0], weighted.coefs_[0], 1e-6, 1e-9)
+        assert (~balanced.predict(X)).sum() > (~plain.predict(X)).sum()
+
+    @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+    def test_a_validation_set_of_ones_own(self, kind):
+        X_, y = (X, NAMES) if kind == "MLPClassifier" else (X_NUMBERS, NUMBERS)
+        weight = random_row_weights(0, 100)
+        model = getattr(fastnn, kind)(
+            max_iter=40, random_state=0, early_stopping=True, learning_rate_init=0.05, alpha=0
+        )
+        model.fit(X_[100:], y[100:], X_val=X_[:100], y_val=y[:100], sample_weight_val=weight)
+        assert model.t_ == model.n_iter_ * (len(X_) - 100)
+        assert model.best_validation_score_ == max(model.validation_scores_)
+        assert len(model.validation_loss_curve_) == model.n_iter_
+        np.testing.assert_allclose(model.score(X_[:100], y[:100], weight), model.best_validation_score_, 1e-9)
+        best = int(np.argmax(model.validation_scores_))
+        loss = (
+            log_loss(y[:100], model.predict_proba(X_[:100]), sample_weight=weight)
+            if kind == "MLPClassifier"
+            else 0.5 * np.average((model.predict(X_[:100]) - y[:100]) ** 2, weights=weight)
+        )
+        np.testing.assert_allclose(model.validation_loss_curve_[best], loss, 1e-6)
+
+    def test_validation_without_early_stopping(self):
+        model = MLPClassifier(max_iter=5, random_state=0).fit(X, NAMES, X_val=X[:50], y_val=NAMES[:50])
+        plain = MLPClassifier(max_iter=5, random_state=0).fit(X, NAMES)
+        np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
+        assert len(model.validation_scores_) == 5
+        assert plain.validation_scores_ is None
+        assert plain.validation_loss_curve_ is None
+        assert model.validation_scores_[-1] == accuracy_score(NAMES[:50], model.predict(X[:50]))
+
+    def test_callbacks(self):
+        stopping = fastnn.EarlyStopping("val_loss", patience=3)
+        model = MLPClassifier(max_iter=100, learning_rate_init=0.1, random_state=0, callbacks=[stopping])
+        model.fit(X[100:], NAMES[100:], X_val=X[:100], y_val=NAMES[:100])
+        assert stopping.stopped_epoch == model.n_iter_ - 1
+        assert model.validation_loss_curve_[stopping.best_epoch] == stopping.best == min(model.validation_loss_curve_)
+        np.testing.assert_allclose(log_loss(NAMES[:100], model.predict_proba(X[:100])), stopping.best, 1e-6)
+
+    def test_the_same_bits_with_any_number_of_threads(self):
+        models = [MLPClassifier((64, 64), random_state=0, max_iter=5, threads=n).fit(X, NAMES) for n in (1, 2, 3)]
+        for model in models[1:]:
+            for a, b in zip(model.coefs_, models[0].coefs_, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+class TestAhead:
+    """Short epochs are run many at once; what is left behind is as if they had been run one by one."""
+
+    @pytest.mark.parametrize("solver", ["adam", "sgd"])
+    @pytest.mark.parametrize("options", [{"tol": 0.01, "n_iter_no_change": 3}, {"max_iter": 77}], ids=str)
+    @pytest.mark.parametrize("weight", [None, random_row_weights(5, 150)], ids=["plain", "weighted"])
+    def test_to_the_same_bits(self, solver, options, weight):
+        models = []
+        for callbacks in (None, [fastnn.Callback()]):  # who watches sees every epoch
+            model = MLPClassifier(20, solver=solver, random_state=0, callbacks=callbacks, **options)
+            model.fit(X[:150], Y[:150], weight)
+            model.partial_fit(X[:150], Y[:150], weight)  # the optimiser has not run ahead either
+            models.append(model)
+        ahead, watched = models
+        np.testing.assert_array_equal(ahead.network_.parameters, watched.network_.parameters)
+        assert ahead.loss_curve_ == watched.loss_curve_
+        assert ahead.t_ == watched.t_
+
+    @pytest.mark.parametrize("where", ["consumer", "compiled code"])
+    def test_interrupted(self, where, monkeypatch):
+        count = iter(range(10**6))
+
+        def interrupt(*args):
+            if next(count) == (20 if where == "consumer" else 5):
+                raise KeyboardInterrupt
+
+        def repeat(learner, n, original=Learner.repeat):
+            losses = original(learner, n)
+            interrupt()
+            return losses
+
+        model = MLPClassifier(20, random_state=0)
+        if where == "consumer":
+            monkeypatch.setattr(MLPClassifier, "_say", interrupt)
+        else:
+            monkeypatch.setattr(Learner, "repeat", repeat)
+        with pytest.warns(UserWarning, match="interrupted"):
+            model.fit(X[:150], Y[:150])
+        monkeypatch.undo()
+        expected = MLPClassifier(20, random_state=0, max_iter=model._optimizer.memory.step).fit(X[:150], Y[:150])
+        np.testing.assert_array_equal(model.coefs_[0], expected.coefs_[0])
+        assert model.n_iter_ <= expected.n_iter_ <= model.n_iter_ + 1
+
+
+class TestAttributes:
+    def test_network_and_coefs_are_one(self):
+        model = MLPClassifier(5, max_iter=3, random_state=0).fit(X, NAMES)
+        before = model.predict_proba(X)
+        assert model.network_ is model.network_
+        model.coefs_[0][...] *= 2
+        changed = model.predict_proba(X)
+        assert not np.allclose(changed, before)
+        model.coefs_[0] = model.coefs_[0] / 2
+        np.testing.assert_array_equal(model.predict_proba(X), before)
+        model.network_.weights[0][...] *= 2
+        np.testing.assert_array_equal(model.predict_proba(X), changed)
+        model.coefs_, model.intercepts_ = [w.tolist() for w in model.coefs_], [b.tolist() for b in model.intercepts_]
+        np.testing.assert_array_equal(model.predict_proba(X), changed)
+
+    def test_parameters_changed_after_fit_count(self):
+        model = MLPClassifier(5, max_iter=3, random_state=0, warm_start=True).fit(X, NAMES)
+        before = model.predict_proba(X)
+        assert not np.allclose(model.set_params(activation="tanh").predict_proba(X), before)
+        assert model.fit(X, NAMES).network_.activations == ["tanh"]
+        assert model.set_params(threads=1).network_.engine().threads == 1
+
+    def test_nothing_before_fit(self):
+        for call in (lambda m: m.predict(X), lambda m: m.network_, lambda m: m.predict_proba(X)):
+            with pytest.raises(NotFittedError):
+                call(MLPClassifier())
+        assert not hasattr(MLPClassifier(), "network_")
+
+    def test_a_new_fit_leaves_the_old_arrays(self):
+        model = MLPClassifier(5, max_iter=3, random_state=0).fit(X, NAMES)
+        coefs, copies = model.coefs_, [w.copy() for w in model.coefs_]
+        model.fit(-X, NAMES)
+        for a, b in zip(coefs, copies, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    @pytest.mark.parametrize("options", [{}, {"solver": "sgd", "learning_rate": "invscaling"}], ids=str)
+    def test_pickles_go_on_where_they_were(self, options, tmp_path):
+        model = MLPClassifier(random_state=0, max_iter=5, **options).fit(X, NAMES)
+        joblib.dump(model, tmp_path / "model")
+        copies = [
+            pickle.loads(pickle.dumps(model)),
+            joblib.load(tmp_path / "model"),
+            joblib.load(tmp_path / "model", "r"),
+        ]
+        for copy in copies:
+            np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+        model.partial_fit(X, NAMES)
+        for copy in copies:
+            np.testing.assert_array_equal(copy.partial_fit(X, NAMES).coefs_[0], model.coefs_[0])
+
+    def test_clone_and_display(self):
+        model = MLPClassifier((3, 4), learning_rate=CosineDecay(0.1, 100), class_weight={1: 2.0})
+        assert repr(clone(model)) == repr(model)
+        assert "CosineDecay" in repr(model)
+        assert "MLPClassifier" in model._repr_html_()
+
+
+class TestInput:
+    @pytest.mark.parametrize("frame", [pandas.DataFrame, polars.DataFrame])
+    def test_data_frames(self, frame):
+        columns = [f"column {n}" for n in range(X.shape[1])]
+        table = frame(dict(zip(columns, X.T, strict=True)))
+        series = pandas.Series(NAMES) if frame is pandas.DataFrame else polars.Series(NAMES)
+        if not hasattr(LogisticRegression().fit(table, series), "feature_names_in_"):
+            pytest.skip("this scikit-learn does not know the columns of this polars")
+        model = MLPClassifier(max_iter=5, random_state=0, early_stopping=True).fit(table, series)
+        assert list(model.feature_names_in_) == columns
+        plain = MLPClassifier(max_iter=5, random_state=0, early_stopping=True).fit(X, NAMES)
+        np.testing.assert_array_equal(model.predict_proba(table), plain.predict_proba(X))
+        with pytest.raises(ValueError, match="feature names should match"):
+            model.predict(frame(dict(zip(columns[::-1], X.T, strict=True))))
+        with pytest.warns(UserWarning, match="does not have valid feature names"):
+            model.predict(X)
+
+    def test_memory_maps(self, tmp_path):
+        joblib.dump(X, tmp_path / "X")
+        mapped = joblib.load(tmp_path / "X", mmap_mode="r")
+        model = MLPClassifier(max_iter=3, random_state=0).fit(mapped, NAMES)
+        np.testing.assert_array_equal(
+            model.coefs_[0], MLPClassifier(max_iter=3, random_state=0).fit(X, NAMES).coefs_[0]
+        )
+
+    def test_routed_weights(self):
+        with config_context(enable_metadata_routing=True):
+            model = MLPRegressor(max_iter=3, random_state=0).set_fit_request(sample_weight=True, X_val=True, y_val=True)
+            scaler = StandardScaler().set_fit_request(sample_weight=False)
+            pipe = make_pipeline(scaler, model, transform_input=["X_val"])
+            pipe.fit(X_NUMBERS, NUMBERS, sample_weight=WEIGHT, X_val=X_NUMBERS[:50], y_val=NUMBERS[:50])
+        scaled = StandardScaler().fit_transform(X_NUMBERS)
+        plain = MLPRegressor(max_iter=3, random_state=0)
+        plain.fit(scaled, NUMBERS, WEIGHT, X_val=scaled[:50], y_val=NUMBERS[:50])
+        np.testing.assert_array_equal(pipe[-1].coefs_[0], plain.coefs_[0])
+        assert pipe[-1].validation_scores_ == plain.validation_scores_
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"hidden_layer_sizes": (3, 0)}, ValueError, r"hidden_layer_sizes must be > 0, got \[3, 0\]"),
+            ({"hidden_layer_sizes": 2.5}, TypeError, "hidden_layer_sizes must be an integer >= 1, got 2.5"),
+            ({"activation": "softplus"}, ValueError, "activation must be one of identity, relu"),
+            ({"activation": ["relu", "relu"]}, ValueError, "activation must be one name or one per hidden layer"),
+            ({"solver": "lion"}, ValueError, "solver must be one of 'lbfgs', 'sgd', 'adam', got 'lion'"),
+            ({"alpha": -1}, ValueError, r"alpha must be a finite number in \[0, inf\), got -1"),
+            ({"batch_size": 0}, ValueError, "batch_size must be an integer >= 1, got 0"),
+            ({"batch_size": "all"}, TypeError, "batch_size must be an integer >= 1, got 'all'"),
+            ({"learning_rate": "cosine"}, ValueError, "learning_rate must be one of 'constant', 'invscaling'"),
+            ({"learning_rate_init": 0}, ValueError, "learning_rate_init must be"),
+            ({"learning_rate": lambda step: step - 1.0}, ValueError, "learning_rate must return finite rates"),
+            ({"power_t": -1}, ValueError, "power_t must be"),
+            ({"max_iter": 0}, ValueError, "max_iter must be an integer >= 1, got 0"),
+            ({"shuffle": 1}, TypeError, "shuffle must be True or False, got 1"),
+            ({"tol": "small"}, TypeError, "tol must be"),
+            ({"momentum": 2}, ValueError, "momentum must be"),
+            ({"beta_1": 1.0}, ValueError, "beta_1 must be"),
+            ({"epsilon": 0}, ValueError, "epsilon must be"),
+            ({"validation_fraction": 1.0}, ValueError, "validation_fraction must be"),
+            ({"n_iter_no_change": 2.5}, TypeError, "n_iter_no_change must be an integer"),
+            ({"threads": 0}, ValueError, "threads must be an integer >= 1, got 0"),
+            ({"device": "cuda"}, ValueError, "device must be 'auto' or 'cpu'"),
+            ({"random_state": "seed"}, ValueError, "seed"),
+            ({"callbacks": 3}, TypeError, "callbacks must be a list of callbacks"),
+            ({"callbacks": [fastnn.EarlyStopping()]}, ValueError, "got 'val_loss'; it needs"),
+            ({"class_weight": "heavy"}, ValueError, "class_weight"),
+            ({"solver": "lbfgs", "callbacks": [fastnn.Callback()]}, ValueError, "callbacks and X_val need the solver"),
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_parameters_that_are_wrong(self, options, error, message):
+        with pytest.raises(error, match=message):
+            MLPClassifier(**options).fit(X, NAMES)
+
+    def test_data_that_is_wrong(self):
+        model = MLPClassifier(max_iter=2, random_state=0, warm_start=True).fit(X, NAMES)
+        coefs = model.coefs_[0].copy()
+        for arguments, message in (
+            ((X[:, 1:], NAMES), "X has 11 features, but MLPClassifier is expecting 12"),
+            ((X, NAMES[1:]), "inconsistent numbers of samples"),
+            ((np.full_like(X, np.nan), NAMES), "contains NaN"),
+            ((X, NAMES, np.ones(3)), r"sample_weight must have shape \(450,\), got \(3,\)"),
+            ((X, NAMES, -np.ones(450)), "sample_weight must be >= 0 and not all zero, got a minimum of -1.0"),
+            ((X, NAMES, np.zeros(450)), "not all zero"),
+            ((X, np.where(NAMES == "ant", "dog", NAMES)), "warm_start can only be used where"),
+            ((X, NUMBERS[: len(X)]), "warm_start can only be used where|inconsistent|Unknown label"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                model.fit(*arguments)
+            np.testing.assert_array_equal(model.coefs_[0], coefs)
+        for validation, message in (
+            ({"X_val": X}, "X_val and y_val must be given together"),
+            ({"X_val": X[:, 1:], "y_val": NAMES}, "X has 11 features"),
+            ({"X_val": X[:9], "y_val": ["emu"] * 9}, "classes"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                model.fit(X, NAMES, **validation)
+        with pytest.raises(ValueError, match=r"the network has the widths \[12, 100, 3\] of the fit before"):
+            model.set_params(hidden_layer_sizes=50).fit(X, NAMES)
+        regressor = MLPRegressor(max_iter=2).fit(X_NUMBERS, SEVERAL)
+        with pytest.raises(ValueError, match=r"\[10, 100, 3\] of the fit before"):
+            regressor.partial_fit(X_NUMBERS, NUMBERS)
+        with pytest.raises(ValueError, match="y_val must have 3 columns"):
+            regressor.fit(X_NUMBERS, SEVERAL, X_val=X_NUMBERS, y_val=NUMBERS)
+        with pytest.raises(ValueError, match="y must be >= 0 for loss 'poisson', got -"):
+            MLPRegressor("poisson").fit(X_NUMBERS, NUMBERS)
+        with pytest.raises(ValueError, match="loss must be one of 'squared_error', 'poisson', got 'hinge'"):
+            MLPRegressor("hinge").fit(X_NUMBERS, NUMBERS)
+
+    def test_partial_fit_that_is_wrong(self):
+        with pytest.raises(ValueError, match="classes must be passed on the first call"):
+            MLPClassifier().partial_fit(X, NAMES)
+        model = MLPClassifier().partial_fit(X, NAMES, classes=["ant", "bee", "cow"])
+        with pytest.raises(ValueError, match="classes must be those of the first call"):
+            model.partial_fit(X, NAMES, classes=["ant", "bee"])
+        with pytest.raises(ValueError, match="`y` has classes not in"):
+            model.partial_fit(X[:1], ["dog"])
+        with pytest.raises(ValueError, match="class_weight 'balanced' is not supported for partial_fit"):
+            model.set_params(class_weight="balanced").partial_fit(X, NAMES)
+        with pytest.raises(AttributeError, match="partial_fit"):
+            _ = MLPRegressor(solver="lbfgs").partial_fit
+
+
+class TestWarnings:
+    def test_not_converged(self):
+        with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\) reached"):
+            MLPClassifier(max_iter=2).fit(X, NAMES)
+        with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge after 2 iteration"):
+            MLPClassifier(max_iter=2, solver="lbfgs").fit(X, NAMES)
+
+    def test_a_batch_larger_than_the_data(self):
+        with pytest.warns(UserWarning, match="batch_size 1000 is larger than the 450 rows"):
+            MLPClassifier(max_iter=2, batch_size=1000).fit(X, NAMES)
+
+    def test_interrupted(self):
+        class Interrupt(fastnn.Callback):
+            def on_epoch_end(self, model, epoch, logs):
+                if epoch == 3:
+                    raise KeyboardInterrupt
+
+        with pytest.warns(UserWarning, match="Training interrupted by user"):
+            model = MLPClassifier(callbacks=[Interrupt()]).fit(X, NAMES)
+        assert model.n_iter_ == 4
+        assert model.predict(X).shape == NAMES.shape
+
+    def test_verbose(self, capsys):
+        MLPClassifier(max_iter=2, verbose=True).fit(X, NAMES)
+        MLPRegressor(max_iter=2, verbose=True, solver="lbfgs").fit(X_NUMBERS, NUMBERS)
+        MLPClassifier(max_iter=50, tol=1.0, n_iter_no_change=2, verbose=True).fit(X, NAMES)
+        out = capsys.readouterr().out.splitlines()
+        assert [line.split(",")[0] for line in out[:4]] == ["Iteration 1", "Iteration 2"] * 2
+        assert out[-1] == "Training loss did not improve more than tol=1.000000 for 2 epochs. Stopping."
+
+
+def test_it_learns():
+    X_, y = load_iris(return_X_y=True)
+    for solver, rate in (("adam", 0.01), ("sgd", 0.1), ("lbfgs", 1.0)):
+        model = make_pipeline(
+            StandardScaler(), MLPClassifier(solver=solver, learning_rate_init=rate, random_state=0, max_iter=300)
+        ).fit(X_[::2], y[::2])
+        linear = make_pipeline(StandardScaler(), LogisticRegression()).fit(X_[::2], y[::2])
+        assert model.score(X_[1::2], y[1::2]) >= linear.score(X_[1::2], y[1::2]) - 0.03

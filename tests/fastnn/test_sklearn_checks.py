@@ -1,0 +1,56 @@
+"""Every check that scikit-learn has for estimators, in several configurations."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fastnn import MLPClassifier, MLPRegressor
+
+ESTIMATORS = [
+    MLPClassifier(max_iter=100),
+    MLPClassifier(50, solver="sgd", learning_rate="adaptive", max_iter=100),
+    MLPClassifier(solver="lbfgs", activation="tanh", max_iter=100),
+    MLPClassifier(
+        (30, 20), ["gelu", "tanh"], learning_rate_init=0.01, early_stopping=True, validation_fraction=0.3, max_iter=100
+    ),
+    MLPClassifier(class_weight="balanced", max_iter=100, threads=1),
+    MLPClassifier(warm_start=True, max_iter=100),
+    MLPRegressor(max_iter=100),
+    MLPRegressor(hidden_layer_sizes=50, solver="sgd", momentum=0.8, nesterovs_momentum=False),
+    MLPRegressor(solver="lbfgs", activation="logistic", max_iter=100),
+    MLPRegressor(
+        hidden_layer_sizes=(30, 20), activation=["silu", "relu"], early_stopping=True, validation_fraction=0.3
+    ),
+]  # fmt: skip
+
+USES_PARTIAL_FIT = (
+    "check_fit_score_takes_y",
+    "check_n_features_in_after_fitting",
+    "check_estimators_partial_fit_n_features",
+)
+WEIGHTS_OR_COPIES = (
+    "check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data",
+)  # fmt: skip
+FITS_TWICE = ("check_classifiers_multilabel_representation_invariance", "check_supervised_y_2d")
+
+
+def expected(estimator):
+    """Checks that what was asked for makes impossible, each with the reason; it fails in scikit-learn as well."""
+    reasons = {}
+    if estimator.early_stopping:
+        reasons |= dict.fromkeys(USES_PARTIAL_FIT, "there is no partial_fit with early_stopping=True")
+        reasons |= dict.fromkeys(WEIGHTS_OR_COPIES, "a row of weight 2 is set aside whole, two copies one by one")
+    if estimator.get_params().get("class_weight") == "balanced":
+        reasons |= dict.fromkeys(USES_PARTIAL_FIT, "partial_fit does not know how often each class will come")
+    if estimator.warm_start:
+        reasons |= dict.fromkeys(FITS_TWICE, "a second fit goes on from the first, and learns more")
+    return reasons
+
+
+CHECKS = parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+# scikit-learn 1.7 gives a generator, which pytest 9 warns of
+@pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)
+def test_check(estimator, check):
+    check(estimator)
