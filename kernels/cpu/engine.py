@@ -23,7 +23,7 @@ from .update import updates
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXP}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
-# At least so many multiply-adds per step for each thread, or the step runs on fewer
+# At least so many float32 multiply-adds per step for each thread, or the step runs on fewer; those of float64 count twice
 WORK_PER_THREAD = 1 << 20
 
 
@@ -213,7 +213,8 @@ class Engine:
 
     def threads_for(self, rows: int) -> int:
         """How many threads a step on so many rows uses."""
-        return max(1, min(self.threads, 3 * rows * self.multiply_adds // WORK_PER_THREAD))
+        work = 3 * rows * self.multiply_adds * self.dtype.itemsize // 4
+        return max(1, min(self.threads, work // WORK_PER_THREAD))
 
     @_alone
     def train(
