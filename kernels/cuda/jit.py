@@ -1,0 +1,210 @@
+"""How CUDA kernels are compiled, cached and launched. The one file that touches numba-cuda's internals.
+
+A kernel is made by a factory from compile-time constants (dtype, tile shape, activation) and has one signature, so it
+is compiled once. In numba-cuda's simulator (NUMBA_ENABLE_CUDASIM=1) the same functions run as plain Python.
+"""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba.cuda
+import numba_cuda
+import numpy as np
+from numba import types
+from numba.cuda import config
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+THREADS = 256  # of a block, where nothing else decides
+
+REAL = {"float32": types.float32, "float64": types.float64}
+
+
+def _source_hash() -> str:
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in [package.parent / "scalar.py", package.parent / "cpu" / "floats.py", *sorted(package.glob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+STAMP = _source_hash()
+
+if SIMULATED:
+    from numba.cuda.simulator.kernel import _get_kernel_context
+
+    class _Simulated:
+        """`cuda` as kernels see it: within a launch, that launch's threads, shared memory and barriers.
+
+        The simulator itself puts these into the globals of the kernel's own module alone, and there with a race.
+        """
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(_get_kernel_context() or numba.cuda, name)
+
+    cuda: Any = _Simulated()
+    OutOfMemoryError: Any = MemoryError
+else:
+    from numba.cuda.cudadrv.driver import CudaAPIError
+    from numba.cuda.dispatcher import CUDACache
+
+    cuda = numba.cuda
+
+    class OutOfMemoryError(Exception):
+        """The GPU has no room for an array."""
+
+    class _Cache(CUDACache):  # type: ignore[misc]
+        """numba-cuda's disk cache, keyed by a kernel's constants and the hash of all sources, not by its bytecode."""
+
+        def __init__(self, function: Callable[..., Any], constants: str) -> None:
+            super().__init__(function)
+            self._constants = constants
+
+        def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+            return (sig, codegen.magic_tuple(), numba_cuda.__version__, self._constants, STAMP)
+
+
+announce: Callable[[], None] | None = None  # called before a kernel is compiled, but not when the cache has it
+
+
+class Kernel:
+    """A compiled kernel: `kernel(blocks, *arguments)` enqueues it and returns at once.
+
+    signature: a letter for each argument: R an array (n,) of the kernel's real type, I one of int64, i an int64
+    number, or a Numba type's name for an array (n,) of that. All arrays are contiguous. threads: of a block.
+    """
+
+    def __init__(self, function: Callable[..., None], signature: str, real: Any, threads: int, constants: str) -> None:
+        self.function, self.threads = function, threads
+        self.argtypes = tuple(_argument(word, real) for word in signature.split())
+        self._constants = constants
+
+    @functools.cached_property
+    def _dispatcher(self) -> Any:
+        if SIMULATED:
+            return numba.cuda.jit(self.function)
+        dispatcher = numba.cuda.jit(self.function, launch_bounds=self.threads)
+        with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
+            dispatcher._cache = _Cache(self.function, self._constants)
+        return dispatcher
+
+    def load(self) -> None:
+        """Compile for the current GPU, or load from the cache; else the first launch does that."""
+        if SIMULATED or self._dispatcher.overloads:
+            return
+        cached = self._dispatcher._cache.load_overload(self.argtypes, self._dispatcher.targetctx)
+        if cached is None and announce is not None:
+            announce()
+        self._dispatcher.compile(self.argtypes)
+        self._dispatcher.disable_compile()
+
+    def __call__(self, blocks: int, *args: Any) -> None:
+        self._dispatcher[blocks, self.threads](*args)
+
+    def ptx(self, capability: tuple[int, int]) -> str:
+        """Its code for GPUs of this compute capability. Needs no GPU."""
+        current = numba.cuda.dispatcher.get_current_device
+        numba.cuda.dispatcher.get_current_device = lambda: _Device(capability)  # device functions ask for it
+        try:
+            text, _ = numba.cuda.compile_ptx(
+                self.function, self.argtypes, cc=capability, launch_bounds=self.threads
+            )  # fmt: skip
+        finally:
+            numba.cuda.dispatcher.get_current_device = current
+        return str(text)
+
+
+class _Device:
+    """What the compiler asks of a device."""
+
+    def __init__(self, compute_capability: tuple[int, int]) -> None:
+        self.compute_capability = compute_capability
+
+
+def _argument(word: str, real: Any) -> Any:
+    if word == "i":
+        return types.int64
+    element = {"R": real, "I": types.int64}.get(word) or getattr(types, word)
+    return types.Array(element, 1, "C")
+
+
+def kernel(factory: Callable[..., tuple[Callable[..., None], str, int]]) -> Callable[..., Kernel]:
+    """Make a family of kernels of a factory `factory(real, *constants) -> (function, signature, threads)`.
+
+    The family is called with a dtype in place of `real`; the same constants give the same kernel.
+    """
+
+    @functools.cache
+    def member(dtype: str, *constants: Any) -> Kernel:
+        real = REAL[dtype]
+        function, signature, threads = factory(real, *constants)
+        function.__name__ = f"{factory.__name__}_{dtype}"
+        function.__qualname__ = function.__name__
+        return Kernel(function, signature, real, threads, f"{factory.__module__} {dtype} {constants!r}")
+
+    return member
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """A function for use inside kernels; it becomes part of each."""
+    return function if SIMULATED else numba.cuda.jit(function, device=True, forceinline=True)
+
+
+def device_array(n: int, dtype: Any) -> Any:
+    """A new array (n,) on the GPU. Raises OutOfMemoryError."""
+    if SIMULATED:
+        return numba.cuda.device_array(n, dtype)
+    try:
+        return numba.cuda.device_array(n, dtype)
+    except CudaAPIError as error:
+        if "OUT_OF_MEMORY" in str(error):
+            raise OutOfMemoryError(str(error)) from None
+        raise
+
+
+def flat(array: Any) -> Any:
+    """The memory of an array of the GPU with rows that lie apart, from its first element to its last, as (n,)."""
+    rows, columns = array.shape if array.ndim == 2 else (1, array.shape[0])
+    n = (rows - 1) * (array.strides[0] // array.dtype.itemsize) + columns
+    if SIMULATED:
+        memory = np.lib.stride_tricks.as_strided(array._ary, (n,), (array.dtype.itemsize,))
+        return type(array)(memory)
+    return numba.cuda.cudadrv.devicearray.DeviceNDArray(
+        (n,), (array.dtype.itemsize,), array.dtype, gpu_data=array.gpu_data
+    )
+
+
+def synchronize() -> None:
+    """Wait until all that was enqueued is done."""
+    numba.cuda.synchronize()
+
+
+def processors() -> int:
+    """The current GPU's multiprocessors."""
+    return 1 if SIMULATED else int(numba.cuda.get_current_device().MULTIPROCESSOR_COUNT)
+
+
+def address(array: Any) -> int:
+    """The address of an array's first element on the GPU; in the simulator, that of memory allocated there."""
+    return int(array._ary.ctypes.data if SIMULATED else array.device_ctypes_pointer.value)
+
+
+def info() -> dict[str, str]:
+    """The current GPU and the versions that work with it."""
+    versions = {"numba-cuda": numba_cuda.__version__}
+    if SIMULATED:
+        return {"gpu": "numba-cuda's simulator", **versions}
+    device = numba.cuda.get_current_device()
+    total = numba.cuda.current_context().get_memory_info().total
+    return {
+        "gpu": device.name if isinstance(device.name, str) else device.name.decode(),
+        "compute capability": ".".join(map(str, device.compute_capability)),
+        "multiprocessors": str(device.MULTIPROCESSOR_COUNT),
+        "gpu memory": f"{total / 2**30:.1f} GiB",
+        "cuda runtime": ".".join(map(str, numba.cuda.runtime.get_version())),
+        **versions,
+    }
