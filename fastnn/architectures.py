@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.schedules import check_count
-from kernels import scalar
+from kernels import dispatch, scalar
 from kernels.cpu.engine import OUTPUTS
 
 
@@ -77,9 +77,5 @@ def dtype(value: Any) -> str:
 
 
 def device(name: Any) -> str:
-    """The device that "auto" or a name stands for."""
-    if name == "cuda":
-        raise ValueError("device must be 'auto' or 'cpu', got 'cuda': this version of fastnn has no CUDA kernels")
-    if name not in ("auto", "cpu"):
-        raise ValueError(f"device must be 'auto' or 'cpu', got {name!r}")
-    return "cpu"
+    """The device that "auto" or a name stands for; see kernels.dispatch."""
+    return dispatch.device(name)

@@ -9,9 +9,13 @@ from fastnn import inputs
 
 
 def measure(
-    model: Any, X: np.ndarray, target: inputs.Targets, loss: str, rows: np.ndarray | None = None
+    model: Any, X: Any, target: inputs.Targets, loss: str, rows: np.ndarray | None = None, values: Any = None
 ) -> dict[str, float]:
-    """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, on all rows of checked input or some."""
+    """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, on all rows of checked input or some.
+
+    X may be what the engine's `place` made of it; `values` is then what it made of the target's.
+    """
+    values = target.values if values is None else values
     n = len(X) if rows is None else len(rows)
     total, right, residual, spread = 0.0, 0.0, np.zeros(model.layers[-1]), np.zeros(model.layers[-1])
     mean = 0.0
@@ -20,7 +24,7 @@ def measure(
     for chosen in _blocks(model, n, rows):
         out = np.empty((len(chosen), model.layers[-1]), model.dtype) if target.metric is None else None
         losses, hits = model.engine().forward(
-            X, order=chosen, out=out, target=target.values, loss=loss, metric=target.metric
+            X, order=chosen, out=out, target=values, loss=loss, metric=target.metric
         )
         total += float(losses.sum())
         right += float(hits.sum())

@@ -1,4 +1,4 @@
-"""fit: the loop. Epochs are here; steps are in kernels.cpu.network, which runs slices of many without Python."""
+"""fit: the loop. Epochs are here; steps are in an engine of kernels, which makes slices of many without coming back."""
 
 import threading
 import time
@@ -55,14 +55,16 @@ def fit(
 
     history = History(device=model.device)
     say = _nothing if progress is False else reports.line
-    history.compile_seconds = model.prepare(say, *data.needs(optimizer))
+    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, len(order))))
     model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model, data, memory, batch_size, l2)
+    if validation is not None:
+        validation = learner.placed(*validation)
     history.threads = learner.engine.threads_for(min(batch_size, len(order)))
     shuffled = shuffle and batch_size < len(order)
     start = time.perf_counter()
-    with reports.Progress(progress, epochs, learner.steps(len(order))) as report:
+    with reports.Progress(progress, epochs, learner.steps(len(order))) as report, learner.engine.training():
         try:
             tell("on_train_begin")
             for epoch in range(epochs):
@@ -126,12 +128,10 @@ class Data:
         weight = inputs.row_weights(sample_weight, class_weight, target, len(X), dtype=model.dtype)
         return cls(X, target, weight, loss)
 
-    def needs(self, optimizer: Optimizer) -> tuple[Any, ...]:
-        """What kernels.cpu.engine's `load` wants to know."""
-        gathered = [array.dtype for array in (self.X, self.weight) if array is not None]
-        if self.target.values.ndim == 2:
-            gathered.append(self.target.values.dtype)
-        return self.loss, optimizer.kernel, gathered
+    def needs(self, optimizer: Optimizer, rows: int) -> tuple[Any, ...]:
+        """What an engine's `load` wants to know; rows of a batch."""
+        target = self.target.values.dtype if self.target.values.ndim == 2 else None
+        return self.loss, optimizer.kernel, (self.X.dtype, target, None if self.weight is None else self.weight.dtype), rows
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""
@@ -169,6 +169,10 @@ class Memory:
         """That of an optimiser before its first step."""
         return cls(optimizer, [aligned_zeros(len(model.parameters), model.dtype) for _ in range(optimizer.slots)])
 
+    def __getstate__(self) -> dict[str, Any]:
+        on_host = [array if isinstance(array, np.ndarray) else array.copy_to_host() for array in self.arrays]
+        return {**self.__dict__, "arrays": on_host}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.arrays = [aligned_copy(array) for array in self.arrays]
@@ -179,7 +183,17 @@ class Learner:
 
     def __init__(self, model: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
         self.engine, self.data, self.memory, self.batch_size, self.l2 = model.engine(), data, memory, batch_size, l2
+        self._placed = self.engine.place(data.X, data.target.values, data.weight)
+        memory.arrays = self.engine.hold(memory.arrays)
         self._slice = 1  # steps
+
+    def placed(
+        self, X: Any, target: inputs.Targets, loss: str, rows: np.ndarray | None
+    ) -> tuple[Any, inputs.Targets, str, np.ndarray | None, Any]:
+        """What `evaluation.measure` takes, with its data where the engine reads it best."""
+        same = X is self.data.X and target is self.data.target
+        x, values, _ = self._placed if same else self.engine.place(X, target.values)
+        return x, target, loss, rows, values
 
     def steps(self, n_rows: int) -> int:
         """The number of batches in so many rows, the last of which may be smaller."""
@@ -209,10 +223,11 @@ class Learner:
     ) -> tuple[np.ndarray, np.ndarray]:
         """A slice of steps: each one's loss and number of right rows."""
         data, memory, n = self.data, self.memory, len(scales)
+        x, target, weight = self._placed
         scalars = memory.optimizer.scalars(memory.step, n)
         start = time.perf_counter()
         results = self.engine.train(
-            data.X, data.target.values, order=order, weight=data.weight, first=first, total=n_rows,
+            x, target, order=order, weight=weight, first=first, total=n_rows,
             batch_size=self.batch_size, steps=n, scales=scales, loss=data.loss, metric=data.target.metric,
             update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=self.l2,
         )  # fmt: skip

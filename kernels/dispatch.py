@@ -10,6 +10,7 @@ from typing import Any
 
 from . import cpu
 
+EXTRA = "the package numba-cuda: pip install 'fastnn-numba[cuda]'"
 DEVICES = ("auto", "cpu", "cuda")
 LOWEST_CAPABILITY = (7, 5)  # of GPUs that the kernels are compiled for in the tests
 
@@ -37,8 +38,7 @@ def device(name: Any) -> str:
         if missing := missing_gpu():
             raise RuntimeError(f"device 'cuda' needs {missing}")
         return "cuda"
-    usable = name == "auto" and not simulated() and _has_extra() and not missing_gpu()
-    return "cuda" if usable else "cpu"
+    return "cuda" if name == "auto" and not why_not() else "cpu"
 
 
 def engine(name: str) -> Any:
@@ -52,13 +52,24 @@ def engine(name: str) -> Any:
     return Engine
 
 
+def why_not() -> str:
+    """Why "auto" takes the CPU, or "" where it does not."""
+    if not has_extra():
+        return f"not used: it needs {EXTRA}"
+    if simulated():
+        return "not used: NUMBA_ENABLE_CUDASIM is set, and 'auto' takes no simulator"
+    missing = missing_gpu()
+    return f"not used: it needs {missing}" if missing else ""
+
+
 def check_extra() -> None:
     """Raise ImportError where numba-cuda is missing."""
-    if not _has_extra():
-        raise ImportError("device 'cuda' needs the package numba-cuda: pip install 'fastnn-numba[cuda]'")
+    if not has_extra():
+        raise ImportError(f"device 'cuda' needs {EXTRA}")
 
 
-def _has_extra() -> bool:
+def has_extra() -> bool:
+    """Whether numba-cuda is installed."""
     return importlib.util.find_spec("numba_cuda") is not None
 
 

@@ -1,5 +1,6 @@
 """One network on the CPU: its buffers and the jobs that `network` runs on them."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -90,10 +91,16 @@ class Engine:
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
 
-    def load(self, loss: str | None = None, update: str | None = None, gathered: Iterable[np.dtype] = ()) -> None:
+    def load(
+        self,
+        loss: str | None = None,
+        update: str | None = None,
+        gathered: Iterable[np.dtype | None] = (),
+        rows: int = 1,
+    ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
-        gathered: the dtypes of data, of targets that are not labels and of weights.
+        gathered: the dtypes of data, of targets (None for labels) and of weights. rows of a batch change nothing here.
         """
         self.kernel.load()
         self._load_activations()
@@ -102,9 +109,25 @@ class Engine:
         if update is not None:
             updates[update][self.dtype].load()
         for dtype in gathered:
-            gathers[dtype][self.dtype].load()
+            if dtype is not None:
+                gathers[dtype][self.dtype].load()
         if self.threads > 1:
             teams.load()
+
+    def place(self, x: Any, target: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
+        """Data, targets and row weights as calls read them best: here, as they are."""
+        return x, target, weight
+
+    def hold(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """An optimiser's arrays as calls read them best: here, as they are."""
+        return arrays
+
+    def training(self) -> contextlib.AbstractContextManager[None]:
+        """While this lasts, parameters may be elsewhere than in `parameters`; here they are always there."""
+        return contextlib.nullcontext()
+
+    def pull(self) -> None:
+        """Bring `parameters` up to date: here they are."""
 
     def _load_activations(self) -> None:
         for record, name in zip(self._layers, self.activations, strict=False):

@@ -17,6 +17,8 @@ import numpy as np
 from numba import types
 from numba.cuda import config
 
+from ..cpu import jit as cpu_jit
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 THREADS = 256  # of a block, where nothing else decides
@@ -49,6 +51,7 @@ if SIMULATED:
     cuda: Any = _Simulated()
     OutOfMemoryError: Any = MemoryError
 else:
+    from numba.cuda import compiler, dispatcher
     from numba.cuda.cudadrv.driver import CudaAPIError
     from numba.cuda.dispatcher import CUDACache
 
@@ -68,9 +71,6 @@ else:
             return (sig, codegen.magic_tuple(), numba_cuda.__version__, self._constants, STAMP)
 
 
-announce: Callable[[], None] | None = None  # called before a kernel is compiled, but not when the cache has it
-
-
 class Kernel:
     """A compiled kernel: `kernel(blocks, *arguments)` enqueues it and returns at once.
 
@@ -78,10 +78,11 @@ class Kernel:
     number, or a Numba type's name for an array (n,) of that. All arrays are contiguous. threads: of a block.
     """
 
-    def __init__(self, function: Callable[..., None], signature: str, real: Any, threads: int, constants: str) -> None:
-        self.function, self.threads = function, threads
+    def __init__(
+        self, function: Callable[..., None], signature: str, real: Any, threads: int, constants: tuple[Any, ...]
+    ) -> None:
+        self.function, self.signature, self.threads, self.constants = function, signature, threads, constants
         self.argtypes = tuple(_argument(word, real) for word in signature.split())
-        self._constants = constants
 
     @functools.cached_property
     def _dispatcher(self) -> Any:
@@ -89,7 +90,7 @@ class Kernel:
             return numba.cuda.jit(self.function)
         dispatcher = numba.cuda.jit(self.function, launch_bounds=self.threads)
         with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
-            dispatcher._cache = _Cache(self.function, self._constants)
+            dispatcher._cache = _Cache(self.function, f"{self.function.__qualname__}{self.constants}")
         return dispatcher
 
     def load(self) -> None:
@@ -97,25 +98,27 @@ class Kernel:
         if SIMULATED or self._dispatcher.overloads:
             return
         cached = self._dispatcher._cache.load_overload(self.argtypes, self._dispatcher.targetctx)
-        if cached is None and announce is not None:
-            announce()
+        if cached is None and cpu_jit.announce is not None:
+            cpu_jit.announce()
         self._dispatcher.compile(self.argtypes)
         self._dispatcher.disable_compile()
 
     def __call__(self, blocks: int, *args: Any) -> None:
         self._dispatcher[blocks, self.threads](*args)
 
-    def ptx(self, capability: tuple[int, int]) -> str:
-        """Its code for GPUs of this compute capability. Needs no GPU."""
-        current = numba.cuda.dispatcher.get_current_device
-        numba.cuda.dispatcher.get_current_device = lambda: _Device(capability)  # device functions ask for it
+    def ptx(self, *capabilities: tuple[int, int]) -> list[str]:
+        """Its code for GPUs of these compute capabilities. Needs no GPU."""
+        current = dispatcher.get_current_device
+        dispatcher.get_current_device = lambda: _Device(capabilities[0])  # device functions ask for it
         try:
-            text, _ = numba.cuda.compile_ptx(
-                self.function, self.argtypes, cc=capability, launch_bounds=self.threads
+            library, _ = compiler._compile_pyfunc_with_fixup(  # what numba.cuda.compile_ptx does, but once for all
+                self.function, self.argtypes, debug=None, lineinfo=False, device=False, fastmath=False,
+                cc=capabilities[0], opt=None, abi="numba", abi_info=None, forceinline=False,
+                launch_bounds=self.threads, lto=False,
             )  # fmt: skip
         finally:
-            numba.cuda.dispatcher.get_current_device = current
-        return str(text)
+            dispatcher.get_current_device = current
+        return ["\n".join(library.get_asm_strs(cc=capability)) for capability in capabilities]
 
 
 class _Device:
@@ -144,7 +147,8 @@ def kernel(factory: Callable[..., tuple[Callable[..., None], str, int]]) -> Call
         function, signature, threads = factory(real, *constants)
         function.__name__ = f"{factory.__name__}_{dtype}"
         function.__qualname__ = function.__name__
-        return Kernel(function, signature, real, threads, f"{factory.__module__} {dtype} {constants!r}")
+        function.__module__ = factory.__module__
+        return Kernel(function, signature, real, threads, constants)
 
     return member
 

@@ -44,7 +44,7 @@ def softmax_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
         if labels:
             label = target[row]
             dot = z[z_at + label] - top
-            if job[METRIC] != NO_METRIC and largest(shared, z, z_at, n, top) != label:
+            if job[METRIC] != NO_METRIC and largest(shared, z, z_at, n, top) != real(label):
                 right = zero
         else:
             mass = zero
