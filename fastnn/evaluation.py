@@ -23,9 +23,7 @@ def measure(
         mean = sum(target.values[chosen].sum(0, dtype=np.float64) for chosen in _blocks(model, n, rows)) / n
     for chosen in _blocks(model, n, rows):
         out = np.empty((len(chosen), model.layers[-1]), model.dtype) if target.metric is None else None
-        losses, hits = model.engine().forward(
-            X, order=chosen, out=out, target=values, loss=loss, metric=target.metric
-        )
+        losses, hits = model.engine().forward(X, order=chosen, out=out, target=values, loss=loss, metric=target.metric)
         total += float(losses.sum())
         right += float(hits.sum())
         if out is not None:

@@ -131,7 +131,12 @@ class Data:
     def needs(self, optimizer: Optimizer, rows: int) -> tuple[Any, ...]:
         """What an engine's `load` wants to know; rows of a batch."""
         target = self.target.values.dtype if self.target.values.ndim == 2 else None
-        return self.loss, optimizer.kernel, (self.X.dtype, target, None if self.weight is None else self.weight.dtype), rows
+        return (
+            self.loss,
+            optimizer.kernel,
+            (self.X.dtype, target, None if self.weight is None else self.weight.dtype),
+            rows,
+        )
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""

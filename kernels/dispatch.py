@@ -79,12 +79,13 @@ def simulated() -> bool:
 
 
 def missing_gpu() -> str:
-    """What a usable GPU lacks here, or "" where there is one. Asks the driver itself: numba-cuda takes long to import."""
+    """What a usable GPU lacks here, or "" where there is one."""
     return "" if simulated() else _ask_driver(os.getpid())
 
 
 @functools.lru_cache(maxsize=1)
 def _ask_driver(process: int) -> str:
+    """The same for this process, out of the driver itself: numba-cuda takes half a second to import."""
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(library)

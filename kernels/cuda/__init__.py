@@ -18,8 +18,8 @@ from .. import dispatch, scalar
 
 dispatch.check_extra()
 
-from . import job as fields  # noqa: E402
 from . import elementwise, jit, memory  # noqa: E402
+from . import job as fields  # noqa: E402
 from .batch import SOURCES  # noqa: E402
 from .gemm import tile_for  # noqa: E402
 from .linear import linear as _linear  # noqa: E402
@@ -152,8 +152,8 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any) -> tuple[float, 
     factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
     labels = target.ndim == 1
     losses[name](dtype.name, "int64" if labels else SOURCES[target.dtype], labels)(
-        rows, jit.flat(z), jit.flat(dz), jit.flat(target), job, factors if weight is None else jit.flat(weight), factors,
-        results, job, 0,
+        rows, jit.flat(z), jit.flat(dz), jit.flat(target), job, factors if weight is None else jit.flat(weight),
+        factors, results, job, 0,
     )  # fmt: skip
     step_sums(dtype.name, jit.THREADS)(1, results, results, factors, sums, job, 0)
     return float(sums.copy_to_host()[0]), dz
@@ -217,9 +217,9 @@ def _multiply(
         for array in operands
     )
     record = (
-        (fields.M, m), (fields.N, n), (fields.K, k), (fields.LDA, _row(a)), (fields.LDB, _row(b)), (fields.LDC, _row(c)),
-        (fields.BIAS, fields.NONE if bias is None else 0), (fields.EXTRA, fields.NONE if pre is None else 0),
-        (fields.LD_EXTRA, _row(written)), (fields.RELU, int(relu)),
+        (fields.M, m), (fields.N, n), (fields.K, k), (fields.LDA, _row(a)), (fields.LDB, _row(b)),
+        (fields.LDC, _row(c)), (fields.BIAS, fields.NONE if bias is None else 0),
+        (fields.EXTRA, fields.NONE if pre is None else 0), (fields.LD_EXTRA, _row(written)), (fields.RELU, int(relu)),
     )  # fmt: skip
     kernel = _linear(a.dtype.name, tile, layout, aligned, activation, False)
     kernel(

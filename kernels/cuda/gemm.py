@@ -44,8 +44,8 @@ class Tile:
         return -(-m // self.rows) * -(-n // self.columns)
 
 
-# Largest first. The shapes are those of the literature (CUTLASS and Boehm 2022, "How to optimize a CUDA matmul kernel"),
-# chosen for registers (no spills: see the tests) and shared memory; they have not been tuned on a GPU.
+# Largest first. The shapes are the usual ones (Boehm 2022, "How to Optimize a CUDA Matmul Kernel for cuBLAS-like
+# Performance"), as large as registers allow without spills (see the tests). They have not been tuned: no GPU was there.
 TILES = {
     "float32": (Tile(128, 128, 8, 8, 8), Tile(64, 64, 16, 4, 4), Tile(32, 32, 16, 4, 4)),
     "float64": (Tile(64, 64, 8, 4, 4), Tile(32, 32, 8, 4, 4)),
@@ -149,7 +149,9 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     return SimpleNamespace(multiply=multiply, share=share, staged_row=staged_row, staged_rows=rows // thread_rows)
 
 
-def _loader(real: Any, length: int, depth: int, threads: int, along_k: bool, aligned: bool) -> tuple[Any, Any, int, int]:
+def _loader(
+    real: Any, length: int, depth: int, threads: int, along_k: bool, aligned: bool
+) -> tuple[Any, Any, int, int]:
     """How a block brings (depth, length) elements of an operand into shared memory: (load, store, registers, stride).
 
     load(thread, x, at, ldx, i0, m, k0, k, registers) reads the thread's share of x, zeros beyond m and k. along_k: x

@@ -15,10 +15,11 @@ import numba.cuda
 import numba_cuda
 import numpy as np
 from numba import types
-from numba.cuda import config
+from numba.cuda.core import config
 
 from ..cpu import jit as cpu_jit
 
+api: Any = numba.cuda
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 THREADS = 256  # of a block, where nothing else decides
@@ -36,6 +37,11 @@ def _source_hash() -> str:
 
 STAMP = _source_hash()
 
+
+class OutOfMemoryError(Exception):
+    """The GPU has no room for an array."""
+
+
 if SIMULATED:
     from numba.cuda.simulator.kernel import _get_kernel_context
 
@@ -46,21 +52,17 @@ if SIMULATED:
         """
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(_get_kernel_context() or numba.cuda, name)
+            return getattr(_get_kernel_context() or api, name)
 
     cuda: Any = _Simulated()
-    OutOfMemoryError: Any = MemoryError
 else:
-    from numba.cuda import compiler, dispatcher
+    from numba.cuda import dispatcher
     from numba.cuda.cudadrv.driver import CudaAPIError
     from numba.cuda.dispatcher import CUDACache
 
-    cuda = numba.cuda
+    cuda = api
 
-    class OutOfMemoryError(Exception):
-        """The GPU has no room for an array."""
-
-    class _Cache(CUDACache):  # type: ignore[misc]
+    class _Cache(CUDACache):
         """numba-cuda's disk cache, keyed by a kernel's constants and the hash of all sources, not by its bytecode."""
 
         def __init__(self, function: Callable[..., Any], constants: str) -> None:
@@ -87,8 +89,8 @@ class Kernel:
     @functools.cached_property
     def _dispatcher(self) -> Any:
         if SIMULATED:
-            return numba.cuda.jit(self.function)
-        dispatcher = numba.cuda.jit(self.function, launch_bounds=self.threads)
+            return api.jit(self.function)
+        dispatcher = api.jit(self.function)
         with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
             dispatcher._cache = _Cache(self.function, f"{self.function.__qualname__}{self.constants}")
         return dispatcher
@@ -103,7 +105,7 @@ class Kernel:
         self._dispatcher.compile(self.argtypes)
         self._dispatcher.disable_compile()
 
-    def __call__(self, blocks: int, *args: Any) -> None:
+    def __call__(self, blocks: int | tuple[int, int], *args: Any) -> None:
         self._dispatcher[blocks, self.threads](*args)
 
     def ptx(self, *capabilities: tuple[int, int]) -> list[str]:
@@ -111,10 +113,10 @@ class Kernel:
         current = dispatcher.get_current_device
         dispatcher.get_current_device = lambda: _Device(capabilities[0])  # device functions ask for it
         try:
-            library, _ = compiler._compile_pyfunc_with_fixup(  # what numba.cuda.compile_ptx does, but once for all
+            library, _ = api.compiler._compile_pyfunc_with_fixup(  # what numba.cuda.compile_ptx does, but once for all
                 self.function, self.argtypes, debug=None, lineinfo=False, device=False, fastmath=False,
                 cc=capabilities[0], opt=None, abi="numba", abi_info=None, forceinline=False,
-                launch_bounds=self.threads, lto=False,
+                launch_bounds=None, lto=False,
             )  # fmt: skip
         finally:
             dispatcher.get_current_device = current
@@ -155,15 +157,15 @@ def kernel(factory: Callable[..., tuple[Callable[..., None], str, int]]) -> Call
 
 def inline(function: Callable[..., Any]) -> Any:
     """A function for use inside kernels; it becomes part of each."""
-    return function if SIMULATED else numba.cuda.jit(function, device=True, forceinline=True)
+    return function if SIMULATED else api.jit(function, device=True, forceinline=True)
 
 
 def device_array(n: int, dtype: Any) -> Any:
     """A new array (n,) on the GPU. Raises OutOfMemoryError."""
     if SIMULATED:
-        return numba.cuda.device_array(n, dtype)
+        return api.device_array(n, dtype)
     try:
-        return numba.cuda.device_array(n, dtype)
+        return api.device_array(n, dtype)
     except CudaAPIError as error:
         if "OUT_OF_MEMORY" in str(error):
             raise OutOfMemoryError(str(error)) from None
@@ -177,19 +179,17 @@ def flat(array: Any) -> Any:
     if SIMULATED:
         memory = np.lib.stride_tricks.as_strided(array._ary, (n,), (array.dtype.itemsize,))
         return type(array)(memory)
-    return numba.cuda.cudadrv.devicearray.DeviceNDArray(
-        (n,), (array.dtype.itemsize,), array.dtype, gpu_data=array.gpu_data
-    )
+    return api.cudadrv.devicearray.DeviceNDArray((n,), (array.dtype.itemsize,), array.dtype, gpu_data=array.gpu_data)
 
 
 def synchronize() -> None:
     """Wait until all that was enqueued is done."""
-    numba.cuda.synchronize()
+    api.synchronize()
 
 
 def processors() -> int:
     """The current GPU's multiprocessors."""
-    return 1 if SIMULATED else int(numba.cuda.get_current_device().MULTIPROCESSOR_COUNT)
+    return 1 if SIMULATED else int(api.get_current_device().MULTIPROCESSOR_COUNT)
 
 
 def address(array: Any) -> int:
@@ -202,13 +202,13 @@ def info() -> dict[str, str]:
     versions = {"numba-cuda": numba_cuda.__version__}
     if SIMULATED:
         return {"gpu": "numba-cuda's simulator", **versions}
-    device = numba.cuda.get_current_device()
-    total = numba.cuda.current_context().get_memory_info().total
+    device = api.get_current_device()
+    total = api.current_context().get_memory_info().total
     return {
         "gpu": device.name if isinstance(device.name, str) else device.name.decode(),
         "compute capability": ".".join(map(str, device.compute_capability)),
         "multiprocessors": str(device.MULTIPROCESSOR_COUNT),
         "gpu memory": f"{total / 2**30:.1f} GiB",
-        "cuda runtime": ".".join(map(str, numba.cuda.runtime.get_version())),
+        "cuda runtime": ".".join(map(str, api.runtime.get_version())),
         **versions,
     }

@@ -37,10 +37,10 @@ def rows_of(job, step):
 
 
 @jit.inline
-def size_of(job, field, rows):
-    """A size of a record, which may be the batch's."""
+def size_of(job, field, step):
+    """A size of a record, which may be the rows of the step's batch."""
     size = job[field]
-    return rows if size == ROWS else size
+    return rows_of(job, step) if size == ROWS else size
 
 
 @jit.inline

@@ -4,9 +4,9 @@ from typing import Any
 
 from .. import scalar
 from . import jit
+from . import job as fields
 from .gemm import Tile, gemm
 from .jit import cuda
-from .job import A, B, BIAS, C, EXTRA, HEADER, K, LD_EXTRA, LDA, LDB, LDC, M, N, NONE, RECORD, RELU, rows_of, size_of
 from .ptx import float_bits, lanes, vector_copy
 
 # a, b, c, bias, extra, job, record's number, step: c (m, n) = f(a @ b + bias), overwritten. bias (n,) or NONE. extra
@@ -46,19 +46,20 @@ def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, s
                     target[at + q] = values[q]
 
     def function(a, b, c, bias, extra, job, number, step):
-        at = HEADER + number * RECORD
-        batch = rows_of(job, step)
-        m, n, k = size_of(job, at + M, batch), job[at + N], size_of(job, at + K, batch)
+        at = fields.HEADER + number * fields.RECORD
+        m, k = fields.size_of(job, at + fields.M, step), fields.size_of(job, at + fields.K, step)
+        n = job[at + fields.N]
         blocks_across = (n + columns - 1) // columns
         block, thread = cuda.blockIdx.x, cuda.threadIdx.x
         i0, j0 = block // blocks_across * rows, block % blocks_across * columns
         if i0 >= m:  # a last batch that is smaller
             return
         registers = cuda.local.array(elements, real)
-        multiply(block, m, n, k, a, job[at + A], job[at + LDA], b, job[at + B], job[at + LDB], registers)
+        a_at, lda, b_at, ldb = job[at + fields.A], job[at + fields.LDA], job[at + fields.B], job[at + fields.LDB]
+        multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, registers)
         values, saved = cuda.local.array(width, real), cuda.local.array(width, real)
         tile = cuda.shared.array(staged, real)
-        bias_at, extra_at, relu = job[at + BIAS], job[at + EXTRA], job[at + RELU] != 0
+        bias_at, extra_at, relu = job[at + fields.BIAS], job[at + fields.EXTRA], job[at + fields.RELU] != 0
         for r in range(min(thread_rows, m)):  # row m and later ones are nobody's
             share(r, registers, tile)
             cuda.syncthreads()
@@ -67,24 +68,24 @@ def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, s
                 left = n - j if i < m else 0
                 if left > 0:
                     copy(values, 0, tile, v * width)
-                    at_extra = extra_at + i * job[at + LD_EXTRA] + j
+                    at_extra = extra_at + i * job[at + fields.LD_EXTRA] + j
                     if slope:
                         read(extra, at_extra, left, saved)
                         for q in range(width):
                             values[q] *= derivative(saved[q])
                     else:
-                        if bias_at != NONE:
+                        if bias_at != fields.NONE:
                             read(bias, bias_at + j, left, saved)
                             for q in range(width):
                                 values[q] += saved[q]
-                        if extra_at != NONE:
+                        if extra_at != fields.NONE:
                             write(extra, at_extra, left, values)
                         for q in range(width):
                             if not plain:
                                 values[q] = f(values[q])
                             elif relu and values[q] < zero:
                                 values[q] = zero
-                    write(c, job[at + C] + i * job[at + LDC] + j, left, values)
+                    write(c, job[at + fields.C] + i * job[at + fields.LDC] + j, left, values)
             cuda.syncthreads()
 
     return function, SIGNATURE, tile.threads

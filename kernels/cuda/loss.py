@@ -8,13 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from .. import scalar
-from ..cpu.loss import IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from ..cpu.loss import IDENTITY, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 from . import jit
+from . import job as fields
 from .jit import cuda
-from .job import (
-    BATCH, COLUMNS, DECAY, DZ, KEEP, LDDZ, LDT, LDZ, METRIC, NUMBERS, OUTPUT, PARTS, RIGHT, SCALE, WEIGHTED,
-    Z, row_of, rows_of,
-)  # fmt: skip
 from .ptx import float_bits
 from .reduce import block_max, block_sum
 
@@ -34,17 +31,17 @@ def softmax_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
     zero, one = real(0.0), real(1.0)
 
     def function(z, dz, target, order, weight, numbers, results, job, step):
-        if cuda.blockIdx.x >= rows_of(job, step):
+        if cuda.blockIdx.x >= fields.rows_of(job, step):
             return
         shared = cuda.shared.array(threads, real)
-        n, thread = job[COLUMNS], cuda.threadIdx.x
+        n, thread = job[fields.COLUMNS], cuda.threadIdx.x
         row, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
         top = largest_value(shared, z, z_at, n)
         mass, dot, label, right = one, zero, 0, one
         if labels:
             label = target[row]
             dot = z[z_at + label] - top
-            if job[METRIC] != NO_METRIC and largest(shared, z, z_at, n, top) != real(label):
+            if job[fields.METRIC] != NO_METRIC and largest(shared, z, z_at, n, top) != real(label):
                 right = zero
         else:
             mass = zero
@@ -54,8 +51,8 @@ def softmax_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
                 if t != zero:
                     dot += t * (z[z_at + j] - top)
             mass, dot = total_of(shared, mass), total_of(shared, dot)
-            if job[METRIC] != NO_METRIC:
-                right = f_right(shared, z, z_at, n, target, t_at, job[METRIC], zero)
+            if job[fields.METRIC] != NO_METRIC:
+                right = f_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
         part = zero
         for j in range(thread, n, threads):
             part += exp(z[z_at + j] - top)
@@ -79,14 +76,14 @@ def sigmoid_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
     cross_entropy, sigmoid, zero, one = f.scalar.sigmoid_cross_entropy, f.scalar.sigmoid, real(0.0), real(1.0)
 
     def function(z, dz, target, order, weight, numbers, results, job, step):
-        if cuda.blockIdx.x >= rows_of(job, step):
+        if cuda.blockIdx.x >= fields.rows_of(job, step):
             return
         shared = cuda.shared.array(threads, real)
-        n, thread = job[COLUMNS], cuda.threadIdx.x
-        row, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+        n, thread = job[fields.COLUMNS], cuda.threadIdx.x
+        _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
         right = one
-        if job[METRIC] != NO_METRIC:
-            right = is_right(shared, z, z_at, n, target, t_at, job[METRIC], zero)
+        if job[fields.METRIC] != NO_METRIC:
+            right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
         value = zero
         for j in range(thread, n, threads):
             t = real(target[t_at + j])
@@ -106,15 +103,15 @@ def _squared_error(mean: bool) -> Any:
         activate, exp, zero, half, one, two = f.activate, f.exp, real(0.0), real(0.5), real(1.0), real(2.0)
 
         def function(z, dz, target, order, weight, numbers, results, job, step):
-            if cuda.blockIdx.x >= rows_of(job, step):
+            if cuda.blockIdx.x >= fields.rows_of(job, step):
                 return
             shared = cuda.shared.array(threads, real)
-            n, thread, output = job[COLUMNS], cuda.threadIdx.x, job[OUTPUT]
-            row, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+            n, thread, output = job[fields.COLUMNS], cuda.threadIdx.x, job[fields.OUTPUT]
+            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
             right = one
-            if job[METRIC] != NO_METRIC:
+            if job[fields.METRIC] != NO_METRIC:
                 threshold = half if output == IDENTITY else zero
-                right = is_right(shared, z, z_at, n, target, t_at, job[METRIC], threshold)
+                right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], threshold)
             factor = two * s
             if mean:
                 factor = factor / real(n)
@@ -161,7 +158,10 @@ losses = {
 
 @jit.kernel
 def output(real: Any) -> Any:
-    """z, y, code, columns, first element of z, ldz, first of y, ldy: y = the output activation of z; a block per row."""
+    """z, y, code, columns, z's first element, ldz, y's, ldy: y = the output activation of z, overwritten.
+
+    A block takes a row; y may be z where the activation is not softmax.
+    """
     threads = ROW_THREADS
     f = _parts(real, threads)
     largest_value, total_of, activate, exp, zero, one = f.largest_value, f.sum, f.activate, f.exp, real(0.0), real(1.0)
@@ -192,19 +192,19 @@ def step_sums(real: Any, threads: int) -> Any:
 
     def function(results, parts, numbers, sums, job, step):
         shared = cuda.shared.array(threads, real)
-        thread, rows = cuda.threadIdx.x, rows_of(job, step)
+        thread, rows = cuda.threadIdx.x, fields.rows_of(job, step)
         loss, right, squares = zero, zero, zero
         for i in range(thread, rows, threads):
             loss += results[i]
-            if job[METRIC] != NO_METRIC:
-                right += results[job[RIGHT] + i]
-        for i in range(thread, job[PARTS], threads):
+            if job[fields.METRIC] != NO_METRIC:
+                right += results[job[fields.RIGHT] + i]
+        for i in range(thread, job[fields.PARTS], threads):
             squares += parts[i]
         loss, right, squares = total_of(shared, loss), total_of(shared, right), total_of(shared, squares)
         if thread == 0:
-            at = step * NUMBERS
-            scale = numbers[at + SCALE]
-            value = half * numbers[at + DECAY] * squares
+            at = step * fields.NUMBERS
+            scale = numbers[at + fields.SCALE]
+            value = half * numbers[at + fields.DECAY] * squares
             sums[2 * step] = (scale * loss if scale != zero else zero) + value
             sums[2 * step + 1] = right
 
@@ -221,18 +221,18 @@ def _parts(real: Any, threads: int) -> SimpleNamespace:
     def place(order, weight, numbers, job, step):
         """The row of the data that this block takes, where its z, dz and target begin, its weight, dz's factor."""
         i = cuda.blockIdx.x
-        row = row_of(job, order, step * job[BATCH] + i)
-        w = weight[row] if job[WEIGHTED] != 0 else one
-        at = job[Z] + i * job[LDZ], job[DZ] + i * job[LDDZ], row * job[LDT]
-        return row, at[0], at[1], at[2], w, numbers[step * NUMBERS + SCALE] * w
+        row = fields.row_of(job, order, step * job[fields.BATCH] + i)
+        w = weight[row] if job[fields.WEIGHTED] != 0 else one
+        z_at, dz_at = job[fields.Z] + i * job[fields.LDZ], job[fields.DZ] + i * job[fields.LDDZ]
+        return row, z_at, dz_at, row * job[fields.LDT], w, numbers[step * fields.NUMBERS + fields.SCALE] * w
 
     @jit.inline
     def finish(results, job, step, loss, right):
         if cuda.threadIdx.x == 0:
-            i = cuda.blockIdx.x + (step * job[BATCH] if job[KEEP] != 0 else 0)
+            i = cuda.blockIdx.x + (step * job[fields.BATCH] if job[fields.KEEP] != 0 else 0)
             results[i] = loss
-            if job[METRIC] != NO_METRIC:
-                results[job[RIGHT] + i] = right
+            if job[fields.METRIC] != NO_METRIC:
+                results[job[fields.RIGHT] + i] = right
 
     @jit.inline
     def largest_value(shared, z, at, n):

@@ -15,7 +15,6 @@ Nothing in it waits for the host. Parameters, their gradient and the optimiser's
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -150,6 +149,6 @@ class Plan:
         return product
 
 
-def column_blocks(widths: Sequence[int]) -> tuple[Any, ...]:
+def column_blocks(widths: Sequence[int]) -> tuple[int, int]:
     """The blocks of column_sums for all layers."""
     return -(-max(widths[1:]) // COLUMN_LANES[0]), len(widths) - 1

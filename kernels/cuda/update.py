@@ -4,10 +4,8 @@ from typing import Any
 
 from .. import scalar
 from . import jit
+from . import job as fields
 from .jit import cuda
-from .job import (
-    B, C, DB, DECAY, HEADER, LDB, LDC, LDG, LDW, M, N, NONE, NUMBERS, RECORD, SLOTS, W_COLUMNS, W_ROWS, rows_of,
-)  # fmt: skip
 from .ptx import float_bits
 from .reduce import block_sum
 
@@ -25,10 +23,10 @@ def sgd(real: Any) -> Any:
 
     def function(w, g, first, second, numbers, job, step):
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        i, j, p = e // job[W_COLUMNS], e % job[W_COLUMNS], step * NUMBERS
-        if i < job[W_ROWS]:
-            at, slope = i * job[LDW] + j, g[i * job[LDG] + j]
-            if job[SLOTS] == 0:
+        i, j, p = e // job[fields.W_COLUMNS], e % job[fields.W_COLUMNS], step * fields.NUMBERS
+        if i < job[fields.W_ROWS]:
+            at, slope = i * job[fields.LDW] + j, g[i * job[fields.LDG] + j]
+            if job[fields.SLOTS] == 0:
                 w[at] = w[at] - numbers[p] * slope
             else:
                 new, velocity = update(w[at], slope, first[at], numbers[p], numbers[p + 1], numbers[p + 2] != zero)
@@ -45,11 +43,11 @@ def adam(real: Any) -> Any:
 
     def function(w, g, first, second, numbers, job, step):
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        i, j, p = e // job[W_COLUMNS], e % job[W_COLUMNS], step * NUMBERS
-        if i < job[W_ROWS]:
-            at = i * job[LDW] + j
+        i, j, p = e // job[fields.W_COLUMNS], e % job[fields.W_COLUMNS], step * fields.NUMBERS
+        if i < job[fields.W_ROWS]:
+            at = i * job[fields.LDW] + j
             new, m, v = update(
-                w[at], g[i * job[LDG] + j], first[at], second[at], numbers[p], numbers[p + 1], numbers[p + 6],
+                w[at], g[i * job[fields.LDG] + j], first[at], second[at], numbers[p], numbers[p + 1], numbers[p + 6],
                 numbers[p + 2], numbers[p + 7], numbers[p + 3], numbers[p + 4], numbers[p + 5],
             )  # fmt: skip
             w[at] = new
@@ -72,13 +70,13 @@ def column_sums(real: Any, columns: int, lanes: int) -> Any:
 
     def function(dz, gradient, job, first, step):
         shared = cuda.shared.array(threads, real)
-        at = HEADER + (first + cuda.blockIdx.y) * RECORD
+        at = fields.HEADER + (first + cuda.blockIdx.y) * fields.RECORD
         thread = cuda.threadIdx.x
         lane, j = thread // columns, cuda.blockIdx.x * columns + thread % columns
         total = zero
-        if j < job[at + N]:
-            for i in range(lane, rows_of(job, step), lanes):
-                total += dz[job[at + B] + i * job[at + LDB] + j]
+        if j < job[at + fields.N]:
+            for i in range(lane, fields.rows_of(job, step), lanes):
+                total += dz[job[at + fields.B] + i * job[at + fields.LDB] + j]
         shared[thread] = total
         cuda.syncthreads()
         half = lanes // 2
@@ -87,8 +85,8 @@ def column_sums(real: Any, columns: int, lanes: int) -> Any:
                 shared[thread] += shared[thread + half * columns]
             cuda.syncthreads()
             half //= 2
-        if lane == 0 and j < job[at + N] and job[at + DB] != NONE:
-            gradient[job[at + DB] + j] = shared[thread]
+        if lane == 0 and j < job[at + fields.N] and job[at + fields.DB] != fields.NONE:
+            gradient[job[at + fields.DB] + j] = shared[thread]
 
     return function, "R R I i i", threads
 
@@ -103,9 +101,9 @@ def decay(real: Any, threads: int) -> Any:
 
     def function(w, gradient, parts, numbers, job, first, step):
         shared = cuda.shared.array(threads, real)
-        at = HEADER + (first + cuda.blockIdx.y) * RECORD
-        start, size = job[at + C], job[at + M] * job[at + LDC]
-        factor, total = numbers[step * NUMBERS + DECAY], zero
+        at = fields.HEADER + (first + cuda.blockIdx.y) * fields.RECORD
+        start, size = job[at + fields.C], job[at + fields.M] * job[at + fields.LDC]
+        factor, total = numbers[step * fields.NUMBERS + fields.DECAY], zero
         for e in range(cuda.blockIdx.x * threads + cuda.threadIdx.x, size, cuda.gridDim.x * threads):
             value = w[start + e]
             gradient[start + e] += factor * value

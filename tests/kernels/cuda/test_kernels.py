@@ -55,7 +55,9 @@ class TestLinear:
 @pytest.mark.parametrize("extra", [1, 4])
 def test_rows_may_lie_apart_and_outputs_are_written_to(dtype, extra):
     x, w, b, dy = random_arrays(0, (9, 12), (12, 8), (8,), (9, 8), dtype=dtype)
-    out, pre, dx, dw, dz = (placed(np.full(shape, np.nan, dtype), extra) for shape in [(9, 8), (9, 8), x.shape, w.shape, (9, 8)])
+    out, pre, dx, dw, dz = (
+        placed(np.full(shape, np.nan, dtype), extra) for shape in [(9, 8), (9, 8), x.shape, w.shape, (9, 8)]
+    )
     db = placed(np.full(8, np.nan, dtype))
     y = device.linear(placed(x, extra), placed(w, extra), placed(b), "gelu", out=out, pre=pre)
     assert y is out

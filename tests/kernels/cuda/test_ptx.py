@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from kernels import scalar
+from kernels import dispatch, scalar
+
+if not dispatch.has_extra():
+    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if dispatch.simulated():
+    pytest.skip("numba-cuda's simulator compiles nothing", allow_module_level=True)
+
 from kernels.cuda.batch import SOURCES, gather
 from kernels.cuda.elementwise import backward, forward
 from kernels.cuda.gemm import TILES, Tile
