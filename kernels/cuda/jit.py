@@ -85,6 +85,7 @@ class Kernel:
     ) -> None:
         self.function, self.signature, self.threads, self.constants = function, signature, threads, constants
         self.argtypes = tuple(_argument(word, real) for word in signature.split())
+        self._launches: dict[Any, Any] = {}
 
     @functools.cached_property
     def _dispatcher(self) -> Any:
@@ -106,7 +107,12 @@ class Kernel:
         self._dispatcher.disable_compile()
 
     def __call__(self, blocks: int | tuple[int, int], *args: Any) -> None:
-        self._dispatcher[blocks, self.threads](*args)
+        launch = self._launches.get(blocks)
+        if launch is None:
+            launch = _configured(self._dispatcher, blocks, self.threads)
+            if not SIMULATED:  # where a configured kernel is the kernel itself
+                self._launches[blocks] = launch
+        launch(*args)
 
     def ptx(self, *capabilities: tuple[int, int]) -> list[str]:
         """Its code for GPUs of these compute capabilities. Needs no GPU."""
@@ -121,6 +127,15 @@ class Kernel:
         finally:
             dispatcher.get_current_device = current
         return ["\n".join(library.get_asm_strs(cc=capability)) for capability in capabilities]
+
+
+def _configured(dispatcher: Any, blocks: int | tuple[int, int], threads: int) -> Any:
+    """A launch, without numba-cuda's warning that few blocks leave a GPU idle: a small network has no more."""
+    before, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
+    try:
+        return dispatcher[blocks, threads]
+    finally:
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = before
 
 
 class _Device:
@@ -194,7 +209,7 @@ def processors() -> int:
 
 def address(array: Any) -> int:
     """The address of an array's first element on the GPU; in the simulator, that of memory allocated there."""
-    return int(array._ary.ctypes.data if SIMULATED else array.device_ctypes_pointer.value)
+    return int(array._ary.ctypes.data if SIMULATED else array.__cuda_array_interface__["data"][0])
 
 
 def info() -> dict[str, str]:
