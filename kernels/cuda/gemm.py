@@ -5,7 +5,7 @@ steps of `depth`: parts of a and b go through registers into one of two buffers 
 is multiplied. The order of every sum is that of k, whatever the tile.
 
     block     rows x columns of c, over all of k
-    step      depth of k: a (depth, rows) and b (depth, columns) in shared memory
+    step      depth of k: a (depth, rows) and b (depth, columns) in shared memory, multiplied without a loop
     warp      4 x 8 threads side by side
     thread    thread_rows x thread_columns of c, in groups of 16 bytes that interleave with its neighbours', so that
               what a warp reads at once of shared memory lies in different banks
@@ -19,7 +19,7 @@ import numpy as np
 
 from . import jit
 from .jit import cuda
-from .ptx import lanes, row_copy, vector_copy
+from .ptx import lanes, outer_products, row_copy, vector_copy
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     warp_rows, warp_columns, zero = tile.warp_rows, tile.warp_columns, real(0.0)
     warp_threads = warp_rows * warp_columns
     warps_across = columns // (warp_columns * thread_columns)
-    copy, part = vector_copy(real), lanes(real)
+    part = lanes(real)
 
     @jit.inline
     def first_row(thread):
@@ -97,6 +97,8 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     (load_a, store_a, a_width, a_stride), (load_b, store_b, b_width, b_stride) = loaders
     a_size, b_size = depth * a_stride, depth * b_stride
     a_shared, b_shared = 2 * a_size, 2 * b_size
+    a_steps, b_steps = (a_stride, warp_rows * part), (b_stride, warp_columns * part)
+    add = outer_products(real, thread_rows, thread_columns, depth, a_steps, b_steps)
 
     @jit.inline
     def multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, c):
@@ -104,8 +106,6 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
         b_tile = cuda.shared.array(b_shared, real)
         a_next = cuda.local.array(a_width, real)
         b_next = cuda.local.array(b_width, real)
-        a_part = cuda.local.array(thread_rows, real)
-        b_part = cuda.local.array(thread_columns, real)
         thread = cuda.threadIdx.x
         across = (n + columns - 1) // columns
         i0, j0 = block // across * rows, block % across * columns
@@ -123,14 +123,7 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
             if step + 1 < steps:
                 load_a(thread, a, a_at, lda, i0, m, (step + 1) * depth, k, a_next)
                 load_b(thread, b, b_at, ldb, j0, n, (step + 1) * depth, k, b_next)
-            for p in range(depth):
-                for g in range(0, thread_rows, part):
-                    copy(a_part, g, a_tile, now * a_size + p * a_stride + i + g * warp_rows)
-                for g in range(0, thread_columns, part):
-                    copy(b_part, g, b_tile, now * b_size + p * b_stride + j + g * warp_columns)
-                for r in range(thread_rows):
-                    for s in range(thread_columns):
-                        c[r * thread_columns + s] += a_part[r] * b_part[s]
+            add(c, a_tile, now * a_size + i, b_tile, now * b_size + j)
             if step + 1 < steps:
                 store_a(thread, a_next, a_tile, then * a_size)
                 store_b(thread, b_next, b_tile, then * b_size)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernels import dispatch, scalar
+from tests.programs import environment, run
 
 if not dispatch.has_extra():
     pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
@@ -19,7 +20,7 @@ if dispatch.simulated():
 from kernels.cuda.batch import SOURCES, gather
 from kernels.cuda.elementwise import backward, forward
 from kernels.cuda.gemm import TILES, Tile
-from kernels.cuda.jit import THREADS
+from kernels.cuda.jit import THREADS, _configured
 from kernels.cuda.linear import linear
 from kernels.cuda.loss import losses, output, step_sums
 from kernels.cuda.network import COLUMN_LANES
@@ -137,8 +138,42 @@ def test_products_keep_their_sums_in_registers(dtype, kernel):
     tile = kernel.constants[0]
     for text in code(kernel):
         multiply_adds = re.findall(rf"fma\.rn\.f{'32' if dtype == 'float32' else '64'}", instructions(text))
-        assert len(multiply_adds) >= tile.thread_rows * tile.thread_columns
+        assert len(multiply_adds) >= tile.thread_rows * tile.thread_columns * tile.depth, "a step is no loop"
         assert text.count("bar.sync") + text.count("barrier.sync") >= 2
+
+
+# What stands in for a GPU here: numba-cuda compiles and caches as it would for one, and leaves out loading the code.
+CACHING = """
+from types import SimpleNamespace
+import numba.cuda.codegen
+from numba.cuda import dispatcher
+from numba.cuda.cudadrv import devices, runtime
+from kernels.cuda import jit
+from kernels.cuda.update import sgd
+
+device = SimpleNamespace(compute_capability=(8, 0))
+dispatcher.get_current_device = lambda: device
+devices.get_context = lambda *args: SimpleNamespace(device=device)
+runtime.runtime.get_version = lambda: (13, 0)
+dispatcher._Kernel.bind = lambda self: None
+jit.STAMP = "{stamp}"
+jit.cpu_jit.announce = lambda: print("compiling")
+sgd("float32").load()
+print("loaded")
+"""
+
+
+def test_a_kernel_is_compiled_once_for_all_processes_until_its_sources_change(tmp_path):
+    variables = environment(NUMBA_CACHE_DIR=str(tmp_path))
+    said = [run(CACHING.format(stamp=s), env=variables, timeout=1000).stdout.split() for s in ("a", "a", "b")]
+    assert said == [["compiling", "loaded"], ["loaded"], ["compiling", "loaded"]]
+
+
+def test_a_launch_of_few_blocks_is_no_reason_for_a_warning():
+    kernel = updates["sgd"]("float32")
+    with pytest.warns(Warning, match="under-utilization"):  # what numba-cuda says
+        kernel._dispatcher[2, kernel.threads]
+    _configured(kernel._dispatcher, 1, kernel.threads)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
