@@ -56,13 +56,11 @@ def activations(activation: Any, hidden: int) -> list[str]:
 
 def output(name: Any, n_outputs: int) -> str:
     """The name of the output activation."""
-    if name == "logistic":
-        name = "sigmoid"
-    if not isinstance(name, str) or name not in OUTPUTS:
+    if not isinstance(name, str) or scalar.canonical(name) not in OUTPUTS:
         raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {name!r}")
     if name == "softmax" and n_outputs == 1:
         raise ValueError("output 'softmax' needs at least 2 outputs, got layers ending in 1; use output='sigmoid'")
-    return name
+    return scalar.canonical(name)
 
 
 def dtype(value: Any) -> str:
@@ -79,3 +77,9 @@ def dtype(value: Any) -> str:
 def device(name: Any) -> str:
     """The device that "auto" or a name stands for; see kernels.dispatch."""
     return dispatch.device(name)
+
+
+def check_precision(name: Any) -> None:
+    """There is one precision of the products so far."""
+    if not isinstance(name, str) or name != "float32":
+        raise ValueError(f"precision must be 'float32', got {name!r}: this version has no other")

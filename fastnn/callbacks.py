@@ -53,6 +53,7 @@ class EarlyStopping(Callback):
     def __init__(
         self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
     ) -> None:
+        _check_monitor(monitor)
         check_count("patience", patience)
         check_number("min_delta", min_delta, 0)
         self.monitor = monitor
@@ -111,6 +112,7 @@ class ModelCheckpoint(Callback):
 
     def __init__(self, path: str | os.PathLike, monitor: str = "val_loss", save_best_only: bool = False) -> None:
         formats.check_suffix(path)
+        _check_monitor(monitor)
         self.path = os.fspath(path)
         try:
             fields = [field for _, field, _, _ in string.Formatter().parse(self.path) if field is not None]
@@ -126,8 +128,11 @@ class ModelCheckpoint(Callback):
         return ((self.monitor,) if self.save_best_only else ()) + self._filled_in
 
     def on_train_begin(self, model: Any) -> None:
-        """Forget the training before."""
+        """Forget the training before; make the folder, unless its name depends on the epoch: that may fail now."""
         self._best_cost = math.inf
+        folder = os.path.dirname(self.path)
+        if "{" not in folder:
+            os.makedirs(folder or ".", exist_ok=True)
 
     def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> None:
         """Save the model, or leave it if only better ones are to be saved."""
@@ -168,6 +173,11 @@ class CSVLogger(Callback):
                 self._columns = list(logs)
                 writer.writerow(["epoch", *self._columns])
             writer.writerow([epoch, *(float(logs[name]) for name in self._columns)])
+
+
+def _check_monitor(monitor: object) -> None:
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor must be a name in the logs such as 'val_loss', got {monitor!r}")
 
 
 def _cost(monitor: str, logs: Logs) -> float:

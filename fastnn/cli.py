@@ -107,7 +107,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--task", choices=["auto", "classification", "regression"], default="auto", help="default auto")
     data.add_argument("--ignore", metavar="COLUMNS", type=_names, default=(), help="columns of a CSV to leave out, a,b")
     data.add_argument("--text", metavar="COLUMNS", type=_names, default=(), help="number columns that are categories")
-    data.add_argument("--no-scaling", action="store_true", help="do not standardise numbers")
+    data.add_argument("--no-scaling", action="store_true", help="do not standardise numbers nor divide bytes by 255")
     data.add_argument("--validation", metavar="SHARE", type=_share, default=0.1, help="rows held out (default 0.1)")
 
     network = parser.add_argument_group("network")

@@ -199,7 +199,8 @@ def _prepare(
 ) -> tuple[Preprocessing, tuple[np.ndarray, np.ndarray], dict[str, Any]]:
     """The preprocessing, the rows to train on (X, y), and what tells `fit` the rows to validate on, {} for none."""
     y = target.encode(np.asarray(data.target))
-    if data.memory_mapped:  # left as it is: `fit` draws the rows and converts them batch by batch
+    if isinstance(data.inputs, np.memmap) and (args.no_scaling or data.inputs.dtype != np.uint8):
+        # left as it is: `fit` draws the rows and converts them batch by batch
         share = {"validation_split": args.validation} if round(args.validation * len(data)) else {}
         preprocessing = Preprocessing.fit(data.inputs, data.names, scaling=False)
         return preprocessing, (preprocessing.transform(data.inputs), y), share
@@ -253,12 +254,12 @@ def _describe(
         task += f", {len(target.classes)} classes: {quoted(target.classes, 10)}"
         task += " (--task regression if these are quantities)" if args.task == "auto" and not target.text else ""
     _line("task", task)
-    if data.memory_mapped:
+    if (preprocessing.scale == 255).all():
+        scaled = "bytes divided by 255"
+    elif data.memory_mapped:
         scaled = "memory-mapped, taken as they are"
-    elif args.no_scaling:
-        scaled = "numbers as they are"
     else:
-        scaled = "bytes divided by 255" if (preprocessing.scale == 255).all() else "numbers standardised"
+        scaled = "numbers as they are" if args.no_scaling else "numbers standardised"
     _line("inputs", f"{preprocessing.n_inputs:,}, {scaled}" + (", text one-hot encoded" if n_texts else ""))
     widths = [*(f"{width} {args.activation}" for width in args.layers), f"{target.n_outputs} {model.output}"]
     _line("network", f"{' -> '.join([str(preprocessing.n_inputs), *widths])}, {model.n_parameters:,} parameters")

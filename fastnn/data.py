@@ -219,8 +219,8 @@ def _arrays(source: str, X: np.ndarray, y: np.ndarray | None, where_X: str, wher
 
 def _check_numbers(array: np.ndarray, where: str) -> None:
     """DataError unless the array is of finite real numbers; reads it in blocks."""
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{where}: expected real numbers, got dtype {array.dtype}")
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise DataError(f"{where}: expected real numbers of at most 64 bits, got dtype {array.dtype}")
     if array.dtype.kind != "f":
         return
     for start in range(0, len(array), _CHECK_ROWS):

@@ -4,6 +4,8 @@ Both hold the arrays under their names and, as text, the marker "fastnn", the fo
 .npz in one more array, `metadata` (its UTF-8 bytes), .safetensors in its own string map. Neither runs code from a file.
 """
 
+import contextlib
+import errno
 import io
 import json
 import os
@@ -70,6 +72,8 @@ def _plain_array(name: str, array: np.ndarray) -> np.ndarray:
 def _replace(path: str | os.PathLike, write: Callable[[BinaryIO], None]) -> None:
     """Write a temporary file beside `path` and, once it is safely on the disk, put it in the place of `path`."""
     target = Path(os.path.realpath(path))  # a link stays a link
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}", os.fspath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -77,8 +81,12 @@ def _replace(path: str | os.PathLike, write: Callable[[BinaryIO], None]) -> None
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)  # not the temporary file
+            del error.filename2
         raise
 
 

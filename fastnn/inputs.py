@@ -37,8 +37,8 @@ def array(value: Any, name: str) -> np.ndarray:
         hint = f"; pass {name}.toarray()" if hasattr(value, "toarray") else ""
         raise TypeError(f"{name} must hold real numbers, got {got}{hint}")
     if result.dtype.itemsize > 8:
-        result = result.astype(np.float64)
-    return result if result.dtype.isnative else result.astype(result.dtype.newbyteorder("="))
+        raise TypeError(f"{name} must hold numbers of at most 64 bits, got dtype {result.dtype}: convert it to float64")
+    return result
 
 
 def check_finite(values: np.ndarray, name: str, dtype: str = "float64") -> None:

@@ -61,8 +61,7 @@ class MLP:
         self.activations = architectures.activations(activation, len(self.layers) - 2)
         self.output = architectures.output(output, self.layers[-1])
         self.bias, self.dtype, self.device = bool(bias), architectures.dtype(dtype), architectures.device(device)
-        if precision != "float32":
-            raise ValueError(f"precision must be 'float32', got {precision!r}: this version has no other")
+        architectures.check_precision(precision)
         if threads is not None:
             check_count("threads", threads)
         if seed is not None:
@@ -78,7 +77,7 @@ class MLP:
             w[...] = initializers.draw(self._scheme(n), w.shape[0], w.shape[1], self.random, self.dtype)
 
     def _scheme(self, n: int) -> str | tuple[str, float]:
-        if self.init != "auto":
+        if not isinstance(self.init, str) or self.init != "auto":
             return self.init
         return "he" if n < len(self.activations) and self.activations[n] in RELU_FAMILY else "xavier"
 
@@ -136,15 +135,18 @@ class MLP:
     ) -> History:
         """Train on from the present weights, with fresh optimiser state.
 
-        X: (n, inputs), any number type and strides, a memory map too: it is converted batch by batch, never copied
-        whole. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several labels, or numbers.
-        loss: by default that of the output (cross-entropy for softmax and sigmoid, else mean_squared_error);
-        sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted. validation_split: the
-        fraction of rows, drawn at random, that is held out. class_weight: {label: weight} or "balanced". progress:
-        None shows a bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
+        X: (n, inputs), numbers of up to 64 bits in any byte order and strides, a memory map too: it is converted batch
+        by batch, never copied whole. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several
+        labels, or numbers. loss: by default that of the output (cross-entropy for softmax and sigmoid, else
+        mean_squared_error); sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
+        validation_split: the fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one
+        below 1e-38 of the largest counts as zero. class_weight: {label: weight} or "balanced". progress: None shows a
+        bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
 
         Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True.
-        Raises ValueError or TypeError, with the model unchanged, for input that does not fit.
+        Raises ValueError or TypeError, with the model unchanged, for input that does not fit, and for a schedule that
+        is wrong in its first million steps. At a later step its error ends training; the model keeps what it has
+        learnt.
         """
         return training.fit(
             self, X, y, epochs, batch_size, optimizer, loss, l2, shuffle, validation_data, validation_split,
@@ -218,11 +220,9 @@ class MLP:
         """The loss for this network: its output's own, or `loss` if that goes with the output."""
         if loss is None:
             return DEFAULT_LOSS[self.output]
-        allowed = {DEFAULT_LOSS[self.output], *SQUARED}
-        if loss not in allowed:
-            raise ValueError(
-                f"loss must be one of {', '.join(sorted(allowed))} for {self.output} outputs, got {loss!r}"
-            )
+        allowed = sorted({DEFAULT_LOSS[self.output], *SQUARED})
+        if not isinstance(loss, str) or loss not in allowed:
+            raise ValueError(f"loss must be one of {', '.join(allowed)} for {self.output} outputs, got {loss!r}")
         return loss
 
     def summary(self) -> None:

@@ -13,6 +13,9 @@ from fastnn import schedules
 from fastnn.schedules import Schedule, check_number
 
 N_SCALARS = 8
+# Of a training, so many steps of a schedule are looked at before the first is made, so many at a time. Those of
+# fastnn.schedules take 15 to 140 ms for all of them, a thousandth of what a million of the briefest steps take.
+CHECKED_STEPS, CHECKED_AT_ONCE = 1 << 20, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,14 @@ def get(value: Optimizer | str) -> Optimizer:
         return _BY_NAME[value]()
     names = ", ".join(map(repr, _BY_NAME))
     raise ValueError(f"optimizer must be one of {names} or an instance such as Adam(1e-3), got {value!r}")
+
+
+def check_rates(optimizer: Optimizer, steps: int) -> None:
+    """Raise ValueError where the schedule of a training of so many steps is wrong, in its first million of steps."""
+    if callable(optimizer.learning_rate):
+        steps = min(steps, CHECKED_STEPS)
+        for first in range(0, steps, CHECKED_AT_ONCE):
+            _learning_rates(optimizer.learning_rate, first, min(CHECKED_AT_ONCE, steps - first))
 
 
 def _learning_rates(learning_rate: float | Schedule, first_step: int, n_steps: int) -> float | np.ndarray:

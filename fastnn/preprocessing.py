@@ -7,7 +7,7 @@ when it predicts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,28 +60,17 @@ class Preprocessing:
         text column that `text` names.
         """
         rows = slice(None) if rows is None else rows
-        categories = {}
-        if isinstance(inputs, Table):
-            inputs.check_columns([*names, *text])
-            categories = {
-                name: _categories(inputs, name, rows) for name in names if name in text or not inputs.is_number(name)
-            }
-            n_rows = len(np.arange(len(inputs))[rows])
-            names = [
-                name
-                for name in names
-                if name not in categories or _are_kept(inputs, name, categories[name], n_rows, name in text)
-            ]
-            if not names:
-                raise DataError(f"{inputs.path}: no column is left to learn from")
-            categories = {name: categories[name] for name in names if name in categories}
+        categories: dict[str, tuple[str, ...]] = {}
         mean, deviation = np.zeros(len(names)), np.ones(len(names))
         if isinstance(inputs, Table):
-            for i, name in enumerate(names):
-                if name not in categories:
-                    mean[i], deviation[i] = moments(inputs.numbers(name)[rows])
-                    if np.isnan(mean[i]):
-                        raise DataError(f"{inputs.path}: column '{name}' has no value in the rows to train on")
+            inputs.check_columns([*names, *text])
+            texts = [name for name in names if name in text or not inputs.is_number(name)]
+            found = {name: _categories(inputs, name, rows, name in text) for name in texts}
+            categories = {name: kinds for name, kinds in found.items() if kinds is not None}
+            names = [name for name in names if name in categories or name not in found]
+            if not names:
+                raise DataError(f"{inputs.path}: no column is left to learn from")
+            mean, deviation = _table_moments(inputs, names, rows, categories)
         elif inputs.dtype == np.uint8:
             deviation[:] = 255
         elif scaling:
@@ -171,21 +160,20 @@ class Preprocessing:
         return cls(tuple(values["names"]), fill, shift, scale, categories)
 
 
-def _categories(table: Table, name: str, rows: Rows) -> tuple[str, ...]:
-    return tuple(sorted(set(table.texts(name)[rows])))
-
-
-def _are_kept(table: Table, name: str, texts: tuple[str, ...], n_rows: int, wanted: bool) -> bool:
-    """Whether a text column is one of categories. One that names its rows is left out with a warning, or refused."""
-    if len(texts) <= min(MAX_CATEGORIES, max(MIN_CATEGORIES, n_rows // 2)):
-        return True
+def _categories(table: Table, name: str, rows: Rows, wanted: bool) -> tuple[str, ...] | None:
+    """The texts of a column, sorted. One that names its rows has none: it is left out with a warning, or refused."""
+    texts = table.texts(name)[rows]
+    categories = tuple(sorted(set(texts)))
+    if len(categories) <= min(MAX_CATEGORIES, max(MIN_CATEGORIES, len(texts) // 2)):
+        return categories
     message = (
-        f"{table.path}: column '{name}' has {len(texts)} different texts in {n_rows} rows, too many to be categories"
+        f"{table.path}: column '{name}' has {len(categories)} different texts in {len(texts)} rows, "
+        "too many to be categories"
     )
     if wanted:
         raise DataError(f"{message}; leave it out (--ignore {name})")
     warnings.warn(f"{message}: it is left out", stacklevel=3)
-    return False
+    return None
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -196,6 +184,19 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean = values.sum(axis=0, where=present) / count
         squares = np.square(values - mean).sum(axis=0, where=present)
         return mean, _varying(np.sqrt(squares / count), mean)
+
+
+def _table_moments(
+    table: Table, names: Sequence[str], rows: Rows, categories: Collection[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """`moments` of each column; 0 and 1 of one of categories."""
+    mean, deviation = np.zeros(len(names)), np.ones(len(names))
+    for i, name in enumerate(names):
+        if name not in categories:
+            mean[i], deviation[i] = moments(table.numbers(name)[rows])
+            if np.isnan(mean[i]):
+                raise DataError(f"{table.path}: column '{name}' has no value in the rows to train on")
+    return mean, deviation
 
 
 def _array_moments(X: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """Learning-rate schedules: callables from step numbers to learning rates.
 
 A schedule takes an int64 array of steps (the number of updates already made, so the first is 0) and returns a
-float64 array of the same shape. Any callable that does so can stand where a schedule is expected.
+float64 array of the same shape. Any callable that does so can stand where a schedule is expected. `fit` asks it for the
+rates of all steps (of the first million, of more) before it begins, and again for those of each slice of steps.
 """
 
 import math

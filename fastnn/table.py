@@ -1,25 +1,28 @@
 """A CSV file as columns of text, with the place of every cell kept for the messages.
 
 The first line is the header. The delimiter is the one of comma, semicolon and tab that occurs most often in the
-header. Blank lines are skipped, blanks around a cell are dropped, and a cell of `MISSING` is a missing value.
+header. Blank lines are skipped, blanks around a cell are dropped, and a cell of `MISSING` is a missing value. Where
+semicolons or tabs separate the cells, all numbers of a column may have a decimal comma, as in 1234,5.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 
 import numpy as np
 
-MISSING = frozenset(
-    ["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "?"]
-)  # fmt: skip
+MISSING = frozenset(["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "?"])
 
 # A column with at most this share of texts among its values is a number column with mistakes in it, not a text column.
 MISTAKES = 0.1
+
+# A number as spreadsheets write them somewhere: 1234,5 or 1.234,5 or 1,234.5
+WRITTEN_NUMBER = re.compile(r"[-+]?(\d+|\d{1,3}([.,]\d{3})+)([.,]\d+)?")
 
 
 class DataError(ValueError):
@@ -32,11 +35,13 @@ class Table:
 
     columns: name -> the column's cells as text, in the file's order, each list as long as `lines`.
     lines:   the line of the file (from 1) in which each row ends.
+    commas:  whether numbers may have a decimal comma, in all cells of a column or in none.
     """
 
     path: str
     columns: dict[str, list[str]]
     lines: list[int]
+    commas: bool = False
     _parsed: dict[str, np.ndarray | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -61,9 +66,15 @@ class Table:
         if numbers is not None and not np.isnan(numbers).all():
             return True
         values = [(row, cell) for row, cell in enumerate(self.columns[name]) if cell not in MISSING]
-        texts = [(row, cell) for row, cell in values if not _is_number(cell)]
+        texts = [(row, cell) for row, cell in values if not _is_number(cell, self._reader(name))]
         if not values:
             raise DataError(f"{self.path}: column '{name}' has no value at all; leave it out (--ignore {name})")
+        if texts and all(WRITTEN_NUMBER.fullmatch(cell) for _, cell in texts):
+            row, cell = texts[0]
+            raise DataError(
+                f"{self.where(row, name)}: {cell!r} could be several numbers; write 1234.5 or, where semicolons or "
+                f"tabs separate the cells, in all of the column 1234,5; or read it as text (--text {name})"
+            )
         if texts and len(texts) <= MISTAKES * len(values):
             row, cell = texts[0]
             raise DataError(
@@ -76,7 +87,8 @@ class Table:
         """The column as float64 (rows,), NaN where the cell is missing. DataError at a text, NaN or infinity."""
         cells, numbers = self.columns[name], self._parse(name)
         if numbers is None:
-            row = next(i for i, cell in enumerate(cells) if cell not in MISSING and not _is_number(cell))
+            read = self._reader(name)
+            row = next(i for i, cell in enumerate(cells) if cell not in MISSING and not _is_number(cell, read))
             raise DataError(f"{self.where(row, name)}: expected a number, got {cells[row]!r}")
         for row in np.flatnonzero(~np.isfinite(numbers)).tolist():
             if cells[row] not in MISSING:
@@ -87,12 +99,18 @@ class Table:
     def _parse(self, name: str) -> np.ndarray | None:
         """The column as float64, NaN where the cell is missing, None if one is a text; kept for the next call."""
         if name not in self._parsed:
+            read = self._reader(name)
             try:
-                values = [math.nan if cell in MISSING else float(cell) for cell in self.columns[name]]
+                values = [math.nan if cell in MISSING else read(cell) for cell in self.columns[name]]
                 self._parsed[name] = np.array(values)
             except ValueError:
                 self._parsed[name] = None
         return self._parsed[name]
+
+    def _reader(self, name: str) -> Callable[[str], float]:
+        """What reads the numbers of a column, or raises ValueError."""
+        commas = self.commas and any("," in cell for cell in self.columns[name])
+        return _with_comma if commas else float
 
     def texts(self, name: str) -> np.ndarray:
         """The column as an object array (rows,) of str, '' where the cell is missing."""
@@ -119,7 +137,8 @@ def read_csv(path: str | PathLike[str]) -> Table:
         with open(path, encoding="utf-8-sig", newline="") as file:
             header = file.readline()
             file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
+            delimiter = max(",;\t", key=header.count)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
             names = [name.strip() for name in next(reader, [])]
             _check_header(path, header, names)
             columns = list(zip(*_rows(path, reader, names, lines), strict=True))
@@ -129,7 +148,8 @@ def read_csv(path: str | PathLike[str]) -> Table:
         raise DataError(f"{path}: not a text file in UTF-8: {error.reason} {error.object[error.start]:#04x}") from None
     if not lines:
         raise DataError(f"{path}: line 1 is the header, and no row follows it")
-    return Table(path, {name: list(cells) for name, cells in zip(names, columns, strict=True) if name}, lines)
+    cells = {name: list(column) for name, column in zip(names, columns, strict=True) if name}
+    return Table(path, cells, lines, commas=delimiter != ",")
 
 
 def quoted(names: object, limit: int = 20) -> str:
@@ -166,9 +186,14 @@ def _rows(path: str, reader: Iterator[list[str]], names: list[str], lines: list[
         yield [cell.strip() for cell in row]
 
 
-def _is_number(cell: str) -> bool:
+def _with_comma(cell: str) -> float:
+    """The number of a cell as 1234,5; ValueError for a point, which could be anything."""
+    return float(cell.replace(".", "?").replace(",", "."))
+
+
+def _is_number(cell: str, read: Callable[[str], float] = float) -> bool:
     try:
-        float(cell)
+        read(cell)
     except ValueError:
         return False
     return True

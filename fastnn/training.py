@@ -45,7 +45,9 @@ def fit(
     check_count("batch_size", batch_size)
     _check_flags(shuffle, progress)
     check_number("l2", l2, 0)
-    optimizer = _checked_optimizer(optimizer)
+    check_number("validation_split", validation_split, 0, 1, closed="left")
+    n_train = len(data.X) - _held_out(len(data.X), validation_split)
+    optimizer = _checked_optimizer(optimizer, epochs * -(-n_train // batch_size))
     callbacks = _checked_callbacks(callbacks)
     _check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
     order, validation = _split(model, data, validation_data, validation_split)
@@ -100,7 +102,7 @@ def train_on_batch(
     """See MLP.train_on_batch."""
     data = Data.checked(model, X, y, loss, sample_weight)
     check_number("l2", l2, 0)
-    optimizer = _checked_optimizer(optimizer)
+    optimizer = _checked_optimizer(optimizer, 1)
     if model.optimizer_state is None or model.optimizer_state.optimizer != optimizer:
         model.optimizer_state = Memory.fresh(model, optimizer)
     n = len(data.X)
@@ -126,6 +128,9 @@ class Data:
         loss = model.loss_name(loss)
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss, dtype=model.dtype)
         weight = inputs.row_weights(sample_weight, class_weight, target, len(X), dtype=model.dtype)
+        if weight is not None and loss != "sum_squared_error":
+            # A mean is the same to the bit, and none of its weights and their sums is too large or small for float32
+            weight = np.ldexp(weight, -np.frexp(weight.max())[1])
         return cls(X, target, weight, loss)
 
     def needs(self, optimizer: Optimizer, rows: int) -> tuple[Any, ...]:
@@ -147,10 +152,10 @@ class Data:
         return np.add.reduceat(self.weight if order is None else self.weight[order], starts)
 
     def scales(self, mass: np.ndarray) -> np.ndarray:
-        """What each batch's sum of row losses is multiplied by: 0 where all rows of a batch weigh nothing."""
+        """What each batch's sum of row losses is multiplied by: 0 where all rows of a batch weigh next to nothing."""
         if self.loss == "sum_squared_error":
             return np.ones_like(mass)
-        return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+        return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass >= np.finfo(np.float32).tiny)
 
     def mean(self, losses: np.ndarray, mass: np.ndarray) -> float:
         """The loss of several batches out of those of each."""
@@ -273,14 +278,10 @@ def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
 def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tuple[np.ndarray, tuple[Any, ...] | None]:
     """The rows to train on, and what `evaluation.measure` takes for the validation, if any."""
     n = len(data.X)
-    check_number("validation_split", fraction, 0, 1, closed="left")
     if validation_data is None and not fraction:
         return np.arange(n), None
     if validation_data is None:
-        held_out = round(n * fraction)
-        if not 0 < held_out < n:
-            raise ValueError(f"validation_split must leave rows on both sides, got {fraction} of {n} rows")
-        order = model.random.permutation(n)
+        held_out, order = _held_out(n, fraction), model.random.permutation(n)
         return np.sort(order[held_out:]), (data.X, data.target, data.loss, np.sort(order[:held_out]))
     if fraction:
         raise ValueError("validation_split must be 0 with validation_data, got both")
@@ -293,6 +294,14 @@ def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tup
     return np.arange(n), (X, target, data.loss, None)
 
 
+def _held_out(n: int, fraction: float) -> int:
+    """How many of n rows are held out."""
+    held_out = round(n * fraction)
+    if fraction and not 0 < held_out < n:
+        raise ValueError(f"validation_split must leave rows on both sides, got {fraction} of {n} rows")
+    return held_out
+
+
 def _check_flags(shuffle: Any, progress: Any) -> None:
     if not isinstance(shuffle, (bool, np.bool_)):
         raise TypeError(f"shuffle must be True or False, got {shuffle!r}")
@@ -300,9 +309,9 @@ def _check_flags(shuffle: Any, progress: Any) -> None:
         raise TypeError(f"progress must be True, False or None, got {progress!r}")
 
 
-def _checked_optimizer(optimizer: Optimizer | str) -> Optimizer:
+def _checked_optimizer(optimizer: Optimizer | str, steps: int) -> Optimizer:
     optimizer = optimizers.get(optimizer)
-    optimizer.scalars(0, 1)  # a schedule of one's own may be wrong
+    optimizers.check_rates(optimizer, steps)
     return optimizer
 
 

@@ -1,7 +1,8 @@
 """Kernels of dense networks on arrays: matmul-bias-activation and its gradients, losses, optimiser steps.
 
 The functions here check their arguments (kernels.checks) and hand them to a backend. Under the same names they
-work inside a user's own `@njit` code, see kernels.cpu.overloads. kernels.reference has them in plain NumPy float64.
+work inside a user's own `@njit` code, see kernels.cpu.overloads; what they write there must not overlap what they read,
+which is not checked. kernels.reference has them in plain NumPy float64.
 
 Letters: x (B, I), w (I, O), b (O,), y (B, O); d<name> is the gradient of the loss with respect to <name>. Arrays are
 float32 or float64, one dtype throughout, of any strides; inputs are never modified. Activations: identity, relu,

@@ -31,7 +31,7 @@ def device(name: Any) -> str:
 
     Raises ValueError for another name; for "cuda" ImportError or RuntimeError that says what is missing.
     """
-    if name not in DEVICES:
+    if not isinstance(name, str) or name not in DEVICES:
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {name!r}")
     if name == "cuda":
         check_extra()

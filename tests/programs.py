@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+# The first line of a program that is to be interrupted: what a shell starts in the background ignores Ctrl-C, as does
+# whatever that starts in turn
+CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
 def environment(**variables: str | None) -> dict[str, str]:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.extending import intrinsic
 
 from . import floats, jit, memory
 
@@ -15,13 +17,14 @@ from . import floats, jit, memory
 SIGNATURE = "v 9i"
 
 
-def _gather(kind: Any) -> jit.Family:
-    half = kind == types.float16
-    source_elements = memory.pointer(types.uint16 if half else kind)  # Numba has no float16 on the CPU
-    size = np.dtype(str(kind)).itemsize
+def _gather(dtype: np.dtype) -> jit.Family:
+    half = dtype.name == "float16"
+    source_elements = memory.pointer(types.uint16 if half else getattr(types, dtype.name))  # Numba has no float16
+    size = dtype.itemsize
     number = _half if half else _same
+    in_order = _same if dtype.isnative else _swapped
 
-    @jit.kernel(SIGNATURE, f"gather_{kind}")
+    @jit.kernel(SIGNATURE, f"gather_{dtype.name}" + ("" if dtype.isnative else "_swapped"))
     def gather(real: Any) -> Callable[..., Any]:
         integers, elements = memory.pointer(types.int64), memory.pointer(real)
 
@@ -32,10 +35,10 @@ def _gather(kind: Any) -> jit.Family:
                 if column_stride == size:
                     numbers = source_elements(at)
                     for j in range(columns):
-                        to[j] = real(number(numbers[j]))
+                        to[j] = real(number(in_order(numbers[j])))
                 else:
                     for j in range(columns):
-                        to[j] = real(number(source_elements(at + j * column_stride)[0]))
+                        to[j] = real(number(in_order(source_elements(at + j * column_stride)[0])))
 
         return function
 
@@ -45,6 +48,17 @@ def _gather(kind: Any) -> jit.Family:
 @jit.inline
 def _same(value):
     return value
+
+
+@intrinsic
+def _swapped(typingctx: Any, value: Any) -> Any:
+    """The number whose bytes are these in the opposite order."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = ir.IntType(value.bitwidth)
+        return builder.bitcast(builder.bswap(builder.bitcast(args[0], bits)), args[0].type)
+
+    return value(value), codegen
 
 
 @jit.inline
@@ -63,9 +77,10 @@ def _half(value):
     return -magnitude if value & 0x8000 != 0 else magnitude
 
 
-_KINDS = [
-    types.float16, types.float32, types.float64, types.int8, types.uint8, types.int16, types.uint16, types.int32,
-    types.uint32, types.int64, types.uint64,
+_NAMES = [
+    "float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
 ]  # fmt: skip
-gathers = {np.dtype(str(kind)): _gather(kind) for kind in _KINDS}  # by what an array's elements are
+_DTYPES = [np.dtype(name) for name in _NAMES]
+_SWAPPED = [dtype.newbyteorder() for dtype in _DTYPES if dtype.itemsize > 1]  # big-endian ones, on most machines
+gathers = {dtype: _gather(dtype) for dtype in _DTYPES + _SWAPPED}  # by what an array's elements are
 gathers[np.dtype(bool)] = gathers[np.dtype(np.uint8)]

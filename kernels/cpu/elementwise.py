@@ -1,4 +1,8 @@
-"""Activations over a matrix: forward, and below it backward. One kernel each, so that only what is used is compiled."""
+"""Activations over a matrix: forward, and below it backward. One kernel each, so that only what is used is compiled.
+
+In place has a loop of its own: LLVM's vector code is for arrays that do not overlap, and takes others one by one (relu
+backward 0.45 ns an element in place of 0.1, Intel Xeon with AVX-512).
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +25,12 @@ def _forward(name: str) -> jit.Family:
         def function(rows, columns, z, ldz, y, ldy):
             for r in range(rows):
                 source, target = elements(z + r * ldz), elements(y + r * ldy)
-                for j in range(columns):
-                    target[j] = f(source[j])
+                if z == y:
+                    for j in range(columns):
+                        target[j] = f(target[j])
+                else:
+                    for j in range(columns):
+                        target[j] = f(source[j])
 
         return function
 
@@ -38,8 +46,12 @@ def _backward(name: str) -> jit.Family:
         def function(rows, columns, dy, lddy, saved, lds, dz, lddz):
             for r in range(rows):
                 upstream, at, target = elements(dy + r * lddy), elements(saved + r * lds), elements(dz + r * lddz)
-                for j in range(columns):
-                    target[j] = upstream[j] * slope(at[j])
+                if dy == dz:
+                    for j in range(columns):
+                        target[j] = target[j] * slope(at[j])
+                else:
+                    for j in range(columns):
+                        target[j] = upstream[j] * slope(at[j])
 
         return function
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from .. import scalar
 from ..layout import Layout, address, aligned_zeros
-from . import network as fields
+from . import job as field
+from . import plan as plans
 from . import team as teams
 from .batch import gathers
 from .elementwise import backward, forward
-from .gemm import FEW_ROWS
 from .loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
 from .network import network
 from .simd import chosen
@@ -24,21 +24,12 @@ from .update import updates
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
-# The most rows that go through all layers together: their activations stay in L2. 384 in even chunks against 240 and a
-# rest: 341 and 385 ms an epoch of 1024-2048-2048-1024-10 on 2 threads (batch 512, Intel Xeon with AVX-512)
-FORWARD_ROWS = FEW_ROWS
 # At least so many multiply-adds per step for each thread, or the step runs on fewer
 WORK_PER_THREAD = 1 << 20
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def _chunk(rows: int, threads: int) -> int:
-    """Rows of one tile: as many chunks for each thread as it takes to have at most FORWARD_ROWS, all alike."""
-    chunks = threads * -(-rows // (threads * FORWARD_ROWS))
-    return -(-rows // chunks)
 
 
 def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
@@ -77,17 +68,18 @@ class Engine:
         self._lock = threading.Lock()
         self.kernel = network[self.dtype]
         n_layers, size = len(widths) - 1, self.dtype.itemsize
-        self._job = aligned_zeros(fields.LAYERS + fields.RECORD * n_layers, np.int64)
-        self._layers = [self._job[fields.LAYERS + fields.RECORD * n :][: fields.RECORD] for n in range(n_layers)]
+        self._job = aligned_zeros(field.LAYERS + field.RECORD * n_layers, np.int64)
+        self._layers = [self._job[field.LAYERS + field.RECORD * n :][: field.RECORD] for n in range(n_layers)]
         self._one = np.ones(1, self.dtype)
         self._l2 = np.zeros(1)
         self._capacity = 0
         self._buffers: list[np.ndarray] = []
-        lanes = chosen().lanes(size)
-        self._scratch_size = (fields.TILE_COLUMNS + lanes) * (fields.TILE_ROWS + 1)
+        self._tiles = plans.weight_tiles(self.layout.widths)
+        self._scratch_size = plans.scratch_size(self._tiles, chosen().lanes(size))
         self._scratch = aligned_zeros(self._scratch_size * self.threads, self.dtype)
-        self._tiles = self._weight_tiles()
-        self._transposed: list[np.ndarray] = []
+        self._transposed: dict[int, tuple[int, np.ndarray]] = {}  # by layer, with its address
+        self._partials = aligned_zeros(0, self.dtype)
+        self._plan: plans.Plan | None = None
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
 
@@ -131,45 +123,63 @@ class Engine:
 
     def _load_activations(self) -> None:
         for record, name in zip(self._layers, self.activations, strict=False):
-            record[fields.FUSED] = name == "relu"
+            record[field.FUSED] = name == "relu"
             if name not in ("identity", "relu"):
-                record[fields.ACTIVATE] = forward[name][self.dtype].address
+                record[field.ACTIVATE] = forward[name][self.dtype].address
             if name != "identity":
-                record[fields.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
+                record[field.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
 
     @cached_property
     def gradient(self) -> np.ndarray:
         """The gradient that a hook sees, laid out like the parameters, its padding zero. Made when first asked for."""
         return aligned_zeros(self.layout.size, self.dtype)
 
-    def _weight_tiles(self) -> np.ndarray:
-        tiles = []
-        for layer, (rows, columns) in enumerate(pairwise(self.layout.widths)):
-            parts = -(-rows // fields.TILE_ROWS)
-            edges = [rows * part // parts for part in range(parts + 1)]
-            for i0, i1 in pairwise(edges):
-                for j0 in range(0, columns, fields.TILE_COLUMNS):
-                    tiles.append((layer, i0, i1, j0, min(j0 + fields.TILE_COLUMNS, columns)))
-        return np.array(tiles, np.int64)
-
     def _describe_layers(self) -> None:
         layout, size, base = self.layout, self.dtype.itemsize, address(self.parameters)
         for n, record in enumerate(self._layers):
-            record[fields.N_IN], record[fields.N_OUT] = layout.widths[n], layout.widths[n + 1]
-            record[fields.W], record[fields.LDW] = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
-            record[fields.B] = base + layout.b_offsets[n] * size if layout.bias else 0
+            record[field.N_IN], record[field.N_OUT] = layout.widths[n], layout.widths[n + 1]
+            record[field.W], record[field.LDW] = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
+            record[field.B] = base + layout.b_offsets[n] * size if layout.bias else 0
         job = self._job
-        job[fields.N_LAYERS] = len(self._layers)
-        job[fields.OUTPUT] = OUTPUTS[self.output]
-        job[fields.TILES], job[fields.N_TILES] = address(self._tiles), len(self._tiles)
-        job[fields.SCRATCH], job[fields.SCRATCH_BYTES] = address(self._scratch), self._scratch_size * size
-        job[fields.ONE] = address(self._one)
-        job[fields.L2] = address(self._l2)
+        job[field.N_LAYERS] = len(self._layers)
+        job[field.OUTPUT] = OUTPUTS[self.output]
+        job[field.TILES], job[field.N_TILES] = address(self._tiles), len(self._tiles)
+        job[field.SCRATCH], job[field.SCRATCH_BYTES] = address(self._scratch), self._scratch_size * size
+        job[field.ONE] = address(self._one)
+        job[field.L2] = address(self._l2)
 
-    def _reserve(self, rows: int, gradients: bool) -> None:
-        """Buffers for so many rows of a batch; with `gradients`, those of backward too."""
-        if gradients and not self._transposed:
-            self._transposed = [self._transposed_buffer(n) for n in range(1, len(self._layers))]
+    def _follow(self, plan: plans.Plan) -> None:
+        """Set a job's phases, and have the buffers that they need."""
+        if plan is self._plan:
+            return
+        job = self._job
+        job[field.PHASES], job[field.ONCE] = address(plan.phases), plan.once
+        job[field.EACH_STEP] = len(plan.phases) - plan.once
+        job[field.FIRST_LAYER], job[field.CHUNK] = plan.first_layer, plan.chunk
+        self._reserve(plan.buffered)
+        if plan.transposed:
+            self._transposed = {n: self._transposed.get(n) or self._new_transposed(n) for n in plan.transposed}
+            for n, record in enumerate(self._layers):
+                record[field.WT] = self._transposed[n][0] if n in self._transposed else 0
+                record[field.LDWT] = self.layout.strides[n] * self.dtype.itemsize
+        job[field.PARTIALS] = 0
+        if plan.groups:
+            size = self.layout.size
+            if len(self._partials) < size * plan.groups:
+                self._partials = aligned_zeros(size * plan.groups, self.dtype)
+            job[field.PARTIALS] = address(self._partials) - address(self.parameters)
+            job[field.PARTIAL_BYTES], job[field.N_PARTIALS] = size * self.dtype.itemsize, plan.groups
+        self._plan = plan
+
+    def _plan_step(self, rows: int, dx: bool, split: bool) -> plans.Plan:
+        """What a step on so many rows of the data that have been set consists of."""
+        return plans.for_step(
+            self.layout.widths, rows, self.threads_for(rows), self.dtype.itemsize,
+            self._job[field.X_GATHER] != 0, dx, split,
+        )  # fmt: skip
+
+    def _reserve(self, rows: int) -> None:
+        """Buffers for so many rows."""
         if not self._capacity:
             self._load_activations()
         if rows <= self._capacity:
@@ -185,46 +195,42 @@ class Engine:
         below = buffer(strides[0])
         for n, record in enumerate(self._layers):
             stride = strides[n + 1]
-            record[fields.INPUT], record[fields.LD_INPUT] = below, strides[n] * size
-            record[fields.Y] = below = buffer(stride)
-            record[fields.DZ], record[fields.LD_OUT] = buffer(stride), stride * size
+            record[field.INPUT], record[field.LD_INPUT] = below, strides[n] * size
+            record[field.Y] = below = buffer(stride)
+            record[field.DZ], record[field.LD_OUT] = buffer(stride), stride * size
             if n < len(self.activations) and self.activations[n] in scalar.NEEDS_PRE:
-                record[fields.PRE], record[fields.LD_PRE] = buffer(stride), stride * size
+                record[field.PRE], record[field.LD_PRE] = buffer(stride), stride * size
         job = self._job
-        job[fields.ROW_TARGET], job[fields.LD_TARGET] = buffer(strides[-1]), strides[-1] * size
-        job[fields.ROW_LABEL], job[fields.ROW_WEIGHT] = buffer(1, np.int64), buffer(1)
-        self._row_results = aligned_zeros(2 * rows, np.float64)
+        job[field.ROW_TARGET], job[field.LD_TARGET] = buffer(strides[-1]), strides[-1] * size
+        job[field.ROW_LABEL], job[field.ROW_WEIGHT] = buffer(1, np.int64), buffer(1)
         self._capacity = rows
 
-    def _transposed_buffer(self, n: int) -> np.ndarray:
-        stride = self.layout.strides[n]
-        transposed = aligned_zeros(self.layout.widths[n + 1] * stride, self.dtype)
-        self._layers[n][fields.WT] = address(transposed)
-        self._layers[n][fields.LDWT] = stride * self.dtype.itemsize
-        return transposed
+    def _new_transposed(self, n: int) -> tuple[int, np.ndarray]:
+        transposed = aligned_zeros(self.layout.widths[n + 1] * self.layout.strides[n], self.dtype)
+        return address(transposed), transposed
 
     def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, total: int) -> None:
         job, size = self._job, self.dtype.itemsize
         in_place = order is None and x.dtype == self.dtype and x.strides[1] == size and x.flags.aligned
-        job[fields.X], job[fields.X_GATHER] = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
-        job[fields.X_ROW], job[fields.X_COLUMN] = x.strides
+        job[field.X], job[field.X_GATHER] = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
+        job[field.X_ROW], job[field.X_COLUMN] = x.strides
         if target is not None and target.ndim == 1:
-            job[fields.T], job[fields.T_COLUMNS] = address(target), 0
+            job[field.T], job[field.T_COLUMNS] = address(target), 0
         elif target is not None:
-            job[fields.T], job[fields.T_GATHER] = address(target), gathers[target.dtype][self.dtype].address
-            job[fields.T_ROW], job[fields.T_COLUMN] = target.strides
-            job[fields.T_COLUMNS] = target.shape[1]
-        job[fields.ORDER] = address(order) if order is not None else 0
-        job[fields.WEIGHT] = 0
+            job[field.T], job[field.T_GATHER] = address(target), gathers[target.dtype][self.dtype].address
+            job[field.T_ROW], job[field.T_COLUMN] = target.strides
+            job[field.T_COLUMNS] = target.shape[1]
+        job[field.ORDER] = address(order) if order is not None else 0
+        job[field.WEIGHT] = 0
         if weight is not None:
-            job[fields.WEIGHT] = address(weight)
-            job[fields.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
-        job[fields.FIRST], job[fields.TOTAL] = first, total
+            job[field.WEIGHT] = address(weight)
+            job[field.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
+        job[field.FIRST], job[field.TOTAL] = first, total
 
-    def _run(self, kind: int, threads: int) -> None:
+    def _run(self, threads: int, steps: int, batch: int, flush: bool) -> None:
         job = self._job
-        job[fields.KIND] = kind
-        job[fields.WORD] = job[fields.DONE] = job[fields.SLOT] = 0
+        job[field.STEPS], job[field.BATCH], job[field.FLUSH] = steps, batch, flush
+        job[field.TICKET] = job[field.DONE] = job[field.SLOT] = 0
         teams.team.run(self.kernel, address(job), threads)
 
     def threads_for(self, rows: int) -> int:
@@ -263,28 +269,24 @@ class Engine:
         gradient; then the update is made.
         """
         rows = min(batch_size, total)
-        self._reserve(rows, gradients=True)
-        self._layers[0][fields.WT] = 0
-        threads = self.threads_for(rows)
         job, base = self._job, address(self.parameters)
         self._set_data(x, target, order, weight, first, total)
+        plan = self._plan_step(rows, dx=False, split=hook is not None)
+        self._follow(plan)
+        results = np.empty((2, rows))
         sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if l2 else 0)
         twins = [address(array) - base for array in state] + [0, 0]
-        job[fields.FIRST_STATE], job[fields.SECOND_STATE] = twins[:2]
-        job[fields.STEPS], job[fields.BATCH] = steps, batch_size
-        job[fields.CHUNK] = _chunk(rows, threads)
-        job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
-        job[fields.ROW_LOSS] = address(self._row_results)
-        job[fields.RIGHT] = address(self._row_results) + 8 * self._capacity if metric else 0
-        job[fields.SUMS], job[fields.SCALES] = address(sums), address(scales)
-        job[fields.UPDATE], job[fields.SCALARS] = updates[update][self.dtype].address, address(scalars)
-        job[fields.SQUARES] = address(squares) if l2 else 0
-        job[fields.GRADIENT] = address(self.gradient) - base if hook else 0
-        job[fields.HOOK], job[fields.HOOK_ARGUMENT] = hook or (0, 0)
-        job[fields.SPLIT] = hook is not None
-        job[fields.DX] = 0
+        job[field.FIRST_STATE], job[field.SECOND_STATE] = twins[:2]
+        job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
+        job[field.ROW_LOSS], job[field.RIGHT] = address(results[0]), address(results[1]) if metric else 0
+        job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
+        job[field.UPDATE], job[field.SCALARS] = updates[update][self.dtype].address, address(scalars)
+        job[field.SQUARES] = address(squares) if l2 else 0
+        job[field.GRADIENT] = address(self.gradient) - base if hook else 0
+        job[field.HOOK], job[field.HOOK_ARGUMENT] = hook or (0, 0)
+        job[field.DX] = 0
         self._l2[0] = l2
-        self._run(fields.TRAIN, threads)
+        self._run(plan.threads, steps, batch_size, flush=True)
         values = sums[:, 0] + 0.5 * l2 * squares.sum(1) if l2 else sums[:, 0]
         return values, sums[:, 1]
 
@@ -301,26 +303,23 @@ class Engine:
     ) -> tuple[float, np.ndarray, np.ndarray]:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
         rows = len(x)
-        self._reserve(rows, gradients=True)
-        first_transposed = self._transposed_buffer(0)  # for dX alone; training does not keep it
-        threads = self.threads_for(rows)
         job, base = self._job, address(self.parameters)
         self._set_data(x, target, None, weight, 0, rows)
+        plan = self._plan_step(rows, dx=True, split=False)
+        self._follow(plan)
+        results = np.empty(rows)
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
         sums, squares, scales = np.zeros((1, 2)), np.zeros(len(self._tiles)), np.array([scale])
-        job[fields.STEPS], job[fields.BATCH] = 1, rows
-        job[fields.CHUNK] = _chunk(rows, threads)
-        job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, NO_METRIC
-        job[fields.ROW_LOSS], job[fields.RIGHT] = address(self._row_results), 0
-        job[fields.SUMS], job[fields.SCALES] = address(sums), address(scales)
-        job[fields.SQUARES] = address(squares) if l2 else 0
-        job[fields.GRADIENT], job[fields.SPLIT] = address(gradient) - base, 0
-        job[fields.DX], job[fields.DX_ROW] = address(dx), stride * self.dtype.itemsize
+        job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, NO_METRIC
+        job[field.ROW_LOSS], job[field.RIGHT] = address(results), 0
+        job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
+        job[field.SQUARES] = address(squares) if l2 else 0
+        job[field.GRADIENT] = address(gradient) - base
+        job[field.DX], job[field.DX_ROW] = address(dx), stride * self.dtype.itemsize
         self._l2[0] = l2
-        self._run(fields.GRADIENTS, threads)
-        del first_transposed
+        self._run(plan.threads, 1, rows, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
     @_alone
@@ -340,15 +339,13 @@ class Engine:
         order: the rows of x (and of target and weight) to take, or None for all.
         """
         rows, job = len(x) if order is None else len(order), self._job
-        threads = self.threads_for(rows)
-        chunk = _chunk(rows, threads)
-        self._reserve(chunk * threads, gradients=False)
         self._set_data(x, target, order, weight, 0, rows)
+        plan = plans.for_outputs(rows, self.threads_for(rows))
+        self._follow(plan)
         results = np.zeros((2, rows if target is not None else 0))
-        job[fields.CHUNK] = chunk
-        job[fields.OUT], job[fields.OUT_ROW] = (address(out), out.strides[0]) if out is not None else (0, 0)
-        job[fields.LOSS], job[fields.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
-        job[fields.ROW_LOSS] = address(results[0]) if target is not None else 0
-        job[fields.RIGHT] = address(results[1]) if metric else 0
-        self._run(fields.FORWARD_ONLY, threads)
+        job[field.OUT], job[field.OUT_ROW] = (address(out), out.strides[0]) if out is not None else (0, 0)
+        job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
+        job[field.ROW_LOSS] = address(results[0]) if target is not None else 0
+        job[field.RIGHT] = address(results[1]) if metric else 0
+        self._run(plan.threads, 1, rows, flush=False)
         return results[0], results[1]

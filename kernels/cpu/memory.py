@@ -22,6 +22,12 @@ def pointer(dtype: Any) -> Any:
     @intrinsic
     def as_pointer(typingctx: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            # An address is a sum, and in an inlined function, which LLVM optimises twice, it may have taken any of the
+            # terms for the pointer and the others for the offset. A term that turns out to be 0 is then a null pointer,
+            # whose use LLVM believes never to happen: it deleted a loop over layers that began with layer 0. llvmlite
+            # does not list the attribute that forbids this; everywhere, it costs 4 % of small steps.
+            if "alwaysinline" in builder.function.attributes:
+                set.add(builder.function.attributes, "null_pointer_is_valid")
             return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
 
         return types.CPointer(dtype)(types.int64), codegen

@@ -1,34 +1,31 @@
 """A whole network in compiled code: forward, gradients and training steps, by any number of threads.
 
-A call is described by a job, an int64 array of addresses, sizes and codes (fields below, then one record per layer),
-so that one specialisation per dtype serves every architecture. The job is a list of phases, and a phase is a number of
-tiles that may be done in any order and by anyone:
-
-    prepare   w.T of every layer, by weight tiles
-    then for each step
-    rows      a chunk of rows: gather, forward through all layers, loss, dx back through all layers
-    weights   a tile of one layer's dw = x.T @ dz, and, fused, its update while it is hot, and the new w.T
-    hook      (split form alone) one call of a function that sees the whole gradient
-    update    (split form alone) the update of a tile
+A call is described by a job (see job.py), so that one specialisation per dtype serves every architecture. The job is a
+list of phases, some once and the others in every step, and a phase is a number of tiles that may be done in any order
+and by anyone. `plan` says which: rows that go through all layers and back, or layer by layer in tiles of rows and
+columns; then the weights, tile by tile.
 
 Threads claim tiles from one atomic word (phase << 32 | next tile); who finishes a phase's last tile opens the next
 phase. Nobody is waited for but a thread that holds a tile, so a thread that comes late, or never, costs nothing.
-No result depends on who does what: a row's results do not depend on its chunk, each element of dw is one sum over
-the batch in order, and losses are summed in the order of rows.
+(A part of the tiles for each thread, so that weights stay in its cache, brought nothing: 784-256-128-10, 2 threads.)
+No result depends on who does what: a row's results do not depend on its chunk, each element of dw is one sum
+over the batch in order, or over groups of rows that depend on the sizes alone, added in order, and losses are summed
+in the order of rows.
 
 Subnormal numbers count as zero in training. Where a gradient vanishes or a unit is dead, Adam's running means decay
 into them within some 800 steps, and an operation on one takes 150 cycles: 4.0 ms an epoch in place of 1.8, after 200
 epochs of 64-64-64-10 that had learned its data (Intel Xeon with AVX-512).
 """
 
-from itertools import count
 from typing import Any
 
 from numba import types
 
 from . import floats, jit, memory
+from . import job as field
 from .batch import SIGNATURE as GATHER_SIGNATURE
-from .elementwise import BACKWARD, FORWARD
+from .elementwise import BACKWARD as BACKWARD_SIGNATURE
+from .elementwise import FORWARD as FORWARD_SIGNATURE
 from .floats import FLUSH_SUBNORMALS
 from .gemm import gemm
 from .loss import SIGNATURE as LOSS_SIGNATURE
@@ -36,33 +33,7 @@ from .loss import output
 from .simd import chosen, itemsize, transpose_square
 from .update import SIGNATURE as UPDATE_SIGNATURE
 
-# Fields of a job. The first three are written by all threads, so each has a cache line of its own.
-WORD, DONE, SLOT = 0, 8, 16
-_field = count(24)
-(
-    KIND, N_LAYERS, STEPS, FIRST, TOTAL, BATCH, CHUNK,
-    X, X_ROW, X_COLUMN, X_GATHER,  # data: address, strides in bytes, kernel for its number type, 0 to read it in place
-    T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; int64 labels when T_COLUMNS is 0
-    ORDER, WEIGHT, WEIGHT_GATHER,  # int64 row numbers or 0; float64 row weights or 0
-    ROW_TARGET, LD_TARGET, ROW_LABEL, ROW_WEIGHT,  # the batch's own
-    LOSS, OUTPUT, METRIC, ROW_LOSS, RIGHT, SUMS, SCALES,
-    UPDATE, FIRST_STATE, SECOND_STATE, GRADIENT,  # byte offsets of the parameters' twins; 0 for none
-    SCALARS, L2, SQUARES,
-    TILES, N_TILES, SCRATCH, SCRATCH_BYTES, ONE,
-    OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT, SPLIT,
-) = (next(_field) for _ in range(49))  # fmt: skip
-LAYERS = 80
-# Fields of a layer's record. Addresses; strides in bytes.
-(
-    N_IN, N_OUT, W, LDW, B, WT, LDWT,
-    FUSED, ACTIVATE, ACTIVATE_BACKWARD,  # 1 for ReLU; kernels of another activation and of its derivative, or 0
-    INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT,
-) = range(17)  # fmt: skip
-RECORD = 24
-
-TRAIN, GRADIENTS, FORWARD_ONLY = 0, 1, 2  # KIND
-TILE_ROWS, TILE_COLUMNS = 96, 256  # of a weight tile: a float32 tile of dw is 96 KiB, in L2
-TILE = 5  # numbers per tile: layer, i0, i1, j0, j1
+LOW = (1 << 32) - 1  # of the ticket: phase << 32 | next tile
 
 
 @jit.kernel("v i")
@@ -72,7 +43,8 @@ def network(real: Any) -> Any:
     lanes = chosen().lanes(size)
     product, output_activation = gemm(real), output(real)
     gather = jit.caller_of_address(GATHER_SIGNATURE, real)
-    activate, activate_backward = jit.caller_of_address(FORWARD, real), jit.caller_of_address(BACKWARD, real)
+    activate = jit.caller_of_address(FORWARD_SIGNATURE, real)
+    activate_backward = jit.caller_of_address(BACKWARD_SIGNATURE, real)
     row_loss, step_update = jit.caller_of_address(LOSS_SIGNATURE, real), jit.caller_of_address(UPDATE_SIGNATURE, real)
     hook = jit.caller_of_address("v i", real)
     square = transpose_square(real)
@@ -81,85 +53,133 @@ def network(real: Any) -> Any:
 
     @jit.inline
     def rows_of(job, step):
-        return min(job[BATCH], job[TOTAL] - step * job[BATCH])
+        return min(job[field.BATCH], job[field.TOTAL] - step * job[field.BATCH])
 
     @jit.inline
-    def input_of(job, layer, n, at, first):
-        """(address, stride) of layer n's input from row `at` of the batch on, gathered there or read in place."""
-        if n == 0 and job[X_GATHER] == 0:
-            return job[X] + first * job[X_ROW], job[X_ROW]
-        return layer[INPUT] + at * layer[LD_INPUT], layer[LD_INPUT]
+    def whole(columns):
+        """So many columns and what fills their last vector, which a loop would do one by one: rows are padded."""
+        return (columns + lanes - 1) // lanes * lanes
 
     @jit.inline
-    def forward(job, layers, at, first, rows):
-        """Gather `rows` positions from `first` on into the batch's rows from `at` on, and run them to the logits."""
-        if job[X_GATHER] != 0:
-            layer = integers(layers)
-            x, ldx = input_of(job, layer, 0, at, first)
+    def layer_of(layers, n):
+        return integers(layers + n * field.RECORD * 8)
+
+    @jit.inline
+    def input_of(job, layer, n, at, position):
+        """(address, stride) of layer n's input: from row `at` of its buffer on, or the data's from `position` on."""
+        if n == 0 and job[field.X_GATHER] == 0:
+            return job[field.X] + position * job[field.X_ROW], job[field.X_ROW]
+        return layer[field.INPUT] + at * layer[field.LD_INPUT], layer[field.LD_INPUT]
+
+    @jit.inline
+    def gather_rows(job, layers, at, position, rows):
+        layer = layer_of(layers, 0)
+        if job[field.X_GATHER] != 0:
             gather(
-                job[X_GATHER], rows, layer[N_IN], job[X], job[X_ROW], job[X_COLUMN], job[ORDER], first, x, ldx
+                job[field.X_GATHER], rows, layer[field.N_IN], job[field.X], job[field.X_ROW], job[field.X_COLUMN],
+                job[field.ORDER], position, layer[field.INPUT] + at * layer[field.LD_INPUT], layer[field.LD_INPUT],
             )  # fmt: skip
-        for n in range(job[N_LAYERS]):
-            layer = integers(layers + n * RECORD * 8)
-            x, ldx = input_of(job, layer, n, at, first)
-            y = layer[Y] + at * layer[LD_OUT]
-            z, ldz = (layer[PRE] + at * layer[LD_PRE], layer[LD_PRE]) if layer[PRE] != 0 else (y, layer[LD_OUT])
-            product(
-                rows, layer[N_OUT], layer[N_IN], x, ldx, size, layer[W], layer[LDW], z, ldz, layer[B], 0,
-                zero if layer[FUSED] != 0 else none, 0, 1,
-            )  # fmt: skip
-            if layer[ACTIVATE] != 0:
-                activate(layer[ACTIVATE], rows, layer[N_OUT], z, ldz, y, layer[LD_OUT])
 
     @jit.inline
-    def losses(job, layers, at, first, rows, scale, row):
+    def forward(job, layers, n, at, position, rows, j0, columns):
+        """Columns j0 and on of layer n's output for so many rows."""
+        layer = layer_of(layers, n)
+        x, ldx = input_of(job, layer, n, at, position)
+        ld = layer[field.LD_OUT]
+        y = layer[field.Y] + at * ld + j0 * size
+        b = layer[field.B] + j0 * size if layer[field.B] != 0 else 0
+        z, ldz = y, ld
+        if layer[field.PRE] != 0:
+            z, ldz = layer[field.PRE] + at * layer[field.LD_PRE] + j0 * size, layer[field.LD_PRE]
+        product(
+            rows, columns, layer[field.N_IN], x, ldx, size, layer[field.W] + j0 * size, layer[field.LDW], z, ldz,
+            b, 0, zero if layer[field.FUSED] != 0 else none, 0, 1,
+        )  # fmt: skip
+        if layer[field.ACTIVATE] != 0:
+            activate(layer[field.ACTIVATE], rows, whole(columns), z, ldz, y, ld)
+
+    @jit.inline
+    def losses(job, layers, at, position, rows, scale, row):
         """The loss of rows that have been forwarded, and dz of the last layer; per-row results from `row` on."""
-        layer = integers(layers + (job[N_LAYERS] - 1) * RECORD * 8)
-        target, weight = job[ROW_TARGET] + at * job[LD_TARGET], 0
-        if job[T_COLUMNS] == 0:
-            target = job[ROW_LABEL] + at * 8
-            labels, source, order = integers(target), integers(job[T]), integers(job[ORDER])
+        layer = layer_of(layers, job[field.N_LAYERS] - 1)
+        target, weight = job[field.ROW_TARGET] + at * job[field.LD_TARGET], 0
+        if job[field.T_COLUMNS] == 0:
+            target = job[field.ROW_LABEL] + at * 8
+            labels, source, order = integers(target), integers(job[field.T]), integers(job[field.ORDER])
             for r in range(rows):
-                labels[r] = source[order[first + r]] if job[ORDER] != 0 else source[first + r]
+                labels[r] = source[order[position + r]] if job[field.ORDER] != 0 else source[position + r]
         else:
             gather(
-                job[T_GATHER], rows, job[T_COLUMNS], job[T], job[T_ROW], job[T_COLUMN], job[ORDER], first,
-                target, job[LD_TARGET],
+                job[field.T_GATHER], rows, job[field.T_COLUMNS], job[field.T], job[field.T_ROW], job[field.T_COLUMN],
+                job[field.ORDER], position, target, job[field.LD_TARGET],
             )  # fmt: skip
-        if job[WEIGHT] != 0:
-            weight = job[ROW_WEIGHT] + at * size
-            gather(job[WEIGHT_GATHER], rows, 1, job[WEIGHT], 8, 8, job[ORDER], first, weight, size)
+        if job[field.WEIGHT] != 0:
+            weight = job[field.ROW_WEIGHT] + at * size
+            gather(job[field.WEIGHT_GATHER], rows, 1, job[field.WEIGHT], 8, 8, job[field.ORDER], position, weight, size)
+        ld = layer[field.LD_OUT]
         row_loss(
-            job[LOSS], job[OUTPUT], rows, layer[N_OUT], layer[Y] + at * layer[LD_OUT], layer[LD_OUT], target,
-            job[LD_TARGET] if job[T_COLUMNS] != 0 else 0, weight, scale, layer[DZ] + at * layer[LD_OUT],
-            layer[LD_OUT], job[METRIC], job[ROW_LOSS] + row * 8, job[RIGHT] + row * 8 if job[RIGHT] != 0 else 0,
+            job[field.LOSS], job[field.OUTPUT], rows, layer[field.N_OUT], layer[field.Y] + at * ld, ld, target,
+            job[field.LD_TARGET] if job[field.T_COLUMNS] != 0 else 0, weight, scale, layer[field.DZ] + at * ld, ld,
+            job[field.METRIC], job[field.ROW_LOSS] + row * 8,
+            job[field.RIGHT] + row * 8 if job[field.RIGHT] != 0 else 0,
         )  # fmt: skip
 
     @jit.inline
-    def backward(job, layers, at, rows):
-        """dz of every layer from that of the last; and dX where it is wanted."""
-        for n in range(job[N_LAYERS] - 1, -1, -1):
-            layer = integers(layers + n * RECORD * 8)
-            below = integers(layers + max(n - 1, 0) * RECORD * 8)
-            if n > 0:
-                dx, ldx = below[DZ] + at * below[LD_OUT], below[LD_OUT]
-            else:
-                dx, ldx = job[DX] + at * job[DX_ROW], job[DX_ROW]
-            if n > 0 or job[DX] != 0:
-                product(
-                    rows, layer[N_IN], layer[N_OUT], layer[DZ] + at * layer[LD_OUT], layer[LD_OUT], size,
-                    layer[WT], layer[LDWT], dx, ldx, 0, 0, none, 0, 1,
-                )  # fmt: skip
-            if n > 0 and below[ACTIVATE_BACKWARD] != 0:
-                saved, lds = below[Y] + at * below[LD_OUT], below[LD_OUT]
-                if below[PRE] != 0:
-                    saved, lds = below[PRE] + at * below[LD_PRE], below[LD_PRE]
-                activate_backward(below[ACTIVATE_BACKWARD], rows, below[N_OUT], dx, ldx, saved, lds, dx, ldx)
+    def backward(job, layers, n, at, row, rows, i0, columns):
+        """Columns i0 and on of dz of the layer below n, or of dX, for so many rows."""
+        layer, below = layer_of(layers, n), layer_of(layers, max(n - 1, 0))
+        ld = layer[field.LD_OUT]
+        dz = layer[field.DZ] + at * ld
+        if n > 0:
+            dx, ldx = below[field.DZ] + at * below[field.LD_OUT] + i0 * size, below[field.LD_OUT]
+        else:
+            dx, ldx = job[field.DX] + row * job[field.DX_ROW] + i0 * size, job[field.DX_ROW]
+        if layer[field.WT] != 0:
+            product(
+                rows, columns, layer[field.N_OUT], dz, ld, size, layer[field.WT] + i0 * size, layer[field.LDWT], dx,
+                ldx, 0, 0, none, 0, 1,
+            )  # fmt: skip
+        else:
+            product(
+                rows, columns, layer[field.N_OUT], dz, ld, size, layer[field.W] + i0 * layer[field.LDW],
+                layer[field.LDW], dx, ldx, 0, 0, none, 1, 0,
+            )  # fmt: skip
+        if n > 0 and below[field.ACTIVATE_BACKWARD] != 0:
+            saved, lds = below[field.Y] + at * below[field.LD_OUT] + i0 * size, below[field.LD_OUT]
+            if below[field.PRE] != 0:
+                saved, lds = below[field.PRE] + at * below[field.LD_PRE] + i0 * size, below[field.LD_PRE]
+            activate_backward(below[field.ACTIVATE_BACKWARD], rows, whole(columns), dx, ldx, saved, lds, dx, ldx)
+
+    @jit.inline
+    def add_gradient(job, layers, group, at, position, rows, starts):
+        """Add x.T @ dz of so many rows to a group's share of the gradient, which starts with them or goes on."""
+        twin = job[field.PARTIALS] + group * job[field.PARTIAL_BYTES]
+        for n in range(job[field.N_LAYERS]):
+            layer = layer_of(layers, n)
+            x, ldx = input_of(job, layer, n, at, position)
+            ld, ldw, columns = layer[field.LD_OUT], layer[field.LDW], layer[field.N_OUT]
+            dz, g, gb = layer[field.DZ] + at * ld, layer[field.W] + twin, layer[field.B] + twin
+            product(layer[field.N_IN], columns, rows, x, size, ldx, dz, ld, g, ldw, 0 if starts else g, ldw, none, 0, 1)
+            if layer[field.B] != 0:
+                product(1, columns, rows, job[field.ONE], 0, 0, dz, ld, gb, 0, 0 if starts else gb, 0, none, 0, 1)
+
+    @jit.inline
+    def through(job, layers, step, group, row, rows, at):
+        """So many rows from FIRST_LAYER to the loss and back, in the buffers' rows from `at` on."""
+        position, first = job[field.FIRST] + step * job[field.BATCH] + row, job[field.FIRST_LAYER]
+        if first == 0:
+            gather_rows(job, layers, at, position, rows)
+        for n in range(first, job[field.N_LAYERS]):
+            forward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_OUT])
+        losses(job, layers, at, position, rows, doubles(job[field.SCALES])[step], row)
+        least = 0 if first == 0 and job[field.DX] != 0 else max(first, 1)
+        for n in range(job[field.N_LAYERS] - 1, least - 1, -1):
+            backward(job, layers, n, at, row, rows, 0, layer_of(layers, n)[field.N_IN])
 
     @jit.inline
     def refresh_transposed(layer, i0, i1, j0, j1):
         """wt[j0:j1, i0:i1] = w[i0:i1, j0:j1].T"""
-        w, ldw, wt, ldwt = layer[W], layer[LDW], layer[WT], layer[LDWT]
+        w, ldw, wt, ldwt = layer[field.W], layer[field.LDW], layer[field.WT], layer[field.LDWT]
         for i in range(i0, i1, lanes):
             for j in range(j0, j1, lanes):
                 if i + lanes <= i1 and j + lanes <= j1:
@@ -173,149 +193,193 @@ def network(real: Any) -> Any:
     @jit.inline
     def step_tile(job, layer, step, at, g, ldg, gb, squares, i0, i1, j0, j1):
         """Update w[i0:i1, j0:j1] by g, and with i0 == 0 the bias by gb; then its part of w.T."""
-        w, scalars = layer[W] + at, job[SCALARS] + step * 64
-        first = w + job[FIRST_STATE] if job[FIRST_STATE] != 0 else 0
-        second = w + job[SECOND_STATE] if job[SECOND_STATE] != 0 else 0
-        decay = 0.0 if job[SPLIT] != 0 else doubles(job[L2])[0]
-        total = step_update(job[UPDATE], i1 - i0, j1 - j0, w, layer[LDW], g, ldg, first, second, scalars, decay)
+        w, scalars = layer[field.W] + at, job[field.SCALARS] + step * 64
+        first = w + job[field.FIRST_STATE] if job[field.FIRST_STATE] != 0 else 0
+        second = w + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
+        decay = 0.0 if squares == 0 else doubles(job[field.L2])[0]
+        total = step_update(
+            job[field.UPDATE], i1 - i0, j1 - j0, w, layer[field.LDW], g, ldg, first, second, scalars, decay
+        )  # fmt: skip
         if squares != 0:
             doubles(squares)[0] = total
-        if i0 == 0 and layer[B] != 0:
-            b = layer[B] + j0 * size
-            first = b + job[FIRST_STATE] if job[FIRST_STATE] != 0 else 0
-            second = b + job[SECOND_STATE] if job[SECOND_STATE] != 0 else 0
-            step_update(job[UPDATE], 1, j1 - j0, b, 0, gb, 0, first, second, scalars, 0.0)
-        if layer[WT] != 0:
+        if i0 == 0 and layer[field.B] != 0:
+            b = layer[field.B] + j0 * size
+            first = b + job[field.FIRST_STATE] if job[field.FIRST_STATE] != 0 else 0
+            second = b + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
+            step_update(job[field.UPDATE], 1, j1 - j0, b, 0, gb, 0, first, second, scalars, 0.0)
+        if layer[field.WT] != 0:
             refresh_transposed(layer, i0, i1, j0, j1)
+
+    @jit.inline
+    def sum_partials(job, at, ld, rows, columns, g, ldg):
+        """g (rows, columns) = the groups' shares of the gradient, added in order; of the parameters at `at`."""
+        for i in range(rows):
+            total, share = elements(g + i * ldg), elements(at + job[field.PARTIALS] + i * ld)
+            for j in range(columns):
+                total[j] = share[j]
+            for n in range(1, job[field.N_PARTIALS]):
+                share = elements(at + job[field.PARTIALS] + n * job[field.PARTIAL_BYTES] + i * ld)
+                for j in range(columns):
+                    total[j] += share[j]
 
     @jit.inline
     def weight_tile(job, layers, step, tile, slot):
         """dw of one tile, and its db; into the gradient, or, fused, into the slot's scratch and on to the update."""
-        where = integers(job[TILES] + tile * TILE * 8)
-        layer = integers(layers + where[0] * RECORD * 8)
+        where = integers(job[field.TILES] + tile * field.TILE * 8)
+        layer = layer_of(layers, where[0])
         i0, i1, j0, j1 = where[1], where[2], where[3], where[4]
-        rows, at, columns = rows_of(job, step), i0 * layer[LDW] + j0 * size, j1 - j0
-        if job[GRADIENT] != 0:
-            g, ldg, gb = layer[W] + job[GRADIENT] + at, layer[LDW], layer[B] + job[GRADIENT] + j0 * size
+        rows, at, columns = rows_of(job, step), i0 * layer[field.LDW] + j0 * size, j1 - j0
+        if job[field.GRADIENT] != 0:
+            g, ldg = layer[field.W] + job[field.GRADIENT] + at, layer[field.LDW]
+            gb = layer[field.B] + job[field.GRADIENT] + j0 * size
         else:
-            gb = job[SCRATCH] + slot * job[SCRATCH_BYTES]
-            ldg = (TILE_COLUMNS + lanes) * size
+            gb = job[field.SCRATCH] + slot * job[field.SCRATCH_BYTES]
+            ldg = (columns // lanes + 2) * lanes * size
             g = gb + ldg
-        dz = layer[DZ] + j0 * size
-        x, ldx = input_of(job, layer, where[0], 0, job[FIRST] + step * job[BATCH])
-        product(
-            i1 - i0, columns, rows, x + i0 * size, size, ldx, dz, layer[LD_OUT], g, ldg, 0, 0, none, 0, 1,
-        )  # fmt: skip
-        if i0 == 0 and layer[B] != 0:  # db: the same product with a row of ones
-            product(1, columns, rows, job[ONE], 0, 0, dz, layer[LD_OUT], gb, 0, 0, 0, none, 0, 1)
-        squares = job[SQUARES] + (step * job[N_TILES] + tile) * 8 if job[SQUARES] != 0 else 0
-        if job[GRADIENT] == 0:
+        if job[field.PARTIALS] != 0:
+            sum_partials(job, layer[field.W] + at, layer[field.LDW], i1 - i0, columns, g, ldg)
+            if i0 == 0 and layer[field.B] != 0:
+                sum_partials(job, layer[field.B] + j0 * size, 0, 1, columns, gb, 0)
+        else:
+            x, ldx = input_of(job, layer, where[0], 0, job[field.FIRST] + step * job[field.BATCH])
+            dz, ld = layer[field.DZ] + j0 * size, layer[field.LD_OUT]
+            product(i1 - i0, columns, rows, x + i0 * size, size, ldx, dz, ld, g, ldg, 0, 0, none, 0, 1)
+            if i0 == 0 and layer[field.B] != 0:  # db: the same product with a row of ones
+                product(1, columns, rows, job[field.ONE], 0, 0, dz, ld, gb, 0, 0, 0, none, 0, 1)
+        squares = 0
+        if job[field.SQUARES] != 0:
+            squares = job[field.SQUARES] + (step * job[field.N_TILES] + tile) * 8
+        if job[field.GRADIENT] == 0:
             step_tile(job, layer, step, at, g, ldg, gb, squares, i0, i1, j0, j1)
-            return
-        decay = doubles(job[L2])[0]
-        if decay != 0.0:
-            total, factor = 0.0, real(decay)
+        elif squares != 0:
+            total, factor = 0.0, real(doubles(job[field.L2])[0])
             for i in range(i1 - i0):
-                w_row, g_row = elements(layer[W] + at + i * layer[LDW]), elements(g + i * ldg)
+                w_row, g_row = elements(layer[field.W] + at + i * layer[field.LDW]), elements(g + i * ldg)
                 for j in range(columns):
                     total += w_row[j] * w_row[j]
                     g_row[j] += factor * w_row[j]
-            if squares != 0:
-                doubles(squares)[0] = total
+            doubles(squares)[0] = total
 
     @jit.inline
     def update_tile(job, layers, step, tile):
         """The update of one tile out of the whole gradient."""
-        where = integers(job[TILES] + tile * TILE * 8)
-        layer = integers(layers + where[0] * RECORD * 8)
+        where = integers(job[field.TILES] + tile * field.TILE * 8)
+        layer = layer_of(layers, where[0])
         i0, i1, j0, j1 = where[1], where[2], where[3], where[4]
-        at = i0 * layer[LDW] + j0 * size
-        g, gb = layer[W] + job[GRADIENT] + at, layer[B] + job[GRADIENT] + j0 * size
-        step_tile(job, layer, step, at, g, layer[LDW], gb, 0, i0, i1, j0, j1)
+        at = i0 * layer[field.LDW] + j0 * size
+        g, gb = layer[field.W] + job[field.GRADIENT] + at, layer[field.B] + job[field.GRADIENT] + j0 * size
+        step_tile(job, layer, step, at, g, layer[field.LDW], gb, 0, i0, i1, j0, j1)
 
     @jit.inline
     def sum_rows(job, step):
         """The step's loss and number of right rows, summed in the order of rows."""
         total, right = 0.0, 0.0
         for r in range(rows_of(job, step)):
-            total += doubles(job[ROW_LOSS])[r]
-            if job[RIGHT] != 0:
-                right += doubles(job[RIGHT])[r]
-        doubles(job[SUMS])[2 * step] = total * doubles(job[SCALES])[step]
-        doubles(job[SUMS])[2 * step + 1] = right
+            total += doubles(job[field.ROW_LOSS])[r]
+            if job[field.RIGHT] != 0:
+                right += doubles(job[field.RIGHT])[r]
+        doubles(job[field.SUMS])[2 * step] = total * doubles(job[field.SCALES])[step]
+        doubles(job[field.SUMS])[2 * step + 1] = right
 
     @jit.inline
-    def forward_tile(job, layers, tile, slot):
-        """Rows to outputs, losses or both; activations live in the slot's own rows."""
-        first, at = tile * job[CHUNK], slot * job[CHUNK]
-        rows = min(job[CHUNK], job[TOTAL] - first)
-        layer = integers(layers + (job[N_LAYERS] - 1) * RECORD * 8)
-        forward(job, layers, at, job[FIRST] + first, rows)
-        if job[ROW_LOSS] != 0:
-            losses(job, layers, at, job[FIRST] + first, rows, 1.0, first)
-        if job[OUT] != 0:
+    def predict_rows(job, layers, row, rows, at):
+        """Rows to outputs, losses or both; activations live in the buffers' rows from `at` on."""
+        position = job[field.FIRST] + row
+        layer = layer_of(layers, job[field.N_LAYERS] - 1)
+        gather_rows(job, layers, at, position, rows)
+        for n in range(job[field.N_LAYERS]):
+            forward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_OUT])
+        if job[field.ROW_LOSS] != 0:
+            losses(job, layers, at, position, rows, 1.0, row)
+        if job[field.OUT] != 0:
             output_activation(
-                job[OUTPUT], rows, layer[N_OUT], layer[Y] + at * layer[LD_OUT], layer[LD_OUT],
-                job[OUT] + first * job[OUT_ROW], job[OUT_ROW],
+                job[field.OUTPUT], rows, layer[field.N_OUT], layer[field.Y] + at * layer[field.LD_OUT],
+                layer[field.LD_OUT], job[field.OUT] + row * job[field.OUT_ROW], job[field.OUT_ROW],
             )  # fmt: skip
 
-    def function(address):
-        job, layers = integers(address), address + LAYERS * 8
-        kind, n_tiles = job[KIND], job[N_TILES]
-        per_step = 4 if job[SPLIT] != 0 else 2
-        phases = 1 if kind == FORWARD_ONLY else 1 + per_step * job[STEPS]
-        mode = floats.mode()
-        if kind == TRAIN:
-            floats.set_mode(mode | FLUSH_SUBNORMALS)
-        slot = memory.fetch_add(address + SLOT * 8, 1)
-        while True:
-            ticket = memory.fetch_add(address + WORD * 8, 1)
-            phase, tile = ticket >> 32, ticket & 0xFFFFFFFF
-            if phase >= phases:
-                break
-            step, part = (phase - 1) // per_step, (phase - 1) % per_step
-            if kind == FORWARD_ONLY:
-                tiles = (job[TOTAL] + job[CHUNK] - 1) // job[CHUNK]
-            elif phase == 0:
-                tiles = n_tiles
-            elif part == 0:
-                tiles = (rows_of(job, step) + job[CHUNK] - 1) // job[CHUNK]
-            elif part == 1:
-                tiles = n_tiles + 1
+    @jit.inline
+    def do(job, layers, phase, step, tile, slot):
+        """One tile of a phase."""
+        operation, n, across = phase[field.OPERATION], phase[field.LAYER], phase[field.ACROSS]
+        row = tile // across * phase[field.ROWS]
+        rows = min(phase[field.ROWS], rows_of(job, step) - row)
+        first, chunk = tile % across * phase[field.COLUMNS], job[field.CHUNK]
+        position = job[field.FIRST] + step * job[field.BATCH] + row
+        if operation == field.THROUGH and job[field.PARTIALS] == 0:
+            through(job, layers, step, 0, row, rows, row)
+        elif operation == field.THROUGH:
+            for done in range(0, rows, chunk):
+                part = min(chunk, rows - done)
+                through(job, layers, step, tile, row + done, part, slot * chunk)
+                add_gradient(job, layers, tile, slot * chunk, position + done, part, done == 0)
+        elif operation == field.WEIGHTS:
+            if tile == job[field.N_TILES]:
+                sum_rows(job, step)
             else:
-                tiles = 1 if part == 2 else n_tiles
-            if tile >= tiles:  # all taken: wait for the phase to end
+                weight_tile(job, layers, step, tile, slot)
+        elif operation == field.FORWARD:
+            columns = min(phase[field.COLUMNS], layer_of(layers, n)[field.N_OUT] - first)
+            forward(job, layers, n, row, position, rows, first, columns)
+        elif operation == field.BACKWARD:
+            columns = min(phase[field.COLUMNS], layer_of(layers, n)[field.N_IN] - first)
+            backward(job, layers, n, row, row, rows, first, columns)
+        elif operation == field.GATHER:
+            gather_rows(job, layers, row, position, rows)
+        elif operation == field.TRANSPOSE:
+            where = integers(job[field.TILES] + tile * field.TILE * 8)
+            layer = layer_of(layers, where[0])
+            if layer[field.WT] != 0:
+                refresh_transposed(layer, where[1], where[2], where[3], where[4])
+        elif operation == field.CALL_HOOK:
+            mode = floats.mode()
+            floats.set_mode(mode & ~FLUSH_SUBNORMALS)
+            hook(job[field.HOOK], job[field.HOOK_ARGUMENT])
+            floats.set_mode(mode)
+        elif operation == field.UPDATE_WEIGHTS:
+            update_tile(job, layers, step, tile)
+        else:
+            predict_rows(job, layers, row, rows, slot * chunk)
+
+    @jit.inline
+    def tiles_of(job, record, step):
+        if record[field.ROWS] == 0:
+            return record[field.ACROSS]
+        return (rows_of(job, step) + record[field.ROWS] - 1) // record[field.ROWS] * record[field.ACROSS]
+
+    @jit.inline
+    def place_of(job, phase):
+        """(step, the phase's record)"""
+        step, n = 0, phase
+        if phase >= job[field.ONCE]:
+            step = (phase - job[field.ONCE]) // job[field.EACH_STEP]
+            n -= step * job[field.EACH_STEP]
+        return step, integers(job[field.PHASES] + n * field.PHASE_RECORD * 8)
+
+    def function(address):
+        job, layers = integers(address), address + field.LAYERS * 8
+        phases = job[field.ONCE] + job[field.EACH_STEP] * job[field.STEPS]
+        mode = floats.mode()
+        if job[field.FLUSH] != 0:
+            floats.set_mode(mode | FLUSH_SUBNORMALS)
+        slot = memory.fetch_add(address + field.SLOT * 8, 1)
+        phase, step, record, tiles = -1, 0, job, 0
+        while True:
+            ticket = memory.fetch_add(address + field.TICKET * 8, 1)
+            if ticket >> 32 != phase:
+                phase = ticket >> 32
+                if phase == phases:
+                    break
+                step, record = place_of(job, phase)
+                tiles = tiles_of(job, record, step)
+            if ticket & LOW >= tiles:  # all taken: wait for the phase to end
                 spins = 0
-                while memory.load(address + WORD * 8) >> 32 == phase:
+                while memory.load(address + field.TICKET * 8) >> 32 == phase:
                     spins = memory.wait(spins)
                 continue
-            if kind == FORWARD_ONLY:
-                forward_tile(job, layers, tile, slot)
-            elif phase == 0:
-                where = integers(job[TILES] + tile * TILE * 8)
-                layer = integers(layers + where[0] * RECORD * 8)
-                if layer[WT] != 0:
-                    refresh_transposed(layer, where[1], where[2], where[3], where[4])
-            elif part == 0:
-                at = tile * job[CHUNK]
-                first, rows = job[FIRST] + step * job[BATCH] + at, min(job[CHUNK], rows_of(job, step) - at)
-                forward(job, layers, at, first, rows)
-                losses(job, layers, at, first, rows, doubles(job[SCALES])[step], at)
-                backward(job, layers, at, rows)
-            elif part == 1:
-                if tile == n_tiles:
-                    sum_rows(job, step)
-                else:
-                    weight_tile(job, layers, step, tile, slot)
-            elif part == 2:
-                floats.set_mode(mode)
-                hook(job[HOOK], job[HOOK_ARGUMENT])
-                floats.set_mode(mode | FLUSH_SUBNORMALS)
-            else:
-                update_tile(job, layers, step, tile)
-            if memory.fetch_add(address + DONE * 8, 1) == tiles - 1:
-                memory.store(address + DONE * 8, 0)
-                memory.store(address + WORD * 8, (phase + 1) << 32)
+            do(job, layers, record, step, ticket & LOW, slot)
+            if memory.fetch_add(address + field.DONE * 8, 1) == tiles - 1:
+                memory.store(address + field.DONE * 8, 0)
+                memory.store(address + field.TICKET * 8, (phase + 1) << 32)
         floats.set_mode(mode)
 
     return function

@@ -72,5 +72,5 @@ def place(array: np.ndarray | Placed, dtype: Any = None) -> Placed:
 
 
 def placed_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype in which an array of this dtype is placed."""
-    return np.dtype({"bool": "uint8", "float16": "float32"}.get(dtype.name, dtype))
+    """The dtype in which an array of this dtype, in any byte order, is placed."""
+    return np.dtype({"bool": "uint8", "float16": "float32"}.get(dtype.name, dtype.name))

@@ -201,10 +201,25 @@ class TestModelCheckpoint:
         with pytest.raises(ValueError, match=r"can be filled in with \{epoch\}, \{loss\} only$"):
             ModelCheckpoint(tmp_path / name).on_epoch_end(Model(), 0, {"loss": 1.0})
 
+    def test_a_folder_that_cannot_be_made_fails_before_training(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(FileExistsError):
+            ModelCheckpoint(tmp_path / "file" / "net.npz").on_train_begin(Model())
+        ModelCheckpoint(tmp_path / "new" / "net.npz").on_train_begin(Model())
+        ModelCheckpoint(tmp_path / "{epoch}" / "net.npz").on_train_begin(Model())
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new"]
+
     @pytest.mark.parametrize("name", ["net", "net.h5", "net.pt", "net.npz.gz"])
     def test_an_unknown_suffix_is_refused_before_training(self, name):
         with pytest.raises(ValueError, match=r"^path must end in \.npz or \.safetensors, got"):
             ModelCheckpoint(name)
+
+
+@pytest.mark.parametrize("monitor", [None, 3, ["val_loss"]])
+def test_a_monitor_that_is_no_name_is_refused(monitor):
+    for make in (EarlyStopping, lambda monitor: ModelCheckpoint("net.npz", monitor)):
+        with pytest.raises(TypeError, match=r"^monitor must be a name in the logs such as 'val_loss', got "):
+            make(monitor=monitor)
 
 
 class TestCSVLogger:

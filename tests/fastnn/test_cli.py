@@ -16,6 +16,7 @@ import pytest
 import fastnn
 from fastnn import cli, formats
 from fastnn.history import History
+from tests.programs import CTRL_C
 
 ROOT = Path(cli.__file__).parents[1]
 
@@ -159,6 +160,27 @@ def test_several_outputs_have_a_column_each(linear, capsys):
     header, *rows = table_of(capsys.readouterr().out)
     assert header == ["y_0", "y_1"]
     np.testing.assert_allclose(np.array(rows, float), X @ np.arange(6.0).reshape(3, 2), atol=1e-4)
+
+
+def test_bytes_are_scaled_whatever_file_they_come_from(linear, capsys):
+    X = np.random.default_rng(0).integers(0, 256, (50, 4, 2), np.uint8)
+    y = X[:, 0, 0] // 128
+    np.savez("d.npz", X=X, y=y)
+    np.save("X.npy", X)
+    np.save("y.npy", y)
+    found = []
+    for data in (["d.npz"], ["X.npy", "y.npy"]):
+        assert cli.main(["train", *data, "--output", "m.npz"]) == 0
+        assert "8, bytes divided by 255" in capsys.readouterr().out
+        found.append(linear.last.X)
+        assert cli.main(["predict", "m.npz", data[0]]) == 0
+        found.append(capsys.readouterr().out)
+    np.testing.assert_array_equal(found[0], found[2])
+    assert found[1] == found[3]
+    assert found[0].max() == 1
+    assert cli.main(["train", "X.npy", "y.npy", "--no-scaling"]) == 0
+    assert "8, memory-mapped, taken as they are" in capsys.readouterr().out
+    assert isinstance(linear.last.X, np.memmap)
 
 
 def test_memory_mapped_inputs_are_passed_on_as_they_are(linear, capsys):
@@ -483,7 +505,7 @@ def test_ctrl_c_ends_training_and_keeps_what_was_learnt(tmp_path):
     write_kinds(tmp_path / "kinds.csv")
     argv = ["train", "kinds.csv", "--target", "kind", "--ignore", "id", "--epochs", "100000000", "--metrics", "m.csv"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastnn", *argv],
+        [sys.executable, "-c", CTRL_C + "import sys; from fastnn.cli import main; sys.exit(main())", *argv],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

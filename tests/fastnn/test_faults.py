@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn import MLP, SGD, Adam, Callback, EarlyStopping, ModelCheckpoint
-from tests.programs import environment, run
+from tests.programs import CTRL_C, environment, run
 
 X, Y = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32), np.arange(20) % 2
 NAN, INF = X.copy(), X.copy()
@@ -40,6 +40,8 @@ BAD_DATA = [
     ((X, np.where(np.isnan(NAN[:, :2]), np.nan, 0)), {}, "y must be finite in float32, got nan at [4, 1]"),
     ((X, Y), {"loss": "hinge"}, "loss must be one of mean_squared_error, softmax_cross_entropy, sum_squared_error "
      "for softmax outputs, got 'hinge'"),
+    ((X, Y), {"loss": ["mean_squared_error"]}, "loss must be one of mean_squared_error, softmax_cross_entropy, "
+     "sum_squared_error for softmax outputs, got ['mean_squared_error']"),
     ((X, Y), {"l2": -1}, "l2 must be a finite number in [0, inf), got -1"),
     ((X, Y), {"sample_weight": Y[:3]}, "sample_weight must have shape (20,), got (3,)"),
     ((X, Y), {"sample_weight": Y - 1.0},
@@ -49,16 +51,22 @@ BAD_DATA = [
 ]  # fmt: skip
 BAD_OPTIMIZERS = [
     ("rmsprop", "optimizer must be one of 'sgd', 'adam' or an instance such as Adam(1e-3), got 'rmsprop'"),
+    (["sgd"], "optimizer must be one of 'sgd', 'adam' or an instance such as Adam(1e-3), got ['sgd']"),
     (Adam, "optimizer must be one of 'sgd', 'adam' or an instance such as Adam(1e-3), got <class .*>"),
     (SGD(lambda step: -1.0 * step - 1), "learning_rate must return finite rates >= 0, got -1.0 at step 0"),
 ]  # fmt: skip
 BAD_FITS = [
+    ({"optimizer": SGD(lambda step: np.where(step < 3, 0.1, np.nan)), "batch_size": 5},
+     "learning_rate must return finite rates >= 0, got nan at step 3"),
+    ({"optimizer": SGD(lambda step: 0.1 - 0.01 * step), "epochs": 6, "batch_size": 8, "validation_split": 0.2},
+     "learning_rate must return finite rates >= 0, got -0.0.* at step 11"),
     ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
     ({"epochs": 1.5}, "epochs must be an integer >= 1, got 1.5"),
     ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
     ({"shuffle": "yes"}, "shuffle must be True or False, got 'yes'"),
     ({"progress": "bar"}, "progress must be True, False or None, got 'bar'"),
     ({"validation_split": 1.0}, "validation_split must be a finite number in [0, 1), got 1.0"),
+    ({"validation_split": np.zeros(2)}, "validation_split must be a finite number in [0, 1), got array([0., 0.])"),
     ({"validation_split": 0.01}, "validation_split must leave rows on both sides, got 0.01 of 20 rows"),
     ({"validation_split": 0.2, "validation_data": (X, Y)}, "validation_split must be 0 with validation_data, got both"),
     ({"validation_data": X}, "validation_data must be a pair (X, y), got ndarray"),
@@ -90,18 +98,26 @@ BAD_MODELS = [
     (([3, 1],), {}, "output 'softmax' needs at least 2 outputs, got layers ending in 1; use output='sigmoid'"),
     (([3, 2], "step"), {}, "activation must be one of identity, relu, .*, swish, got 'step'"),
     (([3, 4, 2], None), {}, "activation must be one of identity, relu, .*, swish, got None"),
+    (([3, 4, 2], [["relu"]]), {}, "activation must be one of identity, relu, .*, swish, got ['relu']"),
     (([3, 4, 2], ["relu", "tanh"]), {},
      "activation must be one name or one per hidden layer (1), got ['relu', 'tanh']"),
     (([3, 2], "relu", "hinge"), {}, "output must be one of identity, sigmoid, softmax, got 'hinge'"),
+    (([3, 2], "relu", ["softmax"]), {}, "output must be one of identity, sigmoid, softmax, got ['softmax']"),
     (([3, 2],), {"dtype": "float16"}, "dtype must be float32 or float64, got 'float16'"),
     (([3, 2],), {"dtype": "real"}, "dtype must be float32 or float64, got 'real'"),
     (([3, 2],), {"dtype": None}, "dtype must be float32 or float64, got None"),
     (([3, 2],), {"device": "tpu"}, "device must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
+    (([3, 2],), {"device": np.array(["cpu", "cpu"])},
+     "device must be 'auto', 'cpu' or 'cuda', got array(['cpu', 'cpu'].*)"),
+    (([3, 2],), {"precision": np.arange(2)},
+     "precision must be 'float32', got array([0, 1]): this version has no other"),
     (([3, 2],), {"precision": "fp8"}, "precision must be 'float32', got 'fp8': this version has no other"),
     (([3, 2],), {"threads": 0}, "threads must be an integer >= 1, got 0"),
     (([3, 2],), {"threads": True}, "threads must be an integer >= 1, got True"),
     (([3, 2],), {"seed": -1}, "seed must be an integer >= 0, got -1"),
     (([3, 2],), {"seed": "x"}, "seed must be an integer >= 0, got 'x'"),
+    (([3, 2],), {"init": {"he": 1}}, "init must be one of .*, got {'he': 1}"),
+    (([3, 2],), {"init": np.arange(2)}, "init must be one of .*, got array([0, 1])"),
     (([3, 2],), {"init": "best"}, "init.* must be one of .*, got 'best'"),
 ]  # fmt: skip
 
@@ -146,6 +162,13 @@ class TestBadInput:
     @pytest.mark.parametrize(("options", "message"), BAD_FITS)
     def test_fit(self, model, options, message):
         fails(message, model.fit, X, Y, **{"progress": False, **options})
+
+    def test_a_schedule_that_raises_at_a_later_step(self, model):
+        rates = np.full(12, 0.1)
+        with pytest.raises(IndexError, match="index 12 is out of bounds"):
+            model.fit(X, Y, 4, 5, SGD(lambda step: rates[step]), progress=False)
+        enough = SGD(lambda step: rates[step])  # of three quarters of the rows
+        assert MLP([3, 4, 2]).fit(X, Y, 4, 5, enough, validation_split=0.25, progress=False).epochs == 4
 
     @pytest.mark.parametrize(("args", "options", "message"), BAD_MODELS)
     def test_models(self, args, options, message):
@@ -196,6 +219,24 @@ def test_a_callback_that_raises(event):
     assert model.fit(X, Y, 3, progress=False).epochs == 3
 
 
+def test_a_schedule_that_is_wrong_after_the_steps_looked_at(monkeypatch):
+    """Its error names the step, callbacks hear of the end, and the model keeps what it has learnt."""
+    monkeypatch.setattr("fastnn.optimizers.CHECKED_STEPS", 4)
+    monkeypatch.setattr("fastnn.training.SLICE_SECONDS", 0.0)  # one step a slice
+    ended = []
+
+    class Other(Callback):
+        def on_train_end(self, model):
+            ended.append(True)
+
+    model, twin = MLP([3, 4, 2], seed=0), MLP([3, 4, 2], seed=0)
+    fails("learning_rate must return finite rates >= 0, got -1.0 at step 12", model.fit, X, Y, 5, 5,
+          SGD(lambda step: np.where(step < 12, 0.1, -1.0)), callbacks=[Other()], progress=False)  # fmt: skip
+    assert ended == [True]
+    twin.fit(X, Y, 3, 5, SGD(0.1), progress=False)
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+
+
 INTERRUPTED = textwrap.dedent("""
     import numpy as np
     import fastnn
@@ -227,7 +268,7 @@ INTERRUPTED = textwrap.dedent("""
 def test_ctrl_c(rows, first):
     """It ends a training that would go on for days, one of them in its first epoch, which takes minutes."""
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED.format(rows=rows, first=first)],
+        [sys.executable, "-c", CTRL_C + INTERRUPTED.format(rows=rows, first=first)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip
     assert process.stdout.readline() == "go\n"

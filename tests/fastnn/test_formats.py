@@ -206,9 +206,18 @@ def test_saving_again_replaces_the_file(path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_a_missing_folder_is_the_file_systems_error(path):
-    with pytest.raises(FileNotFoundError):
-        save_arrays(path.parent / "nowhere" / path.name, {}, {})
+def test_a_path_that_cannot_be_written_is_named_and_not_the_temporary_file(path):
+    nowhere, folder, long = path.parent / "nowhere" / path.name, path, path.with_stem("x" * 300)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere") as raised:
+        save_arrays(nowhere, {}, {})
+    assert raised.value.filename == str(nowhere)
+    folder.mkdir()
+    for at in (folder, long):
+        with pytest.raises(OSError, match=at.name) as raised:
+            save_arrays(at, {}, {})
+        assert (raised.value.filename, raised.value.filename2) == (str(at), None)
+        assert ".tmp" not in str(raised.value)
+    assert list(path.parent.iterdir()) == [folder]
 
 
 def test_a_new_file_has_the_usual_permissions(path):

@@ -11,7 +11,7 @@ from tests.programs import run
 
 ROWS, COLUMNS = 101, 7
 TYPES = ["float64", "float32", "float16", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
-         "bool", ">f8", ">f4", ">i2", "longdouble"]  # fmt: skip
+         "bool", ">f8", ">f4", ">f2", ">u2", ">i2", ">u4", ">i4", ">u8", ">i8"]  # fmt: skip
 
 
 def whole_numbers(dtype="float32"):
@@ -76,7 +76,7 @@ def test_every_layout(source, layout):
     assert results(X) == results(np.array(X, "float32"))
 
 
-@pytest.mark.parametrize("source", ["uint8", "int32", "bool"])
+@pytest.mark.parametrize("source", ["uint8", "int32", ">i4", "bool"])
 def test_labels_of_every_type_and_layout(source):
     y = labels() % 2
     for given in (y.astype(source), np.repeat(y, 2).astype(source)[::2], y.tolist(), y[:, np.newaxis]):
@@ -85,7 +85,12 @@ def test_labels_of_every_type_and_layout(source):
 
 def test_targets_of_every_layout():
     y = np.random.default_rng(2).dirichlet(np.ones(3), ROWS)
-    for given in (np.asfortranarray(y), np.repeat(y, 2, axis=1)[:, ::2], y[::-1, ::-1].copy()[::-1, ::-1]):
+    for given in (
+        y.astype(">f8"),
+        np.asfortranarray(y),
+        np.repeat(y, 2, axis=1)[:, ::2],
+        y[::-1, ::-1].copy()[::-1, ::-1],
+    ):
         given.setflags(write=False)
         assert results(whole_numbers(), given) == results(whole_numbers(), y)
 
@@ -116,7 +121,7 @@ def test_inputs_are_not_changed():
 
 
 def test_views_stay_views():
-    for source in TYPES[:12]:
+    for source in TYPES:
         X = whole_numbers(source)
         assert np.shares_memory(fastnn_inputs.matrix(X, COLUMNS), X)
 
@@ -174,11 +179,16 @@ def compiled():
     n_parameters, slots, activations = model.n_parameters, 2, 0
     """,
     """
+    X = np.ones((60_000, 500), ">f4"); y = np.zeros(60_000, np.int64); data = X.nbytes + y.nbytes
+    model = fastnn.MLP([500, 32, 3]); model.fit(X, y, 1, 128, Adam(), progress=False); model.predict(X)
+    n_parameters, slots, activations = model.n_parameters, 2, 0
+    """,
+    """
     X = np.ones((20_000, 10), np.float32); y = np.zeros(20_000, np.int64); data = X.nbytes + y.nbytes
     model = fastnn.MLP([10, 500, 300, 10]); model.fit(X, y, 1, 20_000, Adam(), progress=False)
     n_parameters, slots, activations = model.n_parameters, 2, 20_000 * 4 * (10 + 2 * (512 + 320 + 16) + 16)
     """,
-], ids=["bytes", "doubles", "many parameters", "one batch"])  # fmt: skip
+], ids=["bytes", "doubles", "many parameters", "big-endian", "one batch"])  # fmt: skip
 def test_peak_memory(body):
     used, allowed = map(int, run(MEMORY.format(body=textwrap.dedent(body).strip())).stdout.split())
     assert used <= allowed + 20_000_000
@@ -193,6 +203,8 @@ class TestRefused:
         ("text", "X must hold real numbers, got str"),
         ([["a", "b"]], "X must hold real numbers, got dtype <U1"),
         ([[1j, 0]], "X must hold real numbers, got dtype complex128"),
+        (np.ones((1, 2), "longdouble"),
+         "X must hold numbers of at most 64 bits, got dtype float128: convert it to float64"),
         ([[1, 2], [3]], "X must be an array of numbers, got list: .*"),
         (np.ones(2), r"X must have 2 dimensions \(rows, 2\), got shape \(2,\); for one row pass X.reshape\(1, -1\)"),
         (np.ones((1, 2, 3)), r"X must have 2 dimensions \(rows, 2\), got shape \(1, 2, 3\)"),

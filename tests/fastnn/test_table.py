@@ -90,6 +90,34 @@ def test_a_few_texts_in_a_number_column_are_a_mistake_and_many_are_not(tmp_path)
     assert not read_csv(write(tmp_path, "a\n" + "\n".join([*cells, "x", "y", "z"]))).is_number("a")
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_decimal_commas(tmp_path, delimiter):
+    rows = [["a", "b", "c", "d"], ["1,5", "3", "2.5", "0,5 l"], ["-2,25e1", "", "1000.125", "1,5"], ["7", "4", "", ""]]
+    table = read_csv(write(tmp_path, "\n".join(delimiter.join(row) for row in rows)))
+    assert [name for name in table.columns if table.is_number(name)] == ["a", "b", "c"]
+    np.testing.assert_array_equal(table.numbers("a"), [1.5, -22.5, 7])
+    np.testing.assert_array_equal(table.numbers("b"), [3, np.nan, 4])
+    np.testing.assert_array_equal(table.numbers("c"), [2.5, 1000.125, np.nan])
+    np.testing.assert_array_equal(table.target("a"), [1.5, -22.5, 7])
+    assert table.texts("a").tolist() == ["1,5", "-2,25e1", "7"]
+
+
+@pytest.mark.parametrize(("text", "cell"), [
+    ("a;b\n0,5;1\n1.234;2\n", "1.234"), ("a;b\n1.234,5;1\n2,5;2\n", "1.234,5"), ("a;b\n1,234.5;1\n2,5;2\n", "1,234.5"),
+    ('a,b\n"0,5",1\n"1,5",2\n', "0,5"), ('a,b\n"1,234",1\n7,2\n', "1,234"),
+])  # fmt: skip
+def test_numbers_that_could_be_several(tmp_path, text, cell):
+    table = read_csv(write(tmp_path, text))
+    with pytest.raises(DataError, match=f"line ., column 'a': '{cell}' could be several numbers; write 1234.5 or"):
+        table.is_number("a")
+    assert cell in table.texts("a")
+
+
+@pytest.mark.parametrize("cell", ["12.03.2024", "1.2.3", "10,20,x", "A1,5"])
+def test_texts_with_points_and_commas_are_no_numbers(tmp_path, cell):
+    assert not read_csv(write(tmp_path, f"a;b\n{cell};1\n{cell};2\n")).is_number("a")
+
+
 def test_a_text_where_a_number_is_expected(tmp_path):
     table = read_csv(write(tmp_path, "a\n1\nx\n"))
     with pytest.raises(DataError, match="line 3, column 'a': expected a number, got 'x'"):

@@ -149,6 +149,31 @@ class TestFitEqualsAPlainLoop:
             loop.step(X[start : start + BATCH], y[start : start + BATCH])
         loop.assert_equals(model)
 
+    @pytest.mark.parametrize("factor", [2.0**-1000, 2.0**-140, 2.0**-126, 2.0**126])
+    def test_the_size_of_the_weights_changes_no_bit_of_a_mean(self, factor):
+        y, weight = random_labels(2, ROWS, 3), random_row_weights(3, ROWS)
+        found = []
+        for weights in (weight, factor * weight):
+            model, _, X = make("float32", optimizer=Adam(0.01))
+            history = model.fit(X, y, 2, BATCH, Adam(0.01), sample_weight=weights, progress=False)
+            found.append((history.loss, model.parameters.tobytes(), model.loss_and_gradients(
+                X, y, sample_weight=weights)[0]))  # fmt: skip
+        assert found[0] == found[1]
+        assert found[0][0][1] < found[0][0][0]
+
+    @pytest.mark.parametrize("tiny", [1e-37, 1e-39, 1e-44, 1e-300])
+    def test_weights_next_to_nothing_are_nothing_or_exact(self, tiny):
+        """A batch of rows that weigh together less than float32 has numbers for changes nothing."""
+        weight = np.ones(ROWS)
+        weight[:BATCH] = tiny
+        y = random_labels(2, ROWS, 3)
+        model, loop, X = make("float32", optimizer=SGD(0.1))
+        history = model.fit(X, y, 1, BATCH, SGD(0.1), shuffle=False, sample_weight=weight, progress=False)
+        for start in range(0 if tiny == 1e-37 else BATCH, ROWS, BATCH):
+            loop.step(X[start : start + BATCH], y[start : start + BATCH])
+        loop.assert_equals(model)
+        assert np.isfinite(history.loss).all()
+
     def test_shuffling_visits_each_row_once_an_epoch(self):
         """With one row per batch and a rate of zero, the sum of losses does not depend on the order."""
         model, _, X = make("float64")

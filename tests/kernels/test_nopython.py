@@ -106,6 +106,23 @@ def test_losses(layer):
     np.testing.assert_array_equal(dz, kernels.sum_squared_error(z, t, weight)[1])
 
 
+@njit
+def losses_of_one_output(z, t, dz):
+    return (
+        kernels.sigmoid_cross_entropy(z, t, dz=dz)[0],
+        kernels.sum_squared_error(z, t, dz=dz)[0],
+        kernels.mean_squared_error(z, t, dz=dz)[0],
+    )
+
+
+def test_losses_of_one_output_take_targets_without_columns(layer):
+    z, t = oracle.random_arrays(1, (90, 1), (180,), dtype=layer[0].dtype)
+    t, dz = (abs(t) / abs(t).max())[::2], np.full_like(z, np.nan)
+    names = ("sigmoid_cross_entropy", "sum_squared_error", "mean_squared_error")
+    assert losses_of_one_output(z, t, dz) == tuple(getattr(kernels, name)(z, t)[0] for name in names)
+    np.testing.assert_array_equal(dz, kernels.mean_squared_error(z, t)[1])
+
+
 @pytest.mark.parametrize("step", [1, 7, 1000, 123_456])
 def test_updates(layer, step):
     w, dw, velocity, m = oracle.random_arrays(4, *[(9, 7)] * 4, dtype=layer[0].dtype)
@@ -164,6 +181,18 @@ WEIGHT = np.ones(4, np.float32)
         (lambda x: kernels.softmax(x), (X,), "softmax: out must be given"),
         (lambda x: kernels.mean_squared_error(x, x), (X,), "mean_squared_error: dz must be given"),
         (lambda z, t: kernels.sum_squared_error(z, t, dz=z), (X, np.arange(4)), "sum_squared_error: target must be"),
+        (lambda z, t: kernels.sum_squared_error(z, 3, dz=z), (X, Y), "target must be a float32 or float64 array"),
+        (lambda z, w: kernels.sum_squared_error(z, z, 3, dz=z), (X, Y), "weight must be a float32 or float64 array"),
+        (
+            lambda z, t: kernels.softmax_cross_entropy(z, t, dz=z),
+            (X, np.zeros(4, np.int32)),
+            r"target must be int64 labels \(B,\) or like z, got array\(int32, 1d, C\): pass target.astype\(np.int64\)",
+        ),
+        (
+            lambda z, t: kernels.softmax_cross_entropy(z, t, dz=z),
+            (X, WEIGHT),
+            r"target must be int64 labels \(B,\) or like z, got array\(float32, 1d, C\)\n",
+        ),
         (lambda z: kernels.linear_backward(z, X, W, dx=z, dw=z), (Y,), "linear_backward: db must be given"),
         (lambda w: kernels.sgd(w, w), (X,), "sgd: learning_rate must be given"),
         (lambda w: kernels.sgd(w, w, learning_rate=0.1), (FROZEN,), "sgd: w must be writable"),
@@ -187,9 +216,23 @@ def test_typing_errors(call, args, message):
         (
             lambda z, t: kernels.softmax_cross_entropy(z, t, dz=z),
             (Y.copy(), np.arange(2, 6)),
-            "labels must be from 0 to O - 1",
+            "^softmax_cross_entropy: target must hold labels from 0 to O - 1, with a unit stride$",
         ),
-        (lambda z, t: kernels.mean_squared_error(z, t, dz=z), (Y.copy(), X), "target must be like z"),
+        (
+            lambda z, t: kernels.mean_squared_error(z, t, dz=z),
+            (Y.copy(), X),
+            "^mean_squared_error: target must be like z",
+        ),
+        (
+            lambda z, t: kernels.mean_squared_error(z, t, dz=z),
+            (Y.copy(), WEIGHT),
+            r"^mean_squared_error: target must be like z, or \(B,\) where z is \(B, 1\)$",
+        ),
+        (
+            lambda z, t: kernels.mean_squared_error(z, t, dz=z),
+            (Y.copy(), Y[:3]),
+            "^mean_squared_error: dz must be like z, and target must have as many rows$",
+        ),
         (lambda z, w: kernels.mean_squared_error(z, z, w, dz=z), (Y.copy(), WEIGHT[:3]), "weight must be .B,."),
         (lambda w, g: kernels.sgd(w, g, learning_rate=0.1), (X, Y), "dw must be like w"),
         (lambda w, g: kernels.sgd(w, g, g[1:], learning_rate=0.1), (X.copy(), X), "must have one shape"),

@@ -135,7 +135,7 @@ def test_placed_data_is_the_same_data_and_stays_where_it_is():
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bool", "int8", "uint8", "int64"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bool", "int8", "uint8", "int64", ">f4", ">i2"])
 def test_data_of_any_type_is_converted_batch_by_batch(dtype):
     x = np.array([[0, 1, 1], [1, 0, 1]], dtype)
     engine = make_engine(Engine, [3, 2], "relu", "identity", "float32")

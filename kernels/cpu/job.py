@@ -1,0 +1,50 @@
+"""What `network` runs: the fields of a job, of a layer's record and of a phase's, all int64."""
+
+from itertools import count
+
+# A job. The first three are written by all threads, so each has a cache line of its own.
+TICKET, DONE, SLOT = 0, 8, 16
+_field = count(24)
+(
+    N_LAYERS, STEPS, FIRST, TOTAL, BATCH,
+    PHASES, ONCE, EACH_STEP,  # address of the phases' records; how many come once, and how many then in each step
+    FIRST_LAYER, CHUNK,  # of what goes through many layers at once
+    FLUSH,  # 1 where subnormal numbers count as zero
+    X, X_ROW, X_COLUMN, X_GATHER,  # data: address, strides in bytes, kernel for its number type, 0 to read it in place
+    T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; int64 labels when T_COLUMNS is 0
+    ORDER, WEIGHT, WEIGHT_GATHER,  # int64 row numbers or 0; float64 row weights or 0
+    ROW_TARGET, LD_TARGET, ROW_LABEL, ROW_WEIGHT,  # the batch's own
+    LOSS, OUTPUT, METRIC, ROW_LOSS, RIGHT, SUMS, SCALES,
+    UPDATE, FIRST_STATE, SECOND_STATE, GRADIENT,  # byte offsets of the parameters' twins; 0 for none
+    PARTIALS, PARTIAL_BYTES, N_PARTIALS,  # the same of the first group's share of the gradient; from one to the next
+    SCALARS, L2, SQUARES,
+    TILES, N_TILES, SCRATCH, SCRATCH_BYTES, ONE,
+    OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
+) = (next(_field) for _ in range(55))  # fmt: skip
+LAYERS = 88  # where the layers' records begin
+
+# A layer's record. Addresses; strides in bytes.
+(
+    N_IN, N_OUT, W, LDW, B, WT, LDWT,
+    FUSED, ACTIVATE, ACTIVATE_BACKWARD,  # 1 for ReLU; kernels of another activation and of its derivative, or 0
+    INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT,
+) = range(17)  # fmt: skip
+RECORD = 24
+
+# A phase's record: what is done, to which layer, by tiles of so many rows of the batch times so many columns, of which
+# ACROSS lie side by side; or, with ROWS 0, by ACROSS tiles.
+OPERATION, LAYER, ROWS, ACROSS, COLUMNS = range(5)
+PHASE_RECORD = 8
+(
+    TRANSPOSE,  # w.T of the layers that keep one, by weight tiles
+    GATHER,  # rows of the batch out of the data
+    FORWARD,  # a layer's outputs
+    THROUGH,  # rows: from FIRST_LAYER to the loss and back
+    BACKWARD,  # dz of the layer below, or dX
+    WEIGHTS,  # dw by weight tiles, and, fused, their update while they are hot, and the new w.T; the step's loss
+    CALL_HOOK,  # one call of a function that sees the whole gradient
+    UPDATE_WEIGHTS,  # the update alone, by weight tiles
+    PREDICT,  # rows to outputs, losses or both
+) = range(9)  # fmt: skip
+
+TILE = 5  # numbers per weight tile: layer, i0, i1, j0, j1

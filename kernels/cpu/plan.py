@@ -1,0 +1,140 @@
+"""What a job consists of: its phases and their tiles, from the sizes of the network and of the batch.
+
+What decides the order of a sum, the groups of rows and the weight tiles, depends on the sizes alone; all else may
+depend on the number of threads as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+
+from . import job as field
+from .gemm import FEW_ROWS
+from .simd import chosen
+
+# The most rows that go through all layers together: their activations stay in L2. 384 in even chunks against 240 and a
+# rest: 341 and 385 ms an epoch of 1024-2048-2048-1024-10 on 2 threads (batch 512, Intel Xeon with AVX-512)
+FORWARD_ROWS = FEW_ROWS
+# A group of rows leaves its share of dw while its activations are hot, when the shares are small beside these
+GROUP_ROWS, FEWEST_GROUPS, MOST_GROUPS = 256, 8, 64
+OUT_OF_CACHE = 1 << 19
+# Weight tiles, float32 of dw in L2. 384 x 512 against 96 x 256: 646 and 677 ms an epoch of the network above on one
+# thread, 354 and 368 on two
+TILES = (384, 512), (384, 256), (192, 256), (96, 256)
+MANY = 32
+# Columns of a layer that is done on its own
+LAYER_COLUMNS, LAYER_ROWS = 512, 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The phases of a job, and the buffers that they need."""
+
+    threads: int
+    phases: np.ndarray  # int64 (n, field.PHASE_RECORD)
+    once: int  # how many come once; the others in every step
+    first_layer: int  # of those that rows go through together
+    chunk: int  # rows that do
+    buffered: int  # rows of activations
+    groups: int  # shares of the gradient; 0 where it is one sum over the batch
+    transposed: range  # the layers of which w.T is kept
+
+
+@lru_cache(maxsize=64)
+def for_step(
+    widths: tuple[int, ...], rows: int, threads: int, itemsize: int, gathered: bool, dx: bool, split: bool
+) -> Plan:
+    """The plan of a training step on so many rows, or of their gradients.
+
+    gathered: X is not read in place. dx: its gradient is wanted. split: with a hook.
+    """
+    groups, n_tiles = _groups(widths, rows), len(weight_tiles(widths))
+    layers = 0 if groups else _layered(widths, rows)
+    steps = []
+    if layers and gathered:
+        steps.append((field.GATHER, 0, _share(rows, threads), 1, 0))
+    steps += [(field.FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
+    if groups:
+        chunk = -(-rows // groups)
+        steps.append((field.THROUGH, 0, chunk, 1, 0))
+        chunk = min(chunk, FORWARD_ROWS)
+    else:
+        chunk = _share(rows, threads)
+        steps.append((field.THROUGH, 0, chunk, 1, 0))
+    for n in range(layers - 1, -1 if dx else 0, -1):
+        steps.append((field.BACKWARD, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
+    steps.append((field.WEIGHTS, 0, 0, n_tiles + 1, 0))
+    if split:
+        steps += [(field.CALL_HOOK, 0, 0, 1, 0), (field.UPDATE_WEIGHTS, 0, 0, n_tiles, 0)]
+    phases = [(field.TRANSPOSE, 0, 0, n_tiles, 0), *steps]
+    kept = range(max(layers, 0 if dx else 1), len(widths) - 1)
+    return Plan(threads, _records(phases), 1, layers, chunk, chunk * threads if groups else rows, groups, kept)
+
+
+@lru_cache(maxsize=64)
+def for_outputs(rows: int, threads: int) -> Plan:
+    """The plan of a forward pass."""
+    chunk = _share(rows, threads)
+    return Plan(threads, _records([(field.PREDICT, 0, chunk, 1, 0)]), 0, 0, chunk, chunk * threads, 0, range(0))
+
+
+@lru_cache(maxsize=64)
+def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
+    """int64 (n, field.TILE): the tiles of all layers' weights."""
+    height, width = _tile(sum(a * b for a, b in pairwise(widths)))
+    tiles = []
+    for layer, (rows, columns) in enumerate(pairwise(widths)):
+        parts = -(-rows // height)
+        edges = [rows * part // parts for part in range(parts + 1)]
+        for i0, i1 in pairwise(edges):
+            for j0 in range(0, columns, width):
+                tiles.append((layer, i0, i1, j0, min(j0 + width, columns)))
+    return np.array(tiles, np.int64)
+
+
+def _tile(weights: int) -> tuple[int, int]:
+    """(rows, columns) of a weight tile: as large as leaves MANY of them, since each packs its own dz."""
+    return next((tile for tile in TILES if weights >= MANY * tile[0] * tile[1]), TILES[-1])
+
+
+def scratch_size(tiles: np.ndarray, lanes: int) -> int:
+    """Elements that dw of any tile and its db need."""
+    _, i0, i1, j0, j1 = tiles.T
+    return int(((i1 - i0 + 1) * ((j1 - j0) // lanes + 2) * lanes).max())
+
+
+def _groups(widths: Sequence[int], rows: int) -> int:
+    weights = sum(a * b for a, b in pairwise(widths))
+    least = max(GROUP_ROWS, 2 * weights // sum(widths), -(-rows // MOST_GROUPS))
+    groups = rows // least
+    return groups if groups >= FEWEST_GROUPS and rows * sum(widths) >= OUT_OF_CACHE else 0
+
+
+def _layered(widths: Sequence[int], rows: int) -> int:
+    """How many of the first layers are done one by one: those whose weights are more than what goes in and out."""
+    large = [n for n, (a, b) in enumerate(pairwise(widths)) if 2 * a * b > rows * (a + b)]
+    return large[-1] + 1 if large and rows > 1 else 0
+
+
+def _layer_tiles(columns: int, rows: int, threads: int, itemsize: int) -> tuple[int, int, int]:
+    """(rows, tiles across, columns) of a layer's tiles."""
+    nr = chosen().nv * chosen().lanes(itemsize)
+    wide = min(LAYER_COLUMNS, max(nr, -(-columns // threads // nr) * nr))
+    across = -(-columns // wide)
+    down = max(-(-rows // LAYER_ROWS), 1 if across >= threads else min(-(-threads // across), -(-rows // 48)))
+    return -(-rows // down), across, wide
+
+
+def _share(rows: int, threads: int) -> int:
+    """Rows of one tile: as many chunks for each thread as it takes to have at most FORWARD_ROWS, all alike."""
+    chunks = threads * -(-rows // (threads * FORWARD_ROWS))
+    return -(-rows // chunks)
+
+
+def _records(phases: Sequence[tuple[int, ...]]) -> np.ndarray:
+    records = np.zeros((len(phases), field.PHASE_RECORD), np.int64)
+    records[:, : len(phases[0])] = phases
+    return records
