@@ -159,8 +159,13 @@ def info(args: Namespace) -> None:
 def warmup(args: Namespace) -> None:
     """`fastnn warmup`: compile into the cache."""
     import kernels.cpu
+    from kernels import dispatch
 
     seconds = kernels.cpu.warmup(dtypes=tuple(args.dtype))
+    if dispatch.device("auto") == "cuda":
+        import kernels.cuda
+
+        seconds += kernels.cuda.warmup(dtypes=tuple(args.dtype))
     print(f"kernels for {' and '.join(args.dtype)} are ready after {seconds:.1f} s")
 
 

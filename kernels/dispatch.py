@@ -42,8 +42,8 @@ def device(name: Any) -> str:
 
 
 def engine(name: str) -> Any:
-    """The class that runs a network on this device."""
-    if name == "cuda":
+    """The class that runs a network on this device. Raises what `device` does: a model may come from elsewhere."""
+    if device(name) == "cuda":
         from .cuda.engine import Engine as CudaEngine
 
         return CudaEngine

@@ -20,8 +20,8 @@ dispatch.check_extra()
 
 from . import elementwise, jit, memory  # noqa: E402
 from . import job as fields  # noqa: E402
-from .batch import SOURCES  # noqa: E402
-from .gemm import tile_for  # noqa: E402
+from .batch import SOURCES, gather  # noqa: E402
+from .gemm import TILES, tile_for  # noqa: E402
 from .linear import linear as _linear  # noqa: E402
 from .loss import IDENTITY, SOFTMAX, losses, step_sums  # noqa: E402
 from .loss import output as _output  # noqa: E402
@@ -255,11 +255,21 @@ def info() -> dict[str, str]:
 
 
 def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
-    """Compile, or load from the cache, the kernels that do not depend on a network; returns the seconds it took."""
+    """Compile, or load from the cache, what networks with ReLU run; returns the seconds it took.
+
+    Other activations, and data and targets of other types than the network's, take kernels of their own.
+    """
     start = time.perf_counter()
     for dtype in dtypes:
-        for kernel in (_output(dtype), step_sums(dtype, jit.THREADS), column_sums(dtype, *COLUMN_LANES)):
+        kernels = [
+            _linear(dtype, tile, layout, True, activation, activation == "relu")
+            for tile in TILES[dtype]
+            for layout, activation in (("x @ w", "identity"), ("dz @ w.T", "relu"), ("x.T @ dz", "identity"))
+        ]
+        kernels += [_output(dtype), step_sums(dtype, jit.THREADS), column_sums(dtype, *COLUMN_LANES)]
+        kernels += [family(dtype) for family in updates.values()]
+        kernels += [family(dtype, dtype, False) for family in losses.values()]
+        kernels += [losses["softmax_cross_entropy"](dtype, "int64", True), gather(dtype, dtype)]
+        for kernel in kernels:
             kernel.load()
-        for family in updates.values():
-            family(dtype).load()
     return time.perf_counter() - start

@@ -77,6 +77,14 @@ def test_what_is_missing_is_named(machine, driver, missing):
     assert dispatch.why_not() == f"not used: it needs {missing}"
 
 
+def test_a_model_from_a_machine_with_a_gpu_says_what_is_missing_here(machine):
+    machine(Driver())
+    model = fastnn.MLP([2, 2])
+    machine(None)
+    with pytest.raises(RuntimeError, match="device 'cuda' needs NVIDIA's driver"):
+        model.predict([[0.0, 1.0]])
+
+
 def test_a_missing_package_is_named(machine, monkeypatch):
     machine(Driver())
     monkeypatch.setattr(dispatch, "has_extra", lambda: False)

@@ -164,6 +164,11 @@ def test_adam(dtype):
         assert_close(host(actual), expected, dtype, 1)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_warmup_says_how_long_it_took(dtype):
+    assert device.warmup([dtype]) >= 0
+
+
 def test_info_names_the_device():
     assert device.info()["gpu"]
     assert ("simulator" in device.info()["gpu"]) == SIMULATED
