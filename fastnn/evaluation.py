@@ -20,24 +20,28 @@ def measure(
     total, right, residual, spread = 0.0, 0.0, np.zeros(model.layers[-1]), np.zeros(model.layers[-1])
     mean = 0.0
     if target.metric is None:
-        mean = sum(target.values[chosen].sum(0, dtype=np.float64) for chosen in _blocks(model, n, rows)) / n
-    for chosen in _blocks(model, n, rows):
-        out = np.empty((len(chosen), model.layers[-1]), model.dtype) if target.metric is None else None
-        losses, hits = model.engine().forward(X, order=chosen, out=out, target=values, loss=loss, metric=target.metric)
+        mean = sum(target.values[part].sum(0, dtype=np.float64) for part in _parts(model, n, rows)) / n
+    for part in _parts(model, n, rows):
+        out, x, y = None, X, values
+        order = None if isinstance(part, slice) else part
+        if order is None:  # read where they lie
+            x, y = X[part], values[part]
+        if target.metric is None:
+            out = np.empty((len(x) if order is None else len(order), model.layers[-1]), model.dtype)
+        losses, hits = model.engine().forward(x, order=order, out=out, target=y, loss=loss, metric=target.metric)
         total += float(losses.sum())
         right += float(hits.sum())
         if out is not None:
-            y = target.values[chosen].astype(np.float64)
+            y = target.values[part].astype(np.float64)
             residual += ((out - y) ** 2).sum(0)
             spread += ((y - mean) ** 2).sum(0)
     result = {"loss": total if loss == "sum_squared_error" else total / n}
     return result | ({"accuracy": right / n} if target.metric else {"r2": _r2(residual, spread)})
 
 
-def _blocks(model: Any, n: int, rows: np.ndarray | None) -> Iterator[np.ndarray]:
+def _parts(model: Any, n: int, rows: np.ndarray | None) -> Iterator[slice | np.ndarray]:
     """The rows to measure, some at a time."""
-    for block in model.blocks(n):
-        yield np.arange(block.start, block.stop) if rows is None else rows[block]
+    return (block if rows is None else rows[block] for block in model.blocks(n))
 
 
 def _r2(residual: np.ndarray, spread: np.ndarray) -> float:

@@ -15,8 +15,8 @@ _BLOCK_BYTES = 1 << 24  # arrays are looked through in blocks of so many bytes, 
 class Targets:
     """Targets as the engine reads them.
 
-    values: int64 labels (n,), or numbers (n, outputs). metric: what accuracy counts, see kernels.cpu.engine.METRICS;
-    None where there is no accuracy. labels: the int64 labels (n,) if labels were given.
+    values: labels (n,), integers in this machine's byte order, or numbers (n, outputs). metric: what accuracy counts,
+    see kernels.cpu.engine.METRICS; None where there is no accuracy. labels: the labels (n,) if labels were given.
     """
 
     values: np.ndarray
@@ -98,7 +98,7 @@ def targets(
         )
     labels = None
     if n_outputs == 1 and classes and values.dtype.kind in "iub":
-        labels = values[:, 0].astype(np.int64)
+        labels = values[:, 0]
     metric = None if not classes else ("largest" if output == "softmax" else "outputs")
     return Targets(values, metric, labels)
 
@@ -111,7 +111,7 @@ def _from_labels(values: np.ndarray, n_outputs: int, classes: bool, loss: str, n
     if len(values) and (values.min() < 0 or values.max() >= n_outputs):
         bad = int(np.flatnonzero((values < 0) | (values >= n_outputs))[0])
         raise ValueError(f"{name} must hold labels from 0 to {n_outputs - 1}, got {values[bad]} at [{bad}]")
-    labels = np.ascontiguousarray(values, np.int64)
+    labels = values.astype(values.dtype.newbyteorder("="), copy=False)
     if loss == "softmax_cross_entropy":
         return Targets(labels, "label", labels)
     one_hot = np.zeros((len(labels), n_outputs), np.uint8)
@@ -136,7 +136,8 @@ def row_weights(
         return weights
     if target.labels is None:
         raise ValueError("class_weight must be None unless y holds integer labels")
-    weights = (1.0 if weights is None else weights) * _per_class(class_weight, target.labels)[target.labels]
+    labels = target.labels.astype(np.int64)
+    weights = (1.0 if weights is None else weights) * _per_class(class_weight, labels)[labels]
     if weights.sum() == 0:
         raise ValueError("class_weight must leave some row a weight, got only zeros for the labels of y")
     return weights

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from os import PathLike
 from typing import Any
 
@@ -137,7 +136,8 @@ class MLP:
 
         X: (n, inputs), numbers of up to 64 bits in any byte order and strides, a memory map too: it is converted batch
         by batch, never copied whole. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several
-        labels, or numbers. loss: by default that of the output (cross-entropy for softmax and sigmoid, else
+        labels, or numbers; integers are read where they lie. shuffle: draw a new order of the rows in every epoch, four
+        bytes a row. loss: by default that of the output (cross-entropy for softmax and sigmoid, else
         mean_squared_error); sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
         validation_split: the fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one
         below 1e-38 of the largest counts as zero. class_weight: {label: weight} or "balanced". progress: None shows a
@@ -246,7 +246,7 @@ class MLP:
 
     def blocks(self, n: int) -> Iterable[slice]:
         """Slices of n rows, each the work of a moment."""
-        rows = min(max(1, FORWARD_BLOCK // sum(a * b for a, b in pairwise(self.layers))), FORWARD_ROWS)
+        rows = min(max(1, FORWARD_BLOCK // self.engine().multiply_adds), FORWARD_ROWS)
         return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fastnn.history import History
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from kernels.cpu import jit
+from kernels.cpu.batch import ROW_NUMBER
 from kernels.layout import aligned_copy, aligned_zeros
 
 DIVERGED = "the loss is {} after epoch {}: lower the learning_rate, or scale inputs and targets to smaller numbers"
@@ -57,22 +58,24 @@ def fit(
 
     history = History(device=model.device)
     say = _nothing if progress is False else reports.line
-    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, len(order))))
+    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train)))
     model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model, data, memory, batch_size, l2)
     if validation is not None:
         validation = learner.placed(*validation)
-    history.threads = learner.engine.threads_for(min(batch_size, len(order)))
-    shuffled = shuffle and batch_size < len(order)
+    history.threads = learner.engine.threads_for(min(batch_size, n_train))
+    shuffled = shuffle and batch_size < n_train
+    if shuffled and order is None:
+        order = _numbered(n_train)
     start = time.perf_counter()
-    with reports.Progress(progress, epochs, learner.steps(len(order))) as report, learner.engine.training():
+    with reports.Progress(progress, epochs, learner.steps(n_train)) as report, learner.engine.training():
         try:
             tell("on_train_begin")
             for epoch in range(epochs):
                 if shuffled:
                     model.random.shuffle(order)
-                for n_steps, logs in learner.epoch(order if shuffled or len(order) < len(data.X) else None):
+                for n_steps, logs in learner.epoch(order):
                     report.slice(epoch, n_steps, logs)
                     stop = tell("on_slice_end", memory.step - 1, logs)
                     if stop:
@@ -275,14 +278,19 @@ def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
     return seconds
 
 
-def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tuple[np.ndarray, tuple[Any, ...] | None]:
-    """The rows to train on, and what `evaluation.measure` takes for the validation, if any."""
+def _split(
+    model: Any, data: Data, validation_data: Any, fraction: float
+) -> tuple[np.ndarray | None, tuple[Any, ...] | None]:
+    """The rows to train on, None for all, and what `evaluation.measure` takes for the validation, if any."""
     n = len(data.X)
     if validation_data is None and not fraction:
-        return np.arange(n), None
+        return None, None
     if validation_data is None:
-        held_out, order = _held_out(n, fraction), model.random.permutation(n)
-        return np.sort(order[held_out:]), (data.X, data.target, data.loss, np.sort(order[:held_out]))
+        held_out, order = _held_out(n, fraction), _numbered(n)
+        model.random.shuffle(order)
+        order[held_out:].sort()
+        order[:held_out].sort()
+        return order[held_out:], (data.X, data.target, data.loss, order[:held_out])
     if fraction:
         raise ValueError("validation_split must be 0 with validation_data, got both")
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
@@ -291,7 +299,15 @@ def _split(model: Any, data: Data, validation_data: Any, fraction: float) -> tup
     target = inputs.targets(
         validation_data[1], len(X), model.layers[-1], model.output, data.loss, "validation_data[1]", dtype=model.dtype
     )  # fmt: skip
-    return np.arange(n), (X, target, data.loss, None)
+    return None, (X, target, data.loss, None)
+
+
+def _numbered(n: int) -> np.ndarray:
+    """The numbers of n rows."""
+    if n > np.iinfo(ROW_NUMBER).max:
+        most = np.iinfo(ROW_NUMBER).max
+        raise ValueError(f"X must have at most {most} rows, or shuffle=False and validation_split=0, got {n} rows")
+    return np.arange(n, dtype=ROW_NUMBER)
 
 
 def _held_out(n: int, fraction: float) -> int:

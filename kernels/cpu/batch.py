@@ -12,9 +12,10 @@ from . import floats, jit, memory
 
 # rows, columns, source, row_stride, column_stride, order, first, target, ldt. target (rows, columns) =
 # source[order[first : first + rows]], converted, overwritten. source: element (i, j) at i * row_stride + j *
-# column_stride bytes. order: int64 row numbers, or address 0 for the rows first, first + 1, ...; target rows `ldt`
+# column_stride bytes. order: uint32 row numbers, or address 0 for the rows first, first + 1, ...; target rows `ldt`
 # bytes apart.
 SIGNATURE = "v 9i"
+ROW_NUMBER = np.uint32  # what `order` holds
 
 
 def _gather(dtype: np.dtype) -> jit.Family:
@@ -26,11 +27,11 @@ def _gather(dtype: np.dtype) -> jit.Family:
 
     @jit.kernel(SIGNATURE, f"gather_{dtype.name}" + ("" if dtype.isnative else "_swapped"))
     def gather(real: Any) -> Callable[..., Any]:
-        integers, elements = memory.pointer(types.int64), memory.pointer(real)
+        numbers_of_rows, elements = memory.pointer(types.uint32), memory.pointer(real)
 
         def function(rows, columns, source, row_stride, column_stride, order, first, target, ldt):
             for r in range(rows):
-                row = integers(order)[first + r] if order != 0 else first + r
+                row = numbers_of_rows(order)[first + r] if order != 0 else first + r
                 at, to = source + row * row_stride, elements(target + r * ldt)
                 if column_stride == size:
                     numbers = source_elements(at)

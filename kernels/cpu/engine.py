@@ -168,7 +168,9 @@ class Engine:
             if len(self._partials) < size * plan.groups:
                 self._partials = aligned_zeros(size * plan.groups, self.dtype)
             job[field.PARTIALS] = address(self._partials) - address(self.parameters)
-            job[field.PARTIAL_BYTES], job[field.N_PARTIALS] = size * self.dtype.itemsize, plan.groups
+            job[field.PARTIAL_BYTES], job[field.GROUP_ROWS] = size * self.dtype.itemsize, plan.group_rows
+            self._group_sums = np.zeros((plan.groups, 2))
+            job[field.GROUP_SUMS] = address(self._group_sums)
         self._plan = plan
 
     def _plan_step(self, rows: int, dx: bool, split: bool) -> plans.Plan:
@@ -216,6 +218,7 @@ class Engine:
         job[field.X_ROW], job[field.X_COLUMN] = x.strides
         if target is not None and target.ndim == 1:
             job[field.T], job[field.T_COLUMNS] = address(target), 0
+            job[field.T_GATHER], job[field.T_ROW] = target.itemsize, target.strides[0]
         elif target is not None:
             job[field.T], job[field.T_GATHER] = address(target), gathers[target.dtype][self.dtype].address
             job[field.T_ROW], job[field.T_COLUMN] = target.strides
@@ -260,9 +263,9 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
-        target: int64 labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,). scales: float64, what
-        each step's sum of weighted row losses is multiplied by. state: the optimiser's arrays, like the parameters.
-        scalars: float64 (steps, 8), see kernels.cpu.update. The losses include the l2 term.
+        order: uint32. target: integer labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,).
+        scales: float64, what each step's sum of weighted row losses is multiplied by. state: the optimiser's arrays,
+        like the parameters. scalars: float64 (steps, 8), see kernels.cpu.update. The losses include the l2 term.
 
         hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
         whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
@@ -273,7 +276,7 @@ class Engine:
         self._set_data(x, target, order, weight, first, total)
         plan = self._plan_step(rows, dx=False, split=hook is not None)
         self._follow(plan)
-        results = np.empty((2, rows))
+        results = np.empty((2, plan.buffered))
         sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if l2 else 0)
         twins = [address(array) - base for array in state] + [0, 0]
         job[field.FIRST_STATE], job[field.SECOND_STATE] = twins[:2]
@@ -307,7 +310,7 @@ class Engine:
         self._set_data(x, target, None, weight, 0, rows)
         plan = self._plan_step(rows, dx=True, split=False)
         self._follow(plan)
-        results = np.empty(rows)
+        results = np.empty(plan.buffered)
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
@@ -336,7 +339,7 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The network's outputs into out (n, O), and with a target the weighted loss and rightness of each row.
 
-        order: the rows of x (and of target and weight) to take, or None for all.
+        order: the rows of x (and of target and weight) to take, uint32, or None for all.
         """
         rows, job = len(x) if order is None else len(order), self._job
         self._set_data(x, target, order, weight, 0, rows)

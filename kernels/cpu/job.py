@@ -11,16 +11,16 @@ _field = count(24)
     FIRST_LAYER, CHUNK,  # of what goes through many layers at once
     FLUSH,  # 1 where subnormal numbers count as zero
     X, X_ROW, X_COLUMN, X_GATHER,  # data: address, strides in bytes, kernel for its number type, 0 to read it in place
-    T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; int64 labels when T_COLUMNS is 0
-    ORDER, WEIGHT, WEIGHT_GATHER,  # int64 row numbers or 0; float64 row weights or 0
+    T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; or, T_COLUMNS 0, labels of T_GATHER bytes
+    ORDER, WEIGHT, WEIGHT_GATHER,  # uint32 row numbers or 0; float64 row weights or 0
     ROW_TARGET, LD_TARGET, ROW_LABEL, ROW_WEIGHT,  # the batch's own
-    LOSS, OUTPUT, METRIC, ROW_LOSS, RIGHT, SUMS, SCALES,
+    LOSS, OUTPUT, METRIC, ROW_LOSS, RIGHT, GROUP_SUMS, SUMS, SCALES,
     UPDATE, FIRST_STATE, SECOND_STATE, GRADIENT,  # byte offsets of the parameters' twins; 0 for none
-    PARTIALS, PARTIAL_BYTES, N_PARTIALS,  # the same of the first group's share of the gradient; from one to the next
+    PARTIALS, PARTIAL_BYTES, GROUP_ROWS,  # the same of the first group's share of dw; from one to the next; its rows
     SCALARS, L2, SQUARES,
     TILES, N_TILES, SCRATCH, SCRATCH_BYTES, ONE,
     OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
-) = (next(_field) for _ in range(55))  # fmt: skip
+) = (next(_field) for _ in range(56))  # fmt: skip
 LAYERS = 88  # where the layers' records begin
 
 # A layer's record. Addresses; strides in bytes.

@@ -49,11 +49,16 @@ def network(real: Any) -> Any:
     hook = jit.caller_of_address("v i", real)
     square = transpose_square(real)
     integers, doubles, elements = memory.pointer(types.int64), memory.pointer(types.float64), memory.pointer(real)
+    octets, shorts, row_numbers = (memory.pointer(kind) for kind in (types.uint8, types.uint16, types.uint32))
     none, zero = real(float("-inf")), real(0.0)
 
     @jit.inline
     def rows_of(job, step):
         return min(job[field.BATCH], job[field.TOTAL] - step * job[field.BATCH])
+
+    @jit.inline
+    def groups_of(job, step):
+        return (rows_of(job, step) + job[field.GROUP_ROWS] - 1) // job[field.GROUP_ROWS]
 
     @jit.inline
     def whole(columns):
@@ -99,15 +104,26 @@ def network(real: Any) -> Any:
             activate(layer[field.ACTIVATE], rows, whole(columns), z, ldz, y, ld)
 
     @jit.inline
+    def label_at(address, bytes_):
+        """A label, an integer of so many bytes that is not negative."""
+        if bytes_ == 1:
+            return types.int64(octets(address)[0])
+        if bytes_ == 2:
+            return types.int64(shorts(address)[0])
+        if bytes_ == 4:
+            return types.int64(row_numbers(address)[0])
+        return integers(address)[0]
+
+    @jit.inline
     def losses(job, layers, at, position, rows, scale, row):
         """The loss of rows that have been forwarded, and dz of the last layer; per-row results from `row` on."""
         layer = layer_of(layers, job[field.N_LAYERS] - 1)
         target, weight = job[field.ROW_TARGET] + at * job[field.LD_TARGET], 0
         if job[field.T_COLUMNS] == 0:
             target = job[field.ROW_LABEL] + at * 8
-            labels, source, order = integers(target), integers(job[field.T]), integers(job[field.ORDER])
             for r in range(rows):
-                labels[r] = source[order[position + r]] if job[field.ORDER] != 0 else source[position + r]
+                number = row_numbers(job[field.ORDER])[position + r] if job[field.ORDER] != 0 else position + r
+                integers(target)[r] = label_at(job[field.T] + number * job[field.T_ROW], job[field.T_GATHER])
         else:
             gather(
                 job[field.T_GATHER], rows, job[field.T_COLUMNS], job[field.T], job[field.T_ROW], job[field.T_COLUMN],
@@ -164,14 +180,14 @@ def network(real: Any) -> Any:
                 product(1, columns, rows, job[field.ONE], 0, 0, dz, ld, gb, 0, 0 if starts else gb, 0, none, 0, 1)
 
     @jit.inline
-    def through(job, layers, step, group, row, rows, at):
+    def through(job, layers, step, row, rows, at):
         """So many rows from FIRST_LAYER to the loss and back, in the buffers' rows from `at` on."""
         position, first = job[field.FIRST] + step * job[field.BATCH] + row, job[field.FIRST_LAYER]
         if first == 0:
             gather_rows(job, layers, at, position, rows)
         for n in range(first, job[field.N_LAYERS]):
             forward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_OUT])
-        losses(job, layers, at, position, rows, doubles(job[field.SCALES])[step], row)
+        losses(job, layers, at, position, rows, doubles(job[field.SCALES])[step], at)
         least = 0 if first == 0 and job[field.DX] != 0 else max(first, 1)
         for n in range(job[field.N_LAYERS] - 1, least - 1, -1):
             backward(job, layers, n, at, row, rows, 0, layer_of(layers, n)[field.N_IN])
@@ -198,7 +214,7 @@ def network(real: Any) -> Any:
         second = w + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
         decay = 0.0 if squares == 0 else doubles(job[field.L2])[0]
         total = step_update(
-            job[field.UPDATE], i1 - i0, j1 - j0, w, layer[field.LDW], g, ldg, first, second, scalars, decay
+            job[field.UPDATE], i1 - i0, whole(j1 - j0), w, layer[field.LDW], g, ldg, first, second, scalars, decay
         )  # fmt: skip
         if squares != 0:
             doubles(squares)[0] = total
@@ -206,18 +222,18 @@ def network(real: Any) -> Any:
             b = layer[field.B] + j0 * size
             first = b + job[field.FIRST_STATE] if job[field.FIRST_STATE] != 0 else 0
             second = b + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
-            step_update(job[field.UPDATE], 1, j1 - j0, b, 0, gb, 0, first, second, scalars, 0.0)
+            step_update(job[field.UPDATE], 1, whole(j1 - j0), b, 0, gb, 0, first, second, scalars, 0.0)
         if layer[field.WT] != 0:
             refresh_transposed(layer, i0, i1, j0, j1)
 
     @jit.inline
-    def sum_partials(job, at, ld, rows, columns, g, ldg):
+    def sum_partials(job, groups, at, ld, rows, columns, g, ldg):
         """g (rows, columns) = the groups' shares of the gradient, added in order; of the parameters at `at`."""
         for i in range(rows):
             total, share = elements(g + i * ldg), elements(at + job[field.PARTIALS] + i * ld)
             for j in range(columns):
                 total[j] = share[j]
-            for n in range(1, job[field.N_PARTIALS]):
+            for n in range(1, groups):
                 share = elements(at + job[field.PARTIALS] + n * job[field.PARTIAL_BYTES] + i * ld)
                 for j in range(columns):
                     total[j] += share[j]
@@ -237,9 +253,10 @@ def network(real: Any) -> Any:
             ldg = (columns // lanes + 2) * lanes * size
             g = gb + ldg
         if job[field.PARTIALS] != 0:
-            sum_partials(job, layer[field.W] + at, layer[field.LDW], i1 - i0, columns, g, ldg)
+            groups, ldw = groups_of(job, step), layer[field.LDW]
+            sum_partials(job, groups, layer[field.W] + at, ldw, i1 - i0, whole(columns), g, ldg)
             if i0 == 0 and layer[field.B] != 0:
-                sum_partials(job, layer[field.B] + j0 * size, 0, 1, columns, gb, 0)
+                sum_partials(job, groups, layer[field.B] + j0 * size, 0, 1, whole(columns), gb, 0)
         else:
             x, ldx = input_of(job, layer, where[0], 0, job[field.FIRST] + step * job[field.BATCH])
             dz, ld = layer[field.DZ] + j0 * size, layer[field.LD_OUT]
@@ -271,13 +288,25 @@ def network(real: Any) -> Any:
         step_tile(job, layer, step, at, g, layer[field.LDW], gb, 0, i0, i1, j0, j1)
 
     @jit.inline
-    def sum_rows(job, step):
-        """The step's loss and number of right rows, summed in the order of rows."""
+    def sum_rows(job, first, rows):
+        """(loss, number of right rows) of so many rows, summed in order."""
         total, right = 0.0, 0.0
-        for r in range(rows_of(job, step)):
+        for r in range(first, first + rows):
             total += doubles(job[field.ROW_LOSS])[r]
             if job[field.RIGHT] != 0:
                 right += doubles(job[field.RIGHT])[r]
+        return total, right
+
+    @jit.inline
+    def sum_step(job, step):
+        """The step's loss and number of right rows."""
+        total, right = 0.0, 0.0
+        if job[field.PARTIALS] == 0:
+            total, right = sum_rows(job, 0, rows_of(job, step))
+        else:
+            for n in range(groups_of(job, step)):
+                total += doubles(job[field.GROUP_SUMS])[2 * n]
+                right += doubles(job[field.GROUP_SUMS])[2 * n + 1]
         doubles(job[field.SUMS])[2 * step] = total * doubles(job[field.SCALES])[step]
         doubles(job[field.SUMS])[2 * step + 1] = right
 
@@ -306,15 +335,20 @@ def network(real: Any) -> Any:
         first, chunk = tile % across * phase[field.COLUMNS], job[field.CHUNK]
         position = job[field.FIRST] + step * job[field.BATCH] + row
         if operation == field.THROUGH and job[field.PARTIALS] == 0:
-            through(job, layers, step, 0, row, rows, row)
+            through(job, layers, step, row, rows, row)
         elif operation == field.THROUGH:
+            total, right = 0.0, 0.0
             for done in range(0, rows, chunk):
                 part = min(chunk, rows - done)
-                through(job, layers, step, tile, row + done, part, slot * chunk)
+                through(job, layers, step, row + done, part, slot * chunk)
                 add_gradient(job, layers, tile, slot * chunk, position + done, part, done == 0)
+                more, hits = sum_rows(job, slot * chunk, part)
+                total, right = total + more, right + hits
+            doubles(job[field.GROUP_SUMS])[2 * tile] = total
+            doubles(job[field.GROUP_SUMS])[2 * tile + 1] = right
         elif operation == field.WEIGHTS:
             if tile == job[field.N_TILES]:
-                sum_rows(job, step)
+                sum_step(job, step)
             else:
                 weight_tile(job, layers, step, tile, slot)
         elif operation == field.FORWARD:

@@ -39,7 +39,8 @@ class Plan:
     first_layer: int  # of those that rows go through together
     chunk: int  # rows that do
     buffered: int  # rows of activations
-    groups: int  # shares of the gradient; 0 where it is one sum over the batch
+    groups: int  # of rows, each of which leaves a share of dw; 0 where dw is one sum over the batch
+    group_rows: int
     transposed: range  # the layers of which w.T is kept
 
 
@@ -57,13 +58,9 @@ def for_step(
     if layers and gathered:
         steps.append((field.GATHER, 0, _share(rows, threads), 1, 0))
     steps += [(field.FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
-    if groups:
-        chunk = -(-rows // groups)
-        steps.append((field.THROUGH, 0, chunk, 1, 0))
-        chunk = min(chunk, FORWARD_ROWS)
-    else:
-        chunk = _share(rows, threads)
-        steps.append((field.THROUGH, 0, chunk, 1, 0))
+    together = -(-rows // groups) if groups else _share(rows, threads)
+    chunk = min(together, FORWARD_ROWS)
+    steps.append((field.THROUGH, 0, together, 1, 0))
     for n in range(layers - 1, -1 if dx else 0, -1):
         steps.append((field.BACKWARD, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
     steps.append((field.WEIGHTS, 0, 0, n_tiles + 1, 0))
@@ -71,14 +68,15 @@ def for_step(
         steps += [(field.CALL_HOOK, 0, 0, 1, 0), (field.UPDATE_WEIGHTS, 0, 0, n_tiles, 0)]
     phases = [(field.TRANSPOSE, 0, 0, n_tiles, 0), *steps]
     kept = range(max(layers, 0 if dx else 1), len(widths) - 1)
-    return Plan(threads, _records(phases), 1, layers, chunk, chunk * threads if groups else rows, groups, kept)
+    buffered = chunk * threads if groups else rows
+    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, together if groups else 0, kept)
 
 
 @lru_cache(maxsize=64)
 def for_outputs(rows: int, threads: int) -> Plan:
     """The plan of a forward pass."""
     chunk = _share(rows, threads)
-    return Plan(threads, _records([(field.PREDICT, 0, chunk, 1, 0)]), 0, 0, chunk, chunk * threads, 0, range(0))
+    return Plan(threads, _records([(field.PREDICT, 0, chunk, 1, 0)]), 0, 0, chunk, chunk * threads, 0, 0, range(0))
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
+from itertools import pairwise
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -65,6 +66,7 @@ class Engine:
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
+        self.multiply_adds = sum(a * b for a, b in pairwise(widths))
         self.process = os.getpid()
         self._lock = threading.RLock()
         self._resident, self._host_may_differ, self._device_is_newer = False, False, False
@@ -107,7 +109,7 @@ class Engine:
         """Data, targets and row weights on the GPU, to be passed to calls in their place."""
         return (
             memory.place(x),
-            None if target is None else memory.place(target),
+            None if target is None else memory.place(target, np.int64 if target.ndim == 1 else None),
             None if weight is None else memory.place(weight, self.dtype),
         )
 

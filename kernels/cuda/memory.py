@@ -19,6 +19,12 @@ class Placed:
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    def __getitem__(self, rows: slice) -> "Placed":
+        """Some rows, where they lie."""
+        start, stop, _ = rows.indices(len(self))
+        width = math.prod(self.shape[1:])
+        return Placed(self.flat[start * width : stop * width], (stop - start, *self.shape[1:]), self.dtype)
+
     @property
     def ndim(self) -> int:
         """The number of dimensions."""

@@ -8,6 +8,7 @@ from numba import cfunc, types
 
 from kernels.cpu import jit, memory
 from kernels.cpu import team as teams
+from kernels.cpu.batch import ROW_NUMBER
 from kernels.cpu.engine import Engine
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import random_arrays, random_labels, random_network
@@ -34,7 +35,8 @@ def train(engine, steps=3, batch_size=40, update=SGD, slots=0, rate=0.1, l2=0.0,
     scalars[:, :6] = [rate, 0.9, 0.999, 1e-8, 2.0, 3.0] if update == ADAM else [rate, 0.9, 1.0, 0, 0, 0]
     rows = np.minimum(batch_size, 100 - batch_size * np.arange(steps))
     losses, right = engine.train(
-        x, labels, order=np.random.default_rng(3).permutation(100), weight=None, first=0, total=int(rows.sum()),
+        x, labels, order=np.random.default_rng(3).permutation(100).astype(ROW_NUMBER), weight=None, first=0,
+        total=int(rows.sum()),
         batch_size=batch_size, steps=steps, scales=1.0 / rows, loss="softmax_cross_entropy", metric="label",
         update=update, state=state, scalars=scalars, l2=l2, hook=hook,
     )  # fmt: skip

@@ -48,7 +48,7 @@ def make_data(widths, loss, metric, weighted, dtype):
     else:
         target = random_target(2, loss, ROWS, widths[-1])
     weight = np.random.default_rng(3).uniform(0.5, 2.0, ROWS) if weighted else None
-    return x, target, weight, np.random.default_rng(4).permutation(ROWS)
+    return x, target, weight, np.random.default_rng(4).permutation(ROWS).astype(np.uint32)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -132,6 +132,16 @@ def test_placed_data_is_the_same_data_and_stays_where_it_is():
         )  # fmt: skip
         results.append((out, losses, right))
     for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_part_of_placed_data_is_that_part():
+    x, target, _, _ = make_data([3, 2], "softmax_cross_entropy", "label", False, "float32")
+    engine = make_engine(Engine, [3, 2], "relu", "softmax", "float32")
+    placed, labels, _ = engine.place(x, target.astype(np.uint8))
+    expected = engine.forward(x[2:7], target=target[2:7], metric="label")
+    actual = engine.forward(placed[2:7], target=labels[2:7], metric="label")
+    for one, other in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

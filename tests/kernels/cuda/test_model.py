@@ -31,6 +31,16 @@ def test_fit_learns_what_the_cpu_learns():
     assert_close(models[1].parameters, models[0].parameters, "float32", DEPTH)
 
 
+def test_numbers_are_learnt_and_validated_alike():
+    histories = []
+    for device_name in ("cpu", "cuda"):
+        model = fastnn.MLP([3, 2], output="identity", seed=0, device=device_name)
+        history = model.fit(X, X[:, :2], validation_data=(X[:5], X[:5, :2]), shuffle=False, progress=False)
+        histories.append(history)
+    for name in ("loss", "val_loss", "val_r2"):
+        assert_close(np.float32(histories[1].metrics[name]), histories[0].metrics[name], "float32", DEPTH)
+
+
 def test_batches_gradients_and_a_copy_go_on_alike():
     results = []
     for model in networks(activation="gelu"):

@@ -1,0 +1,162 @@
+"""How a step is cut into phases and tiles, and that each way of cutting it computes the same."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from kernels import reference
+from kernels.cpu import job as field
+from kernels.cpu import plan as plans
+from kernels.cpu.batch import ROW_NUMBER
+from kernels.cpu.engine import Engine
+from kernels.layout import Layout, aligned_zeros
+from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
+
+# What a step is made of: widths, rows of the batch, rows of a second batch that is smaller
+KINDS = {
+    "rows": ([20, 33, 5], 50, 7),
+    "layers": ([300, 290, 70, 5], 65, 21),
+    "layers alone": ([90, 300], 3, 2),
+    "groups": ([60, 13, 3], 8000, 2501),
+}
+
+
+def operations(widths, rows, threads=2):
+    plan = plans.for_step(tuple(widths), rows, threads, 4, gathered=True, dx=False, split=False)
+    return [int(phase[field.OPERATION]) for phase in plan.phases], plan.groups
+
+
+def test_the_kinds_are_what_they_are_called():
+    assert operations(*KINDS["rows"][:2]) == ([field.TRANSPOSE, field.THROUGH, field.WEIGHTS], 0)
+    layers = [field.TRANSPOSE, field.GATHER, *[field.FORWARD] * 2, field.THROUGH, field.BACKWARD, field.WEIGHTS]
+    assert operations(*KINDS["layers"][:2]) == (layers, 0)
+    alone = [field.TRANSPOSE, field.GATHER, field.FORWARD, field.THROUGH, field.WEIGHTS]
+    assert operations(*KINDS["layers alone"][:2]) == (alone, 0)
+    assert operations(*KINDS["groups"][:2])[0] == [field.TRANSPOSE, field.THROUGH, field.WEIGHTS]
+    assert operations(*KINDS["groups"][:2])[1] >= plans.FEWEST_GROUPS
+
+
+@pytest.mark.parametrize("rows", [1, 2, 31, 128, 1000, 5000, 100_003, 10_000_019])
+@pytest.mark.parametrize("widths", [(2, 25, 1), (400, 25, 10), (784, 256, 128, 10), (1024, 2048, 2048, 1024, 10)])
+def test_what_decides_a_sum_depends_on_the_sizes_alone(widths, rows):
+    all_plans = [plans.for_step(widths, rows, n, 4, gathered=True, dx=False, split=False) for n in (1, 2, 7, 64)]
+    assert len({(plan.groups, plan.group_rows) for plan in all_plans}) == 1
+    groups, height = all_plans[0].groups, all_plans[0].group_rows
+    assert groups == 0 or (groups - 1) * height < rows <= groups * height
+    assert groups == 0 or groups * Layout.of(widths, "float32").size <= rows * sum(widths)  # not more than it saves
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (2, 25, 1), (784, 256, 128, 10), (1024, 2048, 2048, 1024, 10)])
+def test_the_weight_tiles_cover_every_weight_once(widths):
+    covered = [np.zeros(shape, int) for shape in pairwise(widths)]
+    for layer, i0, i1, j0, j1 in plans.weight_tiles(widths):
+        covered[layer][i0:i1, j0:j1] += 1
+    assert all((layer == 1).all() for layer in covered)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 48, 100, 512, 5000])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_tiles_of_a_layer_cover_it(rows, threads):
+    widths = (300, 2049, 1030)
+    plan = plans.for_step(widths, rows, threads, 4, gathered=True, dx=True, split=False)
+    for operation, layer, height, across, width, *_ in plan.phases:
+        if operation in (field.FORWARD, field.BACKWARD):
+            columns = widths[layer + 1] if operation == field.FORWARD else widths[layer]
+            assert 0 < height <= max(rows, 1)
+            assert (across - 1) * width < columns <= across * width
+
+
+class Setting:
+    """An engine in float64, data for it, and what kernels.reference makes of them."""
+
+    def __init__(self, kind, activation, threads, labels=np.int64, in_place=False):
+        self.widths, self.rows, self.rest = KINDS[kind]
+        layout = Layout.of(self.widths, "float64")
+        self.parameters = aligned_zeros(layout.size, "float64")
+        self.weights, self.biases = layout.weights(self.parameters), layout.biases(self.parameters)
+        weights, biases = random_network(0, self.widths)
+        for view, values in zip(self.weights + self.biases, weights + biases, strict=True):
+            view[...] = values
+        self.activations = [activation] * (len(self.widths) - 2)
+        self.engine = Engine(self.widths, self.activations, "softmax", self.parameters, threads=threads)
+        n = self.rows + self.rest
+        (self.x,) = random_arrays(1, (n, self.widths[0]))
+        self.y = random_labels(2, n, self.widths[-1]).astype(labels)
+        self.order = None if in_place else np.random.default_rng(3).permutation(n).astype(ROW_NUMBER)
+        self.depth = network_depth(self.widths, self.rows)
+
+    def reference(self, weights, biases, batch):
+        return reference.network_loss_and_gradients(
+            self.x[batch], self.y[batch].astype(np.int64), weights, biases, self.activations, "softmax"
+        )
+
+    def train(self, rate=0.5):
+        """Two steps of descent, the second on fewer rows; returns their losses."""
+        scalars = np.zeros((2, 8))
+        scalars[:, 0] = rate
+        losses, right = self.engine.train(
+            self.x, self.y, order=self.order, weight=None, first=0, total=self.rows + self.rest, batch_size=self.rows,
+            steps=2, scales=1 / np.array([self.rows, self.rest]), loss="softmax_cross_entropy", metric="label",
+            update="sgd", state=[], scalars=scalars,
+        )  # fmt: skip
+        return losses, right
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("kind", KINDS)
+class TestKinds:
+    def test_two_steps(self, kind, activation, in_place, threads):
+        setting = Setting(kind, activation, threads, in_place=in_place)
+        weights, biases = [w.copy() for w in setting.weights], [b.copy() for b in setting.biases]
+        losses, _ = setting.train()
+        order = np.arange(len(setting.x)) if in_place else setting.order
+        for n, batch in enumerate((order[: setting.rows], order[setting.rows :])):
+            loss, dws, dbs, _ = setting.reference(weights, biases, batch)
+            assert_close(losses[n], loss, "float64", setting.depth)
+            weights = [w - 0.5 * dw for w, dw in zip(weights, dws, strict=True)]
+            biases = [b - 0.5 * db for b, db in zip(biases, dbs, strict=True)]
+        for actual, expected in zip(setting.weights + setting.biases, weights + biases, strict=True):
+            assert_close(actual, expected, "float64", 2 * setting.depth)
+
+    def test_gradients(self, kind, activation, in_place, threads):
+        setting = Setting(kind, activation, threads)
+        x = setting.x[: setting.rows] if in_place else setting.x.astype(np.float32)[: setting.rows]
+        setting.x = x.astype(np.float64)
+        y = setting.y[: setting.rows]
+        loss, gradient, dx = setting.engine.gradients(
+            x, y, weight=None, scale=1 / setting.rows, loss="softmax_cross_entropy"
+        )
+        expected = setting.reference(setting.weights, setting.biases, slice(setting.rows))
+        assert_close(loss, expected[0], "float64", setting.depth)
+        layout = setting.engine.layout
+        for actual, wanted in zip(
+            layout.weights(gradient) + layout.biases(gradient), expected[1] + expected[2], strict=True
+        ):
+            assert_close(actual, wanted, "float64", setting.depth)
+        assert_close(dx, expected[3], "float64", setting.depth)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number_of_threads_gives_the_same_bits(kind):
+    results = []
+    for threads in (1, 2, 3):
+        setting = Setting(kind, "gelu", threads)
+        results.append((*setting.train(), setting.parameters))
+    for other in results[1:]:
+        for expected, actual in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64"])
+@pytest.mark.parametrize("kind", ["rows", "groups"])
+def test_labels_are_read_as_they_are(kind, dtype):
+    expected, actual = Setting(kind, "relu", 1), Setting(kind, "relu", 1)
+    if dtype == "bool":
+        expected.y, actual.y = np.minimum(expected.y, 1), np.minimum(actual.y, 1)
+    actual.y = np.repeat(actual.y.astype(dtype), 2)[::2]  # strided, too
+    for one, other in zip(expected.train(), actual.train(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(actual.parameters, expected.parameters)
