@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.schedules import check_count
-from kernels import scalar
+from kernels import dispatch, scalar
 from kernels.cpu.engine import OUTPUTS
 
 
@@ -75,12 +75,8 @@ def dtype(value: Any) -> str:
 
 
 def device(name: Any) -> str:
-    """The device that "auto" or a name stands for."""
-    if isinstance(name, str) and name == "cuda":
-        raise ValueError("device must be 'auto' or 'cpu', got 'cuda': this version of fastnn has no CUDA kernels")
-    if not isinstance(name, str) or name not in ("auto", "cpu"):
-        raise ValueError(f"device must be 'auto' or 'cpu', got {name!r}")
-    return "cpu"
+    """The device that "auto" or a name stands for; see kernels.dispatch."""
+    return dispatch.device(name)
 
 
 def check_precision(name: Any) -> None:

@@ -139,10 +139,18 @@ def info(args: Namespace) -> None:
     import numba
 
     import kernels.cpu
+    from kernels import dispatch
 
     versions = {"fastnn": fastnn.__version__, "python": platform.python_version(), "numpy": np.__version__}
     versions |= {"numba": numba.__version__, "llvmlite": llvmlite.__version__}
-    facts = versions | {"device": fastnn.MLP([1, 1], output="identity").device} | kernels.cpu.info()
+    device = dispatch.device("auto")
+    facts = versions | {"device": device} | kernels.cpu.info()
+    if device == "cuda":
+        import kernels.cuda
+
+        facts |= kernels.cuda.info()
+    else:
+        facts["gpu"] = dispatch.why_not()
     width = max(map(len, facts)) + 2
     for name, value in facts.items():
         print(f"{name:<{width}}{value}")
@@ -151,8 +159,13 @@ def info(args: Namespace) -> None:
 def warmup(args: Namespace) -> None:
     """`fastnn warmup`: compile into the cache."""
     import kernels.cpu
+    from kernels import dispatch
 
     seconds = kernels.cpu.warmup(dtypes=tuple(args.dtype))
+    if dispatch.device("auto") == "cuda":
+        import kernels.cuda
+
+        seconds += kernels.cuda.warmup(dtypes=tuple(args.dtype))
     print(f"kernels for {' and '.join(args.dtype)} are ready after {seconds:.1f} s")
 
 
@@ -268,7 +281,7 @@ def _report(label: str, metrics: dict[str, float]) -> None:
 def _report_speed(history: History, n_rows: int) -> None:
     rate = f"{n_rows * history.epochs / max(history.seconds, 1e-9):,.0f} rows/s"
     compiling = f", and {history.compile_seconds:.1f} s of compiling" if history.compile_seconds >= 0.05 else ""
-    on = f"on {history.device}" + (f", {history.threads} thread{'s'[: history.threads != 1]}")
+    on = "on cuda" if history.device == "cuda" else f"on cpu, {history.threads} thread{'s'[: history.threads != 1]}"
     _line("speed", f"{history.epochs} epochs in {history.seconds:.3g} s, {rate} {on}{compiling}")
 
 

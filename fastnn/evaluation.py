@@ -9,19 +9,23 @@ from fastnn import inputs
 
 
 def measure(
-    model: Any, X: np.ndarray, target: inputs.Targets, loss: str, rows: np.ndarray | None = None
+    model: Any, X: Any, target: inputs.Targets, loss: str, rows: np.ndarray | None = None, values: Any = None
 ) -> dict[str, float]:
-    """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, on all rows of checked input or some."""
+    """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, on all rows of checked input or some.
+
+    X may be what the engine's `place` made of it; `values` is then what it made of the target's.
+    """
+    values = target.values if values is None else values
     n = len(X) if rows is None else len(rows)
     total, right, residual, spread = 0.0, 0.0, np.zeros(model.layers[-1]), np.zeros(model.layers[-1])
     mean = 0.0
     if target.metric is None:
         mean = sum(target.values[part].sum(0, dtype=np.float64) for part in _parts(model, n, rows)) / n
     for part in _parts(model, n, rows):
-        out, x, y = None, X, target.values
+        out, x, y = None, X, values
         order = None if isinstance(part, slice) else part
         if order is None:  # read where they lie
-            x, y = X[part], target.values[part]
+            x, y = X[part], values[part]
         if target.metric is None:
             out = np.empty((len(x) if order is None else len(order), model.layers[-1]), model.dtype)
         losses, hits = model.engine().forward(x, order=order, out=out, target=y, loss=loss, metric=target.metric)

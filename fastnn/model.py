@@ -12,7 +12,7 @@ from fastnn import progress as reports
 from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.schedules import check_count, check_number
-from kernels.cpu.engine import Engine
+from kernels import dispatch
 from kernels.layout import Layout, aligned_copy, aligned_zeros
 
 DEFAULT_LOSS = {
@@ -32,14 +32,16 @@ class MLP:
     """A dense network: layers of x @ w + b, an activation after each hidden one, an output activation at the end.
 
     layers: widths of input, hidden layers and output. activation: the hidden layers', one name or one per layer:
-    identity, relu, leaky_relu, sigmoid (logistic), tanh, silu (swish), gelu. output: softmax (classes), sigmoid
-    (one or several yes/no labels), identity (numbers), exp (counts). init: "auto" (he for the ReLU family, xavier
+    identity, relu, leaky_relu, sigmoid (logistic), tanh, silu (swish), gelu. output: softmax (classes), sigmoid (one
+    or several yes/no labels), identity (numbers), exp (counts). init: "auto" (he for the ReLU family, xavier
     otherwise), or a name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64". precision:
-    that of the products of a float32 network, "float32". threads: at most so many, by default NUMBA_NUM_THREADS or
-    all cores; the result is the same bits with any number. seed: of the initial weights, the shuffling and the
-    split-off of validation rows.
+    that of the products of a float32 network, "float32". device: "cpu", "cuda" (an NVIDIA GPU; needs the extra
+    `cuda`), or "auto", the GPU where one can be used. threads: at most so many, by default NUMBA_NUM_THREADS or all
+    cores; the result is the same bits with any number. seed: of the initial weights, the shuffling and the split-off
+    of validation rows.
 
-    Raises ValueError or TypeError naming the argument that is wrong.
+    Raises ValueError or TypeError naming the argument that is wrong; for device "cuda" ImportError or RuntimeError
+    naming what is missing.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class MLP:
         self.random = np.random.default_rng(seed)
         self.metadata: dict[str, Any] = {}
         self.optimizer_state: training.Memory | None = None
-        self._engine: Engine | None = None
+        self._engine: Any = None
         self._layout = Layout.of(self.layers, self.dtype, self.bias)
         self._parameters = aligned_zeros(self._layout.size, self.dtype)
         for n, w in enumerate(self.weights):
@@ -91,18 +93,23 @@ class MLP:
 
     @property
     def parameters(self) -> np.ndarray:
-        """The flat buffer of all weights and biases (and padding); writing to it changes the model."""
+        """The flat buffer of all weights and biases (and padding); writing to it changes the model.
+
+        While a GPU trains, asking for it, or for weights or biases, reads them back: a callback asks anew each time.
+        """
+        if self._engine is not None:
+            self._engine.pull()
         return self._parameters
 
     @property
     def weights(self) -> list[np.ndarray]:
         """Views (I, O) of each layer's weights; writing to them changes the model."""
-        return self._layout.weights(self._parameters)
+        return self._layout.weights(self.parameters)
 
     @property
     def biases(self) -> list[np.ndarray]:
         """Views (O,) of each layer's bias, none for a network without; writing to them changes the model."""
-        return self._layout.biases(self._parameters)
+        return self._layout.biases(self.parameters)
 
     @property
     def n_parameters(self) -> int:
@@ -194,11 +201,10 @@ class MLP:
         )
         return value, self._layout.weights(gradient), self._layout.biases(gradient), dx
 
-    def engine(self) -> Engine:
+    def engine(self) -> Any:
         """What runs this network: its buffers and compiled code, made when first asked for."""
         if self._engine is None or self._engine.process != os.getpid():
             self.prepare()
-        assert self._engine is not None
         return self._engine
 
     def prepare(self, say: Callable[[str], None] = reports.line, *needs: Any) -> float:
@@ -207,9 +213,9 @@ class MLP:
         Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
         """
         if self._engine is None or self._engine.process != os.getpid():
-            self._engine = Engine(
+            self._engine = dispatch.engine(self.device)(
                 self.layers, self.activations, self.output, self._parameters, self.bias, self.threads
-            )  # fmt: skip
+            )
         return training.load_kernels(self._engine, say, *needs)
 
     def loss_name(self, loss: str | None) -> str:
@@ -246,7 +252,7 @@ class MLP:
         return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engine": None}
+        return {**self.__dict__, "_parameters": self.parameters, "_engine": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

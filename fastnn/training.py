@@ -1,4 +1,4 @@
-"""fit: the loop. Epochs are here; steps are in kernels.cpu.network, which runs slices of many without Python."""
+"""fit: the loop. Epochs are here; steps are in an engine of kernels, which makes slices of many without coming back."""
 
 import threading
 import time
@@ -59,17 +59,19 @@ def fit(
 
     history = History(device=model.device)
     say = nothing if progress is False else reports.line
-    history.compile_seconds = model.prepare(say, *data.needs(optimizer))
+    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train)))
     model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model, data, memory, batch_size, l2)
+    if validation is not None:
+        validation = learner.placed(*validation)
     history.threads = learner.engine.threads_for(min(batch_size, n_train))
     shuffled = shuffle and batch_size < n_train
     if shuffled and order is None:
         order = numbered(n_train)
     start = time.perf_counter()
     report = reports.Progress(progress, epochs, learner.steps(n_train))
-    with report, Share(learner.engine) as share:
+    with report, learner.engine.training(), Share(learner.engine) as share:
         try:
             tell("on_train_begin")
             for epoch in range(epochs):
@@ -137,12 +139,15 @@ class Data:
             weight = np.ldexp(weight, -np.frexp(weight.max())[1])
         return cls(X, target, weight, loss)
 
-    def needs(self, optimizer: Optimizer) -> tuple[Any, ...]:
-        """What kernels.cpu.engine's `load` wants to know."""
-        gathered = [array.dtype for array in (self.X, self.weight) if array is not None]
-        if self.target.values.ndim == 2:
-            gathered.append(self.target.values.dtype)
-        return self.loss, optimizer.kernel, gathered
+    def needs(self, optimizer: Optimizer, rows: int) -> tuple[Any, ...]:
+        """What an engine's `load` wants to know; rows of a batch."""
+        target = self.target.values.dtype if self.target.values.ndim == 2 else None
+        return (
+            self.loss,
+            optimizer.kernel,
+            (self.X.dtype, target, None if self.weight is None else self.weight.dtype),
+            rows,
+        )
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""
@@ -188,6 +193,10 @@ class Memory:
         """That of an optimiser before its first step."""
         return cls(optimizer, [aligned_zeros(len(model.parameters), model.dtype) for _ in range(optimizer.slots)])
 
+    def __getstate__(self) -> dict[str, Any]:
+        on_host = [array if isinstance(array, np.ndarray) else array.copy_to_host() for array in self.arrays]
+        return {**self.__dict__, "arrays": on_host}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.arrays = [aligned_copy(array) for array in self.arrays]
@@ -198,7 +207,17 @@ class Learner:
 
     def __init__(self, model: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
         self.engine, self.data, self.memory, self.batch_size, self.l2 = model.engine(), data, memory, batch_size, l2
+        self._placed = self.engine.place(data.X, data.target.values, data.weight)
+        memory.arrays = self.engine.hold(memory.arrays)
         self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
+
+    def placed(
+        self, X: Any, target: inputs.Targets, loss: str, rows: np.ndarray | None
+    ) -> tuple[Any, inputs.Targets, str, np.ndarray | None, Any]:
+        """What `evaluation.measure` takes, with its data where the engine reads it best."""
+        same = X is self.data.X and target is self.data.target
+        x, values, _ = self._placed if same else self.engine.place(X, target.values)
+        return x, target, loss, rows, values
 
     def steps(self, n_rows: int) -> int:
         """The number of batches in so many rows, the last of which may be smaller."""
@@ -242,8 +261,11 @@ class Learner:
         scalars = memory.optimizer.scalars(memory.step, n)
         start = time.perf_counter()
         data, order, first = self.data.locate(order, first, n_rows)
+        x, target, weight = self._placed
+        if data is not self.data:
+            x, target, weight = self.engine.place(data.X, data.target.values, data.weight)
         results = self.engine.train(
-            data.X, data.target.values, order=order, weight=data.weight, first=first, total=n_rows,
+            x, target, order=order, weight=weight, first=first, total=n_rows,
             batch_size=self.batch_size, steps=n, scales=scales, loss=data.loss, metric=data.target.metric,
             update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=decay,
         )  # fmt: skip

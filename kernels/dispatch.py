@@ -1,17 +1,115 @@
 """Which backend runs a call: the only dispatcher. It never falls back silently."""
 
+import ctypes
+import functools
+import importlib.util
+import os
+import sys
 from types import ModuleType
 from typing import Any
 
 from . import cpu
 
+EXTRA = "the package numba-cuda: pip install 'fastnn-numba[cuda]'"
+DEVICES = ("auto", "cpu", "cuda")
+LOWEST_CAPABILITY = (7, 5)  # of GPUs that the kernels are compiled for in the tests
+
 
 def backend(*arrays: Any) -> ModuleType:
-    """The backend for these arrays: kernels.cpu. Raises TypeError for arrays on a device that has no backend."""
+    """The backend for these arrays: kernels.cpu. Raises TypeError for arrays on a device."""
     for array in arrays:
         if hasattr(array, "__cuda_array_interface__"):
             raise TypeError(
-                f"{type(array).__name__} is on a CUDA device, and there are no CUDA kernels in this version: "
-                "copy it to the host first"
+                f"{type(array).__name__} is on a CUDA device, where the functions of kernels.cuda work: "
+                "call those, or copy it to the host first"
             )
     return cpu
+
+
+def device(name: Any) -> str:
+    """The device that "auto" or a name stands for: "cuda" where there is a usable GPU, else "cpu".
+
+    Raises ValueError for another name; for "cuda" ImportError or RuntimeError that says what is missing.
+    """
+    if not isinstance(name, str) or name not in DEVICES:
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {name!r}")
+    if name == "cuda":
+        check_extra()
+        if missing := missing_gpu():
+            raise RuntimeError(f"device 'cuda' needs {missing}")
+        return "cuda"
+    return "cuda" if name == "auto" and not why_not() else "cpu"
+
+
+def engine(name: str) -> Any:
+    """The class that runs a network on this device. Raises what `device` does: a model may come from elsewhere."""
+    if device(name) == "cuda":
+        from .cuda.engine import Engine as CudaEngine
+
+        return CudaEngine
+    from .cpu.engine import Engine
+
+    return Engine
+
+
+def why_not() -> str:
+    """Why "auto" takes the CPU, or "" where it does not."""
+    if not has_extra():
+        return f"not used: it needs {EXTRA}"
+    if simulated():
+        return "not used: NUMBA_ENABLE_CUDASIM is set, and 'auto' takes no simulator"
+    missing = missing_gpu()
+    return f"not used: it needs {missing}" if missing else ""
+
+
+def check_extra() -> None:
+    """Raise ImportError where numba-cuda is missing."""
+    if not has_extra():
+        raise ImportError(f"device 'cuda' needs {EXTRA}")
+
+
+def has_extra() -> bool:
+    """Whether numba-cuda is installed."""
+    return importlib.util.find_spec("numba_cuda") is not None
+
+
+def simulated() -> bool:
+    """Whether numba-cuda's simulator stands in for a GPU."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+def missing_gpu() -> str:
+    """What a usable GPU lacks here, or "" where there is one."""
+    return "" if simulated() else _ask_driver(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _ask_driver(process: int) -> str:
+    """The same for this process, out of the driver itself: numba-cuda takes half a second to import."""
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        return f"NVIDIA's driver, whose {library} was not found"
+    error = driver.cuInit(0)
+    count = ctypes.c_int()
+    if error == 0:
+        error = driver.cuDeviceGetCount(ctypes.byref(count))
+    if error == _NOT_INITIALIZED:
+        return "a process of its own: this one is the fork of one that used the GPU; start it by 'spawn'"
+    if error not in (0, _NO_DEVICE):
+        return f"a working NVIDIA driver: it answered with CUDA error {error}"
+    if error == _NO_DEVICE or count.value == 0:
+        return "an NVIDIA GPU: the driver sees none (is CUDA_VISIBLE_DEVICES set?)"
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, 0)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, 0)
+    if (major.value, minor.value) < LOWEST_CAPABILITY:
+        lowest = ".".join(map(str, LOWEST_CAPABILITY))
+        return f"a GPU of compute capability {lowest} or newer, got {major.value}.{minor.value}"
+    return ""
+
+
+# Of the driver's interface, cuda.h
+_NOT_INITIALIZED, _NO_DEVICE = 3, 100
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76

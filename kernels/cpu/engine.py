@@ -1,5 +1,6 @@
 """One network on the CPU: its buffers and the jobs that `network` runs on them."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +24,7 @@ from .update import updates
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXP}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
-# At least so many float32 multiply-adds per step for each thread, or the step runs on fewer; those of float64 count twice
+# At least so many float32 multiply-adds per step for each thread, or the step runs on fewer; float64 ones count twice
 WORK_PER_THREAD = 1 << 20
 
 
@@ -81,10 +82,16 @@ class Engine:
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
 
-    def load(self, loss: str | None = None, update: str | None = None, gathered: Iterable[np.dtype] = ()) -> None:
+    def load(
+        self,
+        loss: str | None = None,
+        update: str | None = None,
+        gathered: Iterable[np.dtype | None] = (),
+        rows: int = 1,
+    ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
-        gathered: the dtypes of data, of targets that are not labels and of weights.
+        gathered: the dtypes of data, of targets (None for labels) and of weights. rows of a batch change nothing here.
         """
         self.kernel.load()
         self._load_activations()
@@ -93,9 +100,25 @@ class Engine:
         if update is not None:
             updates[update][self.dtype].load()
         for dtype in gathered:
-            gathers[dtype][self.dtype].load()
+            if dtype is not None:
+                gathers[dtype][self.dtype].load()
         if self.threads > 1:
             teams.load()
+
+    def place(self, x: Any, target: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
+        """Data, targets and row weights as calls read them best: here, as they are."""
+        return x, target, weight
+
+    def hold(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """An optimiser's arrays as calls read them best: here, as they are."""
+        return arrays
+
+    def training(self) -> contextlib.AbstractContextManager[None]:
+        """While this lasts, parameters may be elsewhere than in `parameters`; here they are always there."""
+        return contextlib.nullcontext()
+
+    def pull(self) -> None:
+        """Bring `parameters` up to date: here they are."""
 
     def _load_activations(self) -> None:
         for record, name in zip(self._layers, self.activations, strict=False):

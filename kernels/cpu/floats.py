@@ -1,6 +1,7 @@
 """Floating-point numbers inside kernels: their bits, and how the processor takes subnormal ones."""
 
 import platform
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,8 +57,8 @@ def of_bits(typingctx: Any, value: Any) -> Any:
     return types.float32(types.int32), codegen
 
 
-def bits(real: Any) -> Any:
-    """The functions on a float's bits that `kernels.scalar` asks of a backend."""
+def bits(real: Any, intrinsic: Callable[..., Any] = intrinsic) -> Any:
+    """The functions on a float's bits that `kernels.scalar` asks of a backend. intrinsic: the target's decorator."""
     single = str(real) == "float32"
     whole = ir.IntType(32 if single else 64)
     element = ir.FloatType() if single else ir.DoubleType()

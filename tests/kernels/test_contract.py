@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 import kernels
-from kernels import cpu, reference
+from kernels import cpu, dispatch, reference
 from tests.programs import run
+
+BACKENDS = [reference, cpu]
+if dispatch.has_extra():
+    from kernels import cuda
+
+    BACKENDS.append(cuda)
 
 X, W, B = np.ones((4, 3), np.float32), np.ones((3, 5), np.float32), np.ones(5, np.float32)
 DY, Y = np.ones((4, 5), np.float32), np.ones((4, 5), np.float32)
@@ -22,7 +28,7 @@ def parameters(function):
 @pytest.mark.parametrize("name", kernels.__all__)
 def test_one_interface(name):
     expected = parameters(getattr(kernels, name))
-    for module in (reference, cpu):
+    for module in BACKENDS:
         assert parameters(getattr(module, name)) == expected, module.__name__
 
 

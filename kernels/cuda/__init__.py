@@ -1,0 +1,280 @@
+"""The kernels on the GPU: the public functions on arrays of numba-cuda, in C order or with padded rows.
+
+They have the names and parameters of kernels.cpu and check nothing. Arrays are made by `numba.cuda.to_device` or
+`numba.cuda.as_cuda_array`, with a unit stride along the last axis; results are new arrays of the GPU unless the
+caller passes its own. Whatever returns no number returns at once: the GPU may still be at work.
+
+Importing this raises ImportError where the extra `cuda` is missing. See kernels.dispatch for what else it takes.
+"""
+
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import dispatch, scalar
+
+dispatch.check_extra()
+
+from . import elementwise, jit, memory  # noqa: E402
+from . import job as fields  # noqa: E402
+from .batch import SOURCES, gather  # noqa: E402
+from .gemm import TILES, tile_for  # noqa: E402
+from .linear import linear as _linear  # noqa: E402
+from .loss import IDENTITY, SOFTMAX, losses, step_sums  # noqa: E402
+from .loss import output as _output  # noqa: E402
+from .network import COLUMN_LANES, column_blocks  # noqa: E402
+from .ptx import VECTOR_BYTES  # noqa: E402
+from .update import column_sums, updates  # noqa: E402
+
+
+def linear(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    activation: str = "identity",
+    *,
+    out: Any = None,
+    pre: Any = None,
+) -> Any:
+    """y (B, O) = f(x (B, I) @ w (I, O) + b (O,)); `pre` receives x @ w + b."""
+    (m, k), n = x.shape, w.shape[1]
+    y = _new((m, n), x.dtype) if out is None else out
+    name = scalar.canonical(activation)
+    relu = name == "relu"
+    _multiply("x @ w", m, n, k, x, w, y, b, pre, activation="identity" if relu else name, relu=relu)
+    return y
+
+
+def linear_backward(
+    dy: Any,
+    x: Any,
+    w: Any,
+    y: Any = None,
+    activation: str = "identity",
+    *,
+    pre: Any = None,
+    dx: Any = None,
+    dw: Any = None,
+    db: Any = None,
+    dz: Any = None,
+) -> tuple[Any, Any, Any]:
+    """(dx, dw, db) of y = f(x @ w + b) from dy; dz receives dy * f'(.)."""
+    (m, k), n, dtype = x.shape, w.shape[1], x.dtype
+    dx = _new((m, k), dtype) if dx is None else dx
+    dw = _new((k, n), dtype) if dw is None else dw
+    db = _new((n,), dtype) if db is None else db
+    if dz is not None or scalar.canonical(activation) != "identity":
+        dz = activate_backward(dy, y, activation, pre=pre, out=dz)
+    else:
+        dz = dy
+    _multiply("dz @ w.T", m, k, n, dz, w, dx)
+    _multiply("x.T @ dz", k, n, m, x, dz, dw)
+    job = _job(((fields.N, n), (fields.LDB, _row(dz)), (fields.DB, 0)), ((fields.TOTAL, m), (fields.BATCH, m)))
+    column_sums(dtype.name, *COLUMN_LANES)(column_blocks((k, n)), jit.flat(dz), jit.flat(db), job, 0, 0)
+    return dx, dw, db
+
+
+def activate(z: Any, activation: str = "identity", *, out: Any = None) -> Any:
+    """y (B, O) = f(z)."""
+    y = _new(z.shape, z.dtype) if out is None else out
+    kernel = elementwise.forward(z.dtype.name, scalar.canonical(activation))
+    kernel(-(-z.size // jit.THREADS), jit.flat(z), jit.flat(y), *z.shape, _row(z), _row(y))
+    return y
+
+
+def activate_backward(
+    dy: Any,
+    y: Any = None,
+    activation: str = "identity",
+    *,
+    pre: Any = None,
+    out: Any = None,
+) -> Any:
+    """dz (B, O) = dy * f'(.), from y, or from `pre` for silu and gelu."""
+    dz = _new(dy.shape, dy.dtype) if out is None else out
+    name = scalar.canonical(activation)
+    saved = pre if name in scalar.NEEDS_PRE else y
+    saved = dy if saved is None else saved
+    kernel = elementwise.backward(dy.dtype.name, name)
+    kernel(
+        -(-dy.size // jit.THREADS), jit.flat(dy), jit.flat(saved), jit.flat(dz), *dy.shape, _row(dy), _row(saved),
+        _row(dz),
+    )  # fmt: skip
+    return dz
+
+
+def softmax(z: Any, *, out: Any = None) -> Any:
+    """Probabilities (B, O) = exp(z) / sum exp(z), row by row."""
+    y = _new(z.shape, z.dtype) if out is None else out
+    _output(z.dtype.name)(len(z), jit.flat(z), jit.flat(y), SOFTMAX, z.shape[1], 0, _row(z), 0, _row(y))
+    return y
+
+
+def softmax_cross_entropy(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
+    """(loss, dz) of logits z (B, O) and labels (B,) or probabilities (B, O)."""
+    return _loss("softmax_cross_entropy", z, target, weight, dz)
+
+
+def sigmoid_cross_entropy(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
+    """(loss, dz) of logits z (B, O) and targets (B, O) in [0, 1], summed over outputs."""
+    return _loss("sigmoid_cross_entropy", z, target, weight, dz)
+
+
+def mean_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
+    return _loss("mean_squared_error", z, target, weight, dz)
+
+
+def sum_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), summed over rows and outputs."""
+    return _loss("sum_squared_error", z, target, weight, dz)
+
+
+def poisson(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
+    """(loss, dz) of logarithms of rates z (B, O) and targets (B, O) >= 0, summed over outputs."""
+    return _loss("poisson", z, target, weight, dz)
+
+
+def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any) -> tuple[float, Any]:
+    (rows, columns), dtype = z.shape, z.dtype
+    dz = _new(z.shape, dtype) if dz is None else dz
+    scale = 1.0
+    if name != "sum_squared_error":
+        mass = rows if weight is None else float(weight.copy_to_host().sum(dtype=np.float64))
+        scale = 1.0 / mass if mass > 0 else 0.0
+    header = {
+        fields.TOTAL: rows, fields.BATCH: rows, fields.COLUMNS: columns, fields.LDZ: _row(z), fields.LDDZ: _row(dz),
+        fields.WEIGHTED: weight is not None, fields.OUTPUT: IDENTITY,
+    }  # fmt: skip
+    if target.ndim == 2:
+        header[fields.LDT] = _row(target)
+    job = _job((), tuple((field, int(value)) for field, value in header.items()))
+    numbers = np.zeros(fields.NUMBERS, dtype)
+    numbers[fields.SCALE] = scale
+    factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
+    labels = target.ndim == 1
+    losses[name](dtype.name, "int64" if labels else SOURCES[target.dtype], labels)(
+        rows, jit.flat(z), jit.flat(dz), jit.flat(target), job, factors if weight is None else jit.flat(weight),
+        factors, results, job, 0,
+    )  # fmt: skip
+    step_sums(dtype.name, jit.THREADS)(1, results, results, factors, sums, job, 0)
+    return float(sums.copy_to_host()[0]), dz
+
+
+def sgd(
+    w: Any,
+    dw: Any,
+    velocity: Any = None,
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    """One step of gradient descent on w (rows, columns), in place; velocity too."""
+    _update("sgd", w, dw, [] if velocity is None else [velocity], [learning_rate, momentum, nesterov])
+
+
+def adam(
+    w: Any,
+    dw: Any,
+    m: Any,
+    v: Any,
+    *,
+    step: int,
+    learning_rate: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> None:
+    """Step number `step`, counted from 1, of Adam on w (rows, columns), in place; m and v too."""
+    corrections = [1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step)]
+    _update("adam", w, dw, [m, v], [learning_rate, beta1, beta2, epsilon, *corrections, 1.0 - beta1, 1.0 - beta2])
+
+
+def _update(name: str, w: Any, dw: Any, state: Sequence[Any], scalars: Sequence[float]) -> None:
+    rows, columns = w.shape
+    header = (
+        (fields.W_ROWS, rows), (fields.W_COLUMNS, columns), (fields.LDW, _row(w)), (fields.LDG, _row(dw)),
+        (fields.SLOTS, len(state)),
+    )  # fmt: skip
+    numbers = np.zeros(fields.NUMBERS, w.dtype)
+    numbers[: len(scalars)] = scalars
+    first, second = [*state, w, w][:2]
+    updates[name](w.dtype.name)(
+        -(-w.size // jit.THREADS), jit.flat(w), jit.flat(dw), jit.flat(first), jit.flat(second), memory.copied(numbers),
+        _job((), header), 0,
+    )  # fmt: skip
+
+
+def _multiply(
+    layout: str, m: int, n: int, k: int, a: Any, b: Any, c: Any, bias: Any = None, pre: Any = None,
+    *, activation: str = "identity", relu: bool = False,
+) -> None:  # fmt: skip
+    """c (m, n) = f(the product of a and b + bias)."""
+    tile = tile_for(m, n, a.dtype, jit.processors())
+    written = c if pre is None else pre
+    operands = [a, b, c, written] if bias is None else [a, b, c, written, bias]
+    aligned = all(
+        jit.address(array) % VECTOR_BYTES == 0 and _row(array) * array.dtype.itemsize % VECTOR_BYTES == 0
+        for array in operands
+    )
+    record = (
+        (fields.M, m), (fields.N, n), (fields.K, k), (fields.LDA, _row(a)), (fields.LDB, _row(b)),
+        (fields.LDC, _row(c)), (fields.BIAS, fields.NONE if bias is None else 0),
+        (fields.EXTRA, fields.NONE if pre is None else 0), (fields.LD_EXTRA, _row(written)), (fields.RELU, int(relu)),
+    )  # fmt: skip
+    kernel = _linear(a.dtype.name, tile, layout, aligned, activation, False)
+    kernel(
+        tile.blocks(m, n), jit.flat(a), jit.flat(b), jit.flat(c), jit.flat(c if bias is None else bias),
+        jit.flat(written), _job(record, ()), 0, 0,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)
+def _job(record: tuple[tuple[int, int], ...], header: tuple[tuple[int, int], ...]) -> Any:
+    """A job of one record, on the GPU; the same sizes and strides come again and again."""
+    job = np.zeros(fields.HEADER + fields.RECORD, np.int64)
+    job[[fields.TOTAL, fields.BATCH]] = 1
+    for field, value in header:
+        job[field] = value
+    for field, value in record:
+        job[fields.HEADER + field] = value
+    return memory.copied(job)
+
+
+def _new(shape: tuple[int, ...], dtype: Any) -> Any:
+    return memory.empty(int(np.prod(shape)), dtype).reshape(*shape)
+
+
+def _row(array: Any) -> int:
+    """The row stride in elements; 0 for a single row."""
+    return 0 if array.ndim == 1 or len(array) == 1 else int(array.strides[0] // array.dtype.itemsize)
+
+
+def info() -> dict[str, str]:
+    """What the kernels run on: GPU, compute capability, multiprocessors, memory, versions."""
+    return jit.info()
+
+
+def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
+    """Compile, or load from the cache, what networks with ReLU run; returns the seconds it took.
+
+    Other activations, and data and targets of other types than the network's, take kernels of their own.
+    """
+    start = time.perf_counter()
+    for dtype in dtypes:
+        kernels = [
+            _linear(dtype, tile, layout, True, activation, activation == "relu")
+            for tile in TILES[dtype]
+            for layout, activation in (("x @ w", "identity"), ("dz @ w.T", "relu"), ("x.T @ dz", "identity"))
+        ]
+        kernels += [_output(dtype), step_sums(dtype, jit.THREADS), column_sums(dtype, *COLUMN_LANES)]
+        kernels += [family(dtype) for family in updates.values()]
+        kernels += [family(dtype, dtype, False) for family in losses.values()]
+        kernels += [losses["softmax_cross_entropy"](dtype, "int64", True), gather(dtype, dtype)]
+        for kernel in kernels:
+            kernel.load()
+    return time.perf_counter() - start

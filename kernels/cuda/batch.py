@@ -1,0 +1,34 @@
+"""Gathering a batch: rows by index, out of an array of any number type, into the network's dtype."""
+
+from typing import Any
+
+import numpy as np
+
+from . import jit
+from . import job as fields
+from .jit import cuda
+
+SOURCES = {  # by what an array's elements are, the type to read; see memory.place for bool and float16
+    np.dtype(name): name
+    for name in (
+        "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+    )
+}  # fmt: skip
+
+
+@jit.kernel
+def gather(real: Any, source_type: str) -> Any:
+    """source, order, work, job, step: the batch's rows (rows, X_COLUMNS), converted, into work.
+
+    A thread takes an element.
+    """
+
+    def function(source, order, work, job, step):
+        columns = job[fields.X_COLUMNS]
+        e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        i, j = e // columns, e % columns
+        if i < fields.rows_of(job, step):
+            row = fields.row_of(job, order, step * job[fields.BATCH] + i)
+            work[job[fields.X] + i * job[fields.LDX] + j] = real(source[row * columns + j])
+
+    return function, f"{source_type} I R I i", jit.THREADS

@@ -1,0 +1,279 @@
+"""One network on the GPU: its buffers there, and the jobs that are enqueued on them."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from itertools import pairwise
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+
+from .. import scalar
+from ..layout import Layout
+from . import jit, memory
+from . import job as fields
+from .batch import SOURCES, gather
+from .loss import losses, output, step_sums
+from .memory import Placed
+from .network import COLUMN_LANES, Plan
+from .steps import Batches, Buffers, Steps, target_constants
+from .update import PARTS, column_sums, updates
+
+FORWARD_ROWS = 1 << 14  # the most rows that go through all layers together
+PLANS = 16  # sizes of a batch whose products are remembered
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Host = np.ndarray | Placed
+
+
+def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
+    """One job at a time: other Python threads that call the same engine wait. The parameters are the host's before."""
+
+    @wraps(method)
+    def run(self: "Engine", /, *args: P.args, **options: P.kwargs) -> R:
+        with self._lock:
+            if not self._resident or self._host_may_differ:
+                self._buffers.parameters.copy_to_device(self.parameters)
+                self._host_may_differ = False
+            return method(self, *args, **options)
+
+    return run
+
+
+class Engine:
+    """Runs a network's jobs on the GPU, one job at a time. It checks nothing: see fastnn.model.
+
+    The arguments are those of kernels.cpu.engine.Engine. `parameters` is the host's copy: it is sent to the GPU before
+    each job and, after training, read back. Within `training()` the parameters stay on the GPU, and `pull` reads them.
+    Arrays given to a call may be the host's, or what `place` has made of them.
+    """
+
+    threads = 1
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        activations: Sequence[str],
+        output: str,
+        parameters: np.ndarray,
+        bias: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        self.parameters, self.output = parameters, output
+        self.dtype = parameters.dtype
+        self.layout = Layout.of(widths, self.dtype.name, bias)
+        self.activations = [scalar.canonical(name) for name in activations]
+        self.multiply_adds = sum(a * b for a, b in pairwise(widths))
+        self.process = os.getpid()
+        self._lock = threading.RLock()
+        self._resident, self._host_may_differ, self._device_is_newer = False, False, False
+        self._buffers = Buffers(
+            memory.empty(self.layout.size, self.dtype),
+            memory.zeros(self.layout.size, self.dtype),  # and zero its padding stays
+            memory.zeros(PARTS * (len(widths) - 1), self.dtype),
+        )
+        self._plans: dict[tuple[int, bool], Plan] = {}
+
+    def load(
+        self,
+        loss: str | None = None,
+        update: str | None = None,
+        gathered: Sequence[np.dtype | None] = (),
+        rows: int = 1,
+    ) -> None:
+        """Compile what the jobs run, or load it from the cache; else the first job does that.
+
+        gathered: the dtypes of data, of targets (None for labels) and of weights. rows: of a batch; other sizes may
+        take products of other shapes, which are compiled when they are first needed.
+        """
+        name, plan = self.dtype.name, self._plan(rows, gradients=update is not None)
+        kernels = [output(name), *(product.kernel for product in plan.products)]
+        if gathered:
+            data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
+            kernels += [] if data is None else [gather(name, SOURCES[data])]
+            if loss is not None:
+                kernels.append(losses[loss](name, *target_constants(target)))
+        if update is not None:
+            kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
+        for kernel in kernels:
+            kernel.load()
+
+    def threads_for(self, rows: int) -> int:
+        """The host's threads that a step takes."""
+        return 1
+
+    def place(self, x: Host, target: Host | None = None, weight: Host | None = None) -> tuple[Any, Any, Any]:
+        """Data, targets and row weights on the GPU, to be passed to calls in their place."""
+        return (
+            memory.place(x),
+            None if target is None else memory.place(target, np.int64 if target.ndim == 1 else None),
+            None if weight is None else memory.place(weight, self.dtype),
+        )
+
+    def hold(self, arrays: Sequence[Any]) -> list[Any]:
+        """An optimiser's arrays on the GPU, to be passed to calls in their place."""
+        return [memory.copied(array) if isinstance(array, np.ndarray) else array for array in arrays]
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """While this lasts, parameters stay on the GPU; at its end the host has them."""
+        self._host_may_differ, self._resident = True, True
+        try:
+            yield
+        finally:
+            self._resident = False
+            self._read_back()
+
+    def pull(self) -> None:
+        """Bring the host's parameters up to date; whoever asks may write to them before the next job."""
+        if self._resident:
+            with self._lock:
+                self._read_back()
+                self._host_may_differ = True
+
+    def _read_back(self) -> None:
+        if self._device_is_newer:
+            self._device_is_newer = False
+            self._buffers.parameters.copy_to_host(self.parameters)
+
+    def _plan(self, rows: int, gradients: bool) -> Plan:
+        """The products for so many rows of a batch."""
+        key = rows, gradients
+        if key not in self._plans:
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            self._plans[key] = Plan(self.layout, self.activations, rows, gradients)
+        return self._plans[key]
+
+    @_alone
+    def train(
+        self,
+        x: Host,
+        target: Host,
+        *,
+        order: np.ndarray | None,
+        weight: Host | None,
+        first: int,
+        total: int,
+        batch_size: int,
+        steps: int,
+        scales: np.ndarray,
+        loss: str,
+        metric: str | None,
+        update: str,
+        state: Sequence[Any],
+        scalars: np.ndarray,
+        l2: Any = 0.0,
+        hook: tuple[int, int] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
+
+        The arguments are those of kernels.cpu.engine.Engine.train; there is no hook. All steps are enqueued before the
+        host waits for the last one.
+        """
+        if hook is not None:
+            raise NotImplementedError("hook must be None on device 'cuda', whose steps call no function of the host")
+        rows = min(batch_size, total)
+        plan = self._plan(rows, gradients=True)
+        self._buffers.reserve(plan, rows)
+        numbers = np.zeros((steps, fields.NUMBERS))
+        numbers[:, :8], numbers[:, fields.SCALE], numbers[:, fields.DECAY] = scalars, scales, l2
+        if update == "adam":  # rounded once: 1 - beta of float32's 0.999 would be wrong by 5e-5
+            numbers[:, 6:8] = 1.0 - numbers[:, 1:3]
+        decays = bool(np.any(l2))
+        batches = Batches(*self.place(x, target, weight), order, first, total, batch_size)
+        held, sums = self.hold(state), memory.empty(2 * steps, self.dtype)
+        launches = Steps(
+            plan, self._buffers, batches, numbers.astype(self.dtype), self.output, metric,
+            SLOTS=len(state), PARTS=self._buffers.parts.size if decays else 0,
+        )  # fmt: skip
+        self._device_is_newer = True
+        for step in range(steps):
+            launches.forward(step)
+            launches.loss(loss, step)
+            launches.backward(decays, step)
+            launches.update(update, held, step)
+            launches.sums(sums, step)
+        results = sums.copy_to_host().astype(np.float64).reshape(steps, 2)
+        for array, on_device in zip(state, held, strict=True):
+            if array is not on_device:
+                on_device.copy_to_host(array)
+        if not self._resident:
+            self._read_back()
+        return results[:, 0], results[:, 1]
+
+    @_alone
+    def gradients(
+        self,
+        x: Host,
+        target: Host,
+        *,
+        weight: Host | None,
+        scale: float,
+        loss: str,
+        l2: float = 0.0,
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
+        rows, buffers = len(x), self._buffers
+        plan = self._plan(rows, gradients=True)
+        buffers.reserve(plan, rows)
+        numbers = np.zeros(fields.NUMBERS, self.dtype)
+        numbers[[fields.SCALE, fields.DECAY]] = scale, l2
+        batches = Batches(*self.place(x, target, weight), None, 0, rows, rows)
+        launches = Steps(plan, buffers, batches, numbers, self.output, None, PARTS=buffers.parts.size if l2 else 0)
+        sums = memory.empty(2, self.dtype)
+        launches.forward(0)
+        launches.loss(loss, 0)
+        launches.backward(bool(l2), 0)
+        launches.dx(0)
+        launches.sums(sums, 0)
+        work, stride = plan.workspace, plan.workspace.strides[0]
+        dx = buffers.work[work.dx : work.dx + rows * stride].copy_to_host().reshape(rows, stride)
+        return float(sums.copy_to_host()[0]), buffers.gradient.copy_to_host(), dx[:, : self.layout.widths[0]]
+
+    @_alone
+    def forward(
+        self,
+        x: Host,
+        *,
+        order: np.ndarray | None = None,
+        out: np.ndarray | None = None,
+        target: Host | None = None,
+        weight: Host | None = None,
+        loss: str = "softmax_cross_entropy",
+        metric: str | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The network's outputs into out (n, O), and with a target the weighted loss and rightness of each row.
+
+        order: the rows of x (and of target and weight) to take, or None for all.
+        """
+        if order is not None and isinstance(x, np.ndarray):  # only the rows that count make the way
+            x, target, weight = x[order], _rows(target, order), _rows(weight, order)
+            order = None
+        total = len(x) if order is None else len(order)
+        chunk = min(total, FORWARD_ROWS)
+        plan, steps = self._plan(chunk, gradients=False), -(-total // chunk)
+        self._buffers.reserve(plan, total)
+        batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)
+        numbers = np.ones((steps, fields.NUMBERS), self.dtype)
+        launches = Steps(plan, self._buffers, batches, numbers, self.output, metric, KEEP=1)
+        outputs = None if out is None else memory.empty(total * self.layout.widths[-1], self.dtype)
+        for step in range(steps):
+            launches.forward(step)
+            if target is not None:
+                launches.loss(loss, step)
+            if outputs is not None:
+                launches.outputs(outputs, step)
+        if out is not None and outputs is not None:
+            out[...] = outputs.copy_to_host().reshape(out.shape)
+        if target is None:
+            return np.zeros(0), np.zeros(0)
+        losses_of_rows, right = self._buffers.results.copy_to_host().astype(np.float64).reshape(2, -1)
+        return losses_of_rows[:total], right[:total]
+
+
+def _rows(array: Any, order: np.ndarray) -> Any:
+    return None if array is None else array[order]

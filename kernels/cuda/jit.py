@@ -1,0 +1,240 @@
+"""How CUDA kernels are compiled, cached and launched. The one file that touches numba-cuda's internals.
+
+A kernel is made by a factory from compile-time constants (dtype, tile shape, activation) and has one signature, so it
+is compiled once. In numba-cuda's simulator (NUMBA_ENABLE_CUDASIM=1) the same functions run as plain Python.
+"""
+
+import contextlib
+import functools
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba.cuda
+import numba_cuda
+import numpy as np
+from numba import types
+from numba.cuda.core import config
+
+from ..cpu import jit as cpu_jit
+
+api: Any = numba.cuda
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+THREADS = 256  # of a block, where nothing else decides
+
+REAL = {"float32": types.float32, "float64": types.float64}
+
+
+def _source_hash() -> str:
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in [package.parent / "scalar.py", package.parent / "cpu" / "floats.py", *sorted(package.glob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+STAMP = _source_hash()
+
+
+class OutOfMemoryError(Exception):
+    """The GPU has no room for an array."""
+
+
+if SIMULATED:
+    from numba.cuda.simulator.kernel import _get_kernel_context
+
+    class _Shared:
+        """Shared memory: an array for each line that asks for one. The simulator's own may give two threads two."""
+
+        def array(self, n: int, dtype: Any) -> np.ndarray:
+            caller = sys._getframe(1)
+            arrays = _get_kernel_context().shared._allocations
+            return arrays.setdefault((caller.f_code, caller.f_lineno), np.empty(n, str(dtype)))
+
+    class _Simulated:
+        """`cuda` as kernels see it: within a launch, that launch's threads, shared memory and barriers.
+
+        The simulator itself puts these into the globals of the kernel's own module alone, and there with a race.
+        """
+
+        shared = _Shared()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(_get_kernel_context() or api, name)
+
+    cuda: Any = _Simulated()
+else:
+    from numba.cuda import dispatcher
+    from numba.cuda.cudadrv.driver import CudaAPIError
+    from numba.cuda.dispatcher import CUDACache
+
+    cuda = api
+
+    class _Cache(CUDACache):
+        """numba-cuda's disk cache, keyed by a kernel's constants and the hash of all sources, not by its bytecode."""
+
+        def __init__(self, function: Callable[..., Any], constants: str) -> None:
+            super().__init__(function)
+            self._constants = constants
+
+        def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+            return (sig, codegen.magic_tuple(), numba_cuda.__version__, self._constants, STAMP)
+
+
+class Kernel:
+    """A compiled kernel: `kernel(blocks, *arguments)` enqueues it and returns at once.
+
+    signature: a letter for each argument: R an array (n,) of the kernel's real type, I one of int64, i an int64
+    number, or a Numba type's name for an array (n,) of that. All arrays are contiguous. threads: of a block.
+    """
+
+    def __init__(
+        self, function: Callable[..., None], signature: str, real: Any, threads: int, constants: tuple[Any, ...]
+    ) -> None:
+        self.function, self.signature, self.threads, self.constants = function, signature, threads, constants
+        self.argtypes = tuple(_argument(word, real) for word in signature.split())
+        self._launches: dict[Any, Any] = {}
+
+    @functools.cached_property
+    def _dispatcher(self) -> Any:
+        if SIMULATED:
+            return api.jit(self.function)
+        dispatcher = api.jit(self.function)
+        with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
+            dispatcher._cache = _Cache(self.function, f"{self.function.__qualname__}{self.constants}")
+        return dispatcher
+
+    def load(self) -> None:
+        """Compile for the current GPU, or load from the cache; else the first launch does that."""
+        if SIMULATED or self._dispatcher.overloads:
+            return
+        cached = self._dispatcher._cache.load_overload(self.argtypes, self._dispatcher.targetctx)
+        if cached is None and cpu_jit.announce is not None:
+            cpu_jit.announce()
+        self._dispatcher.compile(self.argtypes)
+        self._dispatcher.disable_compile()
+
+    def __call__(self, blocks: int | tuple[int, int], *args: Any) -> None:
+        launch = self._launches.get(blocks)
+        if launch is None:
+            launch = _configured(self._dispatcher, blocks, self.threads)
+            if not SIMULATED:  # where a configured kernel is the kernel itself
+                self._launches[blocks] = launch
+        launch(*args)
+
+    def ptx(self, *capabilities: tuple[int, int]) -> list[str]:
+        """Its code for GPUs of these compute capabilities. Needs no GPU."""
+        current = dispatcher.get_current_device
+        dispatcher.get_current_device = lambda: _Device(capabilities[0])  # device functions ask for it
+        try:
+            library, _ = api.compiler._compile_pyfunc_with_fixup(  # what numba.cuda.compile_ptx does, but once for all
+                self.function, self.argtypes, debug=None, lineinfo=False, device=False, fastmath=False,
+                cc=capabilities[0], opt=None, abi="numba", abi_info=None, forceinline=False,
+                launch_bounds=None, lto=False,
+            )  # fmt: skip
+        finally:
+            dispatcher.get_current_device = current
+        return ["\n".join(library.get_asm_strs(cc=capability)) for capability in capabilities]
+
+
+def _configured(dispatcher: Any, blocks: int | tuple[int, int], threads: int) -> Any:
+    """A launch, without numba-cuda's warning that few blocks leave a GPU idle: a small network has no more."""
+    before, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
+    try:
+        return dispatcher[blocks, threads]
+    finally:
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = before
+
+
+class _Device:
+    """What the compiler asks of a device."""
+
+    def __init__(self, compute_capability: tuple[int, int]) -> None:
+        self.compute_capability = compute_capability
+
+
+def _argument(word: str, real: Any) -> Any:
+    if word == "i":
+        return types.int64
+    element = {"R": real, "I": types.int64}.get(word) or getattr(types, word)
+    return types.Array(element, 1, "C")
+
+
+def kernel(factory: Callable[..., tuple[Callable[..., None], str, int]]) -> Callable[..., Kernel]:
+    """Make a family of kernels of a factory `factory(real, *constants) -> (function, signature, threads)`.
+
+    The family is called with a dtype in place of `real`; the same constants give the same kernel.
+    """
+
+    @functools.cache
+    def member(dtype: str, *constants: Any) -> Kernel:
+        real = REAL[dtype]
+        function, signature, threads = factory(real, *constants)
+        function.__name__ = f"{factory.__name__}_{dtype}"
+        function.__qualname__ = function.__name__
+        function.__module__ = factory.__module__
+        return Kernel(function, signature, real, threads, constants)
+
+    return member
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """A function for use inside kernels; it becomes part of each."""
+    return function if SIMULATED else api.jit(function, device=True, forceinline=True)
+
+
+def device_array(n: int, dtype: Any) -> Any:
+    """A new array (n,) on the GPU. Raises OutOfMemoryError."""
+    if SIMULATED:
+        return api.device_array(n, dtype)
+    try:
+        return api.device_array(n, dtype)
+    except CudaAPIError as error:
+        if "OUT_OF_MEMORY" in str(error):
+            raise OutOfMemoryError(str(error)) from None
+        raise
+
+
+def flat(array: Any) -> Any:
+    """The memory of an array of the GPU with rows that lie apart, from its first element to its last, as (n,)."""
+    rows, columns = array.shape if array.ndim == 2 else (1, array.shape[0])
+    n = (rows - 1) * (array.strides[0] // array.dtype.itemsize) + columns
+    if SIMULATED:
+        memory = np.lib.stride_tricks.as_strided(array._ary, (n,), (array.dtype.itemsize,))
+        return type(array)(memory)
+    return api.cudadrv.devicearray.DeviceNDArray((n,), (array.dtype.itemsize,), array.dtype, gpu_data=array.gpu_data)
+
+
+def synchronize() -> None:
+    """Wait until all that was enqueued is done."""
+    api.synchronize()
+
+
+def processors() -> int:
+    """The current GPU's multiprocessors."""
+    return 1 if SIMULATED else int(api.get_current_device().MULTIPROCESSOR_COUNT)
+
+
+def address(array: Any) -> int:
+    """The address of an array's first element on the GPU; in the simulator, that of memory allocated there."""
+    return int(array._ary.ctypes.data if SIMULATED else array.__cuda_array_interface__["data"][0])
+
+
+def info() -> dict[str, str]:
+    """The current GPU and the versions that work with it."""
+    versions = {"numba-cuda": numba_cuda.__version__}
+    if SIMULATED:
+        return {"gpu": "numba-cuda's simulator", **versions}
+    device = api.get_current_device()
+    total = api.current_context().get_memory_info().total
+    return {
+        "gpu": device.name if isinstance(device.name, str) else device.name.decode(),
+        "compute capability": ".".join(map(str, device.compute_capability)),
+        "multiprocessors": str(device.MULTIPROCESSOR_COUNT),
+        "gpu memory": f"{total / 2**30:.1f} GiB",
+        "cuda runtime": ".".join(map(str, api.runtime.get_version())),
+        **versions,
+    }

@@ -1,0 +1,49 @@
+"""What a launch works on: an int64 array of sizes, offsets and codes, the header's fields and a record per product.
+
+Offsets and row strides count elements of the array they point into. Kernels get the job, a record's number and a step:
+all that differs from step to step follows from the step's number, so the arguments of a launch are few.
+"""
+
+from itertools import count
+
+from . import jit
+
+_field = count()
+(
+    TOTAL, BATCH, FIRST, ORDERED,  # rows order[0 : TOTAL], or FIRST and on, BATCH of them in a step
+    X, LDX, X_COLUMNS,  # the batch's rows
+    COLUMNS, Z, LDZ, DZ, LDDZ, OUTPUT,  # what the loss works on
+    LDT, WEIGHTED, METRIC, RIGHT, KEEP,  # RIGHT: where rightness lies in results; KEEP: that of all steps
+    PARTS,  # how many partial sums of squares there are
+    W_ROWS, W_COLUMNS, LDW, LDG, SLOTS,  # what an update works on
+) = (next(_field) for _ in range(24))  # fmt: skip
+HEADER = 24
+# A record: c (m, n) = a (m, k) @ b (k, n), see kernels.cuda.linear. DB: where the sums of b's columns go.
+M, N, K, A, LDA, B, LDB, C, LDC, BIAS, EXTRA, LD_EXTRA, RELU, DB = range(14)
+RECORD = 16
+ROWS = -1  # a size: the rows of the step's batch
+NONE = -1  # an offset: nowhere
+
+# Numbers of a step, in the kernel's real type: eight for the update, see kernels.cuda.update; then the factor of the
+# sum of row losses, and that of l2
+SCALE, DECAY = 8, 9
+NUMBERS = 10
+
+
+@jit.inline
+def rows_of(job, step):
+    """The rows of a step's batch; the last one may be smaller."""
+    return min(job[BATCH], job[TOTAL] - step * job[BATCH])
+
+
+@jit.inline
+def size_of(job, field, step):
+    """A size of a record, which may be the rows of the step's batch."""
+    size = job[field]
+    return rows_of(job, step) if size == ROWS else size
+
+
+@jit.inline
+def row_of(job, order, position):
+    """The row of the data at a position of the job's order."""
+    return order[position] if job[ORDERED] != 0 else job[FIRST] + position

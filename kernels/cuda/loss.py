@@ -1,0 +1,312 @@
+"""Losses and their gradients with respect to what the last product made, fused with the output activation.
+
+A block takes a row, so that rows of any length are read side by side, and its sums are the same in every run.
+"""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+from .. import scalar
+from ..cpu.loss import EXP, IDENTITY, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from . import jit
+from . import job as fields
+from .jit import cuda
+from .ptx import float_bits
+from .reduce import block_max, block_sum
+
+# z, dz, target, order, weight, numbers, results, job, step. The loss of z (rows, COLUMNS) and dz, its gradient times
+# the step's scale, overwritten. target: (n, COLUMNS), or int64 labels (n,). weight: one per row of the data, where
+# WEIGHTED. results receives weight * row loss and, with a METRIC, from RIGHT on 1 for each row that is right.
+SIGNATURE = "R R {} I R R R I i"
+ROW_THREADS = 32  # of the block that takes a row
+
+
+@jit.kernel
+def softmax_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
+    """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t."""
+    threads = ROW_THREADS
+    f = _parts(real, threads)
+    place, finish, largest_value, largest, total_of, exp = f.place, f.finish, f.largest_value, f.largest, f.sum, f.exp
+    zero, one = real(0.0), real(1.0)
+
+    def function(z, dz, target, order, weight, numbers, results, job, step):
+        if cuda.blockIdx.x >= fields.rows_of(job, step):
+            return
+        shared = cuda.shared.array(threads, real)
+        n, thread = job[fields.COLUMNS], cuda.threadIdx.x
+        row, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+        top = largest_value(shared, z, z_at, n)
+        mass, dot, label, right = one, zero, 0, one
+        if labels:
+            label = target[row]
+            dot = z[z_at + label] - top
+            if job[fields.METRIC] != NO_METRIC and largest(shared, z, z_at, n, top) != real(label):
+                right = zero
+        else:
+            mass = zero
+            for j in range(thread, n, threads):
+                t = real(target[t_at + j])
+                mass += t
+                if t != zero:
+                    dot += t * (z[z_at + j] - top)
+            mass, dot = total_of(shared, mass), total_of(shared, dot)
+            if job[fields.METRIC] != NO_METRIC:
+                right = f_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
+        part = zero
+        for j in range(thread, n, threads):
+            part += exp(z[z_at + j] - top)
+        total = total_of(shared, part)
+        factor = mass * s / total
+        for j in range(thread, n, threads):
+            t = (one if j == label else zero) if labels else real(target[t_at + j])
+            dz[dz_at + j] = exp(z[z_at + j] - top) * factor - s * t
+        finish(results, job, step, w * (mass * real(math.log(total)) - dot), right)
+
+    f_right = f.right
+    return function, SIGNATURE.format("I" if labels else target_type), threads
+
+
+@jit.kernel
+def sigmoid_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
+    """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
+    threads = ROW_THREADS
+    f = _parts(real, threads)
+    place, finish, total_of, is_right = f.place, f.finish, f.sum, f.right
+    cross_entropy, sigmoid, zero, one = f.scalar.sigmoid_cross_entropy, f.scalar.sigmoid, real(0.0), real(1.0)
+
+    def function(z, dz, target, order, weight, numbers, results, job, step):
+        if cuda.blockIdx.x >= fields.rows_of(job, step):
+            return
+        shared = cuda.shared.array(threads, real)
+        n, thread = job[fields.COLUMNS], cuda.threadIdx.x
+        _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+        right = one
+        if job[fields.METRIC] != NO_METRIC:
+            right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
+        value = zero
+        for j in range(thread, n, threads):
+            t = real(target[t_at + j])
+            value += cross_entropy(z[z_at + j], t)
+            dz[dz_at + j] = s * (sigmoid(z[z_at + j]) - t)
+        finish(results, job, step, w * total_of(shared, value), right)
+
+    return function, SIGNATURE.format(target_type), threads
+
+
+@jit.kernel
+def poisson(real: Any, target_type: str, labels: bool) -> Any:
+    """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
+    threads = ROW_THREADS
+    f = _parts(real, threads)
+    place, finish, total_of, is_right, exp = f.place, f.finish, f.sum, f.right, f.exp
+    zero, one = real(0.0), real(1.0)
+
+    def function(z, dz, target, order, weight, numbers, results, job, step):
+        if cuda.blockIdx.x >= fields.rows_of(job, step):
+            return
+        shared = cuda.shared.array(threads, real)
+        n, thread = job[fields.COLUMNS], cuda.threadIdx.x
+        _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+        right = one
+        if job[fields.METRIC] != NO_METRIC:
+            right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
+        value = zero
+        for j in range(thread, n, threads):
+            t, y = real(target[t_at + j]), exp(z[z_at + j])
+            if t > zero:
+                value += t * (real(math.log(t)) - z[z_at + j])
+            value += y - t
+            dz[dz_at + j] = s * (y - t)
+        finish(results, job, step, w * total_of(shared, value), right)
+
+    return function, SIGNATURE.format(target_type), threads
+
+
+def _squared_error(mean: bool) -> Any:
+    def squared_error(real: Any, target_type: str, labels: bool) -> Any:
+        """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
+        threads = ROW_THREADS
+        f = _parts(real, threads)
+        place, finish, largest_value, total_of, is_right = f.place, f.finish, f.largest_value, f.sum, f.right
+        activate, exp, zero, half, one, two = f.activate, f.exp, real(0.0), real(0.5), real(1.0), real(2.0)
+
+        def function(z, dz, target, order, weight, numbers, results, job, step):
+            if cuda.blockIdx.x >= fields.rows_of(job, step):
+                return
+            shared = cuda.shared.array(threads, real)
+            n, thread, output = job[fields.COLUMNS], cuda.threadIdx.x, job[fields.OUTPUT]
+            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+            right = one
+            if job[fields.METRIC] != NO_METRIC:
+                threshold = half if output == IDENTITY else zero
+                right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], threshold)
+            factor = two * s
+            if mean:
+                factor = factor / real(n)
+            top, total = zero, one
+            if output == SOFTMAX:
+                top, part = largest_value(shared, z, z_at, n), zero
+                for j in range(thread, n, threads):
+                    part += exp(z[z_at + j] - top)
+                total = total_of(shared, part)
+            value, dot = zero, zero
+            for j in range(thread, n, threads):
+                y = activate(output, z[z_at + j], top, total)
+                error = y - real(target[t_at + j])
+                value += error * error
+                dot += factor * error * y
+            value = total_of(shared, value)
+            if output == SOFTMAX:
+                dot = total_of(shared, dot)
+            for j in range(thread, n, threads):
+                y = activate(output, z[z_at + j], top, total)
+                slope = factor * (y - real(target[t_at + j]))
+                if output == SOFTMAX:
+                    slope = y * (slope - dot)
+                elif output == SIGMOID:
+                    slope = slope * (y * (one - y))
+                dz[dz_at + j] = slope
+            if mean:
+                value = value / real(n)
+            finish(results, job, step, w * value, right)
+
+        return function, SIGNATURE.format(target_type), threads
+
+    squared_error.__name__ = "mean_squared_error" if mean else "sum_squared_error"
+    return jit.kernel(squared_error)
+
+
+losses = {
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "sigmoid_cross_entropy": sigmoid_cross_entropy,
+    "mean_squared_error": _squared_error(mean=True),
+    "sum_squared_error": _squared_error(mean=False),
+    "poisson": poisson,
+}
+
+
+@jit.kernel
+def output(real: Any) -> Any:
+    """z, y, code, columns, z's first element, ldz, y's, ldy: y = the output activation of z, overwritten.
+
+    A block takes a row; y may be z where the activation is not softmax.
+    """
+    threads = ROW_THREADS
+    f = _parts(real, threads)
+    largest_value, total_of, activate, exp, zero, one = f.largest_value, f.sum, f.activate, f.exp, real(0.0), real(1.0)
+
+    def function(z, y, code, n, z_first, ldz, y_first, ldy):
+        shared = cuda.shared.array(threads, real)
+        thread = cuda.threadIdx.x
+        z_at, y_at = z_first + cuda.blockIdx.x * ldz, y_first + cuda.blockIdx.x * ldy
+        top, total = zero, one
+        if code == SOFTMAX:
+            top, part = largest_value(shared, z, z_at, n), zero
+            for j in range(thread, n, threads):
+                part += exp(z[z_at + j] - top)
+            total = total_of(shared, part)
+        for j in range(thread, n, threads):
+            y[y_at + j] = activate(code, z[z_at + j], top, total)
+
+    return function, "R R i i i i i i", threads
+
+
+@jit.kernel
+def step_sums(real: Any, threads: int) -> Any:
+    """results, parts, numbers, sums, job, step: sums[2 step] = the step's loss, sums[2 step + 1] = its right rows.
+
+    parts: PARTS partial sums of squared weights. One block.
+    """
+    total_of, zero, half = block_sum(threads), real(0.0), real(0.5)
+
+    def function(results, parts, numbers, sums, job, step):
+        shared = cuda.shared.array(threads, real)
+        thread, rows = cuda.threadIdx.x, fields.rows_of(job, step)
+        loss, right, squares = zero, zero, zero
+        for i in range(thread, rows, threads):
+            loss += results[i]
+            if job[fields.METRIC] != NO_METRIC:
+                right += results[job[fields.RIGHT] + i]
+        for i in range(thread, job[fields.PARTS], threads):
+            squares += parts[i]
+        loss, right, squares = total_of(shared, loss), total_of(shared, right), total_of(shared, squares)
+        if thread == 0:
+            at = step * fields.NUMBERS
+            scale = numbers[at + fields.SCALE]
+            value = half * numbers[at + fields.DECAY] * squares
+            sums[2 * step] = (scale * loss if scale != zero else zero) + value
+            sums[2 * step + 1] = right
+
+    return function, "R R R R I i", threads
+
+
+def _parts(real: Any, threads: int) -> SimpleNamespace:
+    """What the kernels here have in common. A row is read by all threads of a block."""
+    scalars = scalar.functions(real, jit.inline, float_bits(real))
+    exp, sigmoid, zero, half, one = scalars.exp, scalars.sigmoid, real(0.0), real(0.5), real(1.0)
+    sum_of, max_of = block_sum(threads), block_max(threads)
+
+    @jit.inline
+    def place(order, weight, numbers, job, step):
+        """The row of the data that this block takes, where its z, dz and target begin, its weight, dz's factor."""
+        i = cuda.blockIdx.x
+        row = fields.row_of(job, order, step * job[fields.BATCH] + i)
+        w = weight[row] if job[fields.WEIGHTED] != 0 else one
+        z_at, dz_at = job[fields.Z] + i * job[fields.LDZ], job[fields.DZ] + i * job[fields.LDDZ]
+        return row, z_at, dz_at, row * job[fields.LDT], w, numbers[step * fields.NUMBERS + fields.SCALE] * w
+
+    @jit.inline
+    def finish(results, job, step, loss, right):
+        if cuda.threadIdx.x == 0:
+            i = cuda.blockIdx.x + (step * job[fields.BATCH] if job[fields.KEEP] != 0 else 0)
+            results[i] = loss
+            if job[fields.METRIC] != NO_METRIC:
+                results[job[fields.RIGHT] + i] = right
+
+    @jit.inline
+    def largest_value(shared, z, at, n):
+        top = z[at]
+        for j in range(cuda.threadIdx.x, n, threads):
+            top = z[at + j] if z[at + j] > top else top
+        return max_of(shared, top)
+
+    @jit.inline
+    def largest(shared, z, at, n, top):
+        """The first column that has the largest value."""
+        first = -real(n)
+        for j in range(cuda.threadIdx.x, n, threads):
+            if real(z[at + j]) == top and first == -real(n):
+                first = -real(j)
+        return -max_of(shared, first)
+
+    @jit.inline
+    def right(shared, z, at, n, target, target_at, metric, threshold):
+        if metric == LARGEST_IS_LARGEST:
+            top = largest_value(shared, z, at, n)
+            most = real(target[target_at])
+            for j in range(cuda.threadIdx.x, n, threads):
+                most = real(target[target_at + j]) if real(target[target_at + j]) > most else most
+            most = max_of(shared, most)
+            same = largest(shared, z, at, n, top) == largest(shared, target, target_at, n, most)
+            return one if same else zero
+        wrong = zero
+        for j in range(cuda.threadIdx.x, n, threads):
+            if (z[at + j] > threshold) != (real(target[target_at + j]) > half):
+                wrong += one
+        return zero if sum_of(shared, wrong) > zero else one
+
+    @jit.inline
+    def activate(output, z, top, total):
+        if output == SIGMOID:
+            return sigmoid(z)
+        if output == SOFTMAX:
+            return exp(z - top) / total
+        if output == EXP:
+            return exp(z)
+        return z
+
+    return SimpleNamespace(
+        scalar=scalars, exp=exp, place=place, finish=finish, sum=sum_of, largest_value=largest_value, largest=largest,
+        right=right, activate=activate,
+    )  # fmt: skip

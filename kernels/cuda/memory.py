@@ -1,0 +1,82 @@
+"""Arrays on the GPU: made, filled and read back."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import jit
+
+BLOCK_BYTES = 1 << 24  # what is copied to the GPU at once, so that a memory map stays one
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An array that has been copied to the GPU: its elements in C order, its shape and dtype."""
+
+    flat: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, rows: slice) -> "Placed":
+        """Some rows, where they lie."""
+        start, stop, _ = rows.indices(len(self))
+        width = math.prod(self.shape[1:])
+        return Placed(self.flat[start * width : stop * width], (stop - start, *self.shape[1:]), self.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+def empty(n: int, dtype: Any) -> Any:
+    """A new array (n,) on the GPU. Raises MemoryError where there is no room for it."""
+    dtype = np.dtype(dtype)
+    try:
+        return jit.device_array(n, dtype)
+    except jit.OutOfMemoryError:
+        raise MemoryError(
+            f"device 'cuda' has no room for an array of {n * dtype.itemsize:,} bytes beside what it holds: "
+            "use a smaller batch_size, less data, or device='cpu'"
+        ) from None
+
+
+def zeros(n: int, dtype: Any) -> Any:
+    """A new array (n,) of zeros on the GPU."""
+    array = empty(n, dtype)
+    array.copy_to_device(np.zeros(n, dtype))
+    return array
+
+
+def copied(array: np.ndarray) -> Any:
+    """A contiguous array (n,) copied to the GPU."""
+    result = empty(array.size, array.dtype)
+    result.copy_to_device(array)
+    return result
+
+
+def place(array: np.ndarray | Placed, dtype: Any = None) -> Placed:
+    """An array of any strides on the GPU, converted to dtype where one is given; a few rows at a time.
+
+    What is there already stays where it is. bool becomes uint8 and float16 float32.
+    """
+    if isinstance(array, Placed):
+        return array
+    wanted = np.dtype(dtype or placed_dtype(array.dtype))
+    flat = empty(array.size, wanted)
+    width = math.prod(array.shape[1:])
+    rows = max(1, BLOCK_BYTES // max(1, width * wanted.itemsize))
+    for start in range(0, len(array), rows):
+        block = np.ascontiguousarray(array[start : start + rows], wanted).reshape(-1)
+        flat[start * width : start * width + block.size].copy_to_device(block)
+    return Placed(flat, array.shape, wanted)
+
+
+def placed_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype in which an array of this dtype, in any byte order, is placed."""
+    return np.dtype({"bool": "uint8", "float16": "float32"}.get(dtype.name, dtype.name))

@@ -1,0 +1,48 @@
+"""Sums and maxima over a block's threads, in an order that depends on the number of threads alone."""
+
+from typing import Any
+
+from . import jit
+from .jit import cuda
+
+
+def _over_block(threads: int, combine: Any) -> Any:
+    if threads & (threads - 1):
+        raise ValueError(f"threads must be a power of two, got {threads}")
+
+    @jit.inline
+    def over_block(shared, value):
+        thread = cuda.threadIdx.x
+        shared[thread] = value
+        cuda.syncthreads()
+        half = threads // 2
+        while half > 0:
+            if thread < half:
+                shared[thread] = combine(shared[thread], shared[thread + half])
+            cuda.syncthreads()
+            half //= 2
+        result = shared[0]
+        cuda.syncthreads()
+        return result
+
+    return over_block
+
+
+@jit.inline
+def _sum(a, b):
+    return a + b
+
+
+@jit.inline
+def _larger(a, b):
+    return b if b > a else a
+
+
+def block_sum(threads: int) -> Any:
+    """f(shared (threads,), value): the sum of each thread's value, known to all."""
+    return _over_block(threads, _sum)
+
+
+def block_max(threads: int) -> Any:
+    """f(shared (threads,), value): the largest of each thread's value, known to all."""
+    return _over_block(threads, _larger)

@@ -1,0 +1,195 @@
+"""Whole networks on the GPU, or in the simulator, beside the CPU's engine."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from kernels.cpu.engine import Engine as CpuEngine
+from kernels.cuda.engine import Engine
+from kernels.layout import Layout, aligned_zeros
+from tests.kernels.cuda.device import SIMULATED
+from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_target
+
+DTYPES = ["float32", "float64"]
+ROWS, BATCH = 11, 6
+# widths, activation, output, loss, metric, update, slots, l2, weights, bias
+NETWORKS = [
+    ([5, 9, 3], "relu", "softmax", "softmax_cross_entropy", "label", "adam", 2, 0.1, True, True),
+    ([3, 4, 2], "gelu", "sigmoid", "sigmoid_cross_entropy", "outputs", "sgd", 0, 0.0, False, False),
+    ([4, 3, 2, 3], "tanh", "softmax", "softmax_cross_entropy", "largest", "sgd", 1, 0.2, False, True),
+    ([3, 2, 2], "silu", "softmax", "mean_squared_error", "largest", "sgd", 1, 0.0, True, True),
+    ([3, 2, 1], "sigmoid", "sigmoid", "sum_squared_error", "outputs", "sgd", 0, 0.0, True, True),
+    ([2, 1], "relu", "identity", "mean_squared_error", None, "adam", 2, 0.0, False, True),
+]
+if not SIMULATED:
+    NETWORKS += [
+        ([784, 256, 128, 10], "relu", "softmax", "softmax_cross_entropy", "label", "adam", 2, 0.0, False, True),
+        ([30, 129, 65, 1], "leaky_relu", "identity", "mean_squared_error", None, "sgd", 1, 0.1, True, True),
+    ]
+
+
+def make_engine(kind, widths, activation, output, dtype, bias=True):
+    layout = Layout.of(widths, dtype, bias)
+    parameters = aligned_zeros(layout.size, dtype)
+    weights, biases = random_network(0, widths)
+    for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=False):
+        view[...] = values
+    return kind(widths, [activation] * (len(widths) - 2), output, parameters, bias, 1)
+
+
+def make_data(widths, loss, metric, weighted, dtype):
+    """X of another dtype than the network's, an order, a target and weights."""
+    (x,) = random_arrays(1, (ROWS, widths[0]), dtype="float64" if dtype == "float32" else "float32")
+    if metric == "label":
+        target = random_labels(2, ROWS, widths[-1])
+    elif loss == "sigmoid_cross_entropy":
+        target = np.random.default_rng(2).integers(0, 2, (ROWS, widths[-1])).astype(np.uint8)
+    else:
+        target = random_target(2, loss, ROWS, widths[-1])
+    weight = np.random.default_rng(3).uniform(0.5, 2.0, ROWS) if weighted else None
+    return x, target, weight, np.random.default_rng(4).permutation(ROWS).astype(np.uint32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n[1]} {n[3]} {n[5]}")
+def test_a_slice_of_steps_is_that_of_the_cpu(network, dtype):
+    widths, activation, output, loss, metric, update, slots, l2, weighted, bias = network
+    x, target, weight, order = make_data(widths, loss, metric, weighted, dtype)
+    scalars = np.zeros((2, 8))
+    scalars[:, :6] = [0.01, 0.9, 0.999, 1e-8, 2.0, 3.0] if update == "adam" else [0.1, 0.9, 1.0, 0, 0, 0]
+    results = []
+    for kind in (CpuEngine, Engine):
+        engine = make_engine(kind, widths, activation, output, dtype, bias)
+        state = [aligned_zeros(engine.layout.size, dtype) for _ in range(slots)]
+        losses, right = engine.train(
+            x, target, order=order, weight=weight, first=1, total=10, batch_size=BATCH, steps=2,
+            scales=np.array([1 / 6, 1 / 4]), loss=loss, metric=metric, update=update, state=state, scalars=scalars,
+            l2=l2,
+        )  # fmt: skip
+        results.append((losses, right, engine.parameters, *state))
+    before = make_engine(CpuEngine, widths, activation, output, dtype, bias).parameters
+    depth = 2 * network_depth(widths, BATCH)
+    expected, actual = results
+    assert_close(actual[0].astype(dtype), expected[0], dtype, depth)
+    if metric:
+        np.testing.assert_array_equal(actual[1], expected[1])
+    change = expected[2].astype(np.float64) - before
+    assert_close(actual[2], expected[2], dtype, depth, scale=np.abs(before).max())
+    assert np.abs((actual[2] - before) - change).max() < 0.01 * np.abs(change).max(), "the steps themselves agree"
+    for one, other in zip(actual[3:], expected[3:], strict=True):
+        assert_close(one, other, dtype, depth)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("network", NETWORKS[:4:3], ids=lambda n: f"{n[1]} {n[3]}")
+def test_gradients_and_forward_are_those_of_the_cpu(network, dtype):
+    widths, activation, output, loss, metric, _, _, l2, weighted, bias = network
+    x, target, weight, order = make_data(widths, loss, metric, weighted, dtype)
+    depth, results = network_depth(widths, ROWS), []
+    for kind in (CpuEngine, Engine):
+        engine = make_engine(kind, widths, activation, output, dtype, bias)
+        value, gradient, dx = engine.gradients(x, target, weight=weight, scale=1 / ROWS, loss=loss, l2=l2)
+        out, part = np.empty((ROWS, widths[-1]), dtype), np.empty((4, widths[-1]), dtype)
+        every = engine.forward(x, out=out, target=target, weight=weight, loss=loss, metric=metric)
+        some = engine.forward(x, order=order[:4], out=part, target=target, weight=weight, loss=loss, metric=metric)
+        results.append((np.asarray(value, dtype), gradient, dx, out, part, *every, *some))
+    for actual, expected in zip(results[1], results[0], strict=True):
+        assert_close(actual.astype(dtype), expected, dtype, depth)
+    padding = np.ones(engine.layout.size, bool)
+    for view in engine.layout.weights(padding) + engine.layout.biases(padding):
+        view[...] = False
+    assert not results[1][1][padding].any()
+
+
+def test_the_same_call_gives_the_same_bits():
+    widths = [3, 4, 2]
+    x, target, _, order = make_data(widths, "softmax_cross_entropy", "label", False, "float32")
+    results = []
+    for _ in range(2):
+        engine = make_engine(Engine, widths, "relu", "softmax", "float32")
+        losses, right = engine.train(
+            x, target, order=order, weight=None, first=0, total=ROWS, batch_size=BATCH, steps=2, scales=np.ones(2),
+            loss="softmax_cross_entropy", metric="label", update="sgd", state=[],
+            scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0], (2, 1)),
+        )  # fmt: skip
+        results.append((losses, right, engine.parameters))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_placed_data_is_the_same_data_and_stays_where_it_is():
+    widths = [3, 2]
+    x, target, weight, order = make_data(widths, "softmax_cross_entropy", "label", True, "float32")
+    engine = make_engine(Engine, widths, "relu", "softmax", "float32")
+    placed = engine.place(x[:, ::-1], target, weight)
+    assert engine.place(*placed) == placed
+    results = []
+    for data in ((x[:, ::-1], target, weight), placed):
+        out = np.empty((4, 2), np.float32)
+        losses, right = engine.forward(
+            data[0], order=order[:4], out=out, target=data[1], weight=data[2], metric="label"
+        )  # fmt: skip
+        results.append((out, losses, right))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_part_of_placed_data_is_that_part():
+    x, target, _, _ = make_data([3, 2], "softmax_cross_entropy", "label", False, "float32")
+    engine = make_engine(Engine, [3, 2], "relu", "softmax", "float32")
+    placed, labels, _ = engine.place(x, target.astype(np.uint8))
+    expected = engine.forward(x[2:7], target=target[2:7], metric="label")
+    actual = engine.forward(placed[2:7], target=labels[2:7], metric="label")
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bool", "int8", "uint8", "int64", ">f4", ">i2"])
+def test_data_of_any_type_is_converted_batch_by_batch(dtype):
+    x = np.array([[0, 1, 1], [1, 0, 1]], dtype)
+    engine = make_engine(Engine, [3, 2], "relu", "identity", "float32")
+    outputs = [np.empty((2, 2), np.float32) for _ in range(2)]
+    engine.forward(x, out=outputs[0])
+    engine.forward(x.astype(np.float32), out=outputs[1])
+    np.testing.assert_array_equal(*outputs)
+    assert outputs[0].any()
+
+
+def test_parameters_stay_on_the_device_while_training_and_come_back():
+    engine = make_engine(Engine, [3, 2], "relu", "softmax", "float32")
+    x, target, _, _ = make_data([3, 2], "softmax_cross_entropy", "label", False, "float32")
+    steps = itertools.count()
+
+    def step():
+        next(steps)
+        engine.train(
+            x, target, order=None, weight=None, first=0, total=ROWS, batch_size=ROWS, steps=1, scales=np.ones(1),
+            loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
+            scalars=np.array([[0.1, 0, 0, 0, 0, 0, 0, 0]]),
+        )  # fmt: skip
+
+    first = engine.parameters.copy()
+    with engine.training():
+        step()
+        np.testing.assert_array_equal(engine.parameters, first)
+        engine.pull()
+        second = engine.parameters.copy()
+        assert not np.array_equal(second, first)
+        engine.parameters[...] = first  # what a callback does that goes back to the best parameters
+        step()
+    np.testing.assert_array_equal(engine.parameters, second)
+    engine.parameters[...] = first  # outside of training the host's are the truth
+    step()
+    np.testing.assert_array_equal(engine.parameters, second)
+    assert next(steps) == 3
+
+
+def test_there_is_no_hook():
+    engine = make_engine(Engine, [3, 2], "relu", "softmax", "float32")
+    with pytest.raises(NotImplementedError, match="hook must be None on device 'cuda'"):
+        engine.train(
+            np.zeros((1, 3)), np.zeros(1, int), order=None, weight=None, first=0, total=1, batch_size=1, steps=1,
+            scales=np.ones(1), loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
+            scalars=np.zeros((1, 8)), hook=(0, 0),
+        )  # fmt: skip

@@ -1,0 +1,174 @@
+"""The public functions of kernels.cuda against the reference, on a GPU or in the simulator."""
+
+import numpy as np
+import pytest
+from numba import cuda
+
+from kernels import cuda as device
+from kernels import reference, scalar
+from tests.kernels.cuda.device import SIMULATED, SIZES
+from tests.oracle import assert_close, random_arrays, random_labels, random_row_weights, random_target
+
+DTYPES = ["float32", "float64"]
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns of the simulator's own overflows
+
+SHAPES = [(m, k, n) for m, k, n in zip(SIZES, SIZES[1:] + SIZES[:1], SIZES[3:] + SIZES[:3], strict=True)]
+
+
+def placed(array, extra=0):
+    """An array on the GPU, its rows further apart than they are long by so many elements, which hold NaN."""
+    if array is None or array.dtype.kind != "f":
+        return None if array is None else cuda.to_device(array)
+    wider = np.full((*array.shape[:-1], array.shape[-1] + extra), np.nan, array.dtype)
+    wider[..., : array.shape[-1]] = array
+    return cuda.to_device(wider)[..., : array.shape[-1]]
+
+
+def host(array):
+    return array.copy_to_host()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+class TestLinear:
+    def test_forward(self, shape, dtype):
+        m, k, n = shape
+        x, w, b = random_arrays(m, (m, k), (k, n), (n,), dtype=dtype)
+        y = host(device.linear(placed(x), placed(w), placed(b), "relu"))
+        scale = np.abs(x).astype(np.float64) @ np.abs(w) + np.abs(b)
+        assert_close(y, reference.linear(x, w, b, "relu"), dtype, k, scale=scale.max())
+        y = host(device.linear(placed(x), placed(w)))
+        assert_close(y, reference.linear(x, w), dtype, k, scale=scale.max())
+
+    def test_backward(self, shape, dtype):
+        m, k, n = shape
+        x, w, dy = random_arrays(n, (m, k), (k, n), (m, n), dtype=dtype)
+        dx, dw, db = device.linear_backward(placed(dy), placed(x), placed(w))
+        expected = reference.linear_backward(dy, x, w)
+        size = np.abs(dy).astype(np.float64)
+        assert_close(host(dx), expected[0], dtype, n, scale=(size @ np.abs(w).T).max())
+        assert_close(host(dw), expected[1], dtype, m, scale=(np.abs(x).T @ size).max())
+        assert_close(host(db), expected[2], dtype, m, scale=size.sum(0).max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extra", [1, 4])
+def test_rows_may_lie_apart_and_outputs_are_written_to(dtype, extra):
+    x, w, b, dy = random_arrays(0, (9, 12), (12, 8), (8,), (9, 8), dtype=dtype)
+    out, pre, dx, dw, dz = (
+        placed(np.full(shape, np.nan, dtype), extra) for shape in [(9, 8), (9, 8), x.shape, w.shape, (9, 8)]
+    )
+    db = placed(np.full(8, np.nan, dtype))
+    y = device.linear(placed(x, extra), placed(w, extra), placed(b), "gelu", out=out, pre=pre)
+    assert y is out
+    z = reference.linear(x, w, b)
+    assert_close(host(pre), z, dtype, 12)
+    assert_close(host(out), reference.linear(x, w, b, "gelu"), dtype, 12)
+    device.linear_backward(
+        placed(dy, extra), placed(x, extra), placed(w, extra), out, "gelu", pre=pre, dx=dx, dw=dw, db=db, dz=dz
+    )
+    expected = reference.linear_backward(dy, x, w, activation="gelu", pre=z)
+    for actual, wanted in zip((dx, dw, db), expected, strict=True):
+        assert_close(host(actual), wanted, dtype, 30)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", scalar.ACTIVATIONS)
+def test_activations(name, dtype):
+    z, dy = random_arrays(1, (5, 3), (5, 3), dtype=dtype)
+    z *= 4
+    y = device.activate(placed(z, 1), name)
+    assert_close(host(y), reference.activate(z, name), dtype, 1)
+    fused = device.linear(placed(z), placed(np.eye(3, dtype=dtype)), None, name)
+    np.testing.assert_array_equal(host(fused), host(y))
+    dz = device.activate_backward(placed(dy), y, name, pre=placed(z))
+    expected = reference.activate_backward(dy, reference.activate(z, name), name, pre=z)
+    assert_close(host(dz), expected, dtype, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nan_and_infinity_keep_their_meaning(dtype):
+    z = np.array([[np.nan, np.inf, -np.inf, 0.0]], dtype)
+    for name in scalar.ACTIVATIONS:
+        np.testing.assert_array_equal(host(device.activate(placed(z), name)), reference.activate(z, name).astype(dtype))
+    x = np.ones((1, 2), dtype)
+    w = np.array([[np.nan, np.inf, 1.0], [1.0, 1.0, 1.0]], dtype)
+    np.testing.assert_array_equal(host(device.linear(placed(x), placed(w), None, "relu")), [[np.nan, np.inf, 2.0]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [1, 2, 5])
+def test_softmax(columns, dtype):
+    (z,) = random_arrays(2, (3, columns), dtype=dtype)
+    z[0] *= 1000
+    assert_close(host(device.softmax(placed(z, 1))), reference.softmax(z), dtype, columns)
+
+
+LOSSES = [*reference.LOSSES]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*LOSSES, "labels"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_losses(name, weighted, dtype):
+    rows, columns = 5, 3
+    (z,) = random_arrays(3, (rows, columns), dtype=dtype)
+    target = random_labels(4, rows, columns) if name == "labels" else random_target(4, name, rows, columns, dtype)
+    name = "softmax_cross_entropy" if name == "labels" else name
+    weight = random_row_weights(5, rows, dtype) if weighted else None
+    expected, gradient = getattr(reference, name)(z, target, weight)
+    value, dz = getattr(device, name)(placed(z, 1), placed(target, 2), placed(weight))
+    assert_close(np.asarray(value), expected, dtype, rows * columns)
+    assert_close(host(dz), gradient, dtype, columns)
+    dz = placed(np.zeros_like(z), 3)
+    again, returned = getattr(device, name)(placed(z), placed(target), placed(weight), dz=dz)
+    assert (again, returned) == (value, dz)
+    assert_close(host(dz), gradient, dtype, columns)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logits_may_be_large_and_rows_weigh_nothing(dtype):
+    z = np.array([[1e4, 0.0, -1e4], [3.0, 3.0, 3.0]], dtype)
+    expected, gradient = reference.softmax_cross_entropy(z, np.array([2, 1]))
+    value, dz = device.softmax_cross_entropy(placed(z), placed(np.array([2, 1])))
+    assert_close(np.asarray(value), expected, dtype, 3)
+    assert_close(host(dz), gradient, dtype, 3)
+    value, dz = device.softmax_cross_entropy(placed(z), placed(np.array([2, 1])), placed(np.zeros(2, dtype)))
+    assert value == 0.0
+    np.testing.assert_array_equal(host(dz), 0.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd(momentum, nesterov, dtype):
+    w, dw, velocity = random_arrays(6, (3, 5), (3, 5), (3, 5), dtype=dtype)
+    arrays = [w.astype(np.float64), dw, velocity.astype(np.float64) if momentum else None]
+    on_device = [placed(w, 2), placed(dw, 1), placed(velocity, 2) if momentum else None]
+    reference.sgd(*arrays, learning_rate=0.1, momentum=momentum, nesterov=nesterov)
+    device.sgd(*on_device, learning_rate=0.1, momentum=momentum, nesterov=nesterov)
+    for actual, expected in zip(on_device, arrays, strict=True):
+        if actual is not None:
+            assert_close(host(actual), expected, dtype, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adam(dtype):
+    w, dw, m, v = random_arrays(7, (3, 5), (3, 5), (3, 5), (3, 5), dtype=dtype)
+    v = np.abs(v)
+    arrays = [w.astype(np.float64), dw, m.astype(np.float64), v.astype(np.float64)]
+    on_device = [placed(w, 2), placed(dw), placed(m, 2), placed(v, 2)]
+    reference.adam(*arrays, step=3, learning_rate=0.01)
+    device.adam(*on_device, step=3, learning_rate=0.01)
+    for actual, expected in zip(on_device, arrays, strict=True):
+        assert_close(host(actual), expected, dtype, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_warmup_says_how_long_it_took(dtype):
+    assert device.warmup([dtype]) >= 0
+
+
+def test_info_names_the_device():
+    assert device.info()["gpu"]
+    assert ("simulator" in device.info()["gpu"]) == SIMULATED

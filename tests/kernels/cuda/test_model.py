@@ -1,0 +1,113 @@
+"""fastnn's models on the GPU, or in the simulator: fit, predict and the rest, beside the CPU."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import fastnn
+from tests.kernels.cuda import device  # noqa: F401 (skips where there is none)
+from tests.oracle import assert_close, network_depth
+
+LAYERS = [3, 4, 2]
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((12, 3))
+Y = (X[:, 0] > 0).astype(int)
+DEPTH = 4 * network_depth(LAYERS, 9)
+
+
+def networks(**options):
+    return [fastnn.MLP(LAYERS, seed=0, device=name, **options) for name in ("cpu", "cuda")]
+
+
+def test_fit_learns_what_the_cpu_learns():
+    histories, models = [], networks()
+    for model in models:
+        histories.append(model.fit(X, Y, epochs=2, batch_size=5, validation_split=0.25, l2=0.01, progress=False))
+    on_cpu, on_cuda = histories
+    assert (on_cpu.device, on_cuda.device) == ("cpu", "cuda")
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert_close(np.float32(on_cuda.metrics[name]), on_cpu.metrics[name], "float32", DEPTH)
+    assert_close(models[1].parameters, models[0].parameters, "float32", DEPTH)
+
+
+def test_numbers_are_learnt_and_validated_alike():
+    histories = []
+    for device_name in ("cpu", "cuda"):
+        model = fastnn.MLP([3, 2], output="identity", seed=0, device=device_name)
+        history = model.fit(X, X[:, :2], validation_data=(X[:5], X[:5, :2]), shuffle=False, progress=False)
+        histories.append(history)
+    for name in ("loss", "val_loss", "val_r2"):
+        assert_close(np.float32(histories[1].metrics[name]), histories[0].metrics[name], "float32", DEPTH)
+
+
+def test_batches_gradients_and_a_copy_go_on_alike():
+    results = []
+    for model in networks(activation="gelu"):
+        logs = [model.train_on_batch(X, Y)["loss"]]
+        model = pickle.loads(pickle.dumps(model))
+        logs.append(model.train_on_batch(X, Y)["loss"])
+        loss, dw, db, dx = model.loss_and_gradients(X, Y)
+        results.append([np.float32([*logs, loss, model.evaluate(X, Y)["loss"]]), *dw, *db, dx, model.predict(X)])
+    for expected, actual in zip(*results, strict=True):
+        assert_close(actual, expected, "float32", DEPTH)
+
+
+def test_writing_to_weights_changes_the_model():
+    model = networks()[1]
+    before = model.predict(X)
+    for w in model.weights:
+        w[...] = 0
+    np.testing.assert_array_equal(model.predict(X), np.full((12, 2), 0.5, np.float32))
+    assert not np.array_equal(before, model.predict(X))
+
+
+class Watch(fastnn.callbacks.Callback):
+    """Asks for the parameters after each epoch, and in the end goes back to those of the first."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_epoch_end(self, model, epoch, logs):
+        self.seen.append(model.parameters.copy())
+
+    def on_train_end(self, model):
+        model.parameters[...] = self.seen[0]
+
+
+def test_callbacks_see_and_may_change_the_parameters():
+    results = []
+    for model in networks():
+        watch = Watch()
+        model.fit(X, Y, epochs=2, batch_size=12, progress=False, callbacks=[watch])
+        assert not np.array_equal(*watch.seen)
+        np.testing.assert_array_equal(model.parameters, watch.seen[0])
+        results.append(watch.seen)
+    for expected, actual in zip(*results, strict=True):
+        assert_close(actual, expected, "float32", DEPTH)
+
+
+def test_too_little_memory_is_said_and_changes_nothing(monkeypatch):
+    from kernels.cuda import jit
+
+    model = networks()[1]
+    before, answer = model.parameters.copy(), model.predict(X)
+
+    def full(n, dtype):
+        raise jit.OutOfMemoryError("CUDA_ERROR_OUT_OF_MEMORY")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jit, "device_array", full)
+        with pytest.raises(MemoryError, match=r"device 'cuda' has no room for an array of .* bytes"):
+            model.fit(X, Y, progress=False)
+    np.testing.assert_array_equal(model.parameters, before)
+    np.testing.assert_array_equal(model.predict(X), answer)
+
+
+def test_repeated_runs_give_the_same_bits():
+    runs = []
+    for _ in range(2):
+        model = networks()[1]
+        model.fit(X, Y, batch_size=5, progress=False)
+        runs.append(model.parameters)
+    np.testing.assert_array_equal(*runs)

@@ -1,0 +1,187 @@
+"""Every kernel, compiled for GPUs that need not be there: what the compiler made of it, and what ptxas says."""
+
+import functools
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernels import dispatch, scalar
+from tests.programs import environment, run
+
+if not dispatch.has_extra():
+    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if dispatch.simulated():
+    pytest.skip("numba-cuda's simulator compiles nothing", allow_module_level=True)
+
+from kernels.cuda.batch import SOURCES, gather
+from kernels.cuda.elementwise import backward, forward
+from kernels.cuda.gemm import TILES, Tile
+from kernels.cuda.jit import THREADS, _configured
+from kernels.cuda.linear import linear
+from kernels.cuda.loss import losses, output, step_sums
+from kernels.cuda.network import COLUMN_LANES
+from kernels.cuda.ptx import VECTOR_BYTES, lanes
+from kernels.cuda.update import column_sums, decay, updates
+
+CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
+# layout, activation, slope: those of a network's step. gelu is the longest of them
+PRODUCTS = [
+    ("x @ w", "identity", False), ("x @ w", "gelu", False), ("dz @ w.T", "identity", False), ("dz @ w.T", "relu", True),
+    ("dz @ w.T", "gelu", True), ("x.T @ dz", "identity", False),
+]  # fmt: skip
+
+
+def product_kernels(dtype):
+    for tile in TILES[dtype]:
+        for layout, activation, slope in PRODUCTS:
+            shape = f"{tile.rows}x{tile.columns}"
+            kernel = linear(dtype, tile, layout, True, activation, slope)
+            yield f"{layout} {shape} {activation}{' slope' * slope}", kernel
+    yield "x @ w unaligned", linear(dtype, TILES[dtype][0], "x @ w", False, "identity", False)
+
+
+def other_kernels(dtype):
+    for name in scalar.ACTIVATIONS:
+        yield name, forward(dtype, name)
+        yield f"{name} backward", backward(dtype, name)
+    for name, family in losses.items():
+        yield name, family(dtype, dtype, False)
+    yield "softmax_cross_entropy labels", losses["softmax_cross_entropy"](dtype, "int64", True)
+    yield "sigmoid_cross_entropy uint8", losses["sigmoid_cross_entropy"](dtype, "uint8", False)
+    yield from ((name, family(dtype)) for name, family in updates.items())
+    yield "output", output(dtype)
+    yield "step_sums", step_sums(dtype, THREADS)
+    yield "column_sums", column_sums(dtype, *COLUMN_LANES)
+    yield "decay", decay(dtype, THREADS)
+    for source in SOURCES.values():
+        yield f"gather {source}", gather(dtype, source)
+
+
+KERNELS = [
+    pytest.param(dtype, kernel, id=f"{dtype} {name}")
+    for dtype in ("float32", "float64")
+    for name, kernel in [*product_kernels(dtype), *other_kernels(dtype)]
+]
+PRODUCT_KERNELS = [case for case in KERNELS if " @ " in case.id and "unaligned" not in case.id]
+
+
+@functools.cache
+def code(kernel):
+    return kernel.ptx(*CAPABILITIES)
+
+
+def ptxas():
+    """The assembler that the wheel of nvidia-cuda-nvcc brings, or one on the path."""
+    found = sorted(Path(sys.prefix).glob("lib/python*/site-packages/nvidia/cu*/bin/ptxas"))
+    return str(found[-1]) if found else shutil.which("ptxas")
+
+
+def instructions(text):
+    """Lines without comments, directives and the kernel's name, which may hold anything."""
+    return "\n".join(line for line in text.splitlines() if re.match(r"\s+(@%?\w+\s+)?[a-z]", line))
+
+
+@pytest.mark.parametrize(("dtype", "kernel"), KERNELS)
+def test_every_kernel_compiles_and_counts_in_its_own_dtype(dtype, kernel):
+    for text, (major, minor) in zip(code(kernel), CAPABILITIES, strict=True):
+        assert f".target sm_{major}{minor}" in text
+        found = instructions(text)
+        assert re.search(r"\bret;", found)
+        assert "ld.local" not in found
+        assert "st.local" not in found
+        if dtype == "float32" and "float64" not in kernel.signature:
+            assert not re.findall(r".*\.f64.*", found)
+        if dtype == "float64":
+            assert not re.findall(r"(?:add|mul|fma|div|sqrt)\S*\.f32.*", found)
+
+
+@pytest.mark.skipif(ptxas() is None, reason="ptxas is not there: pip install 'cuda-toolkit[nvcc]'")
+@pytest.mark.parametrize(("dtype", "kernel"), KERNELS)
+def test_every_kernel_assembles_without_spills(dtype, kernel, tmp_path):
+    for text, (major, minor) in zip(code(kernel), CAPABILITIES, strict=True):
+        path = tmp_path / "kernel.ptx"
+        path.write_text(text)
+        result = subprocess.run(
+            [ptxas(), "-v", f"-arch=sm_{major}{minor}", str(path), "-o", str(tmp_path / "kernel.cubin")],
+            capture_output=True, text=True, timeout=1000,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        stack, stores, loads = map(int, re.search(
+            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", result.stderr
+        ).groups())  # fmt: skip
+        assert (stores, loads) == (0, 0)
+        assert stack == 0
+        registers = int(re.search(r"Used (\d+) registers", result.stderr).group(1))
+        assert registers * kernel.threads <= 65536, "no block of so many threads fits a multiprocessor's registers"
+        shared = re.search(r"(\d+) bytes smem", result.stderr)
+        assert shared is None or int(shared.group(1)) <= 48 * 1024, "more than a block may have without asking"
+
+
+@pytest.mark.parametrize(("dtype", "kernel"), PRODUCT_KERNELS)
+def test_products_load_and_store_16_bytes_at_once(dtype, kernel):
+    width = lanes(dtype)
+    assert width == {"float32": 4, "float64": 2}[dtype]
+    vector = rf"v{width}\.(f|b|u){8 * VECTOR_BYTES // width}"
+    for text in code(kernel):
+        found = instructions(text)
+        assert len(re.findall(rf"ld\.global\.{vector}", found)) >= 2, "both operands from global memory"
+        assert len(re.findall(rf"ld\.shared\.{vector}", found)) >= 2, "both operands from shared memory"
+        assert re.search(rf"st\.global\.{vector}", found), "the result"
+
+
+@pytest.mark.parametrize(("dtype", "kernel"), PRODUCT_KERNELS)
+def test_products_keep_their_sums_in_registers(dtype, kernel):
+    tile = kernel.constants[0]
+    for text in code(kernel):
+        multiply_adds = re.findall(rf"fma\.rn\.f{'32' if dtype == 'float32' else '64'}", instructions(text))
+        assert len(multiply_adds) >= tile.thread_rows * tile.thread_columns * tile.depth, "a step is no loop"
+        assert text.count("bar.sync") + text.count("barrier.sync") >= 2
+
+
+# What stands in for a GPU here: numba-cuda compiles and caches as it would for one, and leaves out loading the code.
+CACHING = """
+from types import SimpleNamespace
+import numba.cuda.codegen
+from numba.cuda import dispatcher
+from numba.cuda.cudadrv import devices, runtime
+from kernels.cuda import jit
+from kernels.cuda.update import sgd
+
+device = SimpleNamespace(compute_capability=(8, 0))
+dispatcher.get_current_device = lambda: device
+devices.get_context = lambda *args: SimpleNamespace(device=device)
+runtime.runtime.get_version = lambda: (13, 0)
+dispatcher._Kernel.bind = lambda self: None
+jit.STAMP = "{stamp}"
+jit.cpu_jit.announce = lambda: print("compiling")
+sgd("float32").load()
+print("loaded")
+"""
+
+
+def test_a_kernel_is_compiled_once_for_all_processes_until_its_sources_change(tmp_path):
+    variables = environment(NUMBA_CACHE_DIR=str(tmp_path))
+    said = [run(CACHING.format(stamp=s), env=variables, timeout=1000).stdout.split() for s in ("a", "a", "b")]
+    assert said == [["compiling", "loaded"], ["loaded"], ["compiling", "loaded"]]
+
+
+def test_a_launch_of_few_blocks_is_no_reason_for_a_warning():
+    kernel = updates["sgd"]("float32")
+    with pytest.warns(Warning, match="under-utilization"):  # what numba-cuda says
+        kernel._dispatcher[2, kernel.threads]
+    _configured(kernel._dispatcher, 1, kernel.threads)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_tile_that_its_threads_cannot_share_is_refused(dtype):
+    with pytest.raises(ValueError, match="must share"):
+        linear(dtype, Tile(64, 64, 3, 4, 4), "x @ w", True, "identity", False)
+
+
+def test_stray_float64_would_be_seen():
+    assert re.findall(r".*\.f64.*", instructions("\tadd.f64 %fd1, %fd2, %fd3;\n"))
+    assert not re.findall(r".*\.f64.*", instructions("// add.f64\n.visible .entry name.f64(\n"))
