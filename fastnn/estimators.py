@@ -149,7 +149,7 @@ class Perceptron(BaseEstimator):
             self._optimizer = self._fresh_optimizer(net)
         pace, memory = self._optimizer, self._optimizer.memory
         net.prepare(line, *problem.needs(memory.optimizer, batch_size))
-        learner = training.Learner(net, problem, memory, batch_size, self.alpha)
+        learner = training.Learner(net.engine(), problem, memory, batch_size, self.alpha)
         watched = held_out is not None or callbacks or pace.schedule in ("invscaling", "adaptive") or incremental
         best = net.parameters.copy() if self.early_stopping else None
         self.n_iter_ = 0

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from fastnn.history import History
 from fastnn.schedules import check_count, check_number
 from kernels import dispatch
 from kernels.layout import Layout, aligned_copy, aligned_zeros
+
+if TYPE_CHECKING:
+    from fastnn.profile import Profile
 
 DEFAULT_LOSS = {
     "softmax": "softmax_cross_entropy",
@@ -200,6 +203,30 @@ class MLP:
             data.X, data.target.values, weight=data.weight, scale=scale, loss=data.loss, l2=l2
         )
         return value, self._layout.weights(gradient), self._layout.biases(gradient), dx
+
+    def profile(
+        self,
+        X: Any,
+        y: Any,
+        batch_size: int = 32,
+        optimizer: optimizers.Optimizer | str = optimizers.Adam(),  # noqa: B008 (frozen)
+        loss: str | None = None,
+        l2: float = 0.0,
+        *,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+    ) -> "Profile":
+        """Where the time of a training step goes, layer by layer and phase by phase; print it for a table.
+
+        The arguments are those of `fit`, whose first steps are made, on a copy of the parameters, for about a second;
+        the model stays as it is. Time is set against the roofline (Williams et al. 2009): the least that the phase's
+        operations or its bytes could take, by peaks measured in between on as many threads.
+        Raises ValueError or TypeError for input that does not fit, and ValueError for a model on a GPU.
+        """
+        from fastnn.profile import profile
+
+        return profile(self, X, y, batch_size, optimizer, loss, l2, shuffle, sample_weight, class_weight)
 
     def engine(self) -> Any:
         """What runs this network: its buffers and compiled code, made when first asked for."""

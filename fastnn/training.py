@@ -45,11 +45,11 @@ def fit(
     data = Data.checked(model, X, y, loss, sample_weight, class_weight)
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
-    _check_flags(shuffle, progress)
+    check_flags(shuffle, progress)
     check_number("l2", l2, 0)
     check_number("validation_split", validation_split, 0, 1, closed="left")
     n_train = len(data.X) - _held_out(len(data.X), validation_split)
-    optimizer = _checked_optimizer(optimizer, epochs * -(-n_train // batch_size))
+    optimizer = checked_optimizer(optimizer, epochs * -(-n_train // batch_size))
     callbacks = checked_callbacks(callbacks)
     check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
     order, validation = _split(model, data, validation_data, validation_split)
@@ -62,7 +62,7 @@ def fit(
     history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train)))
     model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
-    learner = Learner(model, data, memory, batch_size, l2)
+    learner = Learner(model.engine(), data, memory, batch_size, l2)
     if validation is not None:
         validation = learner.placed(*validation)
     history.threads = learner.engine.threads_for(min(batch_size, n_train))
@@ -108,11 +108,11 @@ def train_on_batch(
     """See MLP.train_on_batch."""
     data = Data.checked(model, X, y, loss, sample_weight)
     check_number("l2", l2, 0)
-    optimizer = _checked_optimizer(optimizer, 1)
+    optimizer = checked_optimizer(optimizer, 1)
     if model.optimizer_state is None or model.optimizer_state.optimizer != optimizer:
         model.optimizer_state = Memory.fresh(model, optimizer)
     n = len(data.X)
-    ((_, logs),) = Learner(model, data, model.optimizer_state, n, l2).epoch(None)
+    ((_, logs),) = Learner(model.engine(), data, model.optimizer_state, n, l2).epoch(None)
     return logs
 
 
@@ -203,10 +203,10 @@ class Memory:
 
 
 class Learner:
-    """Makes steps on a model, a slice of many at a time."""
+    """Makes steps on a network, a slice of many at a time."""
 
-    def __init__(self, model: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
-        self.engine, self.data, self.memory, self.batch_size, self.l2 = model.engine(), data, memory, batch_size, l2
+    def __init__(self, engine: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
+        self.engine, self.data, self.memory, self.batch_size, self.l2 = engine, data, memory, batch_size, l2
         self._placed = self.engine.place(data.X, data.target.values, data.weight)
         memory.arrays = self.engine.hold(memory.arrays)
         self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
@@ -343,14 +343,16 @@ def _held_out(n: int, fraction: float) -> int:
     return held_out
 
 
-def _check_flags(shuffle: Any, progress: Any) -> None:
+def check_flags(shuffle: Any, progress: Any) -> None:
+    """Raise TypeError if one of these is not what `fit` takes."""
     if not isinstance(shuffle, (bool, np.bool_)):
         raise TypeError(f"shuffle must be True or False, got {shuffle!r}")
     if progress is not None and not isinstance(progress, bool):
         raise TypeError(f"progress must be True, False or None, got {progress!r}")
 
 
-def _checked_optimizer(optimizer: Optimizer | str, steps: int) -> Optimizer:
+def checked_optimizer(optimizer: Optimizer | str, steps: int) -> Optimizer:
+    """The optimiser that was asked for, or a ValueError or TypeError; its rates for so many steps are tried."""
     optimizer = optimizers.get(optimizer)
     optimizers.check_rates(optimizer, steps)
     return optimizer

@@ -20,7 +20,8 @@ _field = count(24)
     SCALARS, L2, SQUARES,
     TILES, N_TILES, SCRATCH, SCRATCH_BYTES, ONE,
     OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
-) = (next(_field) for _ in range(56))  # fmt: skip
+    TIMES,  # the threads' records of the clock, for `timed_network`
+) = (next(_field) for _ in range(57))  # fmt: skip
 LAYERS = 88  # where the layers' records begin
 
 # A layer's record. Addresses; strides in bytes.

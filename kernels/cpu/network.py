@@ -21,7 +21,7 @@ from typing import Any
 
 from numba import types
 
-from . import floats, jit, memory
+from . import clock, floats, jit, memory
 from . import job as field
 from .batch import SIGNATURE as GATHER_SIGNATURE
 from .elementwise import BACKWARD as BACKWARD_SIGNATURE
@@ -39,6 +39,16 @@ LOW = (1 << 32) - 1  # of the ticket: phase << 32 | next tile
 @jit.kernel("v i")
 def network(real: Any) -> Any:
     """Run a job, with whoever else runs it; returns when no tile is left to claim."""
+    return _network(real, clock.ignore)
+
+
+@jit.kernel("v i")
+def timed_network(real: Any) -> Any:
+    """The same, and the time that each phase of each layer takes goes into the threads' records at TIMES."""
+    return _network(real, clock.stamp)
+
+
+def _network(real: Any, stamp: Any) -> Any:
     size = itemsize(real)
     lanes = chosen().lanes(size)
     product, output_activation = gemm(real), output(real)
@@ -77,16 +87,17 @@ def network(real: Any) -> Any:
         return layer[field.INPUT] + at * layer[field.LD_INPUT], layer[field.LD_INPUT]
 
     @jit.inline
-    def gather_rows(job, layers, at, position, rows):
+    def gather_rows(job, layers, at, position, rows, times):
         layer = layer_of(layers, 0)
         if job[field.X_GATHER] != 0:
             gather(
                 job[field.X_GATHER], rows, layer[field.N_IN], job[field.X], job[field.X_ROW], job[field.X_COLUMN],
                 job[field.ORDER], position, layer[field.INPUT] + at * layer[field.LD_INPUT], layer[field.LD_INPUT],
             )  # fmt: skip
+            stamp(times, 0, clock.GATHER)
 
     @jit.inline
-    def forward(job, layers, n, at, position, rows, j0, columns):
+    def forward(job, layers, n, at, position, rows, j0, columns, times):
         """Columns j0 and on of layer n's output for so many rows."""
         layer = layer_of(layers, n)
         x, ldx = input_of(job, layer, n, at, position)
@@ -100,8 +111,10 @@ def network(real: Any) -> Any:
             rows, columns, layer[field.N_IN], x, ldx, size, layer[field.W] + j0 * size, layer[field.LDW], z, ldz,
             b, 0, zero if layer[field.FUSED] != 0 else none, 0, 1,
         )  # fmt: skip
+        stamp(times, n, clock.FORWARD)
         if layer[field.ACTIVATE] != 0:
             activate(layer[field.ACTIVATE], rows, whole(columns), z, ldz, y, ld)
+            stamp(times, n, clock.ACTIVATION)
 
     @jit.inline
     def label_at(address, bytes_):
@@ -115,7 +128,7 @@ def network(real: Any) -> Any:
         return integers(address)[0]
 
     @jit.inline
-    def losses(job, layers, at, position, rows, scale, row):
+    def losses(job, layers, at, position, rows, scale, row, times):
         """The loss of rows that have been forwarded, and dz of the last layer; per-row results from `row` on."""
         layer = layer_of(layers, job[field.N_LAYERS] - 1)
         target, weight = job[field.ROW_TARGET] + at * job[field.LD_TARGET], 0
@@ -139,9 +152,10 @@ def network(real: Any) -> Any:
             job[field.METRIC], job[field.ROW_LOSS] + row * 8,
             job[field.RIGHT] + row * 8 if job[field.RIGHT] != 0 else 0,
         )  # fmt: skip
+        stamp(times, job[field.N_LAYERS] - 1, clock.LOSS)
 
     @jit.inline
-    def backward(job, layers, n, at, row, rows, i0, columns):
+    def backward(job, layers, n, at, row, rows, i0, columns, times):
         """Columns i0 and on of dz of the layer below n, or of dX, for so many rows."""
         layer, below = layer_of(layers, n), layer_of(layers, max(n - 1, 0))
         ld = layer[field.LD_OUT]
@@ -160,14 +174,16 @@ def network(real: Any) -> Any:
                 rows, columns, layer[field.N_OUT], dz, ld, size, layer[field.W] + i0 * layer[field.LDW],
                 layer[field.LDW], dx, ldx, 0, 0, none, 1, 0,
             )  # fmt: skip
+        stamp(times, n, clock.DX)
         if n > 0 and below[field.ACTIVATE_BACKWARD] != 0:
             saved, lds = below[field.Y] + at * below[field.LD_OUT] + i0 * size, below[field.LD_OUT]
             if below[field.PRE] != 0:
                 saved, lds = below[field.PRE] + at * below[field.LD_PRE] + i0 * size, below[field.LD_PRE]
             activate_backward(below[field.ACTIVATE_BACKWARD], rows, whole(columns), dx, ldx, saved, lds, dx, ldx)
+            stamp(times, n - 1, clock.DERIVATIVE)
 
     @jit.inline
-    def add_gradient(job, layers, group, at, position, rows, starts):
+    def add_gradient(job, layers, group, at, position, rows, starts, times):
         """Add x.T @ dz of so many rows to a group's share of the gradient, which starts with them or goes on."""
         twin = job[field.PARTIALS] + group * job[field.PARTIAL_BYTES]
         for n in range(job[field.N_LAYERS]):
@@ -178,19 +194,20 @@ def network(real: Any) -> Any:
             product(layer[field.N_IN], columns, rows, x, size, ldx, dz, ld, g, ldw, 0 if starts else g, ldw, none, 0, 1)
             if layer[field.B] != 0:
                 product(1, columns, rows, job[field.ONE], 0, 0, dz, ld, gb, 0, 0 if starts else gb, 0, none, 0, 1)
+            stamp(times, n, clock.DW)
 
     @jit.inline
-    def through(job, layers, step, row, rows, at):
+    def through(job, layers, step, row, rows, at, times):
         """So many rows from FIRST_LAYER to the loss and back, in the buffers' rows from `at` on."""
         position, first = job[field.FIRST] + step * job[field.BATCH] + row, job[field.FIRST_LAYER]
         if first == 0:
-            gather_rows(job, layers, at, position, rows)
+            gather_rows(job, layers, at, position, rows, times)
         for n in range(first, job[field.N_LAYERS]):
-            forward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_OUT])
-        losses(job, layers, at, position, rows, doubles(job[field.SCALES])[step], at)
+            forward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_OUT], times)
+        losses(job, layers, at, position, rows, doubles(job[field.SCALES])[step], at, times)
         least = 0 if first == 0 and job[field.DX] != 0 else max(first, 1)
         for n in range(job[field.N_LAYERS] - 1, least - 1, -1):
-            backward(job, layers, n, at, row, rows, 0, layer_of(layers, n)[field.N_IN])
+            backward(job, layers, n, at, row, rows, 0, layer_of(layers, n)[field.N_IN], times)
 
     @jit.inline
     def refresh_transposed(layer, i0, i1, j0, j1):
@@ -207,7 +224,7 @@ def network(real: Any) -> Any:
                             target[ii] = elements(w + ii * ldw)[jj]
 
     @jit.inline
-    def step_tile(job, layer, step, at, g, ldg, gb, squares, i0, i1, j0, j1):
+    def step_tile(job, layer, n, step, at, g, ldg, gb, squares, i0, i1, j0, j1, times):
         """Update w[i0:i1, j0:j1] by g, and with i0 == 0 the bias by gb; then its part of w.T."""
         w, scalars = layer[field.W] + at, job[field.SCALARS] + step * 64
         first = w + job[field.FIRST_STATE] if job[field.FIRST_STATE] != 0 else 0
@@ -223,8 +240,10 @@ def network(real: Any) -> Any:
             first = b + job[field.FIRST_STATE] if job[field.FIRST_STATE] != 0 else 0
             second = b + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
             step_update(job[field.UPDATE], 1, whole(j1 - j0), b, 0, gb, 0, first, second, scalars, 0.0)
+        stamp(times, n, clock.UPDATE)
         if layer[field.WT] != 0:
             refresh_transposed(layer, i0, i1, j0, j1)
+            stamp(times, n, clock.TRANSPOSE)
 
     @jit.inline
     def sum_partials(job, groups, at, ld, rows, columns, g, ldg):
@@ -239,7 +258,7 @@ def network(real: Any) -> Any:
                     total[j] += share[j]
 
     @jit.inline
-    def weight_tile(job, layers, step, tile, slot):
+    def weight_tile(job, layers, step, tile, slot, times):
         """dw of one tile, and its db; into the gradient, or, fused, into the slot's scratch and on to the update."""
         where = integers(job[field.TILES] + tile * field.TILE * 8)
         layer = layer_of(layers, where[0])
@@ -257,17 +276,19 @@ def network(real: Any) -> Any:
             sum_partials(job, groups, layer[field.W] + at, ldw, i1 - i0, whole(columns), g, ldg)
             if i0 == 0 and layer[field.B] != 0:
                 sum_partials(job, groups, layer[field.B] + j0 * size, 0, 1, whole(columns), gb, 0)
+            stamp(times, where[0], clock.SUM)
         else:
             x, ldx = input_of(job, layer, where[0], 0, job[field.FIRST] + step * job[field.BATCH])
             dz, ld = layer[field.DZ] + j0 * size, layer[field.LD_OUT]
             product(i1 - i0, columns, rows, x + i0 * size, size, ldx, dz, ld, g, ldg, 0, 0, none, 0, 1)
             if i0 == 0 and layer[field.B] != 0:  # db: the same product with a row of ones
                 product(1, columns, rows, job[field.ONE], 0, 0, dz, ld, gb, 0, 0, 0, none, 0, 1)
+            stamp(times, where[0], clock.DW)
         squares = 0
         if job[field.SQUARES] != 0:
             squares = job[field.SQUARES] + (step * job[field.N_TILES] + tile) * 8
         if job[field.GRADIENT] == 0:
-            step_tile(job, layer, step, at, g, ldg, gb, squares, i0, i1, j0, j1)
+            step_tile(job, layer, where[0], step, at, g, ldg, gb, squares, i0, i1, j0, j1, times)
         elif squares != 0:
             total, factor = 0.0, real(doubles(job[field.L2])[step])
             for i in range(i1 - i0):
@@ -278,14 +299,14 @@ def network(real: Any) -> Any:
             doubles(squares)[0] = total
 
     @jit.inline
-    def update_tile(job, layers, step, tile):
+    def update_tile(job, layers, step, tile, times):
         """The update of one tile out of the whole gradient."""
         where = integers(job[field.TILES] + tile * field.TILE * 8)
         layer = layer_of(layers, where[0])
         i0, i1, j0, j1 = where[1], where[2], where[3], where[4]
         at = i0 * layer[field.LDW] + j0 * size
         g, gb = layer[field.W] + job[field.GRADIENT] + at, layer[field.B] + job[field.GRADIENT] + j0 * size
-        step_tile(job, layer, step, at, g, layer[field.LDW], gb, 0, i0, i1, j0, j1)
+        step_tile(job, layer, where[0], step, at, g, layer[field.LDW], gb, 0, i0, i1, j0, j1, times)
 
     @jit.inline
     def sum_rows(job, first, rows):
@@ -311,15 +332,15 @@ def network(real: Any) -> Any:
         doubles(job[field.SUMS])[2 * step + 1] = right
 
     @jit.inline
-    def predict_rows(job, layers, row, rows, at):
+    def predict_rows(job, layers, row, rows, at, times):
         """Rows to outputs, losses or both; activations live in the buffers' rows from `at` on."""
         position = job[field.FIRST] + row
         layer = layer_of(layers, job[field.N_LAYERS] - 1)
-        gather_rows(job, layers, at, position, rows)
+        gather_rows(job, layers, at, position, rows, times)
         for n in range(job[field.N_LAYERS]):
-            forward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_OUT])
+            forward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_OUT], times)
         if job[field.ROW_LOSS] != 0:
-            losses(job, layers, at, position, rows, 1.0, row)
+            losses(job, layers, at, position, rows, 1.0, row, times)
         if job[field.OUT] != 0:
             output_activation(
                 job[field.OUTPUT], rows, layer[field.N_OUT], layer[field.Y] + at * layer[field.LD_OUT],
@@ -327,52 +348,56 @@ def network(real: Any) -> Any:
             )  # fmt: skip
 
     @jit.inline
-    def do(job, layers, phase, step, tile, slot):
+    def do(job, layers, phase, step, tile, slot, times):
         """One tile of a phase."""
         operation, n, across = phase[field.OPERATION], phase[field.LAYER], phase[field.ACROSS]
         row = tile // across * phase[field.ROWS]
         rows = min(phase[field.ROWS], rows_of(job, step) - row)
         first, chunk = tile % across * phase[field.COLUMNS], job[field.CHUNK]
         position = job[field.FIRST] + step * job[field.BATCH] + row
+        stamp(times, 0, clock.CLAIMED)
         if operation == field.THROUGH and job[field.PARTIALS] == 0:
-            through(job, layers, step, row, rows, row)
+            through(job, layers, step, row, rows, row, times)
         elif operation == field.THROUGH:
             total, right = 0.0, 0.0
             for done in range(0, rows, chunk):
                 part = min(chunk, rows - done)
-                through(job, layers, step, row + done, part, slot * chunk)
-                add_gradient(job, layers, tile, slot * chunk, position + done, part, done == 0)
+                through(job, layers, step, row + done, part, slot * chunk, times)
+                add_gradient(job, layers, tile, slot * chunk, position + done, part, done == 0, times)
                 more, hits = sum_rows(job, slot * chunk, part)
                 total, right = total + more, right + hits
+                stamp(times, job[field.N_LAYERS] - 1, clock.LOSS)
             doubles(job[field.GROUP_SUMS])[2 * tile] = total
             doubles(job[field.GROUP_SUMS])[2 * tile + 1] = right
         elif operation == field.WEIGHTS:
             if tile == job[field.N_TILES]:
                 sum_step(job, step)
+                stamp(times, job[field.N_LAYERS] - 1, clock.LOSS)
             else:
-                weight_tile(job, layers, step, tile, slot)
+                weight_tile(job, layers, step, tile, slot, times)
         elif operation == field.FORWARD:
             columns = min(phase[field.COLUMNS], layer_of(layers, n)[field.N_OUT] - first)
-            forward(job, layers, n, row, position, rows, first, columns)
+            forward(job, layers, n, row, position, rows, first, columns, times)
         elif operation == field.BACKWARD:
             columns = min(phase[field.COLUMNS], layer_of(layers, n)[field.N_IN] - first)
-            backward(job, layers, n, row, row, rows, first, columns)
+            backward(job, layers, n, row, row, rows, first, columns, times)
         elif operation == field.GATHER:
-            gather_rows(job, layers, row, position, rows)
+            gather_rows(job, layers, row, position, rows, times)
         elif operation == field.TRANSPOSE:
             where = integers(job[field.TILES] + tile * field.TILE * 8)
             layer = layer_of(layers, where[0])
             if layer[field.WT] != 0:
                 refresh_transposed(layer, where[1], where[2], where[3], where[4])
+                stamp(times, where[0], clock.TRANSPOSE)
         elif operation == field.CALL_HOOK:
             mode = floats.mode()
             floats.set_mode(mode & ~FLUSH_SUBNORMALS)
             hook(job[field.HOOK], job[field.HOOK_ARGUMENT])
             floats.set_mode(mode)
         elif operation == field.UPDATE_WEIGHTS:
-            update_tile(job, layers, step, tile)
+            update_tile(job, layers, step, tile, times)
         else:
-            predict_rows(job, layers, row, rows, slot * chunk)
+            predict_rows(job, layers, row, rows, slot * chunk, times)
 
     @jit.inline
     def tiles_of(job, record, step):
@@ -396,6 +421,7 @@ def network(real: Any) -> Any:
         if job[field.FLUSH] != 0:
             floats.set_mode(mode | FLUSH_SUBNORMALS)
         slot = memory.fetch_add(address + field.SLOT * 8, 1)
+        times = job[field.TIMES] + slot * (clock.HEAD + clock.WORDS * job[field.N_LAYERS]) * 8
         phase, step, record, tiles = -1, 0, job, 0
         while True:
             ticket = memory.fetch_add(address + field.TICKET * 8, 1)
@@ -410,7 +436,7 @@ def network(real: Any) -> Any:
                 while memory.load(address + field.TICKET * 8) >> 32 == phase:
                     spins = memory.wait(spins)
                 continue
-            do(job, layers, record, step, ticket & LOW, slot)
+            do(job, layers, record, step, ticket & LOW, slot, times)
             if memory.fetch_add(address + field.DONE * 8, 1) == tiles - 1:
                 memory.store(address + field.DONE * 8, 0)
                 memory.store(address + field.TICKET * 8, (phase + 1) << 32)

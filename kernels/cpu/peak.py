@@ -1,4 +1,4 @@
-"""The machine's ceiling: multiply-adds on registers alone, which every rate here is measured against."""
+"""The machine's ceilings: multiply-adds on registers alone, and bytes a second to and from a cache or the memory."""
 
 import time
 from typing import Any
@@ -83,3 +83,79 @@ def flops(dtype: str = "float32", seconds: float = 0.002) -> float:
         if taken >= seconds / 2:
             return 2 * steps * isa.mr * isa.nv * isa.lanes(np.dtype(dtype).itemsize) / taken
         steps *= 2
+
+
+def stream_loop(real: Any) -> Any:
+    """An intrinsic: y += x * x over `blocks` blocks of STREAM vectors, at addresses x and y."""
+    isa = chosen()
+
+    @intrinsic
+    def loop(typingctx: Any, blocks: Any, x: Any, y: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            builder.call(_stream_function(builder.module, isa, real), args)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), codegen
+
+    return loop
+
+
+STREAM = 4  # vectors in a round of the loop
+LEAST_BUFFER = 4096
+
+
+def _stream_function(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 3), f"stream_{isa.name}_{real}")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    v = Vectors(function, isa, real)
+    build, entry = v.builder, v.builder.block
+    loop, done = function.append_basic_block("loop"), function.append_basic_block("done")
+    build.branch(loop)
+    build.position_at_end(loop)
+    left, x, y = (build.phi(I64) for _ in range(3))
+    for node, start in zip((left, x, y), function.args, strict=True):
+        node.add_incoming(start, entry)
+    for i in range(STREAM):
+        factor = v.load(v.offset(x, i))
+        v.store(v.multiply_add(factor, factor, v.load(v.offset(y, i))), v.offset(y, i))
+    step = ir.Constant(I64, STREAM * isa.register_bytes)
+    left.add_incoming(build.sub(left, ir.Constant(I64, 1)), loop)
+    x.add_incoming(build.add(x, step), loop)
+    y.add_incoming(build.add(y, step), loop)
+    build.cbranch(build.icmp_unsigned("!=", left, ir.Constant(I64, 1)), loop, done)
+    build.position_at_end(done)
+    build.ret_void()
+    return function
+
+
+@jit.kernel("v 4i")
+def stream(real: Any) -> Any:
+    """`rounds` times y += x * x over `blocks` blocks of STREAM vectors, at addresses x and y."""
+    loop = stream_loop(real)
+
+    def function(rounds, blocks, x, y):
+        for _ in range(rounds):
+            loop(blocks, x, y)
+
+    return function
+
+
+def bandwidth(buffer: np.ndarray, seconds: float = 0.002) -> float:
+    """Bytes a second that one core reads and writes in a zero buffer, measured now, for about so long.
+
+    Two are read for each that is written, as in a step of an optimiser. The buffer's size, at least LEAST_BUFFER,
+    decides which cache, or the memory, is measured.
+    """
+    kernel, half, rounds = stream["float32"], buffer.nbytes // 2, 1
+    block = STREAM * chosen().register_bytes
+    blocks = half // block
+    x, y = address(buffer), address(buffer) + blocks * block
+    kernel(1, blocks, x, y)
+    while True:
+        start = time.perf_counter()
+        kernel(rounds, blocks, x, y)
+        taken = time.perf_counter() - start
+        if taken >= seconds / 2:
+            return 3 * rounds * blocks * block / taken
+        rounds *= 2

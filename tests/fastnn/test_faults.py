@@ -151,6 +151,7 @@ class TestBadInput:
         fails(message, model.fit, *args, progress=False, **options)
         fails(message, model.train_on_batch, *args, **options)
         fails(message, model.loss_and_gradients, *args, **options)
+        fails(message, model.profile, *args, **options)
         if options.keys() <= {"loss"}:
             fails(message, model.evaluate, *args, **options)
 
@@ -158,10 +159,13 @@ class TestBadInput:
     def test_optimizers(self, model, optimizer, message):
         fails(message, model.fit, X, Y, optimizer=optimizer, progress=False)
         fails(message, model.train_on_batch, X, Y, optimizer)
+        fails(message, model.profile, X, Y, optimizer=optimizer)
 
     @pytest.mark.parametrize(("options", "message"), BAD_FITS)
     def test_fit(self, model, options, message):
         fails(message, model.fit, X, Y, **{"progress": False, **options})
+        if options.keys() <= {"batch_size", "shuffle", "class_weight"}:
+            fails(message, model.profile, X, Y, **options)
 
     def test_a_schedule_that_raises_at_a_later_step(self, model):
         rates = np.full(12, 0.1)

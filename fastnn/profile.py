@@ -1,0 +1,216 @@
+"""Where the time of a training step goes: each phase beside what the machine could do at best."""
+
+import dataclasses
+import itertools
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn import progress as reports
+from fastnn import training
+from fastnn.optimizers import Optimizer
+from fastnn.schedules import check_count, check_number
+from kernels.cpu import clock, peak
+from kernels.cpu.timed import TimedEngine
+from kernels.cpu.work import work
+from kernels.layout import aligned_copy, aligned_zeros
+
+SECONDS = 1.0  # of measuring, where a step is short enough for LEAST_ROUNDS
+ROUND_SECONDS = 0.05
+LEAST_ROUNDS = 5
+RESOLUTION = 1e-9  # a counter may be too coarse to see a phase at all
+
+COLUMNS = ["layer", "phase", "operations", "bytes", "time", "of step", "rate", "of roofline", "bound"]
+WORDS = (1, 8)  # columns that hold words: to the left
+
+
+@dataclass(frozen=True)
+class Row:
+    """One phase of one layer, in an average step.
+
+    layer: from 1, as in `summary`. phase: gather (a batch's rows of X, where they are not read in place), forward
+    (x @ w + b, with ReLU), activation, loss (with its gradient), dx (dz @ w.T), derivative (of the activation), dw,
+    sum (of the shares of dw that groups of rows leave, in large batches), update or transpose (w.T for the next step,
+    where it is kept). operations: floating-point ones. bytes: read and written, each operand once. seconds:
+    threads that work side by side count once. roofline: the least time that the machine could take, over `seconds`;
+    more than 1 where operands are still in a nearer cache than a step's bytes fit in. bound: "compute" or "memory", by
+    what that least time is spent on.
+    """
+
+    layer: int
+    phase: str
+    operations: int
+    bytes: int
+    seconds: float
+    roofline: float
+    bound: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `MLP.profile` found; `str()` makes a table of it.
+
+    rows: by layer and phase. seconds: an average step's. batch_size: rows of a step. threads: those that it ran on.
+    flops: operations a second in multiply-adds on registers; bandwidth: bytes a second, through as much memory as a
+    step touches (`touched` bytes), so that it is that of the cache which holds them; both by all threads together.
+    """
+
+    rows: tuple[Row, ...]
+    seconds: float
+    batch_size: int
+    threads: int
+    flops: float
+    bandwidth: float
+    touched: int
+
+    @property
+    def limiting(self) -> Row:
+        """The phase that takes the longest."""
+        return max(self.rows, key=lambda row: row.seconds)
+
+    @property
+    def waiting(self) -> float:
+        """Seconds of a step that are no phase's: threads wait for each other, jobs start, tiles are claimed."""
+        return self.seconds - sum(row.seconds for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [COLUMNS] + [
+            [
+                str(row.layer), row.phase, _scaled(row.operations), _scaled(row.bytes, "B"), _scaled(row.seconds, "s"),
+                f"{row.seconds / self.seconds:.1%}", _rate(row), f"{row.roofline:.0%}", row.bound,
+            ]
+            for row in self.rows
+        ]  # fmt: skip
+        lines.append(["", "waiting", "", "", _scaled(self.waiting, "s"), f"{self.waiting / self.seconds:.1%}", *"   "])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        most, threads = self.limiting, f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return "\n".join(
+            [
+                f"a step on {self.batch_size} rows takes {_scaled(self.seconds, 's')} on {threads}",
+                *(_aligned(line, widths) for line in lines),
+                f"roofline: {_scaled(self.flops, 'FLOP/s')}, {_scaled(self.bandwidth, 'B/s')} on the "
+                f"{_scaled(self.touched, 'B')} that a step touches",
+                f"most of the time: {most.phase} of layer {most.layer}, {most.seconds / self.seconds:.0%} of a step, "
+                f"at {most.roofline:.0%} of its {most.bound} roofline",
+            ]
+        )
+
+
+def profile(
+    model: Any,
+    X: Any,
+    y: Any,
+    batch_size: int,
+    optimizer: Optimizer | str,
+    loss: str | None,
+    l2: float,
+    shuffle: bool,
+    sample_weight: Any,
+    class_weight: Any,
+) -> Profile:
+    """See MLP.profile."""
+    if model.device != "cpu":
+        raise ValueError(f'profile needs a model with device="cpu", got "{model.device}"')
+    data = training.Data.checked(model, X, y, loss, sample_weight, class_weight)
+    check_count("batch_size", batch_size)
+    training.check_flags(shuffle, False)
+    check_number("l2", l2, 0)
+    batch_size = min(batch_size, len(data.X))
+    data = _whole_batches(data, batch_size)
+    n = len(data.X)
+    optimizer = training.checked_optimizer(optimizer, n // batch_size)
+    order = np.random.default_rng(0).permutation(training.numbered(n)) if shuffle and batch_size < n else None
+
+    engine = TimedEngine(
+        model.layers, model.activations, model.output, aligned_copy(model.parameters), model.bias, model.threads
+    )
+    training.load_kernels(engine, reports.line, *data.needs(optimizer, batch_size))
+    memory = training.Memory.fresh(model, optimizer)
+    learner = training.Learner(engine, data, memory, batch_size, l2)
+    slices = (n_steps for _ in itertools.count() for n_steps, _ in learner.epoch(order))
+    next(slices)  # makes the buffers
+    threads = engine.threads_for(batch_size)
+    touched = engine.touched_bytes + sum(array.nbytes for array in memory.arrays)
+    seconds, times, flops, bandwidth = _measure(engine, slices, threads, touched)
+    counts = work(
+        engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
+        metric=data.target.metric, update=optimizer.kernel, state=memory.arrays, l2=l2,
+    )  # fmt: skip
+    rows = [
+        _row(n + 1, phase, *counts[n, phase], float(times[n, column]), flops, bandwidth)
+        for n in range(len(times))
+        for column, phase in enumerate(clock.PHASES)
+        if (n, phase) in counts
+    ]
+    return Profile(tuple(rows), seconds, batch_size, threads, flops, bandwidth, touched)
+
+
+def _row(layer: int, phase: str, operations: int, n_bytes: int, seconds: float, flops: float, bandwidth: float) -> Row:
+    seconds = max(seconds, RESOLUTION)
+    by_operations, by_bytes = operations / flops, n_bytes / bandwidth
+    bound = "compute" if by_operations > by_bytes else "memory"
+    return Row(layer, phase, operations, n_bytes, seconds, max(by_operations, by_bytes) / seconds, bound)
+
+
+def _whole_batches(data: training.Data, batch_size: int) -> training.Data:
+    """The data without the rows of a last, smaller batch: all steps are to be alike."""
+    n = len(data.X) // batch_size * batch_size
+    weight = None if data.weight is None else data.weight[:n]
+    target = dataclasses.replace(data.target, values=data.target.values[:n])
+    return dataclasses.replace(data, X=data.X[:n], target=target, weight=weight)
+
+
+def _measure(
+    engine: TimedEngine, slices: Iterator[int], threads: int, touched: int
+) -> tuple[float, np.ndarray, float, float]:
+    """Seconds of a step, those of its phases (layers, phases), and the peaks: operations and bytes a second.
+
+    Steps and peaks are measured in turn, for a machine's speed drifts. Of the steps' rounds, that of median time
+    counts, with all its phases; of the peaks their medians.
+    """
+    buffers = [aligned_zeros(max(touched // threads, peak.LEAST_BUFFER), np.uint8) for _ in range(threads)]
+    rounds: list[tuple[float, np.ndarray]] = []
+    flops: list[float] = []
+    bandwidths: list[float] = []
+    first_tick, start = clock.now["float32"](), time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        while len(rounds) < LEAST_ROUNDS or time.perf_counter() - start < SECONDS:
+            n_steps, seconds, ticks = 0, engine.seconds, engine.ticks
+            while engine.seconds - seconds < ROUND_SECONDS:
+                n_steps += next(slices)
+            rounds.append(((engine.seconds - seconds) / n_steps, (engine.ticks - ticks) / n_steps))
+            flops.append(sum(pool.map(lambda _: peak.flops(engine.dtype.name), buffers)))
+            bandwidths.append(sum(pool.map(peak.bandwidth, buffers)))
+    per_tick = (time.perf_counter() - start) / (clock.now["float32"]() - first_tick)
+    seconds, ticks = sorted(rounds, key=lambda one: one[0])[len(rounds) // 2]
+    return seconds, ticks * (per_tick / threads), statistics.median(flops), statistics.median(bandwidths)
+
+
+_PREFIXES = {1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "u"}
+
+
+def _scaled(value: float, unit: str = "") -> str:
+    """A number in three digits and a prefix: 1.52e-5 s is 15.2 us."""
+    value = float(f"{value:.3g}")
+    if value == 0:
+        return f"0 {unit}".rstrip()
+    factor = next((factor for factor in _PREFIXES if value >= factor), 1e-6)
+    return f"{value / factor:#.3g}".rstrip(".") + f" {_PREFIXES[factor]}{unit}".rstrip()
+
+
+def _rate(row: Row) -> str:
+    """What a phase reaches of what bounds it."""
+    if row.bound == "compute":
+        return _scaled(row.operations / row.seconds, "FLOP/s")
+    return _scaled(row.bytes / row.seconds, "B/s")
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """A line of the table: numbers to the right, words to the left."""
+    pairs = enumerate(zip(cells, widths, strict=True))
+    return "  ".join(cell.ljust(width) if n in WORDS else cell.rjust(width) for n, (cell, width) in pairs).rstrip()

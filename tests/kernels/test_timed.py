@@ -1,0 +1,99 @@
+"""The network with a clock in it, what it counts, and the measured ceilings."""
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from kernels import cpu
+from kernels.cpu import clock, peak
+from kernels.cpu.engine import Engine
+from kernels.cpu.timed import TimedEngine
+from kernels.cpu.work import scalar_operations, work
+from kernels.layout import Layout, address, aligned_zeros
+from tests.oracle import random_arrays, random_labels
+
+WIDTHS, ROWS, STEPS = [30, 300, 40, 10], 200, 20
+# By layers as far as their weights are more than what goes in and out; rows through all layers; with shares of dw
+BATCHES = 64, 128, 2048
+
+
+def train(kind, threads, activations, batch):
+    """The engine after some steps, and what it was told."""
+    parameters = aligned_zeros(Layout.of(WIDTHS, "float32").size, np.float32)
+    parameters[...] = 0.1 * random_arrays(0, parameters.shape, dtype=np.float32)[0]
+    engine = kind(WIDTHS, activations, "softmax", parameters, True, threads)
+    (x,) = random_arrays(1, (ROWS, WIDTHS[0]))
+    told = {
+        "order": np.resize(np.arange(ROWS, dtype=np.uint32)[::-1], STEPS * batch), "weight": None,
+        "loss": "softmax_cross_entropy", "metric": "label", "update": "sgd", "state": [], "l2": 0.1,
+    }  # fmt: skip
+    scalars = np.zeros((STEPS, 8))
+    scalars[:, 0] = 0.1
+    data = x, random_labels(2, ROWS, WIDTHS[-1])
+    engine.train(
+        *data, first=0, total=STEPS * batch, batch_size=batch, steps=STEPS, scales=np.full(STEPS, 1 / batch),
+        scalars=scalars, **told,
+    )  # fmt: skip
+    return engine, data, told
+
+
+@pytest.mark.parametrize("activations", [["relu", "tanh"], ["silu", "identity"]])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_the_clock_changes_no_bit(batch, threads, activations):
+    timed, _, _ = train(TimedEngine, threads, activations, batch)
+    plain, _, _ = train(Engine, threads, activations, batch)
+    np.testing.assert_array_equal(timed.parameters, plain.parameters)
+
+
+@pytest.mark.parametrize("activations", [["relu", "tanh"], ["silu", "identity"]])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_what_is_counted_is_what_is_done(batch, activations):
+    engine, data, told = train(TimedEngine, 2, activations, batch)
+    counted = work(engine, *data, rows=batch, **told)
+    done = {(n, clock.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
+    assert done == counted.keys()
+    assert engine.ticks.min() >= 0
+    assert engine.seconds > 0
+    assert ((0, "sum") in counted) == (batch == 2048)
+    assert [n for n in range(3) if (n, "transpose") in counted] == ([2] if batch == 64 else [1, 2])
+
+
+def test_operations_of_scalar_functions():
+    """Some that are short enough to be counted by eye; double precision has longer polynomials."""
+    single, double = scalar_operations("float32"), scalar_operations("float64")
+    for f in (single, double):
+        assert (f["relu"], f["leaky_relu"], f["sigmoid_slope"], f["tanh_slope"]) == (0, 1, 2, 2)
+        assert (f["sigmoid"], f["silu"], f["sgd"], f["adam"]) == (f["exp"] + 2, f["exp"] + 3, 7, 14)
+    assert single["exp"] == 3 + 4 + 5 * 2 + 4 + 3 + 3
+    assert double["exp"] - single["exp"] == 2 * (12 - 6)
+
+
+@pytest.mark.parametrize("n_bytes", [peak.LEAST_BUFFER, 3 * peak.LEAST_BUFFER + 100])
+def test_stream_reads_and_writes_what_it_says(n_bytes):
+    block = peak.STREAM * cpu.simd.chosen().register_bytes
+    blocks = n_bytes // 2 // block
+    n = blocks * block // 4
+    x, y = aligned_zeros(n, np.float32), aligned_zeros(n + 1, np.float32)
+    x[...], y[-1] = np.arange(n) % 100, 7
+    peak.stream["float32"](3, blocks, address(x), address(y))
+    np.testing.assert_array_equal(y[:-1], 3 * x * x)
+    assert y[-1] == 7
+    assert peak.bandwidth(np.zeros(n_bytes, np.uint8), 1e-5) > 0
+
+
+@pytest.mark.parametrize(
+    ("triple", "counter"), [("x86_64-unknown-linux-gnu", "rdtsc"), ("aarch64-unknown-linux-gnu", "cntvct_el0")]
+)
+def test_counters_that_a_program_may_read(triple, counter):
+    """Arm's cycle counter would stop it; LLVM takes the virtual timer's. Assembled, as nothing here runs on Arm."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = ir.Module("clock")
+    module.triple = triple
+    function = ir.Function(module, ir.FunctionType(ir.IntType(64), []), "ticks")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(clock.read_counter(builder))
+    machine = llvm.Target.from_triple(triple).create_target_machine(opt=2)
+    assert counter in machine.emit_assembly(llvm.parse_assembly(str(module))).lower()
