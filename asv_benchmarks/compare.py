@@ -20,7 +20,6 @@ import platform
 import statistics
 import time
 from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +120,6 @@ class Process:
         self.process.join()
 
 
-def operations(workload: Any) -> int:
-    """Floating-point operations of the products of an epoch: forward, dw, and dx of every layer but the first."""
-    products = [a * b for a, b in pairwise(workload.layers)]
-    return 2 * workload.rows * (3 * sum(products) - products[0])
-
-
 def started(workload: Any, names: Iterable[str], threads: int) -> list[Process]:
     """The libraries that can work on this network; says which cannot."""
     processes = []
@@ -168,7 +161,7 @@ def training(workload: Any, names: list[str], threads: int, rounds: int) -> dict
         process.end()
     return {
         "milliseconds": {name: 1e3 * taken for name, taken in seconds.items()},
-        "floor": 1e3 * operations(workload) / (peak * threads),
+        "floor": 1e3 * workload.operations / (peak * threads),
         "losses": losses,
         "void": void,
     }
@@ -181,10 +174,9 @@ def prediction(workload: Any, names: list[str], threads: int, rounds: int, rows:
     peak = next(p for p in processes if p.name == "fastnn").ask("peak")
     for process in processes:
         process.end()
-    multiply_adds = sum(a * b for a, b in pairwise(workload.layers))
     return {
         "milliseconds": {name: 1e3 * taken for name, taken in seconds.items()},
-        "floor": 1e3 * 2 * rows * multiply_adds / (peak * threads),
+        "floor": 1e3 * 2 * rows * workload.multiply_adds / (peak * threads),
     }
 
 

@@ -1,24 +1,70 @@
-"""What a trained network takes to answer: one row, a few, many."""
+"""What a trained network takes to answer: one row, a few, many; and what peers take."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
-from .common import Sampled, once, sweep, use_threads
+import numpy as np
+
+from .common import Sampled, import_or_skip, once, sweep, use_threads
+from .peak import share_of_peak
+from .peers import PEERS
 from .workloads import WORKLOADS
+
+
+def rows_for(name: str, rows: int) -> np.ndarray:
+    """Normal random numbers (rows, inputs), float32."""
+    return np.random.default_rng(1).standard_normal((rows, WORKLOADS[name].layers[0]), np.float32)
 
 
 class Predict(Sampled):
     """`predict` on float32 rows."""
 
-    params = [sweep("moons", "mnist", "wide"), sweep(1, 32, 1000), sweep(1, 2)]
+    params = [sweep("moons", "small32", "mnist", "wide"), sweep(1, 2, 8, 32, 1000), sweep(1, 2)]
     param_names = ["workload", "rows", "threads"]
 
     @once
     def setup(self, name: str, rows: int, threads: int) -> Callable[[], Any]:
         use_threads(threads)
-        model = WORKLOADS[name].model(threads)
-        X = WORKLOADS[name].data()[0][:rows]
+        model, X = WORKLOADS[name].model(threads), rows_for(name, rows)
         return lambda: model.predict(X)
 
     def time_predict(self, name: str, rows: int, threads: int) -> None:
+        self.call()
+
+
+class PredictMany(Sampled):
+    """`predict` on 10,000 rows, which should come near the FMA peak."""
+
+    params = [sweep("mnist", "wide"), sweep(1, 2)]
+    param_names = ["workload", "threads"]
+
+    @once
+    def setup(self, name: str, threads: int) -> Callable[[], Any]:
+        use_threads(threads)
+        model, X = WORKLOADS[name].model(threads), rows_for(name, 10_000)
+        return lambda: model.predict(X)
+
+    def time_predict(self, name: str, threads: int) -> None:
+        self.call()
+
+    def track_share_of_peak(self, name: str, threads: int) -> float:
+        return share_of_peak(self, 2 * 10_000 * WORKLOADS[name].multiply_adds, "float32", threads)
+
+    track_share_of_peak.unit = "% of FMA peak"
+
+
+class PeerPredict(Sampled):
+    """The same rows through other libraries, on all cores: a control of the machine, and a yardstick."""
+
+    params = [sweep("scikit-learn", "PyTorch", "ONNX Runtime"), sweep("mnist"), sweep(1, 32, 1000)]
+    param_names = ["library", "workload", "rows"]
+
+    @once
+    def setup(self, library: str, name: str, rows: int) -> Callable[[], Any]:
+        import_or_skip({"scikit-learn": "sklearn", "PyTorch": "torch", "ONNX Runtime": "onnxruntime"}[library])
+        peer = PEERS[library](WORKLOADS[name], len(os.sched_getaffinity(0)))
+        return peer.predictor(rows_for(name, rows))
+
+    def time_predict(self, library: str, name: str, rows: int) -> None:
         self.call()

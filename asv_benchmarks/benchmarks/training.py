@@ -1,10 +1,15 @@
 """Training whole networks: epochs, single steps, gradients; and what peers take for the same."""
 
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
 
+from fastnn.profile import Profile
+from kernels.cpu.clock import PHASES
+
 from .common import Sampled, import_or_skip, once, sweep, use_threads
+from .peak import share_of_peak
 from .peers import PEERS
 from .workloads import WORKLOADS
 
@@ -32,7 +37,12 @@ class Fit(Sampled):
         self.call()
         return 100.0 * (1.0 - self.model.evaluate(*self.data)["accuracy"])
 
+    def track_share_of_peak(self, name: str, threads: int) -> float:
+        workload = WORKLOADS[name]
+        return share_of_peak(self, workload.epochs * workload.operations, "float32", threads)
+
     track_error_rate.unit = "% of rows wrong"
+    track_share_of_peak.unit = "% of FMA peak"
 
 
 class Step(Sampled):
@@ -53,6 +63,38 @@ class Step(Sampled):
 
     def time_step(self, call: str, name: str, threads: int) -> None:
         self.call()
+
+
+class Phases:
+    """What `profile` says of a step's phases, those of all layers together."""
+
+    params = [NAMES, sweep(*reversed(PHASES)), THREADS]
+    param_names = ["workload", "phase", "threads"]
+    timeout = 600
+
+    def setup_cache(self) -> dict[tuple[str, int], Profile]:
+        profiles = {}
+        for name, threads in itertools.product(self.params[0], self.params[2]):
+            workload = WORKLOADS[name]
+            model = workload.model(threads)
+            profiles[name, threads] = model.profile(*workload.data(), workload.batch_size, workload.optimizer)
+        return profiles
+
+    def setup(self, profiles: dict[tuple[str, int], Profile], name: str, phase: str, threads: int) -> None:
+        use_threads(threads)
+        self.profile = profiles[name, threads]
+        self.rows = [row for row in self.profile.rows if row.phase == phase]
+        if not self.rows:
+            raise NotImplementedError(f"{name} has no phase {phase}")
+
+    def track_time(self, *params: Any) -> float:
+        return 1e6 * sum(row.seconds for row in self.rows)
+
+    def track_share_of_roofline(self, *params: Any) -> float:
+        return 100.0 * sum(row.roofline * row.seconds for row in self.rows) / sum(row.seconds for row in self.rows)
+
+    track_time.unit = "us"  # type: ignore[attr-defined]
+    track_share_of_roofline.unit = "% of roofline"  # type: ignore[attr-defined]
 
 
 class PeerFit(Sampled):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,16 @@ class Workload:
     optimizer: fastnn.SGD | fastnn.Adam
     epochs: int  # of one measurement
     output: str = "softmax"
+
+    @property
+    def multiply_adds(self) -> int:
+        """Those of one row on its way forward."""
+        return sum(a * b for a, b in pairwise(self.layers))
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of the products of an epoch: forward, dw, and dx of every layer but the first."""
+        return 2 * self.rows * (3 * self.multiply_adds - self.layers[0] * self.layers[1])
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """X (rows, inputs) float32 and labels y (rows,) int64."""
