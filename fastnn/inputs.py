@@ -127,7 +127,7 @@ def row_weights(
     """One float64 weight per row, finite in `dtype`, or None when all weigh the same."""
     weights = None
     if sample_weight is not None:
-        weights = array(sample_weight, "sample_weight").astype(np.float64)
+        weights = np.ascontiguousarray(array(sample_weight, "sample_weight"), np.float64)
         if weights.shape != (n_rows,):
             raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}")
         check_finite(weights, "sample_weight", dtype)
@@ -138,7 +138,7 @@ def row_weights(
         return weights
     if target.labels is None:
         raise ValueError("class_weight must be None unless y holds integer labels")
-    labels = target.labels.astype(np.int64)
+    labels = target.labels if target.labels.dtype.kind == "i" else target.labels.astype(np.int64)
     weights = (1.0 if weights is None else weights) * _per_class(class_weight, labels)[labels]
     if weights.sum() == 0:
         raise ValueError("class_weight must leave some row a weight, got only zeros for the labels of y")

@@ -1,6 +1,7 @@
 """MLP: a dense network, its parameters, what it predicts and what it can learn."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ RELU_FAMILY = ("relu", "leaky_relu", "silu", "gelu")
 # Between two looks for Ctrl-C: so many multiply-adds, about 0.02 s, and at most so many rows, for what each row needs
 FORWARD_BLOCK = 1 << 30
 FORWARD_ROWS = 1 << 16
+
+_making = threading.Lock()  # engines
 
 
 class MLP:
@@ -198,7 +201,7 @@ class MLP:
         data = training.Data.checked(self, X, y, loss, sample_weight)
         check_number("l2", l2, 0)
         n = len(data.X)
-        (scale,) = data.scales(data.mass(np.arange(n), n))
+        (scale,) = data.scales(data.mass(None, n))
         value, gradient, dx = self.engine().gradients(
             data.X, data.target.values, weight=data.weight, scale=scale, loss=data.loss, l2=l2
         )
@@ -239,10 +242,11 @@ class MLP:
 
         Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
         """
-        if self._engine is None or self._engine.process != os.getpid():
-            self._engine = dispatch.engine(self.device)(
-                self.layers, self.activations, self.output, self._parameters, self.bias, self.threads
-            )
+        with _making:  # or two threads would each make one, and train at once
+            if self._engine is None or self._engine.process != os.getpid():
+                self._engine = dispatch.engine(self.device)(
+                    self.layers, self.activations, self.output, self._parameters, self.bias, self.threads
+                )
         return training.load_kernels(self._engine, say, *needs)
 
     def loss_name(self, loss: str | None) -> str:

@@ -16,7 +16,7 @@ class Share:
     """
 
     def __init__(self, engine: Any) -> None:
-        self.engine, self.threads = engine, engine.threads
+        self.engine = engine
 
     def __enter__(self) -> "Share":
         _count(1)
@@ -25,11 +25,11 @@ class Share:
 
     def take(self) -> None:
         """Adjust to the trainings that have begun or ended since; called between slices of steps."""
-        self.engine.threads = max(1, self.threads // _running)
+        self.engine.threads = max(1, self.engine.most_threads // _running)
 
     def __exit__(self, *error: Any) -> None:
         _count(-1)
-        self.engine.threads = self.threads
+        self.engine.threads = self.engine.most_threads
 
 
 def _count(change: int) -> None:

@@ -21,6 +21,7 @@ from kernels.cpu.batch import ROW_NUMBER
 from kernels.layout import aligned_copy, aligned_zeros
 
 DIVERGED = "the loss is {} after epoch {}: lower the learning_rate, or scale inputs and targets to smaller numbers"
+MANY_ROWS = 1 << 18
 SLICE_SECONDS = 0.1  # how long compiled code runs before Ctrl-C, callbacks and the progress bar get their turn
 
 
@@ -155,7 +156,14 @@ class Data:
         starts = np.arange(0, n, batch_size)
         if self.weight is None:
             return np.minimum(batch_size, n - starts).astype(np.float64)
-        return np.add.reduceat(self.weight if order is None else self.weight[order], starts)
+        if order is None:
+            return np.add.reduceat(self.weight, starts)
+        mass = np.empty(len(starts))
+        many = max(1, MANY_ROWS // batch_size)  # batches at a time: the weights of all rows are not copied
+        for n in range(0, len(starts), many):
+            rows = order[n * batch_size : (n + many) * batch_size]
+            mass[n : n + many] = np.add.reduceat(self.weight[rows], np.arange(0, len(rows), batch_size))
+        return mass
 
     def scales(self, mass: np.ndarray) -> np.ndarray:
         """What each batch's sum of row losses is multiplied by: 0 where all rows of a batch weigh next to nothing."""
@@ -229,6 +237,7 @@ class Learner:
         After each slice: its number of steps, and loss and accuracy so far.
         """
         rows = self.data.X.shape[0] if order is None else len(order)
+        self.batch_size = min(self.batch_size, rows)
         if self._rows != rows or self.data.weight is not None:  # else they are those of the epoch before
             self._rows, self._mass = rows, self.data.mass(order, self.batch_size)
             self._scales, self._decay = self.data.scales(self._mass), self.data.decay(self.l2, self._mass)

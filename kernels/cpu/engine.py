@@ -63,7 +63,7 @@ class Engine:
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
-        self.threads = threads or teams.default_threads()
+        self.threads = self.most_threads = threads or teams.default_threads()
         self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
         self._lock = threading.Lock()
         self.kernel = network[self.dtype]
@@ -150,7 +150,7 @@ class Engine:
         """Set a job's phases, and have the buffers that they need."""
         if plan is self._plan:
             return
-        job = self._job
+        job, self._plan = self._job, None  # until all that follows has been done
         job[field.PHASES], job[field.ONCE] = address(plan.phases), plan.once
         job[field.EACH_STEP] = len(plan.phases) - plan.once
         job[field.FIRST_LAYER], job[field.CHUNK] = plan.first_layer, plan.chunk
@@ -184,7 +184,7 @@ class Engine:
             self._load_activations()
         if rows <= self._capacity:
             return
-        self._buffers = []
+        self._buffers, self._capacity = [], 0
         strides, size = self.layout.strides, self.dtype.itemsize
 
         def buffer(columns: int, dtype: Any = None) -> int:
@@ -271,10 +271,10 @@ class Engine:
         whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
         gradient; then the update is made.
         """
-        rows = min(batch_size, total)
         job, base = self._job, address(self.parameters)
         self._set_data(x, target, order, weight, first, total)
-        plan = self._plan_step(rows, dx=False, split=hook is not None)
+        # not of the rows in this call, which may be the last few of an epoch: the bits would depend on where it is cut
+        plan = self._plan_step(batch_size, dx=False, split=hook is not None)
         self._follow(plan)
         results = np.empty((2, plan.buffered))
         decay = np.full(steps, l2, np.float64)

@@ -153,9 +153,10 @@ def gemm(real: Any) -> Any:
                             start, start_row = init + i * ldi + (j0 + j) * size, ldi
                             if init == 0:
                                 start, start_row = zeros, 0
+                        b_at = panels + (j // nr * panel_step if pack_b else j * size)
                         product(
-                            h, min(wide, width - j), across or pack_a, depth, a_at, h * size if pack_a else step,
-                            panels + j // nr * panel_step, ldp, c_at, ldc, start, start_row, floor if final else none,
+                            h, min(wide, width - j), across or pack_a, depth, a_at, h * size if pack_a else step, b_at,
+                            ldp, c_at, ldc, start, start_row, floor if final else none,
                         )  # fmt: skip
                     i += h
                     a_at += h * depth * size

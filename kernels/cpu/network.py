@@ -231,7 +231,7 @@ def _network(real: Any, stamp: Any) -> Any:
         second = w + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
         decay = 0.0 if squares == 0 else doubles(job[field.L2])[step]
         total = step_update(
-            job[field.UPDATE], i1 - i0, whole(j1 - j0), w, layer[field.LDW], g, ldg, first, second, scalars, decay
+            job[field.UPDATE], i1 - i0, j1 - j0, w, layer[field.LDW], g, ldg, first, second, scalars, decay
         )  # fmt: skip
         if squares != 0:
             doubles(squares)[0] = total
@@ -239,7 +239,7 @@ def _network(real: Any, stamp: Any) -> Any:
             b = layer[field.B] + j0 * size
             first = b + job[field.FIRST_STATE] if job[field.FIRST_STATE] != 0 else 0
             second = b + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
-            step_update(job[field.UPDATE], 1, whole(j1 - j0), b, 0, gb, 0, first, second, scalars, 0.0)
+            step_update(job[field.UPDATE], 1, j1 - j0, b, 0, gb, 0, first, second, scalars, 0.0)
         stamp(times, n, clock.UPDATE)
         if layer[field.WT] != 0:
             refresh_transposed(layer, i0, i1, j0, j1)

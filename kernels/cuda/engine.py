@@ -51,7 +51,7 @@ class Engine:
     Arrays given to a call may be the host's, or what `place` has made of them.
     """
 
-    threads = 1
+    threads = most_threads = 1
 
     def __init__(
         self,

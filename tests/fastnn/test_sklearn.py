@@ -414,7 +414,7 @@ class TestInput:
             ({"validation_fraction": 1.0}, ValueError, "validation_fraction must be"),
             ({"n_iter_no_change": 2.5}, TypeError, "n_iter_no_change must be an integer"),
             ({"threads": 0}, ValueError, "threads must be an integer >= 1, got 0"),
-            ({"device": "cuda"}, ValueError, "device must be 'auto' or 'cpu'"),
+            ({"device": "tpu"}, ValueError, "device must be 'auto', 'cpu' or 'cuda'"),
             ({"random_state": "seed"}, ValueError, "seed"),
             ({"callbacks": 3}, TypeError, "callbacks must be a list of callbacks"),
             ({"callbacks": [fastnn.EarlyStopping()]}, ValueError, "got 'val_loss'; it needs"),

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastnn import MLP, SGD, Adam, Callback
+from fastnn import MLP, SGD, Adam, Callback, training
 from fastnn.schedules import CosineDecay, InverseScaling, StepDecay, WarmUp
 from kernels import reference
 from tests.oracle import network_depth, random_arrays, random_labels, random_row_weights, random_target, tolerance
@@ -282,3 +282,15 @@ class TestTrainOnBatch:
         np.testing.assert_array_equal(model.parameters, twin.parameters)
         model.train_on_batch(X, y)
         assert not np.array_equal(model.parameters, twin.parameters)
+
+
+def test_the_bits_do_not_depend_on_how_steps_are_sliced(monkeypatch):
+    (X,), y = random_arrays(1, (18501, 60), dtype="float32"), random_labels(2, 18501, 3)
+    results = []
+    for seconds in (0.0, 10.0):
+        monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+        model = MLP([60, 13, 3], seed=1)
+        history = model.fit(X, y, epochs=3, batch_size=8000, progress=False)
+        results.append((history.loss, model.parameters.copy()))
+    assert results[0][0] == results[1][0]
+    np.testing.assert_array_equal(results[0][1], results[1][1])

@@ -40,3 +40,28 @@ for dtype in gradients.DTYPES:
 def test_older_instruction_sets(cpu, name, tmp_path):
     variables = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     run(PROGRAM.replace("NAME", name), env=environment(**variables), timeout=300)
+
+
+# The geometry of NEON's block, three vectors of four, on the generic set
+THREE_VECTORS = """
+from kernels.cpu import simd
+simd.INSTRUCTION_SETS["generic"] = simd.InstructionSet("generic", 16, mr=8, nv=3, fma=False, masks=False)
+import kernels
+from kernels import reference
+from tests.oracle import assert_close, random_arrays
+
+assert simd.chosen().nv == 3
+for dtype in ("float32", "float64"):
+    for m in (1, 2, 3, 8, 50):
+        for n in (1, 11, 12, 13, 24, 33, 100):
+            x, w, dy = random_arrays(m + n, (m, 37), (37, n), (m, n), dtype=dtype)
+            assert_close(kernels.linear(x, w), reference.linear(x, w), dtype, 37)
+            for actual, expected in zip(kernels.linear_backward(dy, x, w), reference.linear_backward(dy, x, w)):
+                assert_close(actual, expected, dtype, max(m, n))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs a machine that runs x86-64 code")
+def test_three_vectors(tmp_path):
+    variables = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    run(THREE_VECTORS, env=environment(**variables), timeout=300)
