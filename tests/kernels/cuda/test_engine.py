@@ -5,6 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
+from kernels import dispatch
+
+if not dispatch.has_extra():
+    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+
 from kernels.cpu.engine import Engine as CpuEngine
 from kernels.cuda.engine import Engine
 from kernels.layout import Layout, aligned_zeros

@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 from numba import cuda
 
+from kernels import dispatch
+
+if not dispatch.has_extra():
+    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+
 from kernels import cuda as device
 from kernels import reference, scalar
 from tests.kernels.cuda.device import SIMULATED, SIZES
