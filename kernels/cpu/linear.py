@@ -97,12 +97,21 @@ def products(real: Any) -> Any:
     return function
 
 
-def tiles(m: int, n: int, threads: int, itemsize: int) -> list[tuple[int, int, int, int]]:
-    """(i, rows, j, columns) of the tiles of an (m, n) product: by columns first, so that each packs its own b."""
+def tile_grid(m: int, n: int, threads: int, itemsize: int) -> tuple[int, int, int]:
+    """(tiles down, tiles across, columns of one) of an (m, n) product.
+
+    By columns first, so that each packs its own b.
+    """
     nr = chosen().nv * chosen().lanes(itemsize)
     columns = min(TILE_COLUMNS, max(nr, -(-n // threads // nr) * nr))
     across = -(-n // columns)
     down = max(-(-m // TILE_ROWS), 1 if across >= threads else min(-(-threads // across), -(-m // 48)))
+    return down, across, columns
+
+
+def tiles(m: int, n: int, threads: int, itemsize: int) -> list[tuple[int, int, int, int]]:
+    """(i, rows, j, columns) of the tiles of an (m, n) product."""
+    down, _, columns = tile_grid(m, n, threads, itemsize)
     edges = [m * i // down for i in range(down + 1)]
     return [(i0, i1 - i0, j, min(columns, n - j)) for i0, i1 in pairwise(edges) for j in range(0, n, columns)]
 

@@ -118,9 +118,8 @@ def micro_kernel(
 def block_product(real: Any) -> Any:
     """An intrinsic: the micro-kernel of `rows` (1 to MR) times `columns` (1 to NV vectors), see `micro_kernel`.
 
-    One or two rows may have up to WIDE vectors.
-
-    packed: 1 for a block of a that has a unit stride along its rows, packed or in place, 0 for one along k.
+    One or two rows may have up to WIDE vectors. packed: 1 for a block of a that has a unit stride along its rows,
+    packed or in place, 0 for one along k.
     """
     isa = chosen()
     lanes = isa.lanes(itemsize(real))

@@ -356,19 +356,19 @@ def _network(real: Any, stamp: Any) -> Any:
         first, chunk = tile % across * phase[field.COLUMNS], job[field.CHUNK]
         position = job[field.FIRST] + step * job[field.BATCH] + row
         stamp(times, 0, clock.CLAIMED)
-        if operation == field.THROUGH and job[field.PARTIALS] == 0:
-            through(job, layers, step, row, rows, row, times)
-        elif operation == field.THROUGH:
-            total, right = 0.0, 0.0
-            for done in range(0, rows, chunk):
-                part = min(chunk, rows - done)
-                through(job, layers, step, row + done, part, slot * chunk, times)
-                add_gradient(job, layers, tile, slot * chunk, position + done, part, done == 0, times)
-                more, hits = sum_rows(job, slot * chunk, part)
-                total, right = total + more, right + hits
-                stamp(times, job[field.N_LAYERS] - 1, clock.LOSS)
-            doubles(job[field.GROUP_SUMS])[2 * tile] = total
-            doubles(job[field.GROUP_SUMS])[2 * tile + 1] = right
+        if operation == field.THROUGH:
+            grouped, total, right = job[field.PARTIALS] != 0, 0.0, 0.0
+            for done in range(0, rows, chunk):  # one chunk, unless it is a group
+                part, at = min(chunk, rows - done), slot * chunk if grouped else row
+                through(job, layers, step, row + done, part, at, times)
+                if grouped:
+                    add_gradient(job, layers, tile, at, position + done, part, done == 0, times)
+                    more, hits = sum_rows(job, at, part)
+                    total, right = total + more, right + hits
+                    stamp(times, job[field.N_LAYERS] - 1, clock.LOSS)
+            if grouped:
+                doubles(job[field.GROUP_SUMS])[2 * tile] = total
+                doubles(job[field.GROUP_SUMS])[2 * tile + 1] = right
         elif operation == field.WEIGHTS:
             if tile == job[field.N_TILES]:
                 sum_step(job, step)

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import job as field
 from .gemm import FEW_ROWS
-from .simd import chosen
+from .linear import tile_grid
 
 # The most rows that go through all layers together: their activations stay in L2. 384 in even chunks against 240 and a
 # rest: 341 and 385 ms an epoch of 1024-2048-2048-1024-10 on 2 threads (batch 512, Intel Xeon with AVX-512)
@@ -25,8 +25,6 @@ OUT_OF_CACHE = 1 << 19
 # thread, 354 and 368 on two
 TILES = (384, 512), (384, 256), (192, 256), (96, 256)
 MANY = 32
-# Columns of a layer that is done on its own
-LAYER_COLUMNS, LAYER_ROWS = 512, 1024
 
 
 @dataclass(frozen=True)
@@ -118,11 +116,8 @@ def _layered(widths: Sequence[int], rows: int) -> int:
 
 
 def _layer_tiles(columns: int, rows: int, threads: int, itemsize: int) -> tuple[int, int, int]:
-    """(rows, tiles across, columns) of a layer's tiles."""
-    nr = chosen().nv * chosen().lanes(itemsize)
-    wide = min(LAYER_COLUMNS, max(nr, -(-columns // threads // nr) * nr))
-    across = -(-columns // wide)
-    down = max(-(-rows // LAYER_ROWS), 1 if across >= threads else min(-(-threads // across), -(-rows // 48)))
+    """(rows, tiles across, columns) of the tiles of a layer that is done on its own."""
+    down, across, wide = tile_grid(rows, columns, threads, itemsize)
     return -(-rows // down), across, wide
 
 

@@ -4,6 +4,7 @@ A block takes a row, so that rows of any length are read side by side, and its s
 """
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,60 +68,60 @@ def softmax_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
     return function, SIGNATURE.format("I" if labels else target_type), threads
 
 
-@jit.kernel
-def sigmoid_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
+def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Any:
+    """A loss that is a sum over outputs. make(real, parts) -> a function (z, t) -> (the output's loss, its slope)."""
+
+    def each_output(real: Any, target_type: str, labels: bool) -> Any:
+        threads = ROW_THREADS
+        f = _parts(real, threads)
+        place, finish, total_of, is_right, of_output = f.place, f.finish, f.sum, f.right, make(real, f)
+        zero, one = real(0.0), real(1.0)
+
+        def function(z, dz, target, order, weight, numbers, results, job, step):
+            if cuda.blockIdx.x >= fields.rows_of(job, step):
+                return
+            shared = cuda.shared.array(threads, real)
+            n, thread = job[fields.COLUMNS], cuda.threadIdx.x
+            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+            right = one
+            if job[fields.METRIC] != NO_METRIC:
+                right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
+            value = zero
+            for j in range(thread, n, threads):
+                loss, slope = of_output(z[z_at + j], real(target[t_at + j]))
+                value += loss
+                dz[dz_at + j] = s * slope
+            finish(results, job, step, w * total_of(shared, value), right)
+
+        return function, SIGNATURE.format(target_type), threads
+
+    each_output.__name__, each_output.__doc__ = make.__name__, make.__doc__
+    return jit.kernel(each_output)
+
+
+@_each_output
+def sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
     """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
-    threads = ROW_THREADS
-    f = _parts(real, threads)
-    place, finish, total_of, is_right = f.place, f.finish, f.sum, f.right
-    cross_entropy, sigmoid, zero, one = f.scalar.sigmoid_cross_entropy, f.scalar.sigmoid, real(0.0), real(1.0)
+    cross_entropy, sigmoid = f.scalar.sigmoid_cross_entropy, f.scalar.sigmoid
 
-    def function(z, dz, target, order, weight, numbers, results, job, step):
-        if cuda.blockIdx.x >= fields.rows_of(job, step):
-            return
-        shared = cuda.shared.array(threads, real)
-        n, thread = job[fields.COLUMNS], cuda.threadIdx.x
-        _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
-        right = one
-        if job[fields.METRIC] != NO_METRIC:
-            right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
-        value = zero
-        for j in range(thread, n, threads):
-            t = real(target[t_at + j])
-            value += cross_entropy(z[z_at + j], t)
-            dz[dz_at + j] = s * (sigmoid(z[z_at + j]) - t)
-        finish(results, job, step, w * total_of(shared, value), right)
+    @jit.inline
+    def of_output(z, t):
+        return cross_entropy(z, t), sigmoid(z) - t
 
-    return function, SIGNATURE.format(target_type), threads
+    return of_output
 
 
-@jit.kernel
-def poisson(real: Any, target_type: str, labels: bool) -> Any:
+@_each_output
+def poisson(real: Any, f: SimpleNamespace) -> Any:
     """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
-    threads = ROW_THREADS
-    f = _parts(real, threads)
-    place, finish, total_of, is_right, exp = f.place, f.finish, f.sum, f.right, f.exp
-    zero, one = real(0.0), real(1.0)
+    exp, zero = f.exp, real(0.0)
 
-    def function(z, dz, target, order, weight, numbers, results, job, step):
-        if cuda.blockIdx.x >= fields.rows_of(job, step):
-            return
-        shared = cuda.shared.array(threads, real)
-        n, thread = job[fields.COLUMNS], cuda.threadIdx.x
-        _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
-        right = one
-        if job[fields.METRIC] != NO_METRIC:
-            right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
-        value = zero
-        for j in range(thread, n, threads):
-            t, y = real(target[t_at + j]), exp(z[z_at + j])
-            if t > zero:
-                value += t * (real(math.log(t)) - z[z_at + j])
-            value += y - t
-            dz[dz_at + j] = s * (y - t)
-        finish(results, job, step, w * total_of(shared, value), right)
+    @jit.inline
+    def of_output(z, t):
+        error = exp(z) - t
+        return error + (t * (real(math.log(t)) - z) if t > zero else zero), error
 
-    return function, SIGNATURE.format(target_type), threads
+    return of_output
 
 
 def _squared_error(mean: bool) -> Any:
