@@ -232,11 +232,17 @@ def _call(name: str, restype: Any, argtypes: tuple[Any, ...], function: Callable
             result = builder.call(builder.inttoptr(values[0], fnty.as_pointer()), values[1:])
         return context.get_dummy_value() if restype == types.void else result
 
+    return intrinsic_of(name, restype(*parameters), codegen)
+
+
+def intrinsic_of(name: str, signature: Any, codegen: Callable[..., Any]) -> Any:
+    """An intrinsic of one signature."""
+
     def typing(typingctx: Any) -> Any:
-        return restype(*parameters), codegen
+        return signature, codegen
 
     # an intrinsic's typing function has as many named parameters as the call has arguments
-    names = ", ".join(f"a{i}" for i in range(len(parameters)))
+    names = ", ".join(f"a{i}" for i in range(len(signature.args)))
     scope: dict[str, Any] = {"typing": typing}
     exec(f"def {name}(typingctx, {names}):\n    return typing(typingctx)", scope)
     return intrinsic(scope[name])

@@ -1,16 +1,28 @@
-"""Losses and their gradients with respect to what the last product made, fused with the output activation."""
+"""Losses and their gradients with respect to what the last product made, fused with the output activation.
 
-import math
+Rows are done side by side: a block of them is turned, so that loops over its rows are vector code whatever the number
+of outputs. 1000 rows of 10 outputs with labels: 36 ns a row one by one, 70 where the branches that find the largest
+output are not learned by heart, and 14 side by side (Intel Xeon with AVX-512).
+"""
+
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from numba import types
 
 from .. import scalar
-from . import floats, jit, memory
+from . import floats, jit, memory, simd
 
 IDENTITY, SIGMOID, SOFTMAX, EXP = 0, 1, 2, 3  # the output activation
 NO_METRIC, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, ALL_OUTPUTS = 0, 1, 2, 3  # what makes a row right
+VECTORS = 4  # of rows that are done side by side
+FEW = 8  # rows below which each is done on its own: one row of 10 outputs 0.2 us, as a vector of rows 0.5
+# A row's bits must not depend on how many come with it, so on whether vector or scalar code does it. Of a sum with a
+# selected product only vector code makes one fused operation: what is selected here is never a product.
+
+# Numbers that are kept for each of these rows: what its dz is to be multiplied by, its loss, and what the losses need
+SCALE, VALUE, TOP, TOTAL, OTHER, LINES = range(6)
 
 # output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right. The loss of z (rows,
 # columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled. output: the output
@@ -20,169 +32,213 @@ NO_METRIC, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, ALL_OUTPUTS = 0, 1, 2, 3  # wha
 SIGNATURE = "d 3i 2i 2i i d 2i 3i"
 
 
-@jit.kernel(SIGNATURE)
-def softmax_cross_entropy(real: Any) -> Any:
-    """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t."""
-    f = _parts(real)
-    elements, doubles, integers, exponentials = f.elements, f.doubles, f.integers, f.exponentials
-    is_right, largest_value, zero, one = f.is_right, f.largest_value, real(0.0), real(1.0)
+def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool = False) -> jit.Family:
+    """The kernel of a loss.
 
-    def function(output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right):
-        sum_of_losses = 0.0
-        for r in range(rows):
-            z_row, dz_row, t_row = elements(z + r * ldz), elements(dz + r * lddz), elements(target + r * ldt)
-            label = integers(target)[r] if ldt == 0 else 0
-            w = elements(weight)[r] if weight != 0 else one
-            if right != 0:
-                doubles(right)[r] = is_right(metric, columns, z_row, t_row, label, zero)
-            s = real(scale) * w
-            top = largest_value(columns, z_row)
-            if ldt == 0:
-                value = top - z_row[label]
-                total = exponentials(columns, z_row, top, dz_row)
-                factor = s / total
-                for j in range(columns):
-                    dz_row[j] = dz_row[j] * factor
-                dz_row[label] -= s
-                value += real(math.log(total))
-            else:
-                mass, dot = zero, zero
-                for j in range(columns):
-                    mass += t_row[j]
-                    dot += t_row[j] * (z_row[j] - top) if t_row[j] != zero else zero
-                total = exponentials(columns, z_row, top, dz_row)
-                factor = mass * s / total
-                for j in range(columns):
-                    dz_row[j] = dz_row[j] * factor - s * t_row[j]
-                value = mass * real(math.log(total)) - dot
-            sum_of_losses += w * value
-            if row_loss != 0:
-                doubles(row_loss)[r] = w * value
-        return sum_of_losses
+    make(real, parts) -> of_block(output, rows, columns, z, ldz, target, ldt, dz, lddz, scratch): at most a block of
+    rows. It reads SCALE, and writes dz and VALUE, the rows' losses.
+    """
 
-    return function
-
-
-@jit.kernel(SIGNATURE)
-def sigmoid_cross_entropy(real: Any) -> Any:
-    """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
-    f = _parts(real)
-    elements, doubles, is_right, cross_entropy, sigmoid = (
-        f.elements, f.doubles, f.is_right, f.scalar.sigmoid_cross_entropy, f.scalar.sigmoid,
-    )  # fmt: skip
-    zero, one = real(0.0), real(1.0)
-
-    def function(output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right):
-        sum_of_losses = 0.0
-        for r in range(rows):
-            z_row, dz_row, t_row = elements(z + r * ldz), elements(dz + r * lddz), elements(target + r * ldt)
-            w = elements(weight)[r] if weight != 0 else one
-            if right != 0:
-                doubles(right)[r] = is_right(metric, columns, z_row, t_row, 0, zero)
-            s, value = real(scale) * w, zero
-            for j in range(columns):
-                value += cross_entropy(z_row[j], t_row[j])
-            for j in range(columns):
-                dz_row[j] = s * (sigmoid(z_row[j]) - t_row[j])
-            sum_of_losses += w * value
-            if row_loss != 0:
-                doubles(row_loss)[r] = w * value
-        return sum_of_losses
-
-    return function
-
-
-@jit.kernel(SIGNATURE)
-def poisson(real: Any) -> Any:
-    """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
-    f = _parts(real)
-    elements, doubles, exp, zero, one = f.elements, f.doubles, f.scalar.exp, real(0.0), real(1.0)
-
-    def function(output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right):
-        sum_of_losses = 0.0
-        for r in range(rows):
-            z_row, dz_row, t_row = elements(z + r * ldz), elements(dz + r * lddz), elements(target + r * ldt)
-            w = elements(weight)[r] if weight != 0 else one
-            s, value = real(scale) * w, zero
-            for j in range(columns):
-                if t_row[j] > zero:
-                    value += t_row[j] * (real(math.log(t_row[j])) - z_row[j])
-            for j in range(columns):
-                dz_row[j] = exp(z_row[j])
-            for j in range(columns):
-                error = dz_row[j] - t_row[j]
-                value += error
-                dz_row[j] = s * error
-            sum_of_losses += w * value
-            if row_loss != 0:
-                doubles(row_loss)[r] = w * value
-        return sum_of_losses
-
-    return function
-
-
-def _squared_error(name: str, mean: bool) -> jit.Family:
     @jit.kernel(SIGNATURE, name)
-    def squared_error(real: Any) -> Any:
-        """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
+    def loss(real: Any) -> Any:
         f = _parts(real)
-        elements, doubles, exponentials, is_right = f.elements, f.doubles, f.exponentials, f.is_right
-        largest_value, sigmoid = f.largest_value, f.scalar.sigmoid
-        zero, half, one, two = real(0.0), real(0.5), real(1.0), real(2.0)
+        of_block, block, elements, doubles, are_right = make(real, f), f.block, f.elements, f.doubles, f.are_right
+        line, scratch_bytes, zero, half, one = f.line, f.scratch_bytes, real(0.0), real(0.5), real(1.0)
 
         def function(output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right):
+            scratch = memory.stack(scratch_bytes)
+            s, value, weights = elements(scratch + SCALE * line), elements(scratch + VALUE * line), elements(weight)
+            topped = right != 0 and metric != ALL_OUTPUTS
+            threshold = half if squared and output == IDENTITY else zero
+            for r in range(block):
+                s[r] = real(scale)
             sum_of_losses = 0.0
-            for r in range(rows):
-                z_row, dz_row, t_row = elements(z + r * ldz), elements(dz + r * lddz), elements(target + r * ldt)
-                w = elements(weight)[r] if weight != 0 else one
+            for row in range(0, rows, block):
+                count, losses = min(block, rows - row), doubles(row_loss + row * 8)
+                z_at, t_at, dz_at = z + row * ldz, target + row * (ldt if ldt != 0 else 8), dz + row * lddz
+                if weight != 0:
+                    for r in range(count):
+                        s[r] = real(scale) * weights[row + r]
                 if right != 0:
-                    threshold = half if output == IDENTITY else zero
-                    doubles(right)[r] = is_right(metric, columns, z_row, t_row, 0, threshold)
-                factor = two * real(scale) * w
-                if mean:
-                    factor = factor / real(columns)
-                if output == SIGMOID:
-                    for j in range(columns):
-                        dz_row[j] = sigmoid(z_row[j])
-                elif output == SOFTMAX:
-                    total = exponentials(columns, z_row, largest_value(columns, z_row), dz_row)
-                    for j in range(columns):
-                        dz_row[j] = dz_row[j] / total
-                else:
-                    for j in range(columns):
-                        dz_row[j] = z_row[j]
-                value, dot = zero, zero
-                for j in range(columns):
-                    error = dz_row[j] - t_row[j]
-                    value += error * error
-                    dot += factor * error * dz_row[j]
-                if mean:
-                    value = value / real(columns)
-                if output == SOFTMAX:
-                    for j in range(columns):
-                        dz_row[j] = dz_row[j] * (factor * (dz_row[j] - t_row[j]) - dot)
-                elif output == SIGMOID:
-                    for j in range(columns):
-                        dz_row[j] = factor * (dz_row[j] - t_row[j]) * (dz_row[j] * (one - dz_row[j]))
-                else:
-                    for j in range(columns):
-                        dz_row[j] = factor * (dz_row[j] - t_row[j])
-                sum_of_losses += w * value
-                if row_loss != 0:
-                    doubles(row_loss)[r] = w * value
+                    are_right(metric, count, columns, z_at, ldz, t_at, ldt, threshold, scratch, right + row * 8)
+                of_block(output, topped, count, columns, z_at, ldz, t_at, ldt, dz_at, lddz, scratch)
+                for r in range(count):
+                    weighted = (weights[row + r] if weight != 0 else one) * value[r]
+                    sum_of_losses += weighted
+                    if row_loss != 0:
+                        losses[r] = weighted
             return sum_of_losses
 
         return function
 
-    return squared_error
+    return loss
+
+
+def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
+    """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t."""
+    lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
+    elements, integers, whole, turn_in, turn_out = f.elements, f.integers, f.whole, f.turn_in, f.turn_out
+    largest, exponentials, log, select, zero = f.largest, f.exponentials, f.scalar.log, f.scalar.select, real(0.0)
+
+    @jit.inline
+    def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, scratch):
+        n, labels, mass = whole(rows), integers(target), elements(scratch + OTHER * line)
+        s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
+        top, total = elements(scratch + TOP * line), elements(scratch + TOTAL * line)
+        if not topped:
+            largest(rows, columns, z, ldz, scratch)
+        if ldt == 0:
+            for r in range(rows):
+                value[r] = top[r] - elements(z + r * ldz)[labels[r]]
+        else:
+            for r in range(n):
+                mass[r], value[r] = zero, zero
+            for j0 in range(0, columns, lanes):
+                width = min(lanes, columns - j0)
+                turn_in(rows, width, z + j0 * size, ldz, scratch + first)
+                turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+                for j in range(width):
+                    logit, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                    for r in range(n):
+                        mass[r] += t[r]
+                        value[r] += t[r] * select(t[r] != zero, top[r] - logit[r], zero)
+        exponentials(rows, columns, z, ldz, dz, lddz, scratch)
+        if ldt == 0:
+            for r in range(n):
+                value[r] += log(total[r])
+                total[r] = s[r] / total[r]
+        else:
+            for r in range(n):
+                value[r] += mass[r] * log(total[r])
+                total[r] = mass[r] * s[r] / total[r]
+        for j0 in range(0, columns, lanes):
+            width = min(lanes, columns - j0)
+            if columns > lanes:
+                turn_in(rows, width, dz + j0 * size, lddz, scratch + first)
+            if ldt != 0:
+                turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+            for j in range(width):
+                p, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                if ldt == 0:
+                    for r in range(n):
+                        p[r] = p[r] * total[r]
+                else:
+                    for r in range(n):
+                        p[r] = p[r] * total[r] - s[r] * t[r]
+            turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
+        if ldt == 0:
+            for r in range(rows):
+                elements(dz + r * lddz)[labels[r]] -= s[r]
+
+    return of_block
+
+
+def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Callable[[Any, SimpleNamespace], Any]:
+    """A loss that is a sum over outputs. make(real, parts) -> a function (z, t) -> (the output's loss, its slope)."""
+
+    def make_block(real: Any, f: SimpleNamespace) -> Any:
+        lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
+        elements, whole, turn_in, turn_out, zero = f.elements, f.whole, f.turn_in, f.turn_out, real(0.0)
+        of_output = make(real, f)
+
+        @jit.inline
+        def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, scratch):
+            n, s, value = whole(rows), elements(scratch + SCALE * line), elements(scratch + VALUE * line)
+            for r in range(n):
+                value[r] = zero
+            for j0 in range(0, columns, lanes):
+                width = min(lanes, columns - j0)
+                turn_in(rows, width, z + j0 * size, ldz, scratch + first)
+                turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+                for j in range(width):
+                    logit, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                    for r in range(n):
+                        loss, slope = of_output(logit[r], t[r])
+                        value[r] += loss
+                        logit[r] = s[r] * slope
+                turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
+
+        return of_block
+
+    return make_block
+
+
+@_each_output
+def _sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
+    """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
+    cross_entropy, sigmoid = f.scalar.sigmoid_cross_entropy, f.scalar.sigmoid
+
+    @jit.inline
+    def of_output(z, t):
+        return cross_entropy(z, t), sigmoid(z) - t
+
+    return of_output
+
+
+@_each_output
+def _poisson(real: Any, f: SimpleNamespace) -> Any:
+    """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
+    exp, log, select, zero = f.scalar.exp, f.scalar.log, f.scalar.select, real(0.0)
+
+    @jit.inline
+    def of_output(z, t):
+        error = exp(z) - t
+        return error + t * select(t > zero, log(t) - z, zero), error
+
+    return of_output
+
+
+def _squared_error(mean: bool) -> Callable[[Any, SimpleNamespace], Any]:
+    def make(real: Any, f: SimpleNamespace) -> Any:
+        """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
+        lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
+        elements, whole, turn_in, turn_out, outputs = f.elements, f.whole, f.turn_in, f.turn_out, f.outputs
+        zero, one, two = real(0.0), real(1.0), real(2.0)
+
+        @jit.inline
+        def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, scratch):
+            n, share, dot = whole(rows), one / real(columns) if mean else one, elements(scratch + OTHER * line)
+            s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
+            outputs(output, rows, columns, z, ldz, dz, lddz, scratch)
+            for r in range(n):
+                value[r], dot[r] = zero, zero
+            for forward in (True, False):
+                for j0 in range(0, columns, lanes):
+                    width = min(lanes, columns - j0)
+                    if columns > lanes:
+                        turn_in(rows, width, dz + j0 * size, lddz, scratch + first)
+                    if columns > lanes or forward:
+                        turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+                    for j in range(width):
+                        y, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                        if forward:
+                            for r in range(n):
+                                error = y[r] - t[r]
+                                value[r] += share * error * error
+                                dot[r] += error * y[r]
+                        elif output == SOFTMAX:
+                            for r in range(n):
+                                y[r] = two * share * s[r] * y[r] * (y[r] - t[r] - dot[r])
+                        elif output == SIGMOID:
+                            for r in range(n):
+                                y[r] = two * share * s[r] * (y[r] - t[r]) * (y[r] * (one - y[r]))
+                        else:
+                            for r in range(n):
+                                y[r] = two * share * s[r] * (y[r] - t[r])
+                    if not forward:
+                        turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
+
+        return of_block
+
+    return make
 
 
 losses = {
-    "softmax_cross_entropy": softmax_cross_entropy,
-    "sigmoid_cross_entropy": sigmoid_cross_entropy,
-    "mean_squared_error": _squared_error("mean_squared_error", mean=True),
-    "sum_squared_error": _squared_error("sum_squared_error", mean=False),
-    "poisson": poisson,
+    "softmax_cross_entropy": _loss("softmax_cross_entropy", _softmax_cross_entropy),
+    "sigmoid_cross_entropy": _loss("sigmoid_cross_entropy", _sigmoid_cross_entropy),
+    "mean_squared_error": _loss("mean_squared_error", _squared_error(mean=True), squared=True),
+    "sum_squared_error": _loss("sum_squared_error", _squared_error(mean=False), squared=True),
+    "poisson": _loss("poisson", _poisson),
 }
 
 
@@ -190,72 +246,152 @@ losses = {
 def output(real: Any) -> Any:
     """y (rows, columns) = the output activation of z: code, rows, columns, z, ldz, y, ldy; overwritten; y may be z."""
     f = _parts(real)
-    elements, exponentials, largest_value = f.elements, f.exponentials, f.largest_value
-    exp, sigmoid = f.scalar.exp, f.scalar.sigmoid
+    block, outputs, scratch_bytes = f.block, f.outputs, f.scratch_bytes
 
     def function(code, rows, columns, z, ldz, y, ldy):
-        for r in range(rows):
-            z_row, y_row = elements(z + r * ldz), elements(y + r * ldy)
-            if code == SIGMOID:
-                for j in range(columns):
-                    y_row[j] = sigmoid(z_row[j])
-            elif code == EXP:
-                for j in range(columns):
-                    y_row[j] = exp(z_row[j])
-            elif code == SOFTMAX:
-                total = exponentials(columns, z_row, largest_value(columns, z_row), y_row)
-                for j in range(columns):
-                    y_row[j] = y_row[j] / total
-            else:
-                for j in range(columns):
-                    y_row[j] = z_row[j]
+        scratch = memory.stack(scratch_bytes)
+        for row in range(0, rows, block):
+            outputs(code, min(block, rows - row), columns, z + row * ldz, ldz, y + row * ldy, ldy, scratch)
 
     return function
 
 
 def _parts(real: Any) -> SimpleNamespace:
-    """What the kernels here have in common."""
+    """What the kernels here have in common. Each function does at most a block of rows.
+
+    Their scratch: LINES numbers a row, line by line, then two squares of as many columns as a vector has lanes, turned:
+    a column is a line.
+    """
+    size = simd.itemsize(real)
+    lanes = simd.chosen().lanes(size)
+    block = VECTORS * lanes
+    line = block * size
+    first, second = LINES * line, (LINES + lanes) * line
+    turn = simd.transpose_part(real)
     scalars = scalar.functions(real, jit.inline, floats.bits(real))
-    exp, zero, half = scalars.exp, real(0.0), real(0.5)
+    elements, integers, doubles = memory.pointer(real), memory.pointer(types.int64), memory.pointer(types.float64)
+    exp, sigmoid, select = scalars.exp, scalars.sigmoid, scalars.select
+    zero, half = real(0.0), real(0.5)
 
     @jit.inline
-    def largest(columns, z):
-        best = 0
-        for j in range(1, columns):
-            if z[j] > z[best]:
-                best = j
-        return best
+    def whole(rows):
+        """So many rows are computed: none is left over for a loop that does one at a time."""
+        return (rows + lanes - 1) // lanes * lanes if rows >= FEW else rows
 
     @jit.inline
-    def largest_value(columns, z):
-        top = z[0]
-        for j in range(1, columns):
-            top = z[j] if z[j] > top else top
-        return top
+    def turn_in(rows, columns, source, ld, target):
+        """So many rows' columns as lines; what is past the last row repeats it."""
+        if rows < FEW:
+            for r in range(rows):
+                for j in range(columns):
+                    elements(target + j * line)[r] = elements(source + r * ld)[j]
+            return
+        for r in range(0, rows, lanes):
+            turn(min(lanes, rows - r), columns, source + r * ld, ld, target + r * size, line, lanes)
 
     @jit.inline
-    def exponentials(columns, z, top, p):
-        """p = exp(z - top); returns the sum."""
-        for j in range(columns):
-            p[j] = exp(z[j] - top)
-        total = zero
-        for j in range(columns):
-            total += p[j]
-        return total
+    def turn_out(rows, columns, source, target, ld):
+        if rows < FEW:
+            for r in range(rows):
+                for j in range(columns):
+                    elements(target + r * ld)[j] = elements(source + j * line)[r]
+            return
+        for r in range(0, rows, lanes):
+            turn(columns, min(lanes, rows - r), source + r * size, line, target + r * ld, ld, columns)
 
     @jit.inline
-    def is_right(metric, columns, z, target, label, threshold):
-        if metric == LARGEST_IS_LABEL:
-            return 1.0 if largest(columns, z) == label else 0.0
-        if metric == LARGEST_IS_LARGEST:
-            return 1.0 if largest(columns, z) == largest(columns, target) else 0.0
-        right = 1.0
-        for j in range(columns):
-            if (z[j] > threshold) != (target[j] > half):
-                right = 0.0
-        return right
+    def largest(rows, columns, z, ld, scratch):
+        """TOP: each row's largest number; OTHER: the first column that has it."""
+        n, top, best = whole(rows), elements(scratch + TOP * line), elements(scratch + OTHER * line)
+        for j0 in range(0, columns, lanes):
+            width = min(lanes, columns - j0)
+            turn_in(rows, width, z + j0 * size, ld, scratch + first)
+            if j0 == 0:
+                for r in range(n):
+                    top[r], best[r] = elements(scratch + first)[r], zero
+            for j in range(width):
+                number, column = real(j0 + j), elements(scratch + first + j * line)
+                for r in range(n):
+                    larger = column[r] > top[r]
+                    best[r] = select(larger, number, best[r])
+                    top[r] = select(larger, column[r], top[r])
+
+    @jit.inline
+    def exponentials(rows, columns, z, ldz, p, ldp, scratch):
+        """exp(z - TOP), in the scratch where that holds all columns, or else in p; TOTAL: their sum."""
+        n, top, total = whole(rows), elements(scratch + TOP * line), elements(scratch + TOTAL * line)
+        for r in range(n):
+            total[r] = zero
+        for j0 in range(0, columns, lanes):
+            width = min(lanes, columns - j0)
+            if columns > lanes:
+                turn_in(rows, width, z + j0 * size, ldz, scratch + first)
+            for j in range(width):
+                column = elements(scratch + first + j * line)
+                for r in range(n):
+                    column[r] = exp(column[r] - top[r])
+                    total[r] += column[r]
+            if columns > lanes:
+                turn_out(rows, width, scratch + first, p + j0 * size, ldp)
+
+    @jit.inline
+    def outputs(code, rows, columns, z, ldz, y, ldy, scratch):
+        """y = the output activation of z; in the scratch as well where that holds all columns."""
+        n, total = whole(rows), elements(scratch + TOTAL * line)
+        if code == SOFTMAX:
+            largest(rows, columns, z, ldz, scratch)
+            exponentials(rows, columns, z, ldz, y, ldy, scratch)
+        for j0 in range(0, columns, lanes):
+            width = min(lanes, columns - j0)
+            if code != SOFTMAX:
+                turn_in(rows, width, z + j0 * size, ldz, scratch + first)
+            elif columns > lanes:
+                turn_in(rows, width, y + j0 * size, ldy, scratch + first)
+            for j in range(width):
+                column = elements(scratch + first + j * line)
+                if code == SOFTMAX:
+                    for r in range(n):
+                        column[r] = column[r] / total[r]
+                elif code == SIGMOID:
+                    for r in range(n):
+                        column[r] = sigmoid(column[r])
+                elif code == EXP:
+                    for r in range(n):
+                        column[r] = exp(column[r])
+            turn_out(rows, width, scratch + first, y + j0 * size, ldy)
+
+    @jit.inline
+    def are_right(metric, rows, columns, z, ldz, target, ldt, threshold, scratch, right):
+        """right (float64 of each row) = 1.0 or 0.0, by the metric."""
+        n, best, hits = whole(rows), elements(scratch + OTHER * line), elements(scratch + VALUE * line)
+        if metric == ALL_OUTPUTS:
+            for r in range(n):
+                hits[r] = half + half
+            for j0 in range(0, columns, lanes):
+                width = min(lanes, columns - j0)
+                turn_in(rows, width, z + j0 * size, ldz, scratch + first)
+                turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+                for j in range(width):
+                    column, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                    for r in range(n):
+                        hits[r] = select((column[r] > threshold) != (t[r] > half), zero, hits[r])
+        else:
+            if metric == LARGEST_IS_LABEL:
+                for r in range(rows):
+                    hits[r] = real(integers(target)[r])
+            else:
+                largest(rows, columns, target, ldt, scratch)
+                for r in range(n):
+                    hits[r] = best[r]
+            largest(rows, columns, z, ldz, scratch)
+            for r in range(n):
+                hits[r] = select(best[r] == hits[r], half + half, zero)
+        for r in range(rows):
+            doubles(right)[r] = hits[r]
 
     return SimpleNamespace(
-        scalar=scalars, elements=memory.pointer(real), doubles=memory.pointer(types.float64),
-        integers=memory.pointer(types.int64), largest_value=largest_value, exponentials=exponentials, is_right=is_right,
+        scalar=scalars, lanes=lanes, size=size, block=block, line=line, first=first, second=second,
+        scratch_bytes=second + lanes * line, elements=elements, integers=integers, doubles=doubles, whole=whole,
+        turn_in=turn_in, turn_out=turn_out, largest=largest, exponentials=exponentials, outputs=outputs,
+        are_right=are_right,
     )  # fmt: skip

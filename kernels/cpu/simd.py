@@ -4,6 +4,7 @@
 picks by what Numba compiles for.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -170,6 +171,52 @@ def square_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Fu
     for _ in range(v.lanes):
         rows.append(v.load(at))
         at = v.builder.add(at, lds)
+    rows = _turn(v, rows)
+    for row in rows:
+        v.store(row, target)
+        target = v.builder.add(target, ldt)
+    v.builder.ret_void()
+    return function
+
+
+def part_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
+    """Write (or find) the transpose of a part of a square: (rows, columns, source, its row stride, target, its, width).
+
+    rows and columns, 1 to lanes, are the source's. Of the target's rows so many lanes are written as `width` says,
+    which may be more than `rows`: those repeat the source's last row.
+    """
+    name = f"transpose_part_{isa.name}_{real}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 7), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    rows, columns, source, lds, target, ldt, width = function.args
+    v = Vectors(function, isa, real)
+    build = v.builder
+
+    def addresses(start: Any, stride: Any, count: Any) -> list[Any]:
+        """Of so many rows, and past the last one, of the last one again."""
+        found, at = [start], start
+        for i in range(1, v.lanes):
+            after = build.add(at, stride)
+            at = build.select(build.icmp_unsigned("<", ir.Constant(I64, i), count), after, at)
+            found.append(at)
+        return found
+
+    v.keep_first(columns)
+    turned = _turn(v, [v.load(at, masked=True) for at in addresses(source, lds, rows)])
+    v.keep_first(width)
+    for row, at in reversed(
+        [*zip(turned, addresses(target, ldt, columns), strict=True)]
+    ):  # the last row's own comes last
+        v.store(row, at, masked=True)
+    build.ret_void()
+    return function
+
+
+def _turn(v: Vectors, rows: list[Any]) -> list[Any]:
+    """The columns of a square of vectors."""
     # log2(lanes) rounds; in each, rows a distance apart swap the halves of blocks of twice that distance
     distance = 1
     while distance < v.lanes:
@@ -180,25 +227,25 @@ def square_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Fu
                 a, b = rows[i], rows[i + distance]
                 rows[i], rows[i + distance] = v.shuffle(a, b, low), v.shuffle(a, b, high)
         distance *= 2
-    for row in rows:
-        v.store(row, target)
-        target = v.builder.add(target, ldt)
-    v.builder.ret_void()
-    return function
+    return rows
 
 
 def transpose_square(real: Any) -> Any:
     """An intrinsic: transpose one square of lanes x lanes elements, see `square_transpose`."""
+    return _calling(square_transpose, 4, real)
 
-    @intrinsic
-    def transpose(typingctx: Any, source: Any, lds: Any, target: Any, ldt: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            builder.call(square_transpose(builder.module, chosen(), real), args)
-            return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 4), codegen
+def transpose_part(real: Any) -> Any:
+    """An intrinsic: transpose a part of such a square, see `part_transpose`."""
+    return _calling(part_transpose, 7, real)
 
-    return transpose
+
+def _calling(write: Callable[[ir.Module, InstructionSet, Any], ir.Function], arguments: int, real: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.call(write(builder.module, chosen(), real), args)
+        return context.get_dummy_value()
+
+    return jit.intrinsic_of(write.__name__, types.void(*[types.int64] * arguments), codegen)
 
 
 def panel_copy(module: ir.Module, isa: InstructionSet, real: Any, nv: int) -> ir.Function:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels import reference
+from kernels.cpu.loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, losses
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
 
@@ -232,3 +233,31 @@ def test_layouts_of_outputs(loss, dtype):
         assert got is inputs[shares]
         assert again == value
         np.testing.assert_array_equal(got, dz)
+
+
+def rows_of(loss, z, target, weight, first, rows):
+    """dz, losses and whether they are right, of so many rows from `first` on."""
+    metric = LARGEST_IS_LABEL if target.ndim == 1 else ALL_OUTPUTS if z.shape[1] == 1 else LARGEST_IS_LARGEST
+    dz, row_loss, right = np.full((rows, z.shape[1]), np.nan, z.dtype), np.full(rows, np.nan), np.full(rows, np.nan)
+    losses[loss][z.dtype](
+        IDENTITY, rows, z.shape[1], z[first:].ctypes.data, z.strides[0], target[first:].ctypes.data,
+        0 if target.ndim == 1 else target.strides[0], weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
+        metric, row_loss.ctypes.data, right.ctypes.data,
+    )  # fmt: skip
+    return dz, row_loss, right
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_row_does_not_depend_on_how_many_come_with_it(loss, dtype):
+    """Not a bit: how an epoch's rows are shared out depends on the number of threads."""
+    weight = oracle.random_row_weights(16, 150, dtype)
+    for columns in (1, 10, 37):
+        z, target = (np.ascontiguousarray(a) for a in data(14, loss, (150, columns), dtype))
+        targets = [target, oracle.random_labels(15, *z.shape)] if loss == "softmax_cross_entropy" else [target]
+        for each in targets:
+            whole = rows_of(loss, z, each, weight, 0, 150)
+            assert not any(np.isnan(result).any() for result in whole)
+            for first, rows in [(0, 1), (3, 1), (1, 2), (9, 7), (5, 8), (2, 9), (7, 31), (64, 63), (0, 65), (21, 129)]:
+                for part, all_rows in zip(rows_of(loss, z, each, weight, first, rows), whole):
+                    np.testing.assert_array_equal(part, all_rows[first : first + rows])
