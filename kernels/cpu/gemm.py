@@ -40,14 +40,15 @@ def gemm(real: Any) -> Any:
     a: rows `rsa` apart, steps along k `csa` apart, one of them one element (so x.T is x with the two exchanged), or m
     1. b: rows `ldb` apart, unit stride along n; or, with `transposed`, b.T is in memory: rows of n, `ldb` apart, unit
     stride along k. c: rows `ldc` apart. init: rows `ldi` apart: a bias with ldi 0, or c itself; address 0 for zeros.
-    `lanes_exist`: b, c and init may be read and written up to a whole vector past column n, so n is rounded up.
+    `lanes_exist`: b, c and init may be read and written up to a whole vector past column n, so n is rounded up;
+    not with `transposed`.
     """
     isa = simd.chosen()
     size, lanes = simd.itemsize(real), isa.lanes(simd.itemsize(real))
     mr, nr = isa.mr, isa.nv * lanes
     product = micro.block_product(real)
     pack = simd.copy_panel(real)
-    transpose = simd.transpose_square(real)
+    transpose, part = simd.transpose_square(real), simd.transpose_part(real)
     elements = memory.pointer(real)
     none = real(float("-inf"))
     one_row, two_rows = micro.WIDE[1] * lanes, micro.WIDE[2] * lanes
@@ -57,19 +58,14 @@ def gemm(real: Any) -> Any:
 
     @jit.inline
     def pack_transposed(k, n, b, ldb, panel):
-        """panel (k, NR) = b.T of b (n, k), padded with zeros."""
-        for j in range(0, nr, lanes):
+        """panel (k, NR) = b.T of b (n, k); the last vector repeats the last column."""
+        for j in range(0, n, lanes):
             for p in range(0, k, lanes):
+                source, target = b + j * ldb + p * size, panel + (p * nr + j) * size
                 if j + lanes <= n and p + lanes <= k:
-                    transpose(b + j * ldb + p * size, ldb, panel + (p * nr + j) * size, nr * size)
+                    transpose(source, ldb, target, nr * size)
                 else:
-                    for jj in range(j, j + lanes):
-                        for pp in range(p, min(p + lanes, k)):
-                            target = elements(panel + (pp * nr + jj) * size)
-                            if jj < n:
-                                target[0] = elements(b + jj * ldb + pp * size)[0]
-                            else:
-                                target[0] = real(0.0)
+                    part(min(lanes, n - j), min(lanes, k - p), source, ldb, target, nr * size, lanes)
 
     @jit.inline
     def pack_rows(height, left, k, a, rsa, csa, target):

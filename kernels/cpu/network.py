@@ -30,7 +30,7 @@ from .floats import FLUSH_SUBNORMALS
 from .gemm import gemm
 from .loss import SIGNATURE as LOSS_SIGNATURE
 from .loss import output
-from .simd import chosen, itemsize, transpose_square
+from .simd import chosen, itemsize, transpose_part, transpose_square
 from .update import SIGNATURE as UPDATE_SIGNATURE
 
 LOW = (1 << 32) - 1  # of the ticket: phase << 32 | next tile
@@ -57,7 +57,7 @@ def _network(real: Any, stamp: Any) -> Any:
     activate_backward = jit.caller_of_address(BACKWARD_SIGNATURE, real)
     row_loss, step_update = jit.caller_of_address(LOSS_SIGNATURE, real), jit.caller_of_address(UPDATE_SIGNATURE, real)
     hook = jit.caller_of_address("v i", real)
-    square = transpose_square(real)
+    square, part = transpose_square(real), transpose_part(real)
     integers, doubles, elements = memory.pointer(types.int64), memory.pointer(types.float64), memory.pointer(real)
     octets, shorts, row_numbers = (memory.pointer(kind) for kind in (types.uint8, types.uint16, types.uint32))
     none, zero = real(float("-inf")), real(0.0)
@@ -218,10 +218,8 @@ def _network(real: Any, stamp: Any) -> Any:
                 if i + lanes <= i1 and j + lanes <= j1:
                     square(w + i * ldw + j * size, ldw, wt + j * ldwt + i * size, ldwt)
                 else:
-                    for jj in range(j, min(j + lanes, j1)):
-                        target = elements(wt + jj * ldwt)
-                        for ii in range(i, min(i + lanes, i1)):
-                            target[ii] = elements(w + ii * ldw)[jj]
+                    rows, columns = min(lanes, i1 - i), min(lanes, j1 - j)
+                    part(rows, columns, w + i * ldw + j * size, ldw, wt + j * ldwt + i * size, ldwt, rows)
 
     @jit.inline
     def step_tile(job, layer, n, step, at, g, ldg, gb, squares, i0, i1, j0, j1, times):
