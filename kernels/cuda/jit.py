@@ -223,6 +223,11 @@ def address(array: Any) -> int:
     return int(array._ary.ctypes.data if SIMULATED else array.__cuda_array_interface__["data"][0])
 
 
+def free_memory() -> float:
+    """Bytes that the current GPU has left."""
+    return float(api.current_context().get_memory_info().free)
+
+
 def info() -> dict[str, str]:
     """The current GPU and the versions that work with it."""
     versions = {"numba-cuda": numba_cuda.__version__}
