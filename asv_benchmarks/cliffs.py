@@ -86,7 +86,7 @@ def padded_product(m: int, n: int, k: int) -> int:
 
 def measured(point: Point) -> float:
     """Seconds of one step: the least of SAMPLES, each of as many steps as fit SECONDS."""
-    model = fastnn.MLP(point.layers, threads=point.threads, seed=0)
+    model = fastnn.MLP(point.layers, threads=point.threads, device="cpu", seed=0)
     engine = model.engine()
     X = np.random.default_rng(0).standard_normal((point.batch, point.width)).astype(np.float32)
     y = np.arange(point.batch) % OUTPUTS

@@ -3,6 +3,7 @@
 Each function takes what the public function of the same name takes and returns it ready for a backend: arrays with a
 unit stride along the last axis, copied only where that was missing. Outputs that a backend cannot write directly
 (another stride, memory shared with an input) are replaced by a fresh array; `Outputs.finish` copies the result over.
+All arrays of a call lie in one place (kernels.dispatch); those on a GPU become numba-cuda's, over the same memory.
 """
 
 import numbers
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import scalar
+from . import dispatch, scalar
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 OVERLAP_WORK: Any = 10_000  # solutions to look at, at most, when two arrays may share memory: see np.shares_memory
@@ -20,10 +21,11 @@ OVERLAP_WORK: Any = 10_000  # solutions to look at, at most, when two arrays may
 class Outputs:
     """The arrays that a call writes into: the caller's own, or stand-ins that are copied over at the end."""
 
-    def __init__(self, inputs: list[np.ndarray]) -> None:
+    def __init__(self, inputs: list[Any]) -> None:
         self._inputs = inputs
-        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
-        self._seen: list[tuple[str, np.ndarray]] = []
+        self._pending: list[tuple[Any, Any]] = []
+        self._seen: list[tuple[str, Any]] = []
+        self._given: list[tuple[Any, Any]] = []  # what is written to, and what the caller passed, where they differ
 
     def add(
         self, value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype, *, keep: bool = False, direct: bool = True
@@ -31,36 +33,46 @@ class Outputs:
         """`value` if it is None or can be written to directly, else a stand-in (holding its values with `keep`)."""
         if value is None:
             return None
+        given = value
         if not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} must be a NumPy array to write into, got {type(value).__name__}")
+            if not dispatch.on_cuda(value):
+                raise TypeError(f"{name} must be a NumPy array to write into, got {type(value).__name__}")
+            value = _foreign().adopted(value, name, writing=True)
         _check_shape(value, name, shape)
         if value.dtype != dtype:
             raise TypeError(f"{name} must have dtype {dtype}, as the inputs, got {value.dtype}")
-        if not value.flags.writeable:
+        if value is given and not _addresses(value).flags.writeable:
             raise ValueError(f"{name} must be writable, got a read-only array")
         for other_name, other in self._seen:
             if _overlap(value, other):
                 raise ValueError(f"{name} and {other_name} must not share memory")
         self._seen.append((name, value))
-        if direct and _unit_stride(value) and not any(_overlap(value, array) for array in self._inputs):
-            return value
-        stand_in = value.copy(order="C") if keep else np.empty(value.shape, dtype)
-        self._pending.append((value, stand_in))
-        return stand_in
+        target = value
+        if not direct or not _unit_stride(value) or any(_overlap(value, array) for array in self._inputs):
+            target = _empty(value)
+            if keep:
+                _copy(target, value)
+            self._pending.append((value, target))
+        if target is not given:
+            self._given.append((target, given))
+        return target
 
     def finish(self) -> None:
         """Copy what was written to stand-ins to where it belongs."""
         for value, stand_in in self._pending:
-            value[...] = stand_in
+            _copy(value, stand_in)
 
-    def own(self, array: np.ndarray) -> np.ndarray:
+    def own(self, array: Any) -> Any:
         """The caller's array that this one stands for."""
-        return next((value for value, stand_in in self._pending if stand_in is array), array)
+        for target, given in self._given:
+            if target is array:
+                return given
+        return array
 
 
-def array(value: Any, name: str, ndim: int, dtype: np.dtype | None = None) -> np.ndarray:
+def array(value: Any, name: str, ndim: int, dtype: np.dtype | None = None) -> Any:
     """A float32 or float64 array with `ndim` dimensions, none of them 0, and a unit stride along the last."""
-    result = _numpy(value, name)
+    result = _taken(value, name)
     if result.dtype not in DTYPES:
         raise TypeError(f"{name} must have dtype float32 or float64, got {result.dtype}")
     if dtype is not None and result.dtype != dtype:
@@ -69,7 +81,7 @@ def array(value: Any, name: str, ndim: int, dtype: np.dtype | None = None) -> np
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got shape {result.shape}")
     if result.size == 0:
         raise ValueError(f"{name} must not be empty, got shape {result.shape}")
-    return result if _unit_stride(result) else np.ascontiguousarray(result)
+    return result if _unit_stride(result) else _contiguous(result)
 
 
 def activation_name(name: Any) -> str:
@@ -121,25 +133,23 @@ def saved(y: Any, pre: Any, activation: str, dy: np.ndarray) -> tuple[Any, Any]:
 
 def loss_target(target: Any, z: np.ndarray, loss: str) -> np.ndarray:
     """The target of a loss on z (B, O): int64 labels (B,) for softmax cross-entropy, or an array like z."""
-    target = _numpy(target, "target")
+    target = _taken(target, "target")
     if target.ndim == 1 and loss == "softmax_cross_entropy":
         if target.dtype.kind not in "iu":
             raise TypeError(f"target must hold integer labels or have shape {z.shape}, got dtype {target.dtype}")
         if target.shape != z.shape[:1]:
             raise ValueError(f"target must have {len(z)} labels, one for each row of z, got shape {target.shape}")
-        wrong = np.flatnonzero((target < 0) | (target >= z.shape[1]))
-        if len(wrong):
-            raise ValueError(
-                f"target must hold labels from 0 to {z.shape[1] - 1}, got {target[wrong[0]]} at [{wrong[0]}]"
-            )
-        return np.ascontiguousarray(target, np.int64)
+        if got := _outside(target, 0, z.shape[1] - 1):
+            raise ValueError(f"target must hold labels from 0 to {z.shape[1] - 1}, got {got}")
+        return _contiguous(target, np.int64)
     if target.ndim == 1 and z.shape[1] == 1:
-        target = target[:, np.newaxis]
+        target = _contiguous(target).reshape(-1, 1)
     target = like(target, "target", z, "z")
-    if loss.endswith("cross_entropy") and not ((target >= 0) & (target <= 1)).all():
-        raise ValueError(f"target must lie in [0, 1], got values from {target.min()} to {target.max()}")
-    if loss == "poisson" and not (target >= 0).all():
-        raise ValueError(f"target must be >= 0, got values from {target.min()}")
+    low, high = _bounds(target)
+    if loss.endswith("cross_entropy") and not (low >= 0 and high <= 1):
+        raise ValueError(f"target must lie in [0, 1], got values from {low} to {high}")
+    if loss == "poisson" and not low >= 0:
+        raise ValueError(f"target must be >= 0, got values from {low}")
     return target
 
 
@@ -148,9 +158,8 @@ def row_weight(weight: Any, z: np.ndarray) -> np.ndarray | None:
     if weight is None:
         return None
     weight = shaped(weight, "weight", z.shape[:1], z.dtype)
-    wrong = np.flatnonzero(~((weight >= 0) & (weight < np.inf)))
-    if len(wrong):
-        raise ValueError(f"weight must be finite and >= 0, got {weight[wrong[0]]} at [{wrong[0]}]")
+    if got := _outside(weight, 0, np.finfo(weight.dtype).max):
+        raise ValueError(f"weight must be finite and >= 0, got {got}")
     return weight
 
 
@@ -163,38 +172,37 @@ def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:
 
 def update_arrays(arrays: Mapping[str, Any]) -> tuple[list[Any], Outputs]:
     """w, dw and state arrays of one shape, as matrices; all but dw are written into."""
-    first = _numpy(arrays["w"], "w")
+    first = _taken(arrays["w"], "w")
     if first.dtype not in DTYPES:
         raise TypeError(f"w must have dtype float32 or float64, got {first.dtype}")
     if first.size == 0:
         raise ValueError(f"w must not be empty, got shape {first.shape}")
-    gradient = _numpy(arrays["dw"], "dw")
+    gradient = _taken(arrays["dw"], "dw")
     _check_shape(gradient, "dw", first.shape)
     if gradient.dtype != first.dtype:
         raise TypeError(f"dw must have dtype {first.dtype}, as w, got {gradient.dtype}")
     outputs = Outputs([gradient])
     written = {name: value for name, value in arrays.items() if name != "dw" and value is not None}
     # the backend takes matrices whose rows are all the same distance apart; anything else goes through copies
-    alike = first.ndim == 2 and all(
-        isinstance(v, np.ndarray) and _unit_stride(v) and v.strides == first.strides for v in written.values()
-    )
-    flat = all(isinstance(v, np.ndarray) and v.flags.c_contiguous for v in written.values())
-    direct = (alike or flat) and not any(_overlap(gradient, v) for v in written.values())
+    there = [_taken(v, name) for name, v in written.items()]
+    alike = first.ndim == 2 and all(_unit_stride(v) and v.strides == first.strides for v in there)
+    flat = all(_addresses(v).flags.c_contiguous for v in there)
+    direct = (alike or flat) and not any(_overlap(gradient, v) for v in there)
     result: list[Any] = []
     for name, value in arrays.items():
         if name == "dw":
-            value = gradient if alike and _unit_stride(gradient) else np.ascontiguousarray(gradient)
+            value = gradient if alike and _unit_stride(gradient) else _contiguous(gradient)
         else:
             value = outputs.add(value, name, first.shape, first.dtype, keep=True, direct=direct)
         result.append(None if value is None else value if value.ndim == 2 else value.reshape(1, -1))
     return result, outputs
 
 
-def _numpy(value: Any, name: str) -> np.ndarray:
+def _taken(value: Any, name: str) -> Any:
     if isinstance(value, np.ndarray):
         return value
-    if hasattr(value, "__cuda_array_interface__"):
-        raise TypeError(f"{name} is on a CUDA device; these kernels run on the CPU: copy it to the host first")
+    if dispatch.on_cuda(value):
+        return _foreign().adopted(value, name)
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         return np.from_dlpack(value)
     result = np.asarray(value)
@@ -203,19 +211,69 @@ def _numpy(value: Any, name: str) -> np.ndarray:
     return result
 
 
-def _unit_stride(value: np.ndarray) -> bool:
+def _foreign() -> Any:
+    from .cuda import foreign
+
+    return foreign
+
+
+def _addresses(value: Any) -> np.ndarray:
+    """A NumPy array with the strides and addresses of one that may lie on a GPU."""
+    return value if isinstance(value, np.ndarray) else _foreign().shadow(value)
+
+
+def _contiguous(value: Any, dtype: Any = None) -> Any:
+    return np.ascontiguousarray(value, dtype) if isinstance(value, np.ndarray) else _foreign().contiguous(value, dtype)
+
+
+def _empty(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.empty(value.shape, value.dtype)
+    return _foreign().empty(tuple(value.shape), value.dtype, value)
+
+
+def _copy(into: Any, source: Any) -> None:
+    if isinstance(into, np.ndarray):
+        into[...] = source
+    else:
+        _foreign().copied(into, source)
+
+
+def _bounds(value: Any) -> tuple[Any, Any]:
+    """The smallest and the largest element, NaN where there is one."""
+    return (value.min(), value.max()) if isinstance(value, np.ndarray) else _foreign().bounds(value)
+
+
+def _outside(value: Any, least: float, most: float) -> str:
+    """What there is outside of [least, most], if anything, of an array (n,)."""
+    low, high = _bounds(value)
+    if low >= least and high <= most:
+        return ""
+    if not isinstance(value, np.ndarray):
+        return f"values from {low} to {high}"
+    wrong = np.flatnonzero(~((value >= least) & (value <= most)))[0]
+    return f"{value[wrong]} at [{wrong}]"
+
+
+def _unit_stride(value: Any) -> bool:
+    if not isinstance(value, np.ndarray):
+        value = _addresses(value)
+        if any(stride < 0 or stride % value.itemsize for stride in value.strides):  # which elements cannot count
+            return False
     along_rows = value.ndim == 0 or value.strides[-1] == value.itemsize or value.shape[-1] == 1
     return value.flags.aligned and along_rows
 
 
-def _overlap(a: Any, b: np.ndarray) -> bool:
+def _overlap(a: Any, b: Any) -> bool:
     """Whether two arrays share memory, or may where finding out would take long."""
+    if not isinstance(b, np.ndarray):
+        a, b = _addresses(a), _addresses(b)
     try:
-        return isinstance(a, np.ndarray) and np.shares_memory(a, b, max_work=OVERLAP_WORK)
+        return np.shares_memory(a, b, max_work=OVERLAP_WORK)
     except np.exceptions.TooHardError:
         return True
 
 
-def _check_shape(value: np.ndarray, name: str, shape: tuple[int, ...]) -> None:
+def _check_shape(value: Any, name: str, shape: tuple[int, ...]) -> None:
     if value.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {value.shape}")

@@ -2,11 +2,14 @@
 
 import ctypes
 import functools
+import importlib
 import importlib.util
 import os
 import sys
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from . import cpu
 
@@ -15,15 +18,35 @@ DEVICES = ("auto", "cpu", "cuda")
 LOWEST_CAPABILITY = (7, 5)  # of GPUs that the kernels are compiled for in the tests
 
 
-def backend(*arrays: Any) -> ModuleType:
-    """The backend for these arrays: kernels.cpu. Raises TypeError for arrays on a device."""
-    for array in arrays:
-        if hasattr(array, "__cuda_array_interface__"):
-            raise TypeError(
-                f"{type(array).__name__} is on a CUDA device, where the functions of kernels.cuda work: "
-                "call those, or copy it to the host first"
-            )
-    return cpu
+def backend(**arrays: Any) -> ModuleType:
+    """The backend for a call's arrays, all of which lie in one place: kernels.cpu or kernels.cuda.
+
+    Raises TypeError where they do not, and for arrays on a GPU what `device` raises.
+    """
+    for array in arrays.values():
+        if type(array) is not np.ndarray and array is not None:
+            break
+    else:  # what is nearly always so, and quickly known
+        return cpu
+    where = {name: on_cuda(array) for name, array in arrays.items() if array is not None}
+    first, cuda = next(iter(where.items()))
+    for name, other in where.items():
+        if other != cuda:
+            here, kind = ("on the CUDA device" if cuda else "in the host's memory"), type(arrays[name]).__name__
+            raise TypeError(f"{name} must be {here}, as {first} is, got {kind}{' on a CUDA device' * other}")
+    if not cuda:
+        return cpu
+    device("cuda")
+    return importlib.import_module(".cuda", __package__)
+
+
+def on_cuda(array: Any) -> bool:
+    """Whether an array lies on a CUDA device."""
+    if isinstance(array, np.ndarray):
+        return False
+    if hasattr(array, "__cuda_ndarray__") or hasattr(array, "__cuda_array_interface__"):
+        return True
+    return hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] in _DLPACK_CUDA
 
 
 def device(name: Any) -> str:
@@ -113,3 +136,4 @@ def _ask_driver(process: int) -> str:
 # Of the driver's interface, cuda.h
 _NOT_INITIALIZED, _NO_DEVICE = 3, 100
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+_DLPACK_CUDA = (2, 13)  # of dlpack.h: kDLCUDA, kDLCUDAManaged

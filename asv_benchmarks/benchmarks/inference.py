@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .common import Sampled, import_or_skip, once, sweep, use_threads
+from .common import Sampled, import_or_skip, once, sweep
+from .devices import DEVICES, use
 from .peak import share_of_peak
 from .peers import PEERS
 from .workloads import WORKLOADS
@@ -20,36 +21,36 @@ def rows_for(name: str, rows: int) -> np.ndarray:
 class Predict(Sampled):
     """`predict` on float32 rows."""
 
-    params = [sweep("moons", "small32", "mnist", "wide"), sweep(1, 2, 8, 32, 1000), sweep(1, 2)]
-    param_names = ["workload", "rows", "threads"]
+    params = [DEVICES, sweep("moons", "small32", "mnist", "wide"), sweep(1, 2, 8, 32, 1000), sweep(1, 2)]
+    param_names = ["device", "workload", "rows", "threads"]
 
     @once
-    def setup(self, name: str, rows: int, threads: int) -> Callable[[], Any]:
-        use_threads(threads)
-        model, X = WORKLOADS[name].model(threads), rows_for(name, rows)
+    def setup(self, device: str, name: str, rows: int, threads: int) -> Callable[[], Any]:
+        use(device, threads)
+        model, X = WORKLOADS[name].model(threads, device), rows_for(name, rows)
         return lambda: model.predict(X)
 
-    def time_predict(self, name: str, rows: int, threads: int) -> None:
+    def time_predict(self, device: str, name: str, rows: int, threads: int) -> None:
         self.call()
 
 
 class PredictMany(Sampled):
     """`predict` on 10,000 rows, which should come near the FMA peak."""
 
-    params = [sweep("mnist", "wide"), sweep(1, 2)]
-    param_names = ["workload", "threads"]
+    params = [DEVICES, sweep("mnist", "wide"), sweep(1, 2)]
+    param_names = ["device", "workload", "threads"]
 
     @once
-    def setup(self, name: str, threads: int) -> Callable[[], Any]:
-        use_threads(threads)
-        model, X = WORKLOADS[name].model(threads), rows_for(name, 10_000)
+    def setup(self, device: str, name: str, threads: int) -> Callable[[], Any]:
+        use(device, threads)
+        model, X = WORKLOADS[name].model(threads, device), rows_for(name, 10_000)
         return lambda: model.predict(X)
 
-    def time_predict(self, name: str, threads: int) -> None:
+    def time_predict(self, device: str, name: str, threads: int) -> None:
         self.call()
 
-    def track_share_of_peak(self, name: str, threads: int) -> float:
-        return share_of_peak(self, 2 * 10_000 * WORKLOADS[name].multiply_adds, "float32", threads)
+    def track_share_of_peak(self, device: str, name: str, threads: int) -> float:
+        return share_of_peak(self, 2 * 10_000 * WORKLOADS[name].multiply_adds, "float32", threads, device)
 
     track_share_of_peak.unit = "% of FMA peak"
 

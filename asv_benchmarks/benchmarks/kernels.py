@@ -14,6 +14,7 @@ from kernels import reference
 from kernels.layout import aligned_zeros
 
 from .common import Sampled, import_or_skip, once, sweep, use_threads
+from .devices import DEVICES, backend, on_host, placed, use, waiting
 from .peak import product, share_of_peak
 
 SHAPES = sweep(
@@ -91,16 +92,20 @@ class UnalignedProduct(Product):
 class Linear(Sampled):
     """relu(x @ w + b); NumPy's is the control: where it changes, the machine did."""
 
-    params = [sweep("fastnn", "numpy"), SHAPES, THREADS]
-    param_names = ["library", "shape", "threads"]
+    params = [DEVICES, sweep("fastnn", "numpy"), SHAPES, THREADS]
+    param_names = ["device", "library", "shape", "threads"]
 
     @once
-    def setup(self, library: str, shape: str, threads: int) -> Callable[[], Any]:
-        use_threads(threads)
+    def setup(self, device: str, library: str, shape: str, threads: int) -> Callable[[], Any]:
+        use(device, threads)
         B, I, O = sizes(shape)
-        x, w, b, y = self.arrays = normal(0, B, I), normal(1, I, O), normal(2, O), empty(B, O)
+        arrays = normal(0, B, I), normal(1, I, O), normal(2, O), empty(B, O)
+        x, w, b, y = self.arrays = placed(device, *arrays)
         if library == "fastnn":
-            return lambda: kernels.linear(x, w, b, activation="relu", out=y)
+            linear = backend(device).linear
+            return waiting(device, lambda: linear(x, w, b, activation="relu", out=y))
+        if device == "cuda":
+            raise NotImplementedError("NumPy has no device 'cuda'")
         import_or_skip("threadpoolctl").threadpool_limits(threads)
 
         def call() -> None:
@@ -110,14 +115,14 @@ class Linear(Sampled):
 
         return call
 
-    def time_linear(self, library: str, shape: str, threads: int) -> None:
+    def time_linear(self, device: str, library: str, shape: str, threads: int) -> None:
         self.call()
 
-    def track_share_of_peak(self, library: str, shape: str, threads: int) -> float:
-        return share_of_peak(self, 2 * np.prod(sizes(shape)), "float32", threads)
+    def track_share_of_peak(self, device: str, library: str, shape: str, threads: int) -> float:
+        return share_of_peak(self, 2 * np.prod(sizes(shape)), "float32", threads, device)
 
-    def track_error(self, library: str, shape: str, threads: int) -> float:
-        x, w, b, y = self.arrays
+    def track_error(self, device: str, library: str, shape: str, threads: int) -> float:
+        x, w, b, y = map(on_host, self.arrays)
         exact = reference.linear(x.astype(float), w.astype(float), b.astype(float), activation="relu")
         return error(y, exact, np.abs(x) @ np.abs(w) + np.abs(b))
 
@@ -128,22 +133,24 @@ class Linear(Sampled):
 class LinearBackward(Sampled):
     """All gradients of relu(x @ w + b)."""
 
-    params = [SHAPES, THREADS]
-    param_names = ["shape", "threads"]
+    params = [DEVICES, SHAPES, THREADS]
+    param_names = ["device", "shape", "threads"]
 
     @once
-    def setup(self, shape: str, threads: int) -> Callable[[], Any]:
-        use_threads(threads)
+    def setup(self, device: str, shape: str, threads: int) -> Callable[[], Any]:
+        use(device, threads)
         B, I, O = sizes(shape)
-        dy, x, w, y = normal(0, B, O), normal(1, B, I), normal(2, I, O), normal(3, B, O)
-        into = {"dx": empty(B, I), "dw": empty(I, O), "db": empty(O), "dz": empty(B, O)}
-        return lambda: kernels.linear_backward(dy, x, w, y, activation="relu", **into)
+        inputs = placed(device, normal(0, B, O), normal(1, B, I), normal(2, I, O), normal(3, B, O))
+        outputs = placed(device, empty(B, I), empty(I, O), empty(O), empty(B, O))
+        into = dict(zip(("dx", "dw", "db", "dz"), outputs, strict=True))
+        linear_backward = backend(device).linear_backward
+        return waiting(device, lambda: linear_backward(*inputs, activation="relu", **into))
 
-    def time_linear_backward(self, shape: str, threads: int) -> None:
+    def time_linear_backward(self, device: str, shape: str, threads: int) -> None:
         self.call()
 
-    def track_share_of_peak(self, shape: str, threads: int) -> float:
-        return share_of_peak(self, 4 * np.prod(sizes(shape)), "float32", threads)
+    def track_share_of_peak(self, device: str, shape: str, threads: int) -> float:
+        return share_of_peak(self, 4 * np.prod(sizes(shape)), "float32", threads, device)
 
     track_share_of_peak.unit = "% of FMA peak"
 
@@ -172,26 +179,28 @@ class LinearActivation(Sampled):
 class Activation(Sampled):
     """An activation by itself, and its gradient, on (128, 256) values between -12 and 12 or so."""
 
-    params = [sweep("forward", "backward"), ACTIVATIONS, DTYPES]
-    param_names = ["direction", "activation", "dtype"]
+    params = [DEVICES, sweep("forward", "backward"), ACTIVATIONS, DTYPES]
+    param_names = ["device", "direction", "activation", "dtype"]
 
     @once
-    def setup(self, direction: str, activation: str, dtype: str) -> Callable[[], Any]:
-        z, dy = 3 * normal(0, 128, 256, dtype=dtype), normal(1, 128, 256, dtype=dtype)
-        out = self.out = empty(128, 256, dtype=dtype)
-        wide, wide_dy = z.astype(float), dy.astype(float)
+    def setup(self, device: str, direction: str, activation: str, dtype: str) -> Callable[[], Any]:
+        use(device)
+        library, arrays = backend(device), (3 * normal(0, 128, 256, dtype=dtype), normal(1, 128, 256, dtype=dtype))
+        z, dy, out = placed(device, *arrays, empty(128, 256, dtype=dtype))
+        wide, wide_dy = (array.astype(float) for array in arrays)
+        self.out = out
         if direction == "forward":
             self.exact = reference.activate(wide, activation)
-            return lambda: kernels.activate(z, activation, out=out)
-        y = kernels.activate(z, activation)
-        self.exact = reference.activate_backward(wide_dy, y.astype(float), activation, pre=wide)
-        return lambda: kernels.activate_backward(dy, y, activation, pre=z, out=out)
+            return waiting(device, lambda: library.activate(z, activation, out=out))
+        y = library.activate(z, activation)
+        self.exact = reference.activate_backward(wide_dy, on_host(y).astype(float), activation, pre=wide)
+        return waiting(device, lambda: library.activate_backward(dy, y, activation, pre=z, out=out))
 
-    def time_activation(self, direction: str, activation: str, dtype: str) -> None:
+    def time_activation(self, device: str, direction: str, activation: str, dtype: str) -> None:
         self.call()
 
-    def track_error(self, direction: str, activation: str, dtype: str) -> float:
-        return error(self.out, self.exact)
+    def track_error(self, device: str, direction: str, activation: str, dtype: str) -> float:
+        return error(on_host(self.out), self.exact)
 
     track_error.unit = "eps"
 
@@ -200,28 +209,31 @@ class Loss(Sampled):
     """A loss and its gradient, of 128 rows."""
 
     params = [
+        DEVICES,
         sweep("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "sum_squared_error"),
         sweep(10, 1000),
         DTYPES,
     ]
-    param_names = ["loss", "outputs", "dtype"]
+    param_names = ["device", "loss", "outputs", "dtype"]
 
     @once
-    def setup(self, name: str, outputs: int, dtype: str) -> Callable[[], Any]:
+    def setup(self, device: str, name: str, outputs: int, dtype: str) -> Callable[[], Any]:
+        use(device)
         z, dz = 3 * normal(0, 128, outputs, dtype=dtype), empty(128, outputs, dtype=dtype)
         target: np.ndarray = np.abs(normal(1, 128, outputs, dtype=dtype)) / 6
         if name == "softmax_cross_entropy":
             target = np.random.default_rng(1).integers(0, outputs, 128)
         wide = target if target.ndim == 1 else target.astype(float)
-        self.dz, (_, self.exact) = dz, getattr(reference, name)(z.astype(float), wide)
-        loss = getattr(kernels, name)
-        return lambda: loss(z, target, dz=dz)
+        _, self.exact = getattr(reference, name)(z.astype(float), wide)
+        loss, (z, target, dz) = getattr(backend(device), name), placed(device, z, target, dz)
+        self.dz = dz
+        return waiting(device, lambda: loss(z, target, dz=dz))
 
-    def time_loss(self, name: str, outputs: int, dtype: str) -> None:
+    def time_loss(self, device: str, name: str, outputs: int, dtype: str) -> None:
         self.call()
 
-    def track_error(self, name: str, outputs: int, dtype: str) -> float:
-        return error(self.dz, self.exact, np.abs(self.exact).max())
+    def track_error(self, device: str, name: str, outputs: int, dtype: str) -> float:
+        return error(on_host(self.dz), self.exact, np.abs(self.exact).max())
 
     track_error.unit = "eps"
 
@@ -229,34 +241,39 @@ class Loss(Sampled):
 class Softmax(Sampled):
     """The probabilities of 128 rows."""
 
-    params = [sweep(10, 1000), DTYPES]
-    param_names = ["outputs", "dtype"]
+    params = [DEVICES, sweep(10, 1000), DTYPES]
+    param_names = ["device", "outputs", "dtype"]
 
     @once
-    def setup(self, outputs: int, dtype: str) -> Callable[[], Any]:
-        z, out = 3 * normal(0, 128, outputs, dtype=dtype), empty(128, outputs, dtype=dtype)
-        return lambda: kernels.softmax(z, out=out)
+    def setup(self, device: str, outputs: int, dtype: str) -> Callable[[], Any]:
+        use(device)
+        z, out = placed(device, 3 * normal(0, 128, outputs, dtype=dtype), empty(128, outputs, dtype=dtype))
+        softmax = backend(device).softmax
+        return waiting(device, lambda: softmax(z, out=out))
 
-    def time_softmax(self, outputs: int, dtype: str) -> None:
+    def time_softmax(self, device: str, outputs: int, dtype: str) -> None:
         self.call()
 
 
 class Update(Sampled):
     """An optimiser's step: on parameters that lie in L1, and on those of a network beyond L2."""
 
-    params = [sweep("adam", "sgd", "momentum"), sweep("64x64", "2048x2048"), DTYPES]
-    param_names = ["optimizer", "shape", "dtype"]
+    params = [DEVICES, sweep("adam", "sgd", "momentum"), sweep("64x64", "2048x2048"), DTYPES]
+    param_names = ["device", "optimizer", "shape", "dtype"]
 
     @once
-    def setup(self, name: str, shape: str, dtype: str) -> Callable[[], Any]:
+    def setup(self, device: str, name: str, shape: str, dtype: str) -> Callable[[], Any]:
+        use(device)
         rows, columns = sizes(shape)
-        w, dw = normal(0, rows, columns, dtype=dtype), normal(1, rows, columns, dtype=dtype)
-        m, v = empty(rows, columns, dtype=dtype), empty(rows, columns, dtype=dtype)
-        return {
-            "adam": lambda: kernels.adam(w, dw, m, v, step=10),
-            "sgd": lambda: kernels.sgd(w, dw, learning_rate=1e-3),
-            "momentum": lambda: kernels.sgd(w, dw, v, learning_rate=1e-3, momentum=0.9),
+        parameters = (normal(seed, rows, columns, dtype=dtype) for seed in (0, 1))
+        w, dw, m, v = placed(device, *parameters, *(empty(rows, columns, dtype=dtype) for _ in range(2)))
+        library = backend(device)
+        step = {
+            "adam": lambda: library.adam(w, dw, m, v, step=10),
+            "sgd": lambda: library.sgd(w, dw, learning_rate=1e-3),
+            "momentum": lambda: library.sgd(w, dw, v, learning_rate=1e-3, momentum=0.9),
         }[name]
+        return waiting(device, step)
 
-    def time_update(self, name: str, shape: str, dtype: str) -> None:
+    def time_update(self, device: str, name: str, shape: str, dtype: str) -> None:
         self.call()

@@ -1,8 +1,9 @@
 """The libraries that fastnn is set beside: each trains and runs one workload, in the form that is fastest there.
 
 All start from fastnn's initial weights. `train(epochs)` makes that many passes over the rows in order, batch by batch,
-and returns when the results are there; `predictor(X)` makes the call that runs the network on X; `weights()` gives back
-what was learned, [(w (I, O), b (O,))]. Hidden activations are ReLU, arrays float32.
+and returns when the results are there; `predictor(X)` makes the call that runs the network on X, from the host's memory
+and back; `weights()` gives back what was learned, [(w (I, O), b (O,))]. Hidden activations are ReLU, arrays float32 (on
+a GPU without TF32). What runs on a GPU too names it in `devices`; there the data lie on it before training begins.
 """
 
 import os
@@ -12,40 +13,18 @@ from typing import Any
 
 import numpy as np
 
-import fastnn
-
-from .workloads import Workload
-
-Weights = list[tuple[np.ndarray, np.ndarray]]
-
-
-class Peer:
-    """What all of them keep."""
-
-    def __init__(self, workload: Workload, threads: int) -> None:
-        self.workload, self.threads = workload, threads
-        self.X, self.y = workload.data()
-        self.model: Any = workload.model(threads)
-        self.initial = [(w.copy(), b.copy()) for w, b in zip(self.model.weights, self.model.biases)]
-        self.adam = isinstance(workload.optimizer, fastnn.Adam)
-        self.rate = float(workload.optimizer.learning_rate)
-        self.sigmoid = workload.output == "sigmoid"
-        self.starts = range(0, workload.rows, workload.batch_size)
-        self.prepare()
-
-    def prepare(self) -> None:
-        """Everything that is done once."""
-        raise NotImplementedError
-
-    train: Callable[[int], None] | None = None
-    epochs = 0  # of one measurement of compare.py, once it is known
+from .peer import Peer, Weights
+from .peers_torch import Torch, TorchCompiled, TorchGraphs
 
 
 class Fastnn(Peer):
     """This project."""
 
+    devices = ("cpu", "cuda")
+
     def prepare(self) -> None:
         """It is what all others start from."""
+        self.model = self.workload.model(self.threads, self.device)
 
     def train(self, epochs: int) -> None:
         self.model.fit(
@@ -139,72 +118,17 @@ class ScikitLearn(Peer):
         return lambda: self.model.predict_proba(X)
 
 
-class Torch(Peer):
-    """PyTorch, one operation after the other; optimisers in their fused form."""
-
-    compiled = False
-
-    def prepare(self) -> None:
-        import torch
-
-        torch.set_num_threads(self.threads)
-        self.torch = torch
-        modules: list[Any] = []
-        for w, b in self.initial:
-            linear = torch.nn.Linear(*w.shape)
-            linear.weight.data, linear.bias.data = torch.tensor(w.T.copy()), torch.tensor(b)
-            modules += [linear, torch.nn.ReLU()]
-        self.model = torch.nn.Sequential(*modules[:-1])
-        make = torch.optim.Adam if self.adam else torch.optim.SGD
-        self.optimizer = make(self.model.parameters(), lr=self.rate, fused=True)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits if self.sigmoid else None
-        loss = loss or torch.nn.functional.cross_entropy
-        x, y = torch.from_numpy(self.X), torch.from_numpy(self.y)
-        if self.sigmoid:
-            y = y[:, None].float()
-        self.batches = list(zip(x.split(self.workload.batch_size), y.split(self.workload.batch_size)))
-
-        def measure(x: Any, y: Any) -> Any:
-            return loss(self.model(x), y)
-
-        self.measure = torch.compile(measure) if self.compiled else measure
-
-    def train(self, epochs: int) -> None:
-        for _ in range(epochs):
-            for x, y in self.batches:
-                self.optimizer.zero_grad(set_to_none=True)
-                self.measure(x, y).backward()
-                self.optimizer.step()
-
-    def weights(self) -> Weights:
-        linear = self.model[::2]
-        return [(one.weight.detach().numpy().T, one.bias.detach().numpy()) for one in linear]
-
-    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
-        torch, x = self.torch, self.torch.from_numpy(X)
-        last = torch.sigmoid if self.sigmoid else lambda z: torch.softmax(z, 1)
-        model = torch.compile(self.model) if self.compiled else self.model
-
-        def call() -> Any:
-            with torch.inference_mode():
-                return last(model(x)).numpy()
-
-        return call
-
-
-class TorchCompiled(Torch):
-    """PyTorch with torch.compile on forward and backward; it needs a C++ compiler."""
-
-    compiled = True
-
-
 class Jax(Peer):
     """JAX: the whole epoch is one jitted scan over its batches, with the buffers donated."""
 
+    devices = ("cpu", "cuda")
+
     def prepare(self) -> None:
+        os.environ |= {"JAX_PLATFORMS": self.device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         import jax
         import jax.numpy as jnp
 
+        jax.config.update("jax_default_matmul_precision", "highest")  # a GPU's default is TF32
         self.jax, rule = jax, self.workload.optimizer
         n, size = len(self.starts), self.workload.batch_size
         assert n * size == self.workload.rows, "a scan takes batches of one size"
@@ -241,13 +165,14 @@ class Jax(Peer):
             )
             return (parameters, m, v, t), None
 
-        self.epoch = jax.jit(lambda state: jax.lax.scan(step, state, (x, y))[0], donate_argnums=0)
+        self.batches = x, y
+        self.epoch = jax.jit(lambda state, *batches: jax.lax.scan(step, state, batches)[0], donate_argnums=0)
         last = jax.nn.sigmoid if sigmoid else jax.nn.softmax
         self.run = jax.jit(lambda parameters, x: last(forward(parameters, x)))
 
     def train(self, epochs: int) -> None:
         for _ in range(epochs):
-            self.state = self.epoch(self.state)
+            self.state = self.epoch(self.state, *self.batches)
         self.jax.block_until_ready(self.state)
 
     def weights(self) -> Weights:
@@ -261,7 +186,7 @@ class Keras(Peer):
     """Keras on JAX, compiled, with a whole epoch of steps in one execution."""
 
     def prepare(self) -> None:
-        os.environ["KERAS_BACKEND"] = "jax"
+        os.environ |= {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
         import keras
 
         rule = self.workload.optimizer
@@ -329,6 +254,7 @@ PEERS: dict[str, type[Peer]] = {
     "JAX": Jax,
     "PyTorch": Torch,
     "PyTorch compiled": TorchCompiled,
+    "PyTorch graphs": TorchGraphs,
     "Keras": Keras,
     "scikit-learn": ScikitLearn,
     "NumPy": PlainNumpy,

@@ -9,6 +9,7 @@ from fastnn.profile import Profile
 from kernels.cpu.clock import PHASES
 
 from .common import Sampled, import_or_skip, once, sweep, use_threads
+from .devices import DEVICES, use
 from .peak import share_of_peak
 from .peers import PEERS
 from .workloads import WORKLOADS
@@ -20,26 +21,26 @@ NAMES = sweep(*WORKLOADS)
 class Fit(Sampled):
     """`fit` over so many epochs as the workload says, from the initial weights each time."""
 
-    params = [NAMES, THREADS]
-    param_names = ["workload", "threads"]
+    params = [DEVICES, NAMES, THREADS]
+    param_names = ["device", "workload", "threads"]
 
     @once
-    def setup(self, name: str, threads: int) -> Callable[[], Any]:
-        use_threads(threads)
+    def setup(self, device: str, name: str, threads: int) -> Callable[[], Any]:
+        use(device, threads)
         workload = WORKLOADS[name]
-        self.data, self.model = workload.data(), workload.model(threads)
+        self.data, self.model = workload.data(), workload.model(threads, device)
         return workload.fit(self.model, *self.data)
 
-    def time_fit(self, name: str, threads: int) -> None:
+    def time_fit(self, device: str, name: str, threads: int) -> None:
         self.call()
 
-    def track_error_rate(self, name: str, threads: int) -> float:
+    def track_error_rate(self, device: str, name: str, threads: int) -> float:
         self.call()
         return 100.0 * (1.0 - self.model.evaluate(*self.data)["accuracy"])
 
-    def track_share_of_peak(self, name: str, threads: int) -> float:
+    def track_share_of_peak(self, device: str, name: str, threads: int) -> float:
         workload = WORKLOADS[name]
-        return share_of_peak(self, workload.epochs * workload.operations, "float32", threads)
+        return share_of_peak(self, workload.epochs * workload.operations, "float32", threads, device)
 
     track_error_rate.unit = "% of rows wrong"
     track_share_of_peak.unit = "% of FMA peak"
@@ -48,20 +49,20 @@ class Fit(Sampled):
 class Step(Sampled):
     """One batch: a training step with what `fit` costs around it, and the gradients without an update."""
 
-    params = [sweep("fit", "loss_and_gradients"), NAMES, THREADS]
-    param_names = ["call", "workload", "threads"]
+    params = [DEVICES, sweep("fit", "loss_and_gradients"), NAMES, THREADS]
+    param_names = ["device", "call", "workload", "threads"]
 
     @once
-    def setup(self, call: str, name: str, threads: int) -> Callable[[], Any]:
-        use_threads(threads)
+    def setup(self, device: str, call: str, name: str, threads: int) -> Callable[[], Any]:
+        use(device, threads)
         workload = WORKLOADS[name]
-        model = workload.model(threads)
+        model = workload.model(threads, device)
         X, y = (array[: workload.batch_size] for array in workload.data())
         if call == "loss_and_gradients":
             return lambda: model.loss_and_gradients(X, y)
         return lambda: model.fit(X, y, 1, workload.batch_size, workload.optimizer, progress=False)
 
-    def time_step(self, call: str, name: str, threads: int) -> None:
+    def time_step(self, device: str, call: str, name: str, threads: int) -> None:
         self.call()
 
 

@@ -36,9 +36,9 @@ class Workload:
         random = np.random.default_rng(0)
         return (_moons if self.output == "sigmoid" else _clouds)(random, self.rows, self.layers[0], self.layers[-1])
 
-    def model(self, threads: int | None = None) -> fastnn.MLP:
+    def model(self, threads: int | None = None, device: str = "cpu") -> fastnn.MLP:
         """The network with its initial weights."""
-        return fastnn.MLP(self.layers, output=self.output, threads=threads, seed=0)
+        return fastnn.MLP(self.layers, output=self.output, threads=threads, device=device, seed=0)
 
     def fit(self, model: fastnn.MLP, X: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
         """The call that trains `model`, always from the weights it has now."""
@@ -66,6 +66,13 @@ EXTRA = {
     "odd": Workload((57, 93, 31, 7), 4100, 41, fastnn.Adam(1e-3), epochs=1),
     "one-row": Workload((30, 50, 2), 1000, 1, fastnn.SGD(0.01), epochs=1),
     "large-batch": Workload((64, 256, 256, 10), 16_384, 4096, fastnn.Adam(1e-3), epochs=1),
+}
+
+# What fills a GPU: narrow networks, which frameworks run layer by layer through memory, on large batches
+LARGE = {
+    f"{width}x5-{batch}": Workload((width,) * 6 + (10,), max(2 * batch, 1 << 17), batch, fastnn.Adam(1e-3), epochs=1)
+    for width in (64, 128)
+    for batch in (1 << 14, 1 << 16, 1 << 18)
 }
 
 

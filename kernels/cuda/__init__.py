@@ -1,8 +1,9 @@
 """The kernels on the GPU: the public functions on arrays of numba-cuda, in C order or with padded rows.
 
-They have the names and parameters of kernels.cpu and check nothing. Arrays are made by `numba.cuda.to_device` or
-`numba.cuda.as_cuda_array`, with a unit stride along the last axis; results are new arrays of the GPU unless the
-caller passes its own. Whatever returns no number returns at once: the GPU may still be at work.
+They have the names and parameters of kernels.cpu and check nothing; `kernels` has them for any library's arrays. Here
+they have a unit stride along the last axis; results are new arrays of the GPU unless the caller passes its own. All is
+enqueued on the stream that the first array is bound to. Whatever returns no number returns at once: the GPU may still
+be at work.
 
 Importing this raises ImportError where the extra `cuda` is missing. See kernels.dispatch for what else it takes.
 """
@@ -21,6 +22,7 @@ dispatch.check_extra()
 from . import elementwise, jit, memory  # noqa: E402
 from . import job as fields  # noqa: E402
 from .batch import SOURCES, gather  # noqa: E402
+from .foreign import on_its_stream  # noqa: E402
 from .gemm import TILES, tile_for  # noqa: E402
 from .linear import linear as _linear  # noqa: E402
 from .loss import IDENTITY, SOFTMAX, losses, step_sums  # noqa: E402
@@ -30,6 +32,7 @@ from .ptx import VECTOR_BYTES  # noqa: E402
 from .update import column_sums, updates  # noqa: E402
 
 
+@on_its_stream
 def linear(
     x: Any,
     w: Any,
@@ -41,13 +44,14 @@ def linear(
 ) -> Any:
     """y (B, O) = f(x (B, I) @ w (I, O) + b (O,)); `pre` receives x @ w + b."""
     (m, k), n = x.shape, w.shape[1]
-    y = _new((m, n), x.dtype) if out is None else out
+    y = memory.shaped((m, n), x.dtype) if out is None else out
     name = scalar.canonical(activation)
     relu = name == "relu"
     _multiply("x @ w", m, n, k, x, w, y, b, pre, activation="identity" if relu else name, relu=relu)
     return y
 
 
+@on_its_stream
 def linear_backward(
     dy: Any,
     x: Any,
@@ -63,9 +67,9 @@ def linear_backward(
 ) -> tuple[Any, Any, Any]:
     """(dx, dw, db) of y = f(x @ w + b) from dy; dz receives dy * f'(.)."""
     (m, k), n, dtype = x.shape, w.shape[1], x.dtype
-    dx = _new((m, k), dtype) if dx is None else dx
-    dw = _new((k, n), dtype) if dw is None else dw
-    db = _new((n,), dtype) if db is None else db
+    dx = memory.shaped((m, k), dtype) if dx is None else dx
+    dw = memory.shaped((k, n), dtype) if dw is None else dw
+    db = memory.shaped((n,), dtype) if db is None else db
     if dz is not None or scalar.canonical(activation) != "identity":
         dz = activate_backward(dy, y, activation, pre=pre, out=dz)
     else:
@@ -77,14 +81,16 @@ def linear_backward(
     return dx, dw, db
 
 
+@on_its_stream
 def activate(z: Any, activation: str = "identity", *, out: Any = None) -> Any:
     """y (B, O) = f(z)."""
-    y = _new(z.shape, z.dtype) if out is None else out
+    y = memory.shaped(z.shape, z.dtype) if out is None else out
     kernel = elementwise.forward(z.dtype.name, scalar.canonical(activation))
     kernel(-(-z.size // jit.THREADS), jit.flat(z), jit.flat(y), *z.shape, _row(z), _row(y))
     return y
 
 
+@on_its_stream
 def activate_backward(
     dy: Any,
     y: Any = None,
@@ -94,7 +100,7 @@ def activate_backward(
     out: Any = None,
 ) -> Any:
     """dz (B, O) = dy * f'(.), from y, or from `pre` for silu and gelu."""
-    dz = _new(dy.shape, dy.dtype) if out is None else out
+    dz = memory.shaped(dy.shape, dy.dtype) if out is None else out
     name = scalar.canonical(activation)
     saved = pre if name in scalar.NEEDS_PRE else y
     saved = dy if saved is None else saved
@@ -106,33 +112,39 @@ def activate_backward(
     return dz
 
 
+@on_its_stream
 def softmax(z: Any, *, out: Any = None) -> Any:
     """Probabilities (B, O) = exp(z) / sum exp(z), row by row."""
-    y = _new(z.shape, z.dtype) if out is None else out
+    y = memory.shaped(z.shape, z.dtype) if out is None else out
     _output(z.dtype.name)(len(z), jit.flat(z), jit.flat(y), SOFTMAX, z.shape[1], 0, _row(z), 0, _row(y))
     return y
 
 
+@on_its_stream
 def softmax_cross_entropy(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
     """(loss, dz) of logits z (B, O) and labels (B,) or probabilities (B, O)."""
     return _loss("softmax_cross_entropy", z, target, weight, dz)
 
 
+@on_its_stream
 def sigmoid_cross_entropy(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
     """(loss, dz) of logits z (B, O) and targets (B, O) in [0, 1], summed over outputs."""
     return _loss("sigmoid_cross_entropy", z, target, weight, dz)
 
 
+@on_its_stream
 def mean_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
     """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
     return _loss("mean_squared_error", z, target, weight, dz)
 
 
+@on_its_stream
 def sum_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
     """(loss, dz) of predictions z (B, O) and targets (B, O), summed over rows and outputs."""
     return _loss("sum_squared_error", z, target, weight, dz)
 
 
+@on_its_stream
 def poisson(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
     """(loss, dz) of logarithms of rates z (B, O) and targets (B, O) >= 0, summed over outputs."""
     return _loss("poisson", z, target, weight, dz)
@@ -140,10 +152,10 @@ def poisson(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple
 
 def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any) -> tuple[float, Any]:
     (rows, columns), dtype = z.shape, z.dtype
-    dz = _new(z.shape, dtype) if dz is None else dz
+    dz = memory.shaped(z.shape, dtype) if dz is None else dz
     scale = 1.0
     if name != "sum_squared_error":
-        mass = rows if weight is None else float(weight.copy_to_host().sum(dtype=np.float64))
+        mass = rows if weight is None else float(memory.read(weight).sum(dtype=np.float64))
         scale = 1.0 / mass if mass > 0 else 0.0
     header = {
         fields.TOTAL: rows, fields.BATCH: rows, fields.COLUMNS: columns, fields.LDZ: _row(z), fields.LDDZ: _row(dz),
@@ -161,9 +173,10 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any) -> tuple[float, 
         factors, results, job, 0,
     )  # fmt: skip
     step_sums(dtype.name, jit.THREADS)(1, results, results, factors, sums, job, 0)
-    return float(sums.copy_to_host()[0]), dz
+    return float(memory.read(sums)[0]), dz
 
 
+@on_its_stream
 def sgd(
     w: Any,
     dw: Any,
@@ -177,6 +190,7 @@ def sgd(
     _update("sgd", w, dw, [] if velocity is None else [velocity], [learning_rate, momentum, nesterov])
 
 
+@on_its_stream
 def adam(
     w: Any,
     dw: Any,
@@ -242,11 +256,9 @@ def _job(record: tuple[tuple[int, int], ...], header: tuple[tuple[int, int], ...
         job[field] = value
     for field, value in record:
         job[fields.HEADER + field] = value
-    return memory.copied(job)
-
-
-def _new(shape: tuple[int, ...], dtype: Any) -> Any:
-    return memory.empty(int(np.prod(shape)), dtype).reshape(*shape)
+    placed = memory.copied(job)
+    jit.synchronize()  # whichever stream uses it next
+    return placed
 
 
 def _row(array: Any) -> int:

@@ -8,8 +8,10 @@ import contextlib
 import functools
 import hashlib
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numba.cuda
@@ -25,7 +27,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 
 THREADS = 256  # of a block, where nothing else decides
 
-REAL = {"float32": types.float32, "float64": types.float64}
+_launching = threading.local()  # its `stream`: what `launching` was given
 
 
 def _source_hash() -> str:
@@ -44,6 +46,7 @@ class OutOfMemoryError(Exception):
 
 
 if SIMULATED:
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
     from numba.cuda.simulator.kernel import _get_kernel_context
 
     class _Shared:
@@ -118,11 +121,12 @@ class Kernel:
         self._dispatcher.disable_compile()
 
     def __call__(self, blocks: int | tuple[int, int], *args: Any) -> None:
-        launch = self._launches.get(blocks)
+        key = blocks, handle(current_stream())
+        launch = self._launches.get(key)
         if launch is None:
-            launch = _configured(self._dispatcher, blocks, self.threads)
+            launch = _configured(self._dispatcher, blocks, self.threads, current_stream())
             if not SIMULATED:  # where a configured kernel is the kernel itself
-                self._launches[blocks] = launch
+                self._launches[key] = launch
         launch(*args)
 
     def ptx(self, *capabilities: tuple[int, int]) -> list[str]:
@@ -140,11 +144,11 @@ class Kernel:
         return ["\n".join(library.get_asm_strs(cc=capability)) for capability in capabilities]
 
 
-def _configured(dispatcher: Any, blocks: int | tuple[int, int], threads: int) -> Any:
+def _configured(dispatcher: Any, blocks: int | tuple[int, int], threads: int, stream: Any = 0) -> Any:
     """A launch, without numba-cuda's warning that few blocks leave a GPU idle: a small network has no more."""
     before, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
     try:
-        return dispatcher[blocks, threads]
+        return dispatcher[blocks, threads, stream]
     finally:
         config.CUDA_LOW_OCCUPANCY_WARNINGS = before
 
@@ -171,7 +175,7 @@ def kernel(factory: Callable[..., tuple[Callable[..., None], str, int]]) -> Call
 
     @functools.cache
     def member(dtype: str, *constants: Any) -> Kernel:
-        real = REAL[dtype]
+        real = getattr(types, dtype)
         function, signature, threads = factory(real, *constants)
         function.__name__ = f"{factory.__name__}_{dtype}"
         function.__qualname__ = function.__name__
@@ -191,7 +195,7 @@ def device_array(n: int, dtype: Any) -> Any:
     if SIMULATED:
         return api.device_array(n, dtype)
     try:
-        return api.device_array(n, dtype)
+        return api.device_array(n, dtype, stream=current_stream())
     except CudaAPIError as error:
         if "OUT_OF_MEMORY" in str(error):
             raise OutOfMemoryError(str(error)) from None
@@ -208,6 +212,52 @@ def flat(array: Any) -> Any:
     return api.cudadrv.devicearray.DeviceNDArray((n,), (array.dtype.itemsize,), array.dtype, gpu_data=array.gpu_data)
 
 
+def array_at(interface: dict[str, Any], owner: Any) -> Any:
+    """An array over memory of the GPU, described as by `__cuda_array_interface__`, which keeps `owner` alive."""
+    if not SIMULATED:
+        return api.from_cuda_array_interface(interface | {"stream": None}, owner=owner, sync=False)
+    holder = SimpleNamespace(__array_interface__=interface | {"version": 3}, owner=owner)
+    return FakeCUDAArray(np.asarray(holder))
+
+
+@contextlib.contextmanager
+def launching(stream: Any) -> Iterator[None]:
+    """What this thread enqueues meanwhile goes to this stream, 0 for the default one."""
+    before, _launching.stream = current_stream(), stream
+    try:
+        yield
+    finally:
+        _launching.stream = before
+
+
+def current_stream() -> Any:
+    """The stream that this thread enqueues on."""
+    return getattr(_launching, "stream", 0)
+
+
+def handle(stream: Any) -> int:
+    """A stream's address, 0 for the default one."""
+    return int(stream.handle) if stream else 0
+
+
+def external_stream(handle: int) -> Any:
+    """A stream that another library made."""
+    return api.external_stream(handle) if handle else 0
+
+
+def wait(later: Any, earlier: Any) -> None:
+    """What is enqueued on one stream from now on starts after what another has by now."""
+    if handle(later) != handle(earlier):
+        event = api.event(timing=False)
+        event.record(earlier)
+        event.wait(later)
+
+
+def device_number() -> int:
+    """The current GPU's number."""
+    return 0 if SIMULATED else int(api.get_current_device().id)
+
+
 def synchronize() -> None:
     """Wait until all that was enqueued is done."""
     api.synchronize()
@@ -221,6 +271,11 @@ def processors() -> int:
 def address(array: Any) -> int:
     """The address of an array's first element on the GPU; in the simulator, that of memory allocated there."""
     return int(array._ary.ctypes.data if SIMULATED else array.__cuda_array_interface__["data"][0])
+
+
+def free_memory() -> float:
+    """Bytes that the current GPU has left."""
+    return float(api.current_context().get_memory_info().free)
 
 
 def info() -> dict[str, str]:

@@ -46,17 +46,30 @@ def empty(n: int, dtype: Any) -> Any:
         ) from None
 
 
+def shaped(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A new array of this shape in C order, bound to the stream that this thread enqueues on."""
+    return empty(math.prod(shape), dtype).reshape(*shape).bind(jit.current_stream())
+
+
 def zeros(n: int, dtype: Any) -> Any:
     """A new array (n,) of zeros on the GPU."""
     array = empty(n, dtype)
-    array.copy_to_device(np.zeros(n, dtype))
+    array.copy_to_device(np.zeros(n, dtype), stream=jit.current_stream())
     return array
 
 
 def copied(array: np.ndarray) -> Any:
     """A contiguous array (n,) copied to the GPU."""
     result = empty(array.size, array.dtype)
-    result.copy_to_device(array)
+    result.copy_to_device(array, stream=jit.current_stream())
+    return result
+
+
+def read(array: Any) -> np.ndarray:
+    """A copy on the host, once all is done that was enqueued before."""
+    result = array.copy_to_host(stream=jit.current_stream())
+    if jit.current_stream():
+        jit.current_stream().synchronize()
     return result
 
 

@@ -6,12 +6,13 @@ from . import jit
 from .jit import cuda
 
 
-def _over_block(threads: int, combine: Any) -> Any:
+def over_block(threads: int, combine: Any) -> Any:
+    """f(shared (threads,), value): what `combine(a, b)` makes of each thread's value, known to all."""
     if threads & (threads - 1):
         raise ValueError(f"threads must be a power of two, got {threads}")
 
     @jit.inline
-    def over_block(shared, value):
+    def combined(shared, value):
         thread = cuda.threadIdx.x
         shared[thread] = value
         cuda.syncthreads()
@@ -25,7 +26,7 @@ def _over_block(threads: int, combine: Any) -> Any:
         cuda.syncthreads()
         return result
 
-    return over_block
+    return combined
 
 
 @jit.inline
@@ -40,9 +41,9 @@ def _larger(a, b):
 
 def block_sum(threads: int) -> Any:
     """f(shared (threads,), value): the sum of each thread's value, known to all."""
-    return _over_block(threads, _sum)
+    return over_block(threads, _sum)
 
 
 def block_max(threads: int) -> Any:
     """f(shared (threads,), value): the largest of each thread's value, known to all."""
-    return _over_block(threads, _larger)
+    return over_block(threads, _larger)

@@ -87,8 +87,8 @@ LINEAR = [
     ([X, W], {"out": read_only(Y)}, ValueError, "out must be writable, got a read-only array"),
     ([X, W], {"pre": read_only(Y)}, ValueError, "pre must be writable, got a read-only array"),
     ([X, W], dict(zip(("out", "pre"), overlapping((4, 5)))), ValueError, "pre and out must not share memory"),
-    ([OnTheDevice(), W], {}, TypeError, "OnTheDevice is on a CUDA device"),
-    ([X, W, OnTheDevice()], {}, TypeError, "b is on a CUDA device"),
+    ([OnTheDevice(), W], {}, TypeError, "w must be on the CUDA device, as x is, got ndarray"),
+    ([X, W, OnTheDevice()], {}, TypeError, "b must be in the host's memory, as x is, got OnTheDevice on a CUDA device"),
 ]
 LINEAR_BACKWARD = [
     ([DY[:3], X, W], {}, ValueError, "dy must have shape (4, 5), got (3, 5)"),

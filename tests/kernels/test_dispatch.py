@@ -108,7 +108,7 @@ def test_other_devices_are_refused(name):
 
 
 def test_the_cpu_is_what_it_was():
-    assert dispatch.backend(object()) is cpu
+    assert dispatch.backend(x=object()) is cpu
     assert dispatch.engine("cpu") is Engine
 
 

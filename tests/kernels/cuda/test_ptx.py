@@ -25,6 +25,7 @@ from kernels.cuda.linear import linear
 from kernels.cuda.loss import losses, output, step_sums
 from kernels.cuda.network import COLUMN_LANES
 from kernels.cuda.ptx import VECTOR_BYTES, lanes
+from kernels.cuda.strided import copy, extremes
 from kernels.cuda.update import column_sums, decay, updates
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
@@ -59,12 +60,20 @@ def other_kernels(dtype):
     yield "decay", decay(dtype, THREADS)
     for source in SOURCES.values():
         yield f"gather {source}", gather(dtype, source)
+    yield "copy", copy(dtype, dtype)
+    yield "copy uint8", copy(dtype, "uint8")
+    yield "extremes", extremes(dtype, THREADS)
 
 
 KERNELS = [
     pytest.param(dtype, kernel, id=f"{dtype} {name}")
     for dtype in ("float32", "float64")
     for name, kernel in [*product_kernels(dtype), *other_kernels(dtype)]
+]
+KERNELS += [
+    pytest.param("int64", copy("int64", "int32"), id="copy int32 to int64"),
+    pytest.param("int64", extremes("int64", THREADS), id="extremes int64"),
+    pytest.param("uint8", extremes("uint8", THREADS), id="extremes uint8"),
 ]
 PRODUCT_KERNELS = [case for case in KERNELS if " @ " in case.id and "unaligned" not in case.id]
 

@@ -1,0 +1,63 @@
+"""Where a benchmark runs: on so many threads of the CPU, or on a GPU. What is not there is skipped."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kernels import dispatch
+
+from .common import sweep, use_threads
+
+DEVICES = sweep("cpu", "cuda")
+
+
+def use(device: str, threads: int = 1) -> None:
+    """Let `kernels` use so many threads of this device; skip the benchmark where they are not there."""
+    if device == "cpu":
+        return use_threads(threads)
+    try:
+        dispatch.device(device)
+    except (ImportError, RuntimeError) as error:
+        raise NotImplementedError(str(error)) from None
+    if threads > 1:
+        raise NotImplementedError("device 'cuda' takes no threads of the host")
+
+
+def backend(device: str) -> Any:
+    """The kernels for arrays of this device."""
+    if device == "cpu":
+        import kernels
+
+        return kernels
+    from kernels import cuda
+
+    return cuda
+
+
+def placed(device: str, *arrays: np.ndarray) -> Sequence[Any]:
+    """Arrays where the device reads them."""
+    if device == "cpu":
+        return arrays
+    from numba import cuda
+
+    return [cuda.to_device(array) for array in arrays]
+
+
+def waiting(device: str, call: Callable[[], Any]) -> Callable[[], Any]:
+    """A call that returns when the device has done it."""
+    if device == "cpu":
+        return call
+    from kernels.cuda.jit import synchronize
+
+    def complete() -> Any:
+        result = call()
+        synchronize()
+        return result
+
+    return complete
+
+
+def on_host(array: Any) -> np.ndarray:
+    """An array of any device as NumPy's."""
+    return array if isinstance(array, np.ndarray) else array.copy_to_host()

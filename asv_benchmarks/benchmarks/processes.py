@@ -1,0 +1,153 @@
+"""Libraries at work side by side for compare.py: each in a process of its own, which answers requests."""
+
+import importlib
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Iterable
+from typing import Any
+
+SECONDS = 0.2  # of one measurement: as many epochs or calls as fit
+ROWS_CHECKED = 64  # of a product, worked out in float64
+
+
+def serve(pipe: Any, module: str, name: str, work: Any, threads: int, device: str) -> None:
+    """The process of one library, PEERS[name] of that module: answer requests until there are no more."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[variable] = str(threads)  # before NumPy is imported
+    try:
+        peer = importlib.import_module(f"benchmarks.{module}").PEERS[name](work, threads, device)
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
+        return
+    pipe.send(None)
+    requests = {
+        "train": _train, "loss": _loss, "predict": _predict, "multiply": _multiply, "error": _error, "peak": _peak,
+    }  # fmt: skip
+    while (request := pipe.recv()) is not None:
+        kind, *arguments = request
+        pipe.send(requests[kind](peer, *arguments))
+
+
+def _train(peer: Any, epochs: int = 0) -> float:
+    """Seconds an epoch, of so many, or of as many as take SECONDS."""
+    if not epochs:
+        peer.epochs = epochs = peer.epochs or max(1, round(SECONDS / _train(peer, 1)))
+    start = time.perf_counter()
+    peer.train(epochs)
+    return (time.perf_counter() - start) / epochs
+
+
+def _loss(peer: Any) -> float:
+    """The loss of the peer's weights on all rows, in float64."""
+    import numpy as np
+
+    from kernels import reference
+
+    z = peer.X.astype(np.float64)
+    weights = peer.weights()
+    for w, b in weights[:-1]:
+        z = np.maximum(z @ w.astype(np.float64) + b, 0.0)
+    z = z @ weights[-1][0].astype(np.float64) + weights[-1][1]
+    if peer.sigmoid:
+        return float(reference.sigmoid_cross_entropy(z, peer.y[:, np.newaxis].astype(np.float64))[0])
+    return float(reference.softmax_cross_entropy(z, peer.y)[0])
+
+
+def _predict(peer: Any, rows: int) -> float:
+    """Seconds of one call on so many rows, of as many as fit half the time."""
+    import numpy as np
+
+    call = peer.predictor(np.random.default_rng(1).normal(size=(rows, peer.workload.layers[0])).astype(np.float32))
+    call()  # compiles
+    calls, start = 0, time.perf_counter()
+    while (taken := time.perf_counter() - start) < SECONDS / 2:
+        call()
+        calls += 1
+    return taken / calls
+
+
+def _multiply(peer: Any, calls: int = 0) -> float:
+    """Seconds of one product, of so many enqueued one after the other, or of as many as take SECONDS."""
+    if not calls:
+        peer.calls = calls = peer.calls or max(1, round(SECONDS / _multiply(peer, 3)))
+    start = time.perf_counter()
+    for _ in range(calls):
+        peer.multiply()
+    peer.wait()
+    return (time.perf_counter() - start) / calls
+
+
+def _error(peer: Any) -> float:
+    """The largest error of a product's first rows, relative to |a| @ |b|."""
+    import numpy as np
+
+    peer.multiply()
+    a, b = peer.a[:ROWS_CHECKED].astype(np.float64), peer.b.astype(np.float64)
+    return float(np.max(np.abs(peer.result()[:ROWS_CHECKED] - peer.exact(a, b)) / (np.abs(a) @ np.abs(b))))
+
+
+def _peak(peer: Any) -> float:
+    """Floating-point operations a second in multiply-adds: of one core on registers, or the GPU's, nominal."""
+    from .peak import flops, nominal
+
+    if peer.device == "cuda":
+        return nominal("float32")
+    return statistics.median(flops(seconds=0.004) for _ in range(25))
+
+
+class ProcessDiedError(Exception):
+    """The process of a library ended before it was told to."""
+
+
+class Process:
+    """One library at work on one network or product."""
+
+    def __init__(self, module: str, name: str, work: Any, threads: int, device: str) -> None:
+        self.name = name
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, module, name, work, threads, device), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.problem: str | None = self.receive()
+
+    def ask(self, *request: Any) -> Any:
+        self.pipe.send(request)
+        return self.receive()
+
+    def receive(self) -> Any:
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            raise ProcessDiedError(f"{self.name} died at this work") from None
+
+    def end(self) -> None:
+        if self.problem is None:
+            self.pipe.send(None)
+        self.process.join()
+
+
+def started(names: Iterable[str], *work: Any) -> list[Process]:
+    """The libraries that can do this work; says which cannot."""
+    processes = []
+    for name in names:
+        process = Process(work[0], name, *work[1:])
+        if process.problem is None:
+            processes.append(process)
+        else:
+            print(f"  {name}: {process.problem}", flush=True)
+            process.end()
+    return processes
+
+
+def in_turn(processes: list[Process], rounds: int, *request: Any) -> dict[str, float]:
+    """The median of what each answers over so many rounds."""
+    answers: dict[str, list[float]] = {process.name: [] for process in processes}
+    for _ in range(rounds):
+        for process in processes:
+            time.sleep(0.2)  # the threads of the one before spin for a while: OpenBLAS 25 ms and more, on 2 cores too
+            answers[process.name].append(process.ask(*request))
+    return {name: statistics.median(values) for name, values in answers.items()}
