@@ -344,7 +344,7 @@ def adam(
 
 
 def philox(counter: ArrayLike, key: ArrayLike) -> Array:
-    """Philox4x32-10 (Salmon et al. 2011, section 4.3): words (..., 4), uint64, of counters (..., 4) under a key (2,)."""
+    """Philox4x32-10 (Salmon et al. 2011, section 4.3): words (..., 4), uint64, of counters (..., 4) and a key (2,)."""
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     words, (key0, key1) = np.array(counter, dtype=np.uint64), np.array(key, dtype=np.uint64)
     for _ in range(10):

@@ -28,7 +28,7 @@ def dropout(real: Any) -> Any:
     def function(layers, n, position, rows, column, columns, source, target, ld, drawn):
         job, layer = integers(layers - field.LAYERS * 8), integers(layers + n * field.RECORD * 8)
         limit = np.uint32(layer[field.LIMIT])
-        scale = real(4294967296.0 / (4294967296.0 - layer[field.LIMIT]))
+        scale = real(4294967296.0) / real(4294967296 - layer[field.LIMIT])
         if drawn == 0:
             for r in range(rows):
                 y = elements(target + r * ld)
