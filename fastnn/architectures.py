@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.schedules import check_count
+from fastnn.schedules import check_count, check_number
 from kernels import dispatch, scalar
 from kernels.cpu.engine import OUTPUTS
 
 
-def chain(architecture: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[str]]:
-    """Widths and activations of a list of {"input_dim": 2, "output_dim": 25, "activation": "relu"}."""
+def chain(architecture: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[str], list[float]]:
+    """Widths, activations and dropout of a list of {"input_dim": 2, "output_dim": 25, "activation": "relu"}."""
     layers = list(architecture) if isinstance(architecture, Iterable) else []
     if not layers:
         raise ValueError(f"architecture must be a list of at least one layer, got {architecture!r}")
@@ -24,8 +24,10 @@ def chain(architecture: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[st
                 f"architecture[{n}] must have input_dim {layers[n - 1]['output_dim']}, the output_dim before it, "
                 f"got {layer['input_dim']}"
             )
+    if layers[-1].get("dropout", 0.0) != 0.0:
+        raise ValueError(f"architecture[-1] must have no dropout, for it is the output, got {layers[-1]['dropout']!r}")
     widths = [layers[0]["input_dim"], *(layer["output_dim"] for layer in layers)]
-    return widths, [layer["activation"] for layer in layers]
+    return widths, [layer["activation"] for layer in layers], [layer.get("dropout", 0.0) for layer in layers[:-1]]
 
 
 def widths(layers: Any) -> list[int]:
@@ -52,6 +54,17 @@ def activations(activation: Any, hidden: int) -> list[str]:
     if not one and len(names) != hidden:
         raise ValueError(f"activation must be one name or one per hidden layer ({hidden}), got {activation!r}")
     return [scalar.canonical(name) for name in (names * hidden if one else names)]
+
+
+def dropout(rates: Any, hidden: int) -> list[float]:
+    """The share of each hidden layer's outputs that training drops."""
+    one = not isinstance(rates, Iterable) or isinstance(rates, str)
+    values = [rates] if one else list(rates)
+    for rate in values:
+        check_number("dropout", rate, 0, 1, closed="left")
+    if not one and len(values) != hidden:
+        raise ValueError(f"dropout must be one rate or one per hidden layer ({hidden}), got {rates!r}")
+    return [float(rate) for rate in (values * hidden if one else values)]
 
 
 def output(name: Any, n_outputs: int) -> str:

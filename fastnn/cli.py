@@ -113,6 +113,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     network.add_argument("--layers", type=_widths, default=(64, 64), help="hidden widths (default 64,64)")
     network.add_argument("--activation", default="relu", help="of the hidden layers (default relu)")
+    network.add_argument(
+        "--dropout", metavar="SHARE", type=_share, default=0.0, help="of the hidden layers (default 0)"
+    )
 
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", metavar="N", type=count, default=100, help="default 100")

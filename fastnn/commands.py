@@ -45,6 +45,7 @@ def train(args: Namespace) -> int | None:
     model = fastnn.MLP(
         [preprocessing.n_inputs, *args.layers, target.n_outputs],
         activation=args.activation,
+        dropout=args.dropout,
         output="softmax" if target.classes else "identity",
         device=args.device,
         threads=args.threads,
@@ -267,7 +268,10 @@ def _describe(
         scaled = "numbers as they are" if args.no_scaling else "numbers standardised"
     _line("inputs", f"{preprocessing.n_inputs:,}, {scaled}" + (", text one-hot encoded" if n_texts else ""))
     widths = [*(f"{width} {args.activation}" for width in args.layers), f"{target.n_outputs} {model.output}"]
-    _line("network", f"{' -> '.join([str(preprocessing.n_inputs), *widths])}, {model.n_parameters:,} parameters")
+    dropout = f", dropout {args.dropout:g}" if args.dropout else ""
+    _line(
+        "network", f"{' -> '.join([str(preprocessing.n_inputs), *widths])}, {model.n_parameters:,} parameters{dropout}"
+    )
     held_out = f"{100 * args.validation:.3g} % of the rows held out" if validates else "no rows held out"
     optimizer = f"{args.optimizer} at {_optimizer(args).learning_rate}"
     _line("training", f"{held_out}; up to {args.epochs} epochs, batches of {args.batch_size}, {optimizer}")

@@ -130,8 +130,8 @@ def _classifier_outputs(graph: Graph, model: Any, name: str) -> list[Any]:
 def to_torch(model: Any) -> Any:
     """The network as a torch.nn.Sequential of its own weights' copies: Linear, activation, ..., output activation.
 
-    Called on a tensor (n, inputs) it returns what `MLP.predict` does. Raises ImportError without PyTorch, ValueError
-    for exp outputs, for which torch.nn has no module.
+    Called on a tensor (n, inputs) it returns what `MLP.predict` does; with dropout, after `.eval()`. Raises ImportError
+    without PyTorch, ValueError for exp outputs, for which torch.nn has no module.
     """
     torch, net, modules = _torch(), network(model), []
     if net.output == "exp":
@@ -148,12 +148,15 @@ def to_torch(model: Any) -> Any:
             modules.append(torch.nn.Softmax(dim=1))
         elif activation != "identity":
             modules.append(getattr(torch.nn, TORCH_ACTIVATIONS[activation])())
+        if n < len(net.dropout) and net.dropout[n]:
+            modules.append(torch.nn.Dropout(net.dropout[n]))
     return torch.nn.Sequential(*modules)
 
 
 def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
     """A network with the weights of a torch.nn.Sequential of Linear layers, each but the last followed by at most one
-    activation: ReLU, LeakyReLU(0.01), Sigmoid, Tanh, SiLU, GELU. Dropout is passed over.
+    activation: ReLU, LeakyReLU(0.01), Sigmoid, Tanh, SiLU, GELU. Dropout after the first layer and before the last is
+    the network's; elsewhere, where fastnn has none, it is passed over.
 
     output: the output activation, by default that of the last module: Softmax, Sigmoid, or none (identity). A module
     that ends in logits is given one: output="softmax". `options` are those of MLP, but for dtype and bias.
@@ -164,10 +167,14 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
         raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}")
     linear: list[Any] = []
     activations: list[str] = []
-    for n, part in enumerate(part for part in module if not isinstance(part, (torch.nn.Dropout, torch.nn.Identity))):
-        if isinstance(part, torch.nn.Linear):
+    rates: list[float] = []  # of dropout, after each layer
+    for n, part in enumerate(part for part in module if not isinstance(part, torch.nn.Identity)):
+        if isinstance(part, torch.nn.Dropout):
+            rates[-1:] = [rate + part.p - rate * part.p for rate in rates[-1:]]
+        elif isinstance(part, torch.nn.Linear):
             linear.append(part)
             activations.append("identity")
+            rates.append(0.0)
         elif linear and activations[-1] == "identity":
             activations[-1] = _activation(torch, part, n)
         else:
@@ -181,6 +188,7 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
     bias = any(part.bias is not None for part in linear)
     layers = [linear[0].in_features, *(part.out_features for part in linear)]
     dtype = str(linear[0].weight.dtype).removeprefix("torch.")
+    options = {"dropout": rates[:-1], **options}
     net = MLP(layers, activations[:-1], output, bias=bias, dtype=dtype, init="zeros", **options)
     for n, part in enumerate(linear):
         net.weights[n][...] = part.weight.detach().cpu().numpy().T

@@ -38,13 +38,15 @@ class MLP:
     """A dense network: layers of x @ w + b, an activation after each hidden one, an output activation at the end.
 
     layers: widths of input, hidden layers and output. activation: the hidden layers', one name or one per layer:
-    identity, relu, leaky_relu, sigmoid (logistic), tanh, silu (swish), gelu. output: softmax (classes), sigmoid (one
+    identity, relu, leaky_relu, sigmoid (logistic), tanh, silu (swish), gelu. dropout: the share of a hidden layer's
+    outputs that is 0 in a training step while the others grow to make up for it, one rate in [0, 1) or one per layer;
+    what is not training drops nothing. output: softmax (classes), sigmoid (one
     or several yes/no labels), identity (numbers), exp (counts). init: "auto" (he for the ReLU family, xavier
     otherwise), or a name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64". precision:
     that of the products of a float32 network, "float32". device: "cpu", "cuda" (an NVIDIA GPU; needs the extra
     `cuda`), or "auto", the GPU where one can be used. threads: at most so many, by default NUMBA_NUM_THREADS or all
-    cores; the result is the same bits with any number. seed: of the initial weights, the shuffling and the split-off
-    of validation rows.
+    cores; the result is the same bits with any number. seed: of the initial weights, the shuffling, the split-off of
+    validation rows and dropout.
 
     Raises ValueError or TypeError naming the argument that is wrong; for device "cuda" ImportError or RuntimeError
     naming what is missing.
@@ -56,6 +58,7 @@ class MLP:
         activation: str | Sequence[str] = "relu",
         output: str = "softmax",
         *,
+        dropout: float | Sequence[float] = 0.0,
         bias: bool = True,
         init: str | tuple[str, float] = "auto",
         dtype: str = "float32",
@@ -67,6 +70,7 @@ class MLP:
         self.layers = architectures.widths(layers)
         self.activations = architectures.activations(activation, len(self.layers) - 2)
         self.output = architectures.output(output, self.layers[-1])
+        self.dropout = architectures.dropout(dropout, len(self.activations))
         self.bias, self.dtype, self.device = bool(bias), architectures.dtype(dtype), architectures.device(device)
         architectures.check_precision(precision)
         if threads is not None:
@@ -74,7 +78,8 @@ class MLP:
         if seed is not None:
             check_count("seed", seed, 0)
         self.threads, self.seed, self.init = threads, seed, init
-        self.random = np.random.default_rng(seed)
+        seeds: Any = np.random.SeedSequence(seed)
+        self.random, self.noise = np.random.default_rng(seeds), training.Noise(int(seeds.entropy) % 2**63)
         self.metadata: dict[str, Any] = {}
         self.optimizer_state: training.Memory | None = None
         self._engine: Any = None
@@ -92,10 +97,10 @@ class MLP:
     def from_architecture(cls, architecture: Sequence[Mapping[str, Any]], **options: Any) -> "MLP":
         """A network from the articles' form, a list of {"input_dim": 2, "output_dim": 25, "activation": "relu"}.
 
-        The last activation is the output's. `options` are those of MLP.
+        The last activation is the output's. A hidden layer may have a "dropout". `options` are those of MLP.
         """
-        layers, activations = architectures.chain(architecture)
-        return cls(layers, activations[:-1], activations[-1], **options)
+        layers, activations, rates = architectures.chain(architecture)
+        return cls(layers, activations[:-1], activations[-1], **{"dropout": rates, **options})
 
     @property
     def parameters(self) -> np.ndarray:
@@ -194,7 +199,7 @@ class MLP:
     def loss_and_gradients(
         self, X: Any, y: Any, *, loss: str | None = None, l2: float = 0.0, sample_weight: Any = None
     ) -> tuple[float, list[np.ndarray], list[np.ndarray], np.ndarray]:
-        """Backpropagation for its own sake: (loss, [dw], [db], dX), and no update.
+        """Backpropagation for its own sake: (loss, [dw], [db], dX), without dropout, and no update.
 
         The shapes are those of `weights`, `biases` and X; the dtype is the model's.
         """
@@ -245,7 +250,7 @@ class MLP:
         with _making:  # or two threads would each make one, and train at once
             if self._engine is None or self._engine.process != os.getpid():
                 self._engine = dispatch.engine(self.device)(
-                    self.layers, self.activations, self.output, self._parameters, self.bias, self.threads
+                    self.layers, self.activations, self.output, self._parameters, self.bias, self.threads, self.dropout
                 )
         return training.load_kernels(self._engine, say, *needs)
 
@@ -266,6 +271,8 @@ class MLP:
             print(f"{n:>5}  {w.shape[0]:>7,}  {w.shape[1]:>7,}  {name:<10}  {size:>11,}")
         biases = "" if self.bias else ", no biases"
         print(f"{self.n_parameters:,} parameters in {self.dtype}{biases}, on the {self.device}")
+        if any(self.dropout):
+            print(f"dropout of hidden layers: {', '.join(f'{rate:g}' for rate in self.dropout)}")
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a .npz or .safetensors file (which needs the extra `recipes`), whole or not at all."""
@@ -273,7 +280,7 @@ class MLP:
         arrays |= {f"b{n}": b for n, b in enumerate(self.biases)}
         architecture = {
             "layers": self.layers, "activations": self.activations, "output": self.output, "bias": self.bias,
-            "dtype": self.dtype,
+            "dtype": self.dtype, "dropout": self.dropout,
         }  # fmt: skip
         formats.save_arrays(path, arrays, {"architecture": architecture, "user": self.metadata})
 
@@ -295,6 +302,8 @@ class MLP:
         if self.activations:
             parts.append(f"activation={self.activations[0] if same else self.activations!r}")
         parts.append(f"output={self.output!r}")
+        if any(self.dropout):
+            parts.append(f"dropout={self.dropout[0] if len(set(self.dropout)) == 1 else self.dropout!r}")
         parts += [] if self.bias else ["bias=False"]
         return f"MLP({', '.join([*parts, f'dtype={self.dtype!r}'])})"
 
@@ -312,8 +321,9 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
     try:
         a = metadata["architecture"]
         model = MLP(
-            a["layers"], a["activations"], a["output"], bias=a["bias"], dtype=a["dtype"], init="zeros", **options
-        )
+            a["layers"], a["activations"], a["output"], dropout=a.get("dropout", 0.0), bias=a["bias"],
+            dtype=a["dtype"], init="zeros", **options,
+        )  # fmt: skip
         views = {f"w{n}": w for n, w in enumerate(model.weights)} | {f"b{n}": b for n, b in enumerate(model.biases)}
         for name, view in views.items():
             if arrays[name].shape != view.shape:

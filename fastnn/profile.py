@@ -34,12 +34,12 @@ class Row:
     """One phase of one layer, in an average step.
 
     layer: from 1, as in `summary`. phase: gather (a batch's rows of X, where they are not read in place), forward
-    (x @ w + b, with ReLU), activation, loss (with its gradient), dx (dz @ w.T), derivative (of the activation), dw,
-    sum (of the shares of dw that groups of rows leave, in large batches), update or transpose (w.T for the next step,
-    where it is kept). operations: floating-point ones. bytes: read and written, each operand once. seconds:
-    threads that work side by side count once. roofline: the least time that the machine could take, over `seconds`;
-    more than 1 where operands are still in a nearer cache than a step's bytes fit in. bound: "compute" or "memory", by
-    what that least time is spent on.
+    (x @ w + b, with ReLU), activation (with dropout), loss (with its gradient), dx (dz @ w.T), derivative (of the
+    activation, with dropout), dw, sum (of the shares of dw that groups of rows leave, in large batches), update or
+    transpose (w.T for the next step, where it is kept). operations: floating-point ones. bytes: read and written, each
+    operand once. seconds: threads that work side by side count once. roofline: the least time that the machine could
+    take, over `seconds`; more than 1 where operands are still in a nearer cache than a step's bytes fit in. bound:
+    "compute" or "memory", by what that least time is spent on.
     """
 
     layer: int
@@ -127,10 +127,17 @@ def profile(
     order = np.random.default_rng(0).permutation(training.numbered(n)) if shuffle and batch_size < n else None
 
     engine = TimedEngine(
-        model.layers, model.activations, model.output, aligned_copy(model.parameters), model.bias, model.threads
+        model.layers,
+        model.activations,
+        model.output,
+        aligned_copy(model.parameters),
+        model.bias,
+        model.threads,
+        model.dropout,
     )
     training.load_kernels(engine, reports.line, *data.needs(optimizer, batch_size))
     memory = training.Memory.fresh(model, optimizer)
+    memory.noise = dataclasses.replace(memory.noise)
     learner = training.Learner(engine, data, memory, batch_size, l2)
     slices = (n_steps for _ in itertools.count() for n_steps, _ in learner.epoch(order))
     next(slices)  # makes the buffers

@@ -198,6 +198,7 @@ def passes_ahead(learner: Learner, net: Any, share: Share, most: int) -> Epochs:
     memory, ahead = learner.memory, 1
 
     def back() -> None:
+        memory.noise.step -= memory.step - step
         net.parameters[...], memory.step = parameters, step
         for array, copy in zip(memory.arrays, arrays):
             array[...] = copy

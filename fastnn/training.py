@@ -188,18 +188,28 @@ class Data:
 
 
 @dataclass
+class Noise:
+    """What dropout's bits are drawn by: a network's seed, and how many steps it has made in all its trainings."""
+
+    seed: int
+    step: int = 0
+
+
+@dataclass
 class Memory:
     """What an optimiser remembers: its arrays, laid out like the parameters, and how many steps it has made."""
 
     optimizer: Optimizer
     arrays: list[np.ndarray]
+    noise: Noise  # the network's own
     step: int = 0
     learning_rate: float = 0.0  # of the last step
 
     @classmethod
     def fresh(cls, model: Any, optimizer: Optimizer) -> "Memory":
         """That of an optimiser before its first step."""
-        return cls(optimizer, [aligned_zeros(len(model.parameters), model.dtype) for _ in range(optimizer.slots)])
+        arrays = [aligned_zeros(len(model.parameters), model.dtype) for _ in range(optimizer.slots)]
+        return cls(optimizer, arrays, model.noise)
 
     def __getstate__(self) -> dict[str, Any]:
         on_host = [array if isinstance(array, np.ndarray) else array.copy_to_host() for array in self.arrays]
@@ -277,11 +287,13 @@ class Learner:
             x, target, order=order, weight=weight, first=first, total=n_rows,
             batch_size=self.batch_size, steps=n, scales=scales, loss=data.loss, metric=data.target.metric,
             update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=decay,
+            noise=(memory.noise.seed, memory.noise.step),
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if n == self._slice:  # at most twice as many next time, as many as fit the time
             self._slice = max(1, min(2 * n, int(n * SLICE_SECONDS / max(seconds, 1e-9))))
         memory.step, memory.learning_rate = memory.step + n, float(scalars[-1, 0])
+        memory.noise.step += n
         return results
 
 

@@ -340,6 +340,33 @@ def adam(
     w[...] = _float64(w) - learning_rate * unbiased_first / (np.sqrt(unbiased_second) + epsilon)
 
 
+# Dropout: which elements of a layer's output stay, out of a counter-based generator -----------------------------------
+
+
+def philox(counter: ArrayLike, key: ArrayLike) -> Array:
+    """Philox4x32-10 (Salmon et al. 2011, section 4.3): words (..., 4), uint64, of counters (..., 4) and a key (2,)."""
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    words, (key0, key1) = np.array(counter, dtype=np.uint64), np.array(key, dtype=np.uint64)
+    for _ in range(10):
+        p0, p1 = words[..., 0] * np.uint64(0xD2511F53), words[..., 2] * np.uint64(0xCD9E8D57)
+        w0, w2 = (p1 >> half) ^ words[..., 1] ^ key0, (p0 >> half) ^ words[..., 3] ^ key1
+        words = np.stack([w0, p1 & low, w2, p0 & low], axis=-1)
+        key0, key1 = (key0 + np.uint64(0x9E3779B9)) & low, (key1 + np.uint64(0xBB67AE85)) & low
+    return words
+
+
+def dropout_factors(rate: float, seed: int, layer: int, step: int, rows: int, columns: int) -> Array:
+    """What inverted dropout multiplies a layer's output (rows, columns) by: 0, or 1 / (1 - rate).
+
+    Element (r, c) stays where word r % 4 of counter (c, r // 4, step, layer) under the seed is at least rate * 2^32.
+    """
+    limit = min(round(rate * 2**32), 2**32 - 1)
+    r, c = np.indices((rows, columns))
+    counter = np.stack([c, r // 4, np.full_like(r, step), np.full_like(r, layer)], axis=-1)
+    words = np.take_along_axis(philox(counter, [seed % 2**32, seed >> 32]), (r % 4)[..., np.newaxis], axis=-1)[..., 0]
+    return np.where(words >= limit, 2**32 / (2**32 - limit), 0.0)
+
+
 # Whole networks -------------------------------------------------------------------------------------------------------
 
 OUTPUT_LOSSES = {
@@ -356,24 +383,28 @@ def _layers(
     biases: Sequence[ArrayLike] | None,
     activations: Sequence[str],
     output: str,
-) -> tuple[list[Array], list[Array]]:
-    """Pre-activations and outputs (B, width) of every layer."""
+    factors: Sequence[ArrayLike] | None = None,
+) -> tuple[list[Array], list[Array], list[Array]]:
+    """Pre-activations and outputs (B, width) of every layer, and what the next layer sees of them."""
     if len(activations) != len(weights) - 1:
         raise ValueError(f"activations: expected {len(weights) - 1}, one per hidden layer, got {len(activations)}")
     if output not in OUTPUT_LOSSES:
         raise ValueError(f"output: expected one of {sorted(OUTPUT_LOSSES)}, got {output!r}")
     pre_activations: list[Array] = []
     outputs: list[Array] = []
-    y = _float64(x)
+    seen: list[Array] = []
+    below = _float64(x)
     for layer, w in enumerate(weights):
-        z = linear(y, w, None if biases is None else biases[layer])
+        z = linear(below, w, None if biases is None else biases[layer])
         if layer < len(activations):
             y = activate(z, activations[layer])
         else:
             y = softmax(z) if output == "softmax" else np.exp(z) if output == "exp" else activate(z, output)
         pre_activations.append(z)
         outputs.append(y)
-    return pre_activations, outputs
+        below = y if factors is None or layer == len(activations) else y * _float64(factors[layer])
+        seen.append(below)
+    return pre_activations, outputs, seen
 
 
 def network_forward(
@@ -401,14 +432,16 @@ def network_loss_and_gradients(
     loss: str | None = None,
     weight: ArrayLike | None = None,
     l2: float = 0.0,
+    factors: Sequence[ArrayLike] | None = None,
 ) -> tuple[float, list[Array], list[Array], Array]:
     """(loss, [dw], [db], dx) of a whole network; db is returned without biases too, as if they were zero.
 
     `loss` None is the cross-entropy of a softmax or sigmoid output, poisson of an exp output and mean_squared_error of
     an identity output; mean_squared_error and sum_squared_error may be taken of all but exp. `weight` (B,) are row
-    weights; `l2` adds l2 / 2 * sum(w^2) over all weights, biases excepted.
+    weights; `l2` adds l2 / 2 * sum(w^2) over all weights, biases excepted. `factors` has an array (B, width), which its
+    output is multiplied by, for each hidden layer: see `dropout_factors`.
     """
-    pre_activations, outputs = _layers(x, weights, biases, activations, output)
+    pre_activations, outputs, seen = _layers(x, weights, biases, activations, output, factors)
     loss = OUTPUT_LOSSES[output] if loss is None else loss
     if loss != OUTPUT_LOSSES[output] and (output == "exp" or loss not in ("mean_squared_error", "sum_squared_error")):
         raise ValueError(f"loss: expected one that goes with a {output} output, got {loss!r}")
@@ -425,11 +458,13 @@ def network_loss_and_gradients(
     dws: list[Array] = []
     dbs: list[Array] = []
     for layer in reversed(range(len(weights))):
-        inputs = outputs[layer - 1] if layer > 0 else x
+        inputs = seen[layer - 1] if layer > 0 else x
         dx, dw, db = linear_backward(dz, inputs, weights[layer])
         dws.insert(0, dw + l2 * _float64(weights[layer]))
         dbs.insert(0, db)
         if layer > 0:
+            if factors is not None:
+                dx = dx * _float64(factors[layer - 1])
             dz = activate_backward(dx, outputs[layer - 1], activations[layer - 1], pre=pre_activations[layer - 1])
         value += 0.5 * l2 * float((_float64(weights[layer]) ** 2).sum())
     return value, dws, dbs, dx

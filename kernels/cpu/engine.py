@@ -10,12 +10,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from .. import scalar
+from .. import random, scalar
 from ..layout import Layout, address, aligned_zeros
 from . import job as field
 from . import plan as plans
 from . import team as teams
 from .batch import gathers
+from .dropout import dropout as dropout_kernels
 from .elementwise import backward, forward
 from .loss import ALL_OUTPUTS, EXP, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
 from .network import network
@@ -47,7 +48,8 @@ class Engine:
     """Runs a network's jobs on buffers of its own, one job at a time. It checks nothing: see fastnn.model.
 
     widths: of input, hidden layers and output. activations: one per hidden layer. parameters: the flat buffer of
-    `Layout.of(widths, dtype, bias)`, changed in place by training. Arrays given to a call may have any strides.
+    `Layout.of(widths, dtype, bias)`, changed in place by training. dropout: a rate for each hidden layer, or nothing.
+    Arrays given to a call may have any strides.
     """
 
     def __init__(
@@ -58,8 +60,9 @@ class Engine:
         parameters: np.ndarray,
         bias: bool = True,
         threads: int | None = None,
+        dropout: Sequence[float] = (),
     ) -> None:
-        self.parameters, self.output = parameters, output
+        self.parameters, self.output, self.dropout = parameters, output, dropout
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
@@ -99,6 +102,8 @@ class Engine:
             losses[loss][self.dtype].load()
         if update is not None:
             updates[update][self.dtype].load()
+            if any(self.dropout):
+                dropout_kernels[self.dtype].load()
         for dtype in gathered:
             if dtype is not None:
                 gathers[dtype][self.dtype].load()
@@ -200,10 +205,23 @@ class Engine:
             record[field.DZ], record[field.LD_OUT] = buffer(stride), stride * size
             if n < len(self.activations) and self.activations[n] in scalar.NEEDS_PRE:
                 record[field.PRE], record[field.LD_PRE] = buffer(stride), stride * size
+            if n < len(self.dropout) and self.dropout[n]:  # relu's derivative is 0 where its output was dropped
+                record[field.LIMIT] = random.limit(self.dropout[n])
+                record[field.DROPPED] = record[field.Y] if self.activations[n] == "relu" else buffer(stride)
         job = self._job
         job[field.ROW_TARGET], job[field.LD_TARGET] = buffer(strides[-1]), strides[-1] * size
         job[field.ROW_LABEL], job[field.ROW_WEIGHT] = buffer(1, np.int64), buffer(1)
         self._capacity = rows
+
+    def _drop(self, noise: tuple[int, int] | None) -> None:
+        """Have layers drop by a seed and the number of the job's first step, or not at all."""
+        for n, rate in enumerate(self.dropout):
+            if rate:
+                layer, above = self._layers[n], self._layers[n + 1]
+                layer[field.DROP] = 0 if noise is None else dropout_kernels[self.dtype].address
+                above[field.INPUT] = layer[field.Y if noise is None else field.DROPPED]
+        if noise is not None:
+            self._job[field.SEED], self._job[field.FIRST_STEP] = noise
 
     def _new_transposed(self, n: int) -> tuple[int, np.ndarray]:
         transposed = aligned_zeros(self.layout.widths[n + 1] * self.layout.strides[n], self.dtype)
@@ -258,6 +276,7 @@ class Engine:
         state: Sequence[np.ndarray],
         scalars: np.ndarray,
         l2: float | np.ndarray = 0.0,
+        noise: tuple[int, int] | None = None,
         hook: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
@@ -265,7 +284,8 @@ class Engine:
         order: uint32. target: integer labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,).
         scales: float64, what each step's sum of weighted row losses is multiplied by. state: the optimiser's arrays,
         like the parameters. scalars: float64 (steps, 8), see kernels.cpu.update. l2: for all steps, or one
-        each; the losses hold its term.
+        each; the losses hold its term. noise: (dropout's seed, below 2^63, the number of the first step), or None: then
+        nothing is dropped.
 
         hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
         whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
@@ -276,6 +296,7 @@ class Engine:
         # not of the rows in this call, which may be the last few of an epoch: the bits would depend on where it is cut
         plan = self._plan_step(batch_size, dx=False, split=hook is not None)
         self._follow(plan)
+        self._drop(noise)
         results = np.empty((2, plan.buffered))
         decay = np.full(steps, l2, np.float64)
         sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
@@ -310,6 +331,7 @@ class Engine:
         self._set_data(x, target, None, weight, 0, rows)
         plan = self._plan_step(rows, dx=True, split=False)
         self._follow(plan)
+        self._drop(None)
         results = np.empty(plan.buffered)
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
@@ -345,6 +367,7 @@ class Engine:
         self._set_data(x, target, order, weight, 0, rows)
         plan = plans.for_outputs(rows, self.threads_for(rows))
         self._follow(plan)
+        self._drop(None)
         results = np.zeros((2, rows if target is not None else 0))
         job[field.OUT], job[field.OUT_ROW] = (address(out), out.strides[0]) if out is not None else (0, 0)
         job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, METRICS[metric]

@@ -38,7 +38,10 @@ _LETTERS = {"i": types.int64, "d": types.float64, "v": types.void}
 
 def _source_hash() -> str:
     package = Path(__file__).parent
-    sources = [package.parent / "scalar.py", package.parent / "layout.py", *sorted(package.glob("*.py"))]
+    sources = [
+        *(package.parent / name for name in ("scalar.py", "random.py", "layout.py")),
+        *sorted(package.glob("*.py")),
+    ]
     digest = hashlib.sha256()
     for path in sources:
         digest.update(path.read_bytes())

@@ -21,7 +21,8 @@ _field = count(24)
     TILES, N_TILES, SCRATCH, SCRATCH_BYTES, ONE,
     OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
     TIMES,  # the threads' records of the clock, for `timed_network`
-) = (next(_field) for _ in range(57))  # fmt: skip
+    SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
+) = (next(_field) for _ in range(59))  # fmt: skip
 LAYERS = 88  # where the layers' records begin
 
 # A layer's record. Addresses; strides in bytes.
@@ -29,7 +30,8 @@ LAYERS = 88  # where the layers' records begin
     N_IN, N_OUT, W, LDW, B, WT, LDWT,
     FUSED, ACTIVATE, ACTIVATE_BACKWARD,  # 1 for ReLU; kernels of another activation and of its derivative, or 0
     INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT,
-) = range(17)  # fmt: skip
+    DROP, LIMIT, DROPPED,  # dropout: its kernel or 0; see kernels.random; where y goes, which may be y itself
+) = range(20)  # fmt: skip
 RECORD = 24
 
 # A phase's record: what is done, to which layer, by tiles of so many rows of the batch times so many columns, of which

@@ -24,6 +24,7 @@ from numba import types
 from . import clock, floats, jit, memory
 from . import job as field
 from .batch import SIGNATURE as GATHER_SIGNATURE
+from .dropout import SIGNATURE as DROPOUT_SIGNATURE
 from .elementwise import BACKWARD as BACKWARD_SIGNATURE
 from .elementwise import FORWARD as FORWARD_SIGNATURE
 from .floats import FLUSH_SUBNORMALS
@@ -56,7 +57,7 @@ def _network(real: Any, stamp: Any) -> Any:
     activate = jit.caller_of_address(FORWARD_SIGNATURE, real)
     activate_backward = jit.caller_of_address(BACKWARD_SIGNATURE, real)
     row_loss, step_update = jit.caller_of_address(LOSS_SIGNATURE, real), jit.caller_of_address(UPDATE_SIGNATURE, real)
-    hook = jit.caller_of_address("v i", real)
+    hook, drop = jit.caller_of_address("v i", real), jit.caller_of_address(DROPOUT_SIGNATURE, real)
     square, part = transpose_square(real), transpose_part(real)
     integers, doubles, elements = memory.pointer(types.int64), memory.pointer(types.float64), memory.pointer(real)
     octets, shorts, row_numbers = (memory.pointer(kind) for kind in (types.uint8, types.uint16, types.uint32))
@@ -115,6 +116,10 @@ def _network(real: Any, stamp: Any) -> Any:
         if layer[field.ACTIVATE] != 0:
             activate(layer[field.ACTIVATE], rows, whole(columns), z, ldz, y, ld)
             stamp(times, n, clock.ACTIVATION)
+        if layer[field.DROP] != 0:
+            target = layer[field.DROPPED] + at * ld + j0 * size
+            drop(layer[field.DROP], layers, n, position, rows, j0, whole(columns), y, target, ld, 1)
+            stamp(times, n, clock.ACTIVATION)
 
     @jit.inline
     def label_at(address, bytes_):
@@ -155,7 +160,7 @@ def _network(real: Any, stamp: Any) -> Any:
         stamp(times, job[field.N_LAYERS] - 1, clock.LOSS)
 
     @jit.inline
-    def backward(job, layers, n, at, row, rows, i0, columns, times):
+    def backward(job, layers, n, at, position, rows, i0, columns, times):
         """Columns i0 and on of dz of the layer below n, or of dX, for so many rows."""
         layer, below = layer_of(layers, n), layer_of(layers, max(n - 1, 0))
         ld = layer[field.LD_OUT]
@@ -163,7 +168,8 @@ def _network(real: Any, stamp: Any) -> Any:
         if n > 0:
             dx, ldx = below[field.DZ] + at * below[field.LD_OUT] + i0 * size, below[field.LD_OUT]
         else:
-            dx, ldx = job[field.DX] + row * job[field.DX_ROW] + i0 * size, job[field.DX_ROW]
+            ldx = job[field.DX_ROW]
+            dx = job[field.DX] + (position - job[field.FIRST]) * ldx + i0 * size
         if layer[field.WT] != 0:
             product(
                 rows, columns, layer[field.N_OUT], dz, ld, size, layer[field.WT] + i0 * size, layer[field.LDWT], dx,
@@ -180,6 +186,10 @@ def _network(real: Any, stamp: Any) -> Any:
             if below[field.PRE] != 0:
                 saved, lds = below[field.PRE] + at * below[field.LD_PRE] + i0 * size, below[field.LD_PRE]
             activate_backward(below[field.ACTIVATE_BACKWARD], rows, whole(columns), dx, ldx, saved, lds, dx, ldx)
+            stamp(times, n - 1, clock.DERIVATIVE)
+        if n > 0 and below[field.DROP] != 0:
+            drawn = 0 if below[field.DROPPED] == below[field.Y] else 1
+            drop(below[field.DROP], layers, n - 1, position, rows, i0, whole(columns), dx, dx, ldx, drawn)
             stamp(times, n - 1, clock.DERIVATIVE)
 
     @jit.inline
@@ -207,7 +217,7 @@ def _network(real: Any, stamp: Any) -> Any:
         losses(job, layers, at, position, rows, doubles(job[field.SCALES])[step], at, times)
         least = 0 if first == 0 and job[field.DX] != 0 else max(first, 1)
         for n in range(job[field.N_LAYERS] - 1, least - 1, -1):
-            backward(job, layers, n, at, row, rows, 0, layer_of(layers, n)[field.N_IN], times)
+            backward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_IN], times)
 
     @jit.inline
     def refresh_transposed(layer, i0, i1, j0, j1):
@@ -378,7 +388,7 @@ def _network(real: Any, stamp: Any) -> Any:
             forward(job, layers, n, row, position, rows, first, columns, times)
         elif operation == field.BACKWARD:
             columns = min(phase[field.COLUMNS], layer_of(layers, n)[field.N_IN] - first)
-            backward(job, layers, n, row, row, rows, first, columns, times)
+            backward(job, layers, n, row, position, rows, first, columns, times)
         elif operation == field.GATHER:
             gather_rows(job, layers, row, position, rows, times)
         elif operation == field.TRANSPOSE:

@@ -48,10 +48,18 @@ def work(
         product = 2 * rows * w, size * (rows * (i + o) + w)
         result[n, "forward"] = product[0], product[1] + size * b
         name = engine.activations[n] if n < last else "identity"
+        activation, derivative = [], []  # (operations, operands) of each output
         if name not in ("identity", "relu"):  # those are part of the product
-            result[n, "activation"] = rows * o * f[name], 2 * size * rows * o
+            activation.append((f[name], 2))
         if name != "identity":
-            result[n, "derivative"] = rows * o * (1 + f[f"{name}_slope"]), 3 * size * rows * o
+            derivative.append((1 + f[f"{name}_slope"], 3))
+        if n < len(engine.dropout) and engine.dropout[n]:  # where it draws bits and scales
+            activation.append((1, 2))
+            derivative.append((1, 2))
+        for phase, parts in (("activation", activation), ("derivative", derivative)):
+            if parts:
+                operations, operands = map(sum, zip(*parts, strict=True))
+                result[n, phase] = rows * o * operations, operands * size * rows * o
         if n > 0:
             result[n, "dx"] = product
         if n in plan.transposed:

@@ -15,6 +15,7 @@ from ..layout import Layout
 from . import jit, memory
 from . import job as fields
 from .batch import SOURCES, gather
+from .dropout import dropout as dropout_kernel
 from .loss import losses, output, step_sums
 from .memory import Placed
 from .network import COLUMN_LANES, Plan
@@ -61,8 +62,9 @@ class Engine:
         parameters: np.ndarray,
         bias: bool = True,
         threads: int | None = None,
+        dropout: Sequence[float] = (),
     ) -> None:
-        self.parameters, self.output = parameters, output
+        self.parameters, self.output, self.dropout = parameters, output, dropout
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
@@ -75,7 +77,7 @@ class Engine:
             memory.zeros(self.layout.size, self.dtype),  # and zero its padding stays
             memory.zeros(PARTS * (len(widths) - 1), self.dtype),
         )
-        self._plans: dict[tuple[int, bool], Plan] = {}
+        self._plans: dict[tuple[int, bool, bool], Plan] = {}
 
     def load(
         self,
@@ -98,6 +100,7 @@ class Engine:
                 kernels.append(losses[loss](name, *target_constants(target)))
         if update is not None:
             kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
+            kernels += [dropout_kernel(name)] if any(self.dropout) else []
         for kernel in kernels:
             kernel.load()
 
@@ -139,13 +142,13 @@ class Engine:
             self._device_is_newer = False
             self._buffers.parameters.copy_to_host(self.parameters)
 
-    def _plan(self, rows: int, gradients: bool) -> Plan:
+    def _plan(self, rows: int, gradients: bool, drops: bool = False) -> Plan:
         """The products for so many rows of a batch."""
-        key = rows, gradients
+        key = rows, gradients, drops
         if key not in self._plans:
             if len(self._plans) >= PLANS:
                 self._plans.clear()
-            self._plans[key] = Plan(self.layout, self.activations, rows, gradients)
+            self._plans[key] = Plan(self.layout, self.activations, rows, gradients, self.dropout if drops else ())
         return self._plans[key]
 
     @_alone
@@ -167,6 +170,7 @@ class Engine:
         state: Sequence[Any],
         scalars: np.ndarray,
         l2: Any = 0.0,
+        noise: tuple[int, int] | None = None,
         hook: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
@@ -177,8 +181,9 @@ class Engine:
         if hook is not None:
             raise NotImplementedError("hook must be None on device 'cuda', whose steps call no function of the host")
         rows = min(batch_size, total)
-        plan = self._plan(rows, gradients=True)
+        plan = self._plan(rows, gradients=True, drops=noise is not None and any(self.dropout))
         self._buffers.reserve(plan, rows)
+        seed, first_step = noise or (0, 0)
         numbers = np.zeros((steps, fields.NUMBERS))
         numbers[:, :8], numbers[:, fields.SCALE], numbers[:, fields.DECAY] = scalars, scales, l2
         if update == "adam":  # rounded once: 1 - beta of float32's 0.999 would be wrong by 5e-5
@@ -188,7 +193,7 @@ class Engine:
         held, sums = self.hold(state), memory.empty(2 * steps, self.dtype)
         launches = Steps(
             plan, self._buffers, batches, numbers.astype(self.dtype), self.output, metric,
-            SLOTS=len(state), PARTS=self._buffers.parts.size if decays else 0,
+            SLOTS=len(state), PARTS=self._buffers.parts.size if decays else 0, SEED=seed, FIRST_STEP=first_step,
         )  # fmt: skip
         self._device_is_newer = True
         for step in range(steps):

@@ -33,7 +33,8 @@ _launching = threading.local()  # its `stream`: what `launching` was given
 def _source_hash() -> str:
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in [package.parent / "scalar.py", package.parent / "cpu" / "floats.py", *sorted(package.glob("*.py"))]:
+    shared = [package.parent / name for name in ("scalar.py", "random.py", "cpu/floats.py")]
+    for path in [*shared, *sorted(package.glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -16,10 +16,12 @@ _field = count()
     LDT, WEIGHTED, METRIC, RIGHT, KEEP,  # RIGHT: where rightness lies in results; KEEP: that of all steps
     PARTS,  # how many partial sums of squares there are
     W_ROWS, W_COLUMNS, LDW, LDG, SLOTS,  # what an update works on
-) = (next(_field) for _ in range(24))  # fmt: skip
-HEADER = 24
+    SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
+) = (next(_field) for _ in range(26))  # fmt: skip
+HEADER = 26
 # A record: c (m, n) = a (m, k) @ b (k, n), see kernels.cuda.linear. DB: where the sums of b's columns go.
-M, N, K, A, LDA, B, LDB, C, LDC, BIAS, EXTRA, LD_EXTRA, RELU, DB = range(14)
+# Or one of dropout: c (m, n) = a, but for what layer K drops by LIMIT, see kernels.random.
+M, N, K, A, LDA, B, LDB, C, LDC, BIAS, EXTRA, LD_EXTRA, RELU, DB, LIMIT = range(15)
 RECORD = 16
 ROWS = -1  # a size: the rows of the step's batch
 NONE = -1  # an offset: nowhere

@@ -2,8 +2,10 @@
 
     gather            the batch's rows, converted
     linear            each layer: x @ w + b and the activation
+    dropout           of a layer that drops, into a matrix of its own
     loss              row losses and dz of the last layer
     linear            from the last layer down: dw = x.T @ dz, then dz below = (dz @ w.T) * f'
+    dropout           of dz below
     column_sums       db of all layers
     decay             l2, where there is any
     sgd or adam       all parameters
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import scalar
+from .. import random, scalar
 from ..layout import Layout, leading_dimension
 from . import jit
 from . import job as fields
@@ -38,11 +40,14 @@ class Workspace:
     y: tuple[int, ...]  # of each layer
     dz: tuple[int, ...]  # the last one, of the last layer, is all there is without gradients
     pre: tuple[int, ...]  # NONE where the derivative does not need it
+    dropped: tuple[int, ...]  # of each hidden layer; y where it drops nothing
     dx: int
     size: int
 
     @classmethod
-    def of(cls, layout: Layout, activations: Sequence[str], rows: int, gradients: bool) -> "Workspace":
+    def of(
+        cls, layout: Layout, activations: Sequence[str], rows: int, gradients: bool, rates: Sequence[float] = ()
+    ) -> "Workspace":
         itemsize = np.dtype(layout.dtype).itemsize
         strides = tuple(leading_dimension(width, itemsize) for width in layout.widths)
         at = 0
@@ -59,7 +64,10 @@ class Workspace:
         pre = tuple(
             matrix(stride) if needed else fields.NONE for stride, needed in zip(strides[1:], saved, strict=True)
         )
-        return cls(rows, strides, x, y, dz, pre, dx, at)
+        dropped = (
+            tuple(matrix(stride) if rate else saved for stride, saved, rate in zip(strides[1:], y, rates)) or y[:-1]
+        )
+        return cls(rows, strides, x, y, dz, pre, dropped, dx, at)
 
 
 @dataclass(frozen=True)
@@ -72,11 +80,16 @@ class Product:
 
 
 class Plan:
-    """The products of a network for batches of so many rows, and how they stand in a job."""
+    """The products of a network for batches of so many rows, and how they stand in a job.
 
-    def __init__(self, layout: Layout, activations: Sequence[str], rows: int, gradients: bool) -> None:
+    rates: those of dropout, one per hidden layer, or none for a job in which nothing is dropped.
+    """
+
+    def __init__(
+        self, layout: Layout, activations: Sequence[str], rows: int, gradients: bool, rates: Sequence[float] = ()
+    ) -> None:
         self.layout, self.activations = layout, list(activations)
-        self.workspace = Workspace.of(layout, activations, rows, gradients)
+        self.workspace = Workspace.of(layout, activations, rows, gradients, rates)
         layers = range(len(layout.widths) - 1)
         self.forward = [self._forward(n) for n in layers]
         self.dw = [self._dw(n) for n in layers] if gradients else []
@@ -84,13 +97,18 @@ class Plan:
         self.products = [*self.forward, *self.dw, *self.dx]
         self.first_dw = len(self.forward)
         self.first_dx = 2 * self.first_dw
+        self.drops: dict[tuple[int, bool], int] = {}  # (layer, backward?) -> record's number
+        self._drop_records: list[np.ndarray] = []
+        for n, rate in enumerate(rates):
+            if rate:
+                work = self.workspace
+                self._drop(n, rate, False, work.y[n], work.dropped[n])
+                self._drop(n, rate, True, work.dz[n], work.dz[n])
 
     def job(self) -> np.ndarray:
         """A job with all records, its header empty."""
-        job = np.zeros(fields.HEADER + fields.RECORD * len(self.products), np.int64)
-        for n, product in enumerate(self.products):
-            job[fields.HEADER + n * fields.RECORD :][: fields.RECORD] = product.record
-        return job
+        records = [*(product.record for product in self.products), *self._drop_records]
+        return np.concatenate([np.zeros(fields.HEADER, np.int64), *records])
 
     def _product(self, layout: str, m: int, n: int, activation: str = "identity", slope: bool = False) -> Product:
         """One whose size m may be ROWS; the record is still to be filled."""
@@ -103,8 +121,17 @@ class Plan:
         record[[fields.BIAS, fields.EXTRA, fields.DB]] = fields.NONE
         return Product(kernel, tile.blocks(rows, n), record)
 
+    def _drop(self, n: int, rate: float, backward: bool, source: int, target: int) -> None:
+        record = np.zeros(fields.RECORD, np.int64)
+        record[[fields.M, fields.N, fields.K]] = fields.ROWS, self.layout.widths[n + 1], n
+        record[[fields.A, fields.C]] = source, target
+        record[[fields.LDA, fields.LDC]] = self.workspace.strides[n + 1]
+        record[fields.LIMIT] = random.limit(rate)
+        self.drops[n, backward] = len(self.products) + len(self._drop_records)
+        self._drop_records.append(record)
+
     def _input(self, n: int) -> int:
-        return self.workspace.y[n - 1] if n else self.workspace.x
+        return self.workspace.dropped[n - 1] if n else self.workspace.x
 
     def _forward(self, n: int) -> Product:
         layout, work = self.layout, self.workspace

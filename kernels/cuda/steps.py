@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from .. import random
 from ..cpu.engine import METRICS, OUTPUTS
 from . import jit, memory
 from . import job as fields
 from .batch import SOURCES, gather
+from .dropout import dropout
 from .loss import losses, output, step_sums
 from .memory import Placed
 from .network import COLUMN_LANES, Plan, column_blocks
@@ -78,6 +80,7 @@ class Steps:
         gather(self.dtype, SOURCES[x.dtype])(blocks, x.flat, self._order, self.buffers.work, self.job, step)
         for number in range(len(self.plan.forward)):
             self._product(number, step)
+            self._drop(number, False, step)
 
     def outputs(self, out: Any, step: int) -> None:
         """The output activation of a batch, into its rows of out (total * columns,)."""
@@ -103,6 +106,7 @@ class Steps:
             self._product(plan.first_dw + n, step)
             if n:
                 self._product(plan.first_dx + n, step)
+                self._drop(n - 1, True, step)
         if plan.layout.bias:
             column_sums(self.dtype, *COLUMN_LANES)(
                 column_blocks(self.widths), buffers.work, buffers.gradient, self.job, plan.first_dw, step
@@ -134,6 +138,12 @@ class Steps:
     @property
     def _order(self) -> Any:
         return self.job if self.batches.order is None else self.batches.order
+
+    def _drop(self, layer: int, backward: bool, step: int) -> None:
+        number = self.plan.drops.get((layer, backward))
+        if number is not None:
+            blocks = -(-(-(-self.plan.workspace.rows // random.WORDS) * self.widths[layer + 1]) // jit.THREADS)
+            dropout(self.dtype)(blocks, self.buffers.work, self.job, number, step)
 
     def _product(self, number: int, step: int) -> None:
         plan, buffers, product = self.plan, self.buffers, self.plan.products[number]

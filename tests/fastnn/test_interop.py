@@ -111,6 +111,19 @@ class TestTorch:
         with torch.inference_mode():
             np.testing.assert_allclose(net.predict(X), module(torch.from_numpy(X)).softmax(1).numpy(), **CLOSE)
 
+    def test_dropout_there_and_back(self, torch):
+        net = MLP([4, 8, 6, 3], dropout=[0.1, 0.0], seed=0)
+        module = to_torch(net)
+        assert [part.p for part in module if isinstance(part, torch.nn.Dropout)] == [0.1]
+        (X,) = random_arrays(0, (5, 4), dtype=np.float32)
+        with torch.inference_mode():
+            np.testing.assert_allclose(module.eval()(torch.from_numpy(X)).numpy(), net.predict(X), **CLOSE)
+        assert from_torch(module).dropout == [0.1, 0.0]
+        nn = torch.nn
+        layers = [nn.Dropout(0.9), nn.Linear(4, 8), nn.Dropout(0.5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)]
+        assert from_torch(nn.Sequential(*layers, nn.Dropout(0.9))).dropout == [0.75]
+        assert from_torch(nn.Sequential(*layers), dropout=0.2).dropout == [0.2]
+
     def test_what_is_refused(self, torch):
         nn = torch.nn
         for modules, message in (

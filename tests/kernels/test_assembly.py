@@ -157,7 +157,7 @@ def test_the_block_fits_the_registers(isa):
 COMPILE = """
 import math, os
 from pathlib import Path
-from kernels.cpu import elementwise, jit, loss, memory, update
+from kernels.cpu import dropout, elementwise, jit, loss, memory, update
 
 @jit.kernel(elementwise.FORWARD)
 def by_libm(real):
@@ -169,7 +169,8 @@ def by_libm(real):
 
     return function
 
-families = elementwise.forward | loss.losses | update.updates | {"output": loss.output, "by_libm": by_libm}
+families = elementwise.forward | loss.losses | update.updates
+families |= {"output": loss.output, "by_libm": by_libm, "dropout": dropout.dropout}
 families |= {f"{name}_backward": family for name, family in elementwise.backward.items()}
 for name, family in families.items():
     for dtype in ("float32", "float64"):
@@ -206,7 +207,7 @@ def vector_arithmetic(text):
 
 
 def test_elementwise_kernels_are_vector_code(elementwise_kernels):
-    assert len(elementwise_kernels) == 2 * (14 + 5 + 2 + 2)
+    assert len(elementwise_kernels) == 2 * (14 + 5 + 2 + 3)
     for name, text in elementwise_kernels.items():
         family = name.rpartition("_")[0]
         # once a row, of a sum; of counts, which seldom have more than one column

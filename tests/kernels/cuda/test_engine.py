@@ -34,13 +34,13 @@ if not SIMULATED:
     ]
 
 
-def make_engine(kind, widths, activation, output, dtype, bias=True):
+def make_engine(kind, widths, activation, output, dtype, bias=True, dropout=()):
     layout = Layout.of(widths, dtype, bias)
     parameters = aligned_zeros(layout.size, dtype)
     weights, biases = random_network(0, widths)
     for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=False):
         view[...] = values
-    return kind(widths, [activation] * (len(widths) - 2), output, parameters, bias, 1)
+    return kind(widths, [activation] * (len(widths) - 2), output, parameters, bias, 1, dropout)
 
 
 def make_data(widths, loss, metric, weighted, dtype):
@@ -84,6 +84,31 @@ def test_a_slice_of_steps_is_that_of_the_cpu(network, dtype):
     assert np.abs((actual[2] - before) - change).max() < 0.01 * np.abs(change).max(), "the steps themselves agree"
     for one, other in zip(actual[3:], expected[3:], strict=True):
         assert_close(one, other, dtype, depth)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "identity"])
+def test_dropout_is_that_of_the_cpu(activation, dtype):
+    widths, rates = [3, 5, 4, 3, 2], [0.5, 0.0, 0.25]
+    x, target, _, order = make_data(widths, "softmax_cross_entropy", "label", False, dtype)
+    results = []
+    for kind in (CpuEngine, Engine):
+        engine = make_engine(kind, widths, activation, "softmax", dtype, dropout=rates)
+        scalars = np.zeros((2, 8))
+        scalars[:, 0] = 0.1
+        losses, _ = engine.train(
+            x, target, order=order, weight=None, first=0, total=ROWS, batch_size=BATCH, steps=2,
+            scales=np.array([1 / 6, 1 / 5]), loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
+            scalars=scalars, noise=(2**40 + 7, 2**31 + 3),
+        )  # fmt: skip
+        engine.forward(x, out=(out := np.empty((ROWS, 2), dtype)))  # which drops nothing
+        results.append((losses.astype(dtype), engine.parameters, out))
+    depth = 2 * network_depth(widths, BATCH)
+    before = make_engine(CpuEngine, widths, activation, "softmax", dtype).parameters
+    for expected, actual, start in zip(*results, (0, before, 0), strict=True):
+        assert_close(actual, expected, dtype, depth, scale=np.abs(expected).max())
+        change = expected.astype(np.float64) - start
+        assert np.abs(actual - start - change).max() < 0.01 * np.abs(change).max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -18,6 +18,7 @@ if dispatch.simulated():
     pytest.skip("numba-cuda's simulator compiles nothing", allow_module_level=True)
 
 from kernels.cuda.batch import SOURCES, gather
+from kernels.cuda.dropout import dropout
 from kernels.cuda.elementwise import backward, forward
 from kernels.cuda.gemm import TILES, Tile
 from kernels.cuda.jit import THREADS, _configured
@@ -58,6 +59,7 @@ def other_kernels(dtype):
     yield "step_sums", step_sums(dtype, THREADS)
     yield "column_sums", column_sums(dtype, *COLUMN_LANES)
     yield "decay", decay(dtype, THREADS)
+    yield "dropout", dropout(dtype)
     for source in SOURCES.values():
         yield f"gather {source}", gather(dtype, source)
     yield "copy", copy(dtype, dtype)
