@@ -212,7 +212,8 @@ def test_options_reach_the_model(linear, capsys):
     write_kinds(Path("kinds.csv"))
     options = (
         "--layers 8,4 --activation tanh --epochs 7 --batch-size 5 --optimizer sgd --learning-rate 0.5 --l2 0.25 "
-        "--validation 0.5 --seed 3 --threads 1 --device cpu --dropout 0.25 --early-stopping 4 --metrics m.csv --no-scaling"
+        "--validation 0.5 --seed 3 --threads 1 --device cpu --dropout 0.25 --early-stopping 4 --metrics m.csv "
+        "--no-scaling"
     )
     assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id", *options.split()]) == 0
     model = linear.last
