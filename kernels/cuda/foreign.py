@@ -139,10 +139,12 @@ def _matrix(array: Any) -> SimpleNamespace:
         shadowed = shadowed.view(np.uint8)
     rows, columns = shadowed.shape if shadowed.ndim == 2 else (1, shadowed.size)
     down, across = shadowed.strides if shadowed.ndim == 2 else (0, shadowed.strides[0])
-    low, high = np.lib.array_utils.byte_bounds(shadowed)
     size = shadowed.itemsize
+    reach = [(rows - 1) * down, (columns - 1) * across]  # from the first element to the last of each axis
+    low = jit.address(array) + sum(min(0, step) for step in reach)
+    length = sum(abs(step) for step in reach) // size + 1
     interface = {
-        "shape": ((high - low) // size,), "strides": None, "typestr": shadowed.dtype.str, "data": (low, False),
+        "shape": (length,), "strides": None, "typestr": shadowed.dtype.str, "data": (low, False),
         "version": 3,
     }  # fmt: skip
     first = (jit.address(array) - low) // size
