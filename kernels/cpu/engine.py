@@ -18,7 +18,18 @@ from . import team as teams
 from .batch import gathers
 from .dropout import dropout as dropout_kernels
 from .elementwise import backward, forward
-from .loss import ALL_OUTPUTS, EXP, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX, losses
+from .loss import (
+    ALL_OUTPUTS,
+    EXP,
+    IDENTITY,
+    LARGEST_IS_LABEL,
+    LARGEST_IS_LARGEST,
+    NO_METRIC,
+    SIGMOID,
+    SOFTMAX,
+    losses,
+    output,
+)
 from .network import network
 from .simd import chosen
 from .update import updates
@@ -370,6 +381,7 @@ class Engine:
         self._drop(None)
         results = np.zeros((2, rows if target is not None else 0))
         job[field.OUT], job[field.OUT_ROW] = (address(out), out.strides[0]) if out is not None else (0, 0)
+        job[field.ACTIVATE_OUTPUT] = output[self.dtype].address if out is not None else 0
         job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
         job[field.ROW_LOSS] = address(results[0]) if target is not None else 0
         job[field.RIGHT] = address(results[1]) if metric else 0

@@ -19,10 +19,10 @@ _field = count(24)
     PARTIALS, PARTIAL_BYTES, GROUP_ROWS,  # the same of the first group's share of dw; from one to the next; its rows
     SCALARS, L2, SQUARES,
     TILES, N_TILES, SCRATCH, SCRATCH_BYTES, ONE,
-    OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
+    ACTIVATE_OUTPUT, OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
     TIMES,  # the threads' records of the clock, for `timed_network`
     SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-) = (next(_field) for _ in range(59))  # fmt: skip
+) = (next(_field) for _ in range(60))  # fmt: skip
 LAYERS = 88  # where the layers' records begin
 
 # A layer's record. Addresses; strides in bytes.

@@ -242,7 +242,10 @@ losses = {
 }
 
 
-@jit.kernel("v 7i")
+OUTPUT_SIGNATURE = "v 7i"
+
+
+@jit.kernel(OUTPUT_SIGNATURE)
 def output(real: Any) -> Any:
     """y (rows, columns) = the output activation of z: code, rows, columns, z, ldz, y, ldy; overwritten; y may be z."""
     f = _parts(real)

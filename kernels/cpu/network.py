@@ -29,8 +29,8 @@ from .elementwise import BACKWARD as BACKWARD_SIGNATURE
 from .elementwise import FORWARD as FORWARD_SIGNATURE
 from .floats import FLUSH_SUBNORMALS
 from .gemm import gemm
+from .loss import OUTPUT_SIGNATURE
 from .loss import SIGNATURE as LOSS_SIGNATURE
-from .loss import output
 from .simd import chosen, itemsize, transpose_part, transpose_square
 from .update import SIGNATURE as UPDATE_SIGNATURE
 
@@ -52,7 +52,7 @@ def timed_network(real: Any) -> Any:
 def _network(real: Any, stamp: Any) -> Any:
     size = itemsize(real)
     lanes = chosen().lanes(size)
-    product, output_activation = gemm(real), output(real)
+    product, output_activation = gemm(real), jit.caller_of_address(OUTPUT_SIGNATURE, real)
     gather = jit.caller_of_address(GATHER_SIGNATURE, real)
     activate = jit.caller_of_address(FORWARD_SIGNATURE, real)
     activate_backward = jit.caller_of_address(BACKWARD_SIGNATURE, real)
@@ -351,8 +351,9 @@ def _network(real: Any, stamp: Any) -> Any:
             losses(job, layers, at, position, rows, 1.0, row, times)
         if job[field.OUT] != 0:
             output_activation(
-                job[field.OUTPUT], rows, layer[field.N_OUT], layer[field.Y] + at * layer[field.LD_OUT],
-                layer[field.LD_OUT], job[field.OUT] + row * job[field.OUT_ROW], job[field.OUT_ROW],
+                job[field.ACTIVATE_OUTPUT], job[field.OUTPUT], rows, layer[field.N_OUT],
+                layer[field.Y] + at * layer[field.LD_OUT], layer[field.LD_OUT],
+                job[field.OUT] + row * job[field.OUT_ROW], job[field.OUT_ROW],
             )  # fmt: skip
 
     @jit.inline
