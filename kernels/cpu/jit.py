@@ -19,13 +19,15 @@ from typing import Any, ClassVar
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from .inlining import inlined
 
 # Numba's fast-math flags, by LLVM's names. `reassoc` would break the error-free reductions in exp, and `nnan` and
 # `ninf` would fold isnan away: NaN and Inf keep their meaning everywhere. `contract` lets a * b + c become one FMA.
@@ -171,7 +173,7 @@ def kernel(signature: str, name: str = "") -> Callable[[Callable[..., Any]], Fam
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function for use inside kernels; it becomes part of each."""
-    return njit(**OPTIONS, forceinline=True)(function)
+    return inlined(function, **OPTIONS)
 
 
 def caller(target: Kernel) -> Callable[..., Any]:
