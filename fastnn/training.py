@@ -148,6 +148,7 @@ class Data:
             optimizer.kernel,
             (self.X.dtype, target, None if self.weight is None else self.weight.dtype),
             rows,
+            optimizer.clip_norm is not None,
         )
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
@@ -287,7 +288,7 @@ class Learner:
             x, target, order=order, weight=weight, first=first, total=n_rows,
             batch_size=self.batch_size, steps=n, scales=scales, loss=data.loss, metric=data.target.metric,
             update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=decay,
-            noise=(memory.noise.seed, memory.noise.step),
+            noise=(memory.noise.seed, memory.noise.step), clip_norm=memory.optimizer.clip_norm,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if n == self._slice:  # at most twice as many next time, as many as fit the time

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import random, scalar
 from ..layout import Layout, address, aligned_zeros
+from . import clip
 from . import job as field
 from . import plan as plans
 from . import team as teams
@@ -102,10 +103,12 @@ class Engine:
         update: str | None = None,
         gathered: Iterable[np.dtype | None] = (),
         rows: int = 1,
+        clips: bool = False,
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
         gathered: the dtypes of data, of targets (None for labels) and of weights. rows of a batch change nothing here.
+        clips: whether steps have a clip_norm.
         """
         self.kernel.load()
         self._load_activations()
@@ -115,6 +118,8 @@ class Engine:
             updates[update][self.dtype].load()
             if any(self.dropout):
                 dropout_kernels[self.dtype].load()
+            if clips:
+                clip.clip[self.dtype].load()
         for dtype in gathered:
             if dtype is not None:
                 gathers[dtype][self.dtype].load()
@@ -288,6 +293,7 @@ class Engine:
         scalars: np.ndarray,
         l2: float | np.ndarray = 0.0,
         noise: tuple[int, int] | None = None,
+        clip_norm: float | None = None,
         hook: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
@@ -300,9 +306,13 @@ class Engine:
 
         hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
         whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
-        gradient; then the update is made.
+        gradient; then the update is made. clip_norm: the largest norm of the whole gradient that an update takes as it
+        is; the hook is then the one that clips.
         """
         job, base = self._job, address(self.parameters)
+        if clip_norm is not None:
+            clipping = clip.argument(self.gradient, clip_norm)
+            hook = clip.clip[self.dtype].address, address(clipping)
         self._set_data(x, target, order, weight, first, total)
         # not of the rows in this call, which may be the last few of an epoch: the bits would depend on where it is cut
         plan = self._plan_step(batch_size, dx=False, split=hook is not None)

@@ -10,6 +10,8 @@ from ..cpu.engine import METRICS, OUTPUTS
 from . import jit, memory
 from . import job as fields
 from .batch import SOURCES, gather
+from .clip import PARTS as CLIP_PARTS
+from .clip import clip, squares
 from .dropout import dropout
 from .loss import losses, output, step_sums
 from .memory import Placed
@@ -120,6 +122,12 @@ class Steps:
     def dx(self, step: int) -> None:
         """dX of the batch."""
         self._product(self.plan.first_dx, step)
+
+    def clip(self, norms: Any) -> None:
+        """Clipping of the gradient by its norm. norms: (CLIP_PARTS + 1,) float64, the limit at its end."""
+        gradient, size = self.buffers.gradient, self.plan.layout.size
+        squares(self.dtype, jit.THREADS)(CLIP_PARTS, gradient, norms, size)
+        clip(self.dtype, jit.THREADS, CLIP_PARTS)(-(-size // jit.THREADS), gradient, norms, size)
 
     def update(self, name: str, state: list[Any], step: int) -> None:
         """The optimiser's step on all parameters. state: its arrays on the GPU."""

@@ -112,6 +112,30 @@ def test_dropout_is_that_of_the_cpu(activation, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("limit", "scale"), [(1e-3, 1.0), (1e9, 1.0), (0.5, 1e25), (0.5, np.inf)])
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")  # NumPy's, in the simulator
+def test_clipping_is_that_of_the_cpu(limit, scale, dtype):
+    widths, results = [3, 4, 2], []
+    x, target, _, _ = make_data(widths, "softmax_cross_entropy", "label", False, dtype)
+    for kind in (CpuEngine, Engine):
+        engine = make_engine(kind, widths, "relu", "softmax", dtype)
+        before = engine.parameters.copy()
+        scalars = np.zeros((1, 8))
+        scalars[:, 0] = 1.0
+        engine.train(
+            x, target, order=None, weight=None, first=0, total=ROWS, batch_size=ROWS, steps=1,
+            scales=np.array([scale]), loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
+            scalars=scalars, clip_norm=limit,
+        )  # fmt: skip
+        results.append(engine.parameters - before)
+    np.testing.assert_array_equal(np.isnan(results[1]), np.isnan(results[0]))
+    assert np.isnan(results[0]).any() == np.isinf(scale)
+    if scale < np.inf:
+        largest = np.abs(before).max() + np.abs(results[0]).max()
+        assert_close(results[1], results[0], dtype, network_depth(widths, ROWS), scale=largest)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("network", NETWORKS[:4:3], ids=lambda n: f"{n[1]} {n[3]}")
 def test_gradients_and_forward_are_those_of_the_cpu(network, dtype):
     widths, activation, output, loss, metric, _, _, l2, weighted, bias = network
