@@ -13,12 +13,12 @@ GRADIENT, SIZE, LIMIT = range(3)  # the hook's argument: an address, a number of
 
 @jit.kernel("v i")
 def clip(real: Any) -> Any:
-    """g *= limit / |g|, where the norm |g| over all elements is not at most the limit; a NaN makes all NaN.
+    """g *= limit / |g|, where the norm |g| over all elements is not at most the limit; a NaN makes all NaN but zeros.
 
     The sum goes over the elements in order, in float64, where a square of float32 does not overflow. The size is a
-    multiple of 8, as a layout's is.
+    multiple of 8, as a layout's is. Zeros stay zero: padding is not written anew, and would be NaN in all later steps.
     """
-    sqrt = floats.bits(types.float64).sqrt
+    sqrt, select, zero = floats.bits(types.float64).sqrt, floats.bits(real).select, real(0.0)
     elements, integers, doubles = memory.pointer(real), memory.pointer(types.int64), memory.pointer(types.float64)
 
     @jit.inline
@@ -41,7 +41,7 @@ def clip(real: Any) -> Any:
         if not norm <= limit:
             factor = real(limit / norm)
             for i in range(n):
-                g[i] *= factor
+                g[i] = select(g[i] == zero, zero, g[i] * factor)
 
     return function
 

@@ -36,9 +36,10 @@ def squares(real: Any, threads: int) -> Any:
 def clip(real: Any, threads: int, parts: int) -> Any:
     """gradient, norms, n: gradient *= limit / norm where the norm is not at most the limit; a NaN makes all NaN.
 
-    norms (parts + 1,): the parts of the sum of squares, then the limit. A thread per element.
+    All but zeros, so that padding stays zero. norms (parts + 1,): the parts of the sum of squares, then the limit.
+    A thread per element.
     """
-    total_of, double = block_sum(threads), types.float64
+    total_of, double, zero = block_sum(threads), types.float64, real(0.0)
 
     def function(gradient, norms, n):
         shared, total = cuda.shared.array(threads, double), double(0.0)
@@ -46,7 +47,7 @@ def clip(real: Any, threads: int, parts: int) -> Any:
             total += norms[part]
         norm, limit = math.sqrt(total_of(shared, total)), norms[parts]
         e = cuda.blockIdx.x * threads + cuda.threadIdx.x
-        if e < n and not norm <= limit:
+        if e < n and gradient[e] != zero and not norm <= limit:
             gradient[e] *= real(limit / norm)
 
     return function, "R float64 i", threads
