@@ -35,6 +35,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     activation: also leaky_relu, silu, gelu, or a list with one name per hidden layer.
     learning_rate: also a schedule of fastnn.schedules; each works with adam as well as with sgd.
     class_weight: None, "balanced" or {class: weight}, multiplied with sample_weight.
+    dropout: the share of a hidden layer's outputs that training drops, or a list with one per hidden layer.
+    clip_norm: None, or the largest norm of a batch's whole gradient; a longer one is shortened to it.
     callbacks: a list of fastnn.Callback; the model they see is `network_`. Logs: loss, accuracy, val_loss,
         val_accuracy, learning_rate.
     threads: at most so many; the result is the same bits with any number. device: as MLP's.
@@ -70,6 +72,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         class_weight: Any = None,
+        dropout: Any = 0.0,
+        clip_norm: float | None = None,
         callbacks: Any = None,
         device: str = "auto",
         threads: int | None = None,
@@ -173,8 +177,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 class MLPRegressor(RegressorMixin, Perceptron):
     """scikit-learn's MLPRegressor, with the same parameters, defaults, methods and attributes, trained by fastnn.
 
-    What scikit-learn's has not: activation, learning_rate, callbacks, threads, device and the validation set of `fit`
-    as in MLPClassifier; logs have r2 in the place of accuracy.
+    What scikit-learn's has not: activation, learning_rate, dropout, clip_norm, callbacks, threads, device and the
+    validation set of `fit` as in MLPClassifier; logs have r2 in the place of accuracy.
     """
 
     def __init__(
@@ -204,6 +208,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        dropout: Any = 0.0,
+        clip_norm: float | None = None,
         callbacks: Any = None,
         device: str = "auto",
         threads: int | None = None,
