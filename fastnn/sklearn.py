@@ -94,8 +94,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     @available_if(lambda estimator: estimator._has_epochs())
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
-        """Train one epoch on these rows. classes: all that will ever come, needed in the first call."""
+        """Train one epoch on these rows. classes: all that will ever come, needed in the first call.
+
+        class_weight "balanced" is refused in a first call, as by SGDClassifier; after a fit it is by these rows alone.
+        """
         if not hasattr(self, "classes_"):
+            if self.class_weight == "balanced":
+                raise ValueError("class_weight must be None or {class: weight} in a first partial_fit, got 'balanced'")
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             binarizer = LabelBinarizer()
@@ -155,14 +160,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     def _weighted(self, weight: np.ndarray | None, y: np.ndarray, incremental: bool) -> np.ndarray | None:
         if self.class_weight is None:
             return weight
-        if incremental and self.class_weight == "balanced":
-            raise ValueError("class_weight 'balanced' is not supported for partial_fit: pass {class: weight}")
         if y.ndim == 2:
             per_row = compute_sample_weight(self.class_weight, y)
         else:
+            classes = np.unique(y) if self.class_weight == "balanced" else self.classes_
             with np.errstate(divide="ignore"):  # a class whose rows weigh nothing
-                per_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=weight)
-            per_row = np.where(np.isfinite(per_class), per_class, 0.0)[np.searchsorted(self.classes_, y)]
+                per_class = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=weight)
+            per_row = np.where(np.isfinite(per_class), per_class, 0.0)[np.searchsorted(classes, y)]
         return per_row if weight is None else per_row * weight
 
     def _strata(self, problem: Problem) -> np.ndarray | None:

@@ -208,6 +208,14 @@ class TestMoreThanScikitLearn:
             np.testing.assert_allclose(model.coefs_[0], weighted.coefs_[0], 1e-6, 1e-9)
         assert (~balanced.predict(X)).sum() > (~plain.predict(X)).sum()
 
+    def test_class_weight_in_partial_fit_is_by_its_rows(self):
+        """Of which some classes may be missing."""
+        rows = np.concatenate([np.flatnonzero(Y == 0)[:90], np.flatnonzero(Y == 2)[:30]])
+        models = [MLPClassifier(random_state=0, max_iter=3).fit(X, NAMES) for _ in range(2)]
+        models[0].set_params(class_weight="balanced").partial_fit(X[rows], NAMES[rows])
+        models[1].partial_fit(X[rows], NAMES[rows], sample_weight=np.where(Y[rows] == 0, 120 / 180, 120 / 60))
+        np.testing.assert_allclose(models[0].coefs_[0], models[1].coefs_[0], 1e-9, 1e-12)
+
     @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
     def test_a_validation_set_of_ones_own(self, kind):
         X_, y = (X, NAMES) if kind == "MLPClassifier" else (X_NUMBERS, NUMBERS)
@@ -543,8 +551,8 @@ class TestInput:
             model.partial_fit(X, NAMES, classes=["ant", "bee"])
         with pytest.raises(ValueError, match="`y` has classes not in"):
             model.partial_fit(X[:1], ["dog"])
-        with pytest.raises(ValueError, match="class_weight 'balanced' is not supported for partial_fit"):
-            model.set_params(class_weight="balanced").partial_fit(X, NAMES)
+        with pytest.raises(ValueError, match=r"class_weight must be None or \{class: weight\} in a first partial_fit"):
+            MLPClassifier(class_weight="balanced").partial_fit(X, NAMES, classes=["ant", "bee", "cow"])
         with pytest.raises(AttributeError, match="partial_fit"):
             _ = MLPRegressor(solver="lbfgs").partial_fit
 
