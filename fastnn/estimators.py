@@ -22,7 +22,7 @@ from fastnn import architectures, parameters, training
 from fastnn.model import MLP
 from fastnn.progress import line
 from fastnn.sharing import Share
-from fastnn.solvers import Pace, Problem, blocks, minimise, passes, passes_ahead
+from fastnn.solvers import Pace, Problem, blocks, minimise, passes
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -155,14 +155,17 @@ class Perceptron(BaseEstimator):
         memory.noise = net.noise
         net.prepare(line, *problem.needs(memory.optimizer, batch_size))
         learner = training.Learner(net.engine(), problem, memory, batch_size, self.alpha)
-        watched = held_out is not None or callbacks or pace.schedule in ("invscaling", "adaptive") or incremental
+        watched = held_out is not None or callbacks or pace.schedule == "invscaling" or incremental
+        watched = watched or not isinstance(problem.X, np.ndarray)
+
+        def certain() -> int:
+            left = self.n_iter_no_change + 1 - self._no_improvement_count  # until it may stop, or lower its rate
+            return 1 if watched else int(min(left, self.max_iter - self.n_iter_))
+
         best = net.parameters.copy() if self.early_stopping else None
         self.n_iter_ = 0
         with Share(learner.engine) as share, contextlib.ExitStack() as stack:
-            if watched or batch_size < problem.X.shape[0] or not isinstance(problem.X, np.ndarray):
-                epochs = passes(learner, self._orders(order, batch_size, problem.X.shape[0]), share)
-            else:
-                epochs = passes_ahead(learner, net, share, self.max_iter)
+            epochs = passes(learner, self._orders(order, batch_size, problem.X.shape[0]), share, certain)
             stack.callback(epochs.close)
             try:
                 tell("on_train_begin")

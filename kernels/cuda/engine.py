@@ -168,6 +168,7 @@ class Engine:
         total: int,
         batch_size: int,
         steps: int,
+        passes: int = 1,
         scales: np.ndarray,
         loss: str,
         metric: str | None,
@@ -195,7 +196,7 @@ class Engine:
         if update == "adam":  # rounded once: 1 - beta of float32's 0.999 would be wrong by 5e-5
             numbers[:, 6:8] = 1.0 - numbers[:, 1:3]
         decays = bool(np.any(l2))
-        batches = Batches(*self.place(x, target, weight), order, first, total, batch_size)
+        batches = Batches(*self.place(x, target, weight), order, first, total, batch_size, passes)
         held, sums = self.hold(state), memory.empty(2 * steps, self.dtype)
         launches = Steps(
             plan, self._buffers, batches, numbers.astype(self.dtype), self.output, metric,

@@ -39,18 +39,19 @@ class Buffers:
 
 
 class Batches:
-    """What a job's batches are taken from: data on the GPU, `total` rows of it, `size` at a time.
+    """What a job's batches are taken from: data on the GPU, `total` rows of it, `size` at a time, in so many passes.
 
-    With an order, order[first : first + total] is sent along.
+    With an order, order[first : first + passes * total] is sent along.
     """
 
     def __init__(
-        self, x: Placed, target: Any, weight: Any, order: np.ndarray | None, first: int, total: int, size: int
-    ) -> None:
+        self, x: Placed, target: Any, weight: Any, order: np.ndarray | None, first: int, total: int, size: int,
+        passes: int = 1,
+    ) -> None:  # fmt: skip
         self.x, self.target, self.weight, self.first, self.total, self.size = x, target, weight, first, total, size
         self.order: Any = None
         if order is not None:
-            self.order = memory.copied(np.ascontiguousarray(order[first : first + total], np.int64))
+            self.order = memory.copied(np.ascontiguousarray(order[first : first + passes * total], np.int64))
 
 
 class Steps:
@@ -64,8 +65,8 @@ class Steps:
         self.dtype, self.widths = plan.layout.dtype, plan.layout.widths
         job, work, columns = plan.job(), plan.workspace, self.widths[-1]
         header |= {
-            "TOTAL": batches.total, "BATCH": batches.size, "FIRST": batches.first,
-            "ORDERED": batches.order is not None, "WEIGHTED": batches.weight is not None,
+            "TOTAL": batches.total, "BATCH": batches.size, "PASS_STEPS": -(-batches.total // batches.size),
+            "FIRST": batches.first, "ORDERED": batches.order is not None, "WEIGHTED": batches.weight is not None,
             "X": work.x, "LDX": work.strides[0], "X_COLUMNS": self.widths[0],
             "COLUMNS": columns, "Z": work.y[-1], "LDZ": work.strides[-1], "DZ": work.dz[-1], "LDDZ": work.strides[-1],
             "LDT": columns, "OUTPUT": self.output, "METRIC": METRICS[metric], "RIGHT": buffers.results.size // 2,

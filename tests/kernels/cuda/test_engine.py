@@ -86,6 +86,29 @@ def test_a_slice_of_steps_is_that_of_the_cpu(network, dtype):
         assert_close(one, other, dtype, depth)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_several_passes_are_those_of_as_many_calls(ordered):
+    widths, rates, results = [3, 5, 2], [0.5], []
+    x, target, weight, order = make_data(widths, "softmax_cross_entropy", "label", True, "float32")
+    orders = np.concatenate([order[:1], order[1:], order[:0:-1]])  # two passes over ten rows, after the first one
+    for passes in (2, 1):
+        engine = make_engine(Engine, widths, "tanh", "softmax", "float32", dropout=rates)
+        state, losses = [aligned_zeros(engine.layout.size, "float32")], []
+        scalars = np.tile([0.1, 0.9, 1.0, 0, 0, 0, 0, 0], (2 * passes, 1))
+        for part in range(2 // passes):
+            losses += [
+                engine.train(
+                    x, target, order=orders if ordered else None, weight=weight,
+                    first=1 + (10 * part if ordered else 0), total=10, batch_size=BATCH, steps=2 * passes,
+                    passes=passes, scales=np.tile([1 / 6, 1 / 4], passes), loss="softmax_cross_entropy",
+                    metric="label", update="sgd", state=state, scalars=scalars, noise=(7, 2 * part),
+                )
+            ]  # fmt: skip
+        results.append([engine.parameters, *state, *np.concatenate(losses, axis=1)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "identity"])
 def test_dropout_is_that_of_the_cpu(activation, dtype):
