@@ -22,7 +22,7 @@ from fastnn import architectures, parameters, training
 from fastnn.model import MLP
 from fastnn.progress import line
 from fastnn.sharing import Share
-from fastnn.solvers import Pace, Problem, blocks, minimise, passes, passes_ahead
+from fastnn.solvers import Pace, Problem, blocks, minimise, passes
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -52,9 +52,10 @@ class Perceptron(BaseEstimator):
     def network_(self) -> MLP:
         """The fitted network. Its parameters are those of coefs_ and intercepts_, in either direction."""
         check_is_fitted(self, "coefs_")
+        hidden = len(self.coefs_) - 1
         options = {
-            "activation": architectures.activations(self.activation, len(self.coefs_) - 1),
-            "output": self.out_activation_, "device": self.device, "threads": self.threads,
+            "activation": architectures.activations(self.activation, hidden), "output": self.out_activation_,
+            "dropout": architectures.dropout(self.dropout, hidden), "device": self.device, "threads": self.threads,
         }  # fmt: skip
         net, views, made_with = self.__dict__.get("_network", (None, [], None))
         given = [*self.coefs_, *self.intercepts_]
@@ -64,6 +65,7 @@ class Perceptron(BaseEstimator):
         widths = [len(self.coefs_[0]), *(len(b) for b in self.intercepts_)]
         dtype = "float32" if np.asarray(self.coefs_[0]).dtype == np.float32 else "float64"
         net = MLP(widths, init="zeros", dtype=dtype, **options)
+        net.noise = self.__dict__.get("_noise", net.noise)
         views = [*net.weights, *net.biases]
         for view, array in zip(views, given, strict=True):
             view[...] = array
@@ -84,8 +86,8 @@ class Perceptron(BaseEstimator):
         X, y = self._checked(X, y, incremental, reset=first)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        if self.solver == "lbfgs" and (self.callbacks or validation[0] is not None):
-            raise ValueError("callbacks and X_val need the solver 'adam' or 'sgd', which have epochs, got 'lbfgs'")
+        if self.solver == "lbfgs":
+            parameters.check_for_lbfgs(self, validation[0] is not None)
         weight = parameters.row_weights(sample_weight, X.shape[0])
         problem = self._problem(X, y, self._weighted(weight, y, incremental))
         held_out = self._held_out(problem, *validation)
@@ -119,7 +121,7 @@ class Perceptron(BaseEstimator):
             bound = math.sqrt((2.0 if names[min(n, len(names) - 1)] == "sigmoid" else 6.0) / (fan_in + fan_out))
             for arrays, shape in ((self.coefs_, (fan_in, fan_out)), (self.intercepts_, (fan_out,))):
                 arrays.append(self._random_state.uniform(-bound, bound, shape).astype(dtype))
-        for name in ("_optimizer", "loss_curve_"):
+        for name in ("_optimizer", "_noise", "loss_curve_"):
             self.__dict__.pop(name, None)
 
     def _start_records(self) -> None:
@@ -148,16 +150,22 @@ class Perceptron(BaseEstimator):
         if not (incremental and hasattr(self, "_optimizer") and self._optimizer.fits(net)):
             self._optimizer = self._fresh_optimizer(net)
         pace, memory = self._optimizer, self._optimizer.memory
+        if any(net.dropout) and not hasattr(self, "_noise"):
+            self._noise = net.noise = training.Noise(int(self._random_state.randint(np.iinfo(np.int32).max)))
+        memory.noise = net.noise
         net.prepare(line, *problem.needs(memory.optimizer, batch_size))
         learner = training.Learner(net.engine(), problem, memory, batch_size, self.alpha)
-        watched = held_out is not None or callbacks or pace.schedule in ("invscaling", "adaptive") or incremental
+        watched = held_out is not None or callbacks or pace.schedule == "invscaling" or incremental
+        watched = watched or not isinstance(problem.X, np.ndarray)
+
+        def certain() -> int:
+            left = self.n_iter_no_change + 1 - self._no_improvement_count  # until it may stop, or lower its rate
+            return 1 if watched else int(min(left, self.max_iter - self.n_iter_))
+
         best = net.parameters.copy() if self.early_stopping else None
         self.n_iter_ = 0
         with Share(learner.engine) as share, contextlib.ExitStack() as stack:
-            if watched or batch_size < problem.X.shape[0] or not isinstance(problem.X, np.ndarray):
-                epochs = passes(learner, self._orders(order, batch_size, problem.X.shape[0]), share)
-            else:
-                epochs = passes_ahead(learner, net, share, self.max_iter)
+            epochs = passes(learner, self._orders(order, batch_size, problem.X.shape[0]), share, certain)
             stack.callback(epochs.close)
             try:
                 tell("on_train_begin")
@@ -195,6 +203,7 @@ class Perceptron(BaseEstimator):
         options = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
         if self.solver == "sgd":
             options = {"momentum": self.momentum, "nesterov": self.nesterovs_momentum}
+        options["clip_norm"] = self.clip_norm
         return Pace(net, self.solver, self.learning_rate, self.learning_rate_init, self.power_t, **options)
 
     def _orders(self, order: np.ndarray, batch_size: int, n_rows: int) -> Iterator[np.ndarray | None]:

@@ -2,6 +2,10 @@
 
 Compiled code reads an optimiser as the name of its `kernel` and, for each step, one row of `scalars`; `slots` says how
 many state values it keeps for each parameter.
+
+Each clips by the global norm if told to: where the norm of the whole gradient, of all weights and biases and with the
+l2 term, is more than `clip_norm`, it is multiplied by clip_norm / norm (Pascanu et al. 2013, algorithm 1; Keras calls
+it global_clipnorm). A gradient that holds NaN or infinity does not pass for a short one: it holds NaN afterwards.
 """
 
 from dataclasses import dataclass
@@ -26,12 +30,14 @@ class SGD:
     (Sutskever et al. 2013, section 2, in the form that stores the look-ahead weights). Without momentum `nesterov`
     changes nothing.
 
-    learning_rate: a number > 0 or a schedule of the step. momentum: in [0, 1].
+    learning_rate: a number > 0 or a schedule of the step. momentum: in [0, 1]. clip_norm: None or a number > 0, the
+    largest norm of the gradient, see above.
     """
 
     learning_rate: float | Schedule = 0.01
     momentum: float = 0.0
     nesterov: bool = False
+    clip_norm: float | None = None
 
     kernel: ClassVar[str] = "sgd"
 
@@ -40,6 +46,7 @@ class SGD:
         check_number("momentum", self.momentum, 0, 1)
         if not isinstance(self.nesterov, (bool, np.bool_)):
             raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
+        _check_clip_norm(self.clip_norm)
 
     @property
     def slots(self) -> int:
@@ -65,13 +72,15 @@ class Adam:
     m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g^2;
     w -= learning_rate * m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon), where t counts steps from 1.
 
-    learning_rate: a number > 0 or a schedule of the step. beta1, beta2: in [0, 1). epsilon: > 0.
+    learning_rate: a number > 0 or a schedule of the step. beta1, beta2: in [0, 1). epsilon: > 0. clip_norm: None or a
+    number > 0, the largest norm of the gradient, see above.
     """
 
     learning_rate: float | Schedule = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    clip_norm: float | None = None
 
     kernel: ClassVar[str] = "adam"
     slots: ClassVar[int] = 2  # m and v
@@ -81,6 +90,7 @@ class Adam:
         check_number("beta1", self.beta1, 0, 1, closed="left")
         check_number("beta2", self.beta2, 0, 1, closed="left")
         check_number("epsilon", self.epsilon, 0, closed="neither")
+        _check_clip_norm(self.clip_norm)
 
     def scalars(self, first_step: int, n_steps: int) -> np.ndarray:
         """What an update needs at steps first_step, first_step + 1, ...: (n_steps, 8) float64.
@@ -98,6 +108,13 @@ class Adam:
 
 
 Optimizer = SGD | Adam
+
+
+def _check_clip_norm(value: float | None) -> None:
+    """Clipping is off, or to a finite number > 0."""
+    if value is not None:
+        check_number("clip_norm", value, 0, closed="neither")
+
 
 _BY_NAME: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
 

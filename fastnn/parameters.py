@@ -31,13 +31,15 @@ def check(estimator: Any) -> list[int]:
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}")
         check_count("hidden_layer_sizes", size)
     architectures.activations(estimator.activation, len(hidden))
+    architectures.dropout(estimator.dropout, len(hidden))
     check_choice("solver", estimator.solver, SOLVERS)
     if not callable(estimator.learning_rate):
         check_choice("learning_rate", estimator.learning_rate, SCHEDULES)
     for name in ("alpha", "tol", "power_t"):
         check_number(name, getattr(estimator, name), 0)
-    for name in ("learning_rate_init", "epsilon"):
-        check_number(name, getattr(estimator, name), 0, closed="neither")
+    for name in ("learning_rate_init", "epsilon", "clip_norm"):
+        if (name, getattr(estimator, name)) != ("clip_norm", None):
+            check_number(name, getattr(estimator, name), 0, closed="neither")
     check_number("momentum", estimator.momentum, 0, 1)
     for name in ("beta_1", "beta_2", "validation_fraction"):
         check_number(name, getattr(estimator, name), 0, 1, closed="left")
@@ -50,6 +52,17 @@ def check(estimator: Any) -> list[int]:
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{name} must be True or False, got {value!r}")
     return [int(size) for size in hidden]
+
+
+def check_for_lbfgs(estimator: Any, validated: bool) -> None:
+    """Raise ValueError for what the solver lbfgs can do nothing with."""
+    given = {
+        "dropout": np.any(estimator.dropout), "clip_norm": estimator.clip_norm is not None,
+        "callbacks": bool(estimator.callbacks), "X_val": validated,
+    }  # fmt: skip
+    for name, there in given.items():
+        if there:
+            raise ValueError(f"{name} needs the solver 'adam' or 'sgd', which have batches and epochs, got 'lbfgs'")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

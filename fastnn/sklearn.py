@@ -35,6 +35,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     activation: also leaky_relu, silu, gelu, or a list with one name per hidden layer.
     learning_rate: also a schedule of fastnn.schedules; each works with adam as well as with sgd.
     class_weight: None, "balanced" or {class: weight}, multiplied with sample_weight.
+    dropout: the share of a hidden layer's outputs that training drops, or a list with one per hidden layer.
+    clip_norm: None, or the largest norm of a batch's whole gradient; a longer one is shortened to it.
     callbacks: a list of fastnn.Callback; the model they see is `network_`. Logs: loss, accuracy, val_loss,
         val_accuracy, learning_rate.
     threads: at most so many; the result is the same bits with any number. device: as MLP's.
@@ -70,6 +72,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         class_weight: Any = None,
+        dropout: Any = 0.0,
+        clip_norm: float | None = None,
         callbacks: Any = None,
         device: str = "auto",
         threads: int | None = None,
@@ -90,8 +94,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     @available_if(lambda estimator: estimator._has_epochs())
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
-        """Train one epoch on these rows. classes: all that will ever come, needed in the first call."""
+        """Train one epoch on these rows. classes: all that will ever come, needed in the first call.
+
+        class_weight "balanced" is refused in a first call, as by SGDClassifier; after a fit it is by these rows alone.
+        """
         if not hasattr(self, "classes_"):
+            if self.class_weight == "balanced":
+                raise ValueError("class_weight must be None or {class: weight} in a first partial_fit, got 'balanced'")
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             binarizer = LabelBinarizer()
@@ -151,14 +160,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     def _weighted(self, weight: np.ndarray | None, y: np.ndarray, incremental: bool) -> np.ndarray | None:
         if self.class_weight is None:
             return weight
-        if incremental and self.class_weight == "balanced":
-            raise ValueError("class_weight 'balanced' is not supported for partial_fit: pass {class: weight}")
         if y.ndim == 2:
             per_row = compute_sample_weight(self.class_weight, y)
         else:
+            classes = np.unique(y) if self.class_weight == "balanced" else self.classes_
             with np.errstate(divide="ignore"):  # a class whose rows weigh nothing
-                per_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=weight)
-            per_row = np.where(np.isfinite(per_class), per_class, 0.0)[np.searchsorted(self.classes_, y)]
+                per_class = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=weight)
+            per_row = np.where(np.isfinite(per_class), per_class, 0.0)[np.searchsorted(classes, y)]
         return per_row if weight is None else per_row * weight
 
     def _strata(self, problem: Problem) -> np.ndarray | None:
@@ -173,8 +181,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 class MLPRegressor(RegressorMixin, Perceptron):
     """scikit-learn's MLPRegressor, with the same parameters, defaults, methods and attributes, trained by fastnn.
 
-    What scikit-learn's has not: activation, learning_rate, callbacks, threads, device and the validation set of `fit`
-    as in MLPClassifier; logs have r2 in the place of accuracy.
+    What scikit-learn's has not: activation, learning_rate, dropout, clip_norm, callbacks, threads, device and the
+    validation set of `fit` as in MLPClassifier; logs have r2 in the place of accuracy.
     """
 
     def __init__(
@@ -204,6 +212,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        dropout: Any = 0.0,
+        clip_norm: float | None = None,
         callbacks: Any = None,
         device: str = "auto",
         threads: int | None = None,

@@ -1,5 +1,6 @@
 """What the estimators train with: scikit-learn's losses, penalty and schedules, and its solvers, on the engine."""
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -17,7 +18,7 @@ from fastnn.training import Data, Learner, Memory
 Epochs = Generator[tuple[dict[str, float], bool]]
 
 SMALLEST_RATE = 1e-6  # below it "adaptive" gives up
-AHEAD_SECONDS = 0.005
+AHEAD_SECONDS = 0.05  # of epochs that are run together: Ctrl-C waits so long
 BLOCK_BYTES = 1 << 26  # of sparse rows made dense at a time
 
 
@@ -179,48 +180,30 @@ class Pace:
         return False
 
 
-def passes(learner: Learner, orders: Iterator[np.ndarray | None], share: Share) -> Epochs:
-    """Epoch after epoch; after each slice of its steps what was measured, and whether this was the last."""
-    for rows in orders:
-        n_steps = learner.steps(learner.data.X.shape[0] if rows is None else len(rows))
-        for n, logs in learner.epoch(rows):
-            share.take()
-            n_steps -= n
-            yield logs, n_steps == 0
+def passes(learner: Learner, orders: Iterator[np.ndarray | None], share: Share, certain: Callable[[], int]) -> Epochs:
+    """Epoch after epoch; after each slice of its steps what was measured, and whether this was the epoch's last.
 
-
-def passes_ahead(learner: Learner, net: Any, share: Share, most: int) -> Epochs:
-    """At most so many epochs of one batch that nobody watches, which take less than coming back to Python does.
-
-    So many are run at once as take AHEAD_SECONDS. Who closes this generator after an epoch finds the network and the
-    optimiser as that epoch left them: they are set back, and come as far again, to the same bits.
+    certain: how many epochs are still to come, whatever they bring. Those that take less than coming back to Python
+    does are run together, so many as are certain and take AHEAD_SECONDS.
     """
-    memory, ahead = learner.memory, 1
-
-    def back() -> None:
-        memory.noise.step -= memory.step - step
-        net.parameters[...], memory.step = parameters, step
-        for array, copy in zip(memory.arrays, arrays):
-            array[...] = copy
-
-    while most:
-        parameters, arrays, step = net.parameters.copy(), [array.copy() for array in memory.arrays], memory.step
-        seen, start = 0, time.perf_counter()
-        try:
-            losses = learner.repeat(ahead)
+    n = 1
+    while True:
+        start = time.perf_counter()
+        if n == 1:
+            order = next(orders)
+            n_steps = learner.steps(learner.data.X.shape[0] if order is None else len(order))
+            for done, logs in learner.epoch(order):
+                share.take()
+                n_steps -= done
+                seconds = time.perf_counter() - start
+                yield logs, n_steps == 0
+        else:
+            losses = learner.epochs(list(itertools.islice(orders, n)))
+            share.take()
             seconds = time.perf_counter() - start
             for loss in losses:
-                seen += 1
                 yield {"loss": loss}, True
-        except BaseException:
-            if seen < ahead:
-                back()
-            if 0 < seen < ahead:
-                learner.repeat(seen)
-            raise
-        share.take()
-        most -= ahead
-        ahead = min(max(1, min(2 * ahead, int(ahead * AHEAD_SECONDS / seconds))), most)
+        n = max(1, min(2 * n, int(n * AHEAD_SECONDS / seconds), certain()))
 
 
 def minimise(

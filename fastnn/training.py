@@ -3,7 +3,7 @@
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,6 +148,7 @@ class Data:
             optimizer.kernel,
             (self.X.dtype, target, None if self.weight is None else self.weight.dtype),
             rows,
+            optimizer.clip_norm is not None,
         )
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
@@ -265,17 +266,21 @@ class Learner:
                 logs["accuracy"] = right / (first + n_rows)
             yield n, logs
 
-    def repeat(self, n: int) -> list[float]:
-        """Learn n times from all rows, in the order in which they lie and in one batch. Returns the losses."""
-        rows, mass = self.data.X.shape[0], self.data.mass(None, self.data.X.shape[0])
-        scales, decay = self.data.scales(mass).repeat(n), self.data.decay(self.l2, mass).repeat(n)
-        losses, _ = self._run(np.tile(numbered(rows), n), 0, n * rows, scales, decay)
-        return (losses * self.data.mean(np.ones(1), mass)).tolist()
+    def epochs(self, orders: Sequence[np.ndarray | None]) -> list[float]:
+        """So many epochs as `epoch` makes, in one slice; the orders are of one length, or all None. Their losses."""
+        given = [order for order in orders if order is not None]
+        order = np.concatenate(given) if given else None
+        rows = len(given[0]) if given else self.data.X.shape[0]
+        self.batch_size = min(self.batch_size, rows)
+        masses = [self.data.mass(order, self.batch_size) for order in orders]
+        mass = np.concatenate(masses)
+        losses, _ = self._run(order, 0, rows, self.data.scales(mass), self.data.decay(self.l2, mass), len(orders))
+        return [self.data.mean(*each) for each in zip(np.split(losses, len(orders)), masses, strict=True)]
 
     def _run(
-        self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray, decay: np.ndarray
+        self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray, decay: np.ndarray, passes: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A slice of steps: each one's loss and number of right rows."""
+        """A slice of steps, or so many passes over n_rows each: each step's loss and number of right rows."""
         memory, n = self.memory, len(scales)
         scalars = memory.optimizer.scalars(memory.step, n)
         start = time.perf_counter()
@@ -284,10 +289,10 @@ class Learner:
         if data is not self.data:
             x, target, weight = self.engine.place(data.X, data.target.values, data.weight)
         results = self.engine.train(
-            x, target, order=order, weight=weight, first=first, total=n_rows,
-            batch_size=self.batch_size, steps=n, scales=scales, loss=data.loss, metric=data.target.metric,
+            x, target, order=order, weight=weight, first=first, total=n_rows, batch_size=self.batch_size, steps=n,
+            passes=passes, scales=scales, loss=data.loss, metric=data.target.metric,
             update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=decay,
-            noise=(memory.noise.seed, memory.noise.step),
+            noise=(memory.noise.seed, memory.noise.step), clip_norm=memory.optimizer.clip_norm,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if n == self._slice:  # at most twice as many next time, as many as fit the time

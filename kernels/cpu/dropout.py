@@ -9,11 +9,11 @@ from .. import random
 from . import floats, jit, memory
 from . import job as field
 
-# layers, layer's number, position, rows, column, columns, source, target, ld, drawn. target (rows, columns), rows `ld`
+# layers, layer's number, step, row, rows, column, columns, source, target, ld, drawn. target (rows, columns), rows `ld`
 # bytes apart, = source, with 0 where the layer drops, and divided by the share that stays; overwritten; it may be
-# source. layers: the address of a job's records. position, column: of the first element, among the job's rows and the
-# layer's columns. drawn 0: what is dropped is 0 already, and target is source.
-SIGNATURE = "v 10i"
+# source. layers: the address of a job's records. row, column: of the first element, among those of the step's
+# batch and of the layer. drawn 0: what is dropped is 0 already, and target is source.
+SIGNATURE = "v 11i"
 COLUMNS = 256  # whose words are drawn at once, into L1
 
 
@@ -25,7 +25,7 @@ def dropout(real: Any) -> Any:
     zero, low, half = real(0.0), random.LOW, random.HALF
     n_words, block = random.WORDS, COLUMNS
 
-    def function(layers, n, position, rows, column, columns, source, target, ld, drawn):
+    def function(layers, n, step, first, rows, column, columns, source, target, ld, drawn):
         job, layer = integers(layers - field.LAYERS * 8), integers(layers + n * field.RECORD * 8)
         limit = np.uint32(layer[field.LIMIT])
         scale = real(4294967296.0) / real(4294967296 - layer[field.LIMIT])
@@ -40,14 +40,13 @@ def dropout(real: Any) -> Any:
             numbers(words), numbers(words + block * 4), numbers(words + 2 * block * 4), numbers(words + 3 * block * 4),
         )  # fmt: skip
         key0, key1 = np.uint64(job[field.SEED]) & low, np.uint64(job[field.SEED]) >> half
-        first = (position - job[field.FIRST]) % job[field.BATCH]
-        step = np.uint64(job[field.FIRST_STEP] + (position - job[field.FIRST]) // job[field.BATCH])
+        number = np.uint64(job[field.FIRST_STEP] + step)
         for group in range(first // n_words, (first + rows + n_words - 1) // n_words):
             for j0 in range(0, columns, block):
                 width = min(block, columns - j0)
                 for j in range(width):
                     c0, c1, c2, c3 = philox(
-                        np.uint64(column + j0 + j), np.uint64(group), step, np.uint64(n), key0, key1
+                        np.uint64(column + j0 + j), np.uint64(group), number, np.uint64(n), key0, key1
                     )  # fmt: skip
                     w0[j], w1[j], w2[j], w3[j] = np.uint32(c0), np.uint32(c1), np.uint32(c2), np.uint32(c3)
                 for row in range(max(first, group * n_words), min(first + rows, (group + 1) * n_words)):

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import random, scalar
 from ..layout import Layout, address, aligned_zeros
+from . import clip
 from . import job as field
 from . import plan as plans
 from . import team as teams
@@ -102,10 +103,12 @@ class Engine:
         update: str | None = None,
         gathered: Iterable[np.dtype | None] = (),
         rows: int = 1,
+        clips: bool = False,
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
         gathered: the dtypes of data, of targets (None for labels) and of weights. rows of a batch change nothing here.
+        clips: whether steps have a clip_norm.
         """
         self.kernel.load()
         self._load_activations()
@@ -115,6 +118,8 @@ class Engine:
             updates[update][self.dtype].load()
             if any(self.dropout):
                 dropout_kernels[self.dtype].load()
+            if clips:
+                clip.clip[self.dtype].load()
         for dtype in gathered:
             if dtype is not None:
                 gathers[dtype][self.dtype].load()
@@ -238,7 +243,7 @@ class Engine:
         transposed = aligned_zeros(self.layout.widths[n + 1] * self.layout.strides[n], self.dtype)
         return address(transposed), transposed
 
-    def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, total: int) -> None:
+    def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, batches: np.ndarray) -> None:
         job, size = self._job, self.dtype.itemsize
         in_place = order is None and x.dtype == self.dtype and x.strides[1] == size and x.flags.aligned
         job[field.X], job[field.X_GATHER] = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
@@ -255,11 +260,12 @@ class Engine:
         if weight is not None:
             job[field.WEIGHT] = address(weight)
             job[field.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
-        job[field.FIRST], job[field.TOTAL] = first, total
+        self._batches = batches  # alive while the job runs
+        job[field.FIRST], job[field.BATCHES] = first, address(batches)
 
-    def _run(self, threads: int, steps: int, batch: int, flush: bool) -> None:
+    def _run(self, threads: int, steps: int, flush: bool) -> None:
         job = self._job
-        job[field.STEPS], job[field.BATCH], job[field.FLUSH] = steps, batch, flush
+        job[field.STEPS], job[field.FLUSH] = steps, flush
         job[field.TICKET] = job[field.DONE] = job[field.SLOT] = 0
         teams.team.run(self.kernel, address(job), threads)
 
@@ -280,6 +286,7 @@ class Engine:
         total: int,
         batch_size: int,
         steps: int,
+        passes: int = 1,
         scales: np.ndarray,
         loss: str,
         metric: str | None,
@@ -288,22 +295,28 @@ class Engine:
         scalars: np.ndarray,
         l2: float | np.ndarray = 0.0,
         noise: tuple[int, int] | None = None,
+        clip_norm: float | None = None,
         hook: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
-        order: uint32. target: integer labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,).
-        scales: float64, what each step's sum of weighted row losses is multiplied by. state: the optimiser's arrays,
-        like the parameters. scalars: float64 (steps, 8), see kernels.cpu.update. l2: for all steps, or one
-        each; the losses hold its term. noise: (dropout's seed, below 2^63, the number of the first step), or None: then
-        nothing is dropped.
+        order: uint32. passes: so many times over `total` rows, which follow each other in the order, or without one are
+        the same; `steps` are those of all passes. target: integer labels (n,) for softmax cross-entropy, else (n, O).
+        weight: float64 (n,). scales: float64, what each step's sum of weighted row losses is multiplied by. state: the
+        optimiser's arrays, like the parameters. scalars: float64 (steps, 8), see kernels.cpu.update. l2: for all steps,
+        or one each; the losses hold its term. noise: (dropout's seed, below 2^63, the number of the first step), or
+        None: then nothing is dropped.
 
         hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
         whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
-        gradient; then the update is made.
+        gradient; then the update is made. clip_norm: the largest norm of the whole gradient that an update takes as it
+        is; the hook is then the one that clips.
         """
         job, base = self._job, address(self.parameters)
-        self._set_data(x, target, order, weight, first, total)
+        if clip_norm is not None:
+            clipping = clip.argument(self.gradient, clip_norm)
+            hook = clip.clip[self.dtype].address, address(clipping)
+        self._set_data(x, target, order, weight, first, _batches(total, batch_size, passes, order is not None))
         # not of the rows in this call, which may be the last few of an epoch: the bits would depend on where it is cut
         plan = self._plan_step(batch_size, dx=False, split=hook is not None)
         self._follow(plan)
@@ -321,7 +334,7 @@ class Engine:
         job[field.GRADIENT] = address(self.gradient) - base if hook else 0
         job[field.HOOK], job[field.HOOK_ARGUMENT] = hook or (0, 0)
         job[field.DX] = 0
-        self._run(plan.threads, steps, batch_size, flush=True)
+        self._run(plan.threads, steps, flush=True)
         values = sums[:, 0] + 0.5 * decay * squares.sum(1) if squares.size else sums[:, 0]
         return values, sums[:, 1]
 
@@ -339,7 +352,7 @@ class Engine:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
         rows = len(x)
         job, base = self._job, address(self.parameters)
-        self._set_data(x, target, None, weight, 0, rows)
+        self._set_data(x, target, None, weight, 0, _batches(rows, rows))
         plan = self._plan_step(rows, dx=True, split=False)
         self._follow(plan)
         self._drop(None)
@@ -355,7 +368,7 @@ class Engine:
         job[field.L2], job[field.SQUARES] = address(decay), address(squares) if l2 else 0
         job[field.GRADIENT] = address(gradient) - base
         job[field.DX], job[field.DX_ROW] = address(dx), stride * self.dtype.itemsize
-        self._run(plan.threads, 1, rows, flush=False)
+        self._run(plan.threads, 1, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
     @_alone
@@ -375,7 +388,7 @@ class Engine:
         order: the rows of x (and of target and weight) to take, uint32, or None for all.
         """
         rows, job = len(x) if order is None else len(order), self._job
-        self._set_data(x, target, order, weight, 0, rows)
+        self._set_data(x, target, order, weight, 0, _batches(rows, rows))
         plan = plans.for_outputs(rows, self.threads_for(rows))
         self._follow(plan)
         self._drop(None)
@@ -385,5 +398,15 @@ class Engine:
         job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
         job[field.ROW_LOSS] = address(results[0]) if target is not None else 0
         job[field.RIGHT] = address(results[1]) if metric else 0
-        self._run(plan.threads, 1, rows, flush=False)
+        self._run(plan.threads, 1, flush=False)
         return results[0], results[1]
+
+
+def _batches(total: int, size: int, passes: int = 1, one_after_another: bool = False) -> np.ndarray:
+    """(start, rows) of each batch: int64 (steps, 2)."""
+    starts = np.arange(0, total, size)
+    batches = np.empty((passes, len(starts), 2), np.int64)
+    batches[:, :, 0], batches[:, :, 1] = starts, np.minimum(size, total - starts)
+    if one_after_another:
+        batches[:, :, 0] += total * np.arange(passes)[:, np.newaxis]
+    return batches

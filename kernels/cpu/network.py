@@ -65,7 +65,12 @@ def _network(real: Any, stamp: Any) -> Any:
 
     @jit.inline
     def rows_of(job, step):
-        return min(job[field.BATCH], job[field.TOTAL] - step * job[field.BATCH])
+        return integers(job[field.BATCHES])[2 * step + 1]
+
+    @jit.inline
+    def start_of(job, step):
+        """Where the step's rows begin, in the order or in the data."""
+        return job[field.FIRST] + integers(job[field.BATCHES])[2 * step]
 
     @jit.inline
     def groups_of(job, step):
@@ -98,10 +103,10 @@ def _network(real: Any, stamp: Any) -> Any:
             stamp(times, 0, clock.GATHER)
 
     @jit.inline
-    def forward(job, layers, n, at, position, rows, j0, columns, times):
-        """Columns j0 and on of layer n's output for so many rows."""
+    def forward(job, layers, n, at, step, row, rows, j0, columns, times):
+        """Columns j0 and on of layer n's output for so many rows of a step's batch, from `row` on."""
         layer = layer_of(layers, n)
-        x, ldx = input_of(job, layer, n, at, position)
+        x, ldx = input_of(job, layer, n, at, start_of(job, step) + row)
         ld = layer[field.LD_OUT]
         y = layer[field.Y] + at * ld + j0 * size
         b = layer[field.B] + j0 * size if layer[field.B] != 0 else 0
@@ -118,7 +123,7 @@ def _network(real: Any, stamp: Any) -> Any:
             stamp(times, n, clock.ACTIVATION)
         if layer[field.DROP] != 0:
             target = layer[field.DROPPED] + at * ld + j0 * size
-            drop(layer[field.DROP], layers, n, position, rows, j0, whole(columns), y, target, ld, 1)
+            drop(layer[field.DROP], layers, n, step, row, rows, j0, whole(columns), y, target, ld, 1)
             stamp(times, n, clock.ACTIVATION)
 
     @jit.inline
@@ -160,7 +165,7 @@ def _network(real: Any, stamp: Any) -> Any:
         stamp(times, job[field.N_LAYERS] - 1, clock.LOSS)
 
     @jit.inline
-    def backward(job, layers, n, at, position, rows, i0, columns, times):
+    def backward(job, layers, n, at, step, row, rows, i0, columns, times):
         """Columns i0 and on of dz of the layer below n, or of dX, for so many rows."""
         layer, below = layer_of(layers, n), layer_of(layers, max(n - 1, 0))
         ld = layer[field.LD_OUT]
@@ -169,7 +174,7 @@ def _network(real: Any, stamp: Any) -> Any:
             dx, ldx = below[field.DZ] + at * below[field.LD_OUT] + i0 * size, below[field.LD_OUT]
         else:
             ldx = job[field.DX_ROW]
-            dx = job[field.DX] + (position - job[field.FIRST]) * ldx + i0 * size
+            dx = job[field.DX] + row * ldx + i0 * size
         if layer[field.WT] != 0:
             product(
                 rows, columns, layer[field.N_OUT], dz, ld, size, layer[field.WT] + i0 * size, layer[field.LDWT], dx,
@@ -189,7 +194,7 @@ def _network(real: Any, stamp: Any) -> Any:
             stamp(times, n - 1, clock.DERIVATIVE)
         if n > 0 and below[field.DROP] != 0:
             drawn = 0 if below[field.DROPPED] == below[field.Y] else 1
-            drop(below[field.DROP], layers, n - 1, position, rows, i0, whole(columns), dx, dx, ldx, drawn)
+            drop(below[field.DROP], layers, n - 1, step, row, rows, i0, whole(columns), dx, dx, ldx, drawn)
             stamp(times, n - 1, clock.DERIVATIVE)
 
     @jit.inline
@@ -209,15 +214,15 @@ def _network(real: Any, stamp: Any) -> Any:
     @jit.inline
     def through(job, layers, step, row, rows, at, times):
         """So many rows from FIRST_LAYER to the loss and back, in the buffers' rows from `at` on."""
-        position, first = job[field.FIRST] + step * job[field.BATCH] + row, job[field.FIRST_LAYER]
+        position, first = start_of(job, step) + row, job[field.FIRST_LAYER]
         if first == 0:
             gather_rows(job, layers, at, position, rows, times)
         for n in range(first, job[field.N_LAYERS]):
-            forward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_OUT], times)
+            forward(job, layers, n, at, step, row, rows, 0, layer_of(layers, n)[field.N_OUT], times)
         losses(job, layers, at, position, rows, doubles(job[field.SCALES])[step], at, times)
         least = 0 if first == 0 and job[field.DX] != 0 else max(first, 1)
         for n in range(job[field.N_LAYERS] - 1, least - 1, -1):
-            backward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_IN], times)
+            backward(job, layers, n, at, step, row, rows, 0, layer_of(layers, n)[field.N_IN], times)
 
     @jit.inline
     def refresh_transposed(layer, i0, i1, j0, j1):
@@ -286,7 +291,7 @@ def _network(real: Any, stamp: Any) -> Any:
                 sum_partials(job, groups, layer[field.B] + j0 * size, 0, 1, whole(columns), gb, 0)
             stamp(times, where[0], clock.SUM)
         else:
-            x, ldx = input_of(job, layer, where[0], 0, job[field.FIRST] + step * job[field.BATCH])
+            x, ldx = input_of(job, layer, where[0], 0, start_of(job, step))
             dz, ld = layer[field.DZ] + j0 * size, layer[field.LD_OUT]
             product(i1 - i0, columns, rows, x + i0 * size, size, ldx, dz, ld, g, ldg, 0, 0, none, 0, 1)
             if i0 == 0 and layer[field.B] != 0:  # db: the same product with a row of ones
@@ -342,11 +347,10 @@ def _network(real: Any, stamp: Any) -> Any:
     @jit.inline
     def predict_rows(job, layers, row, rows, at, times):
         """Rows to outputs, losses or both; activations live in the buffers' rows from `at` on."""
-        position = job[field.FIRST] + row
-        layer = layer_of(layers, job[field.N_LAYERS] - 1)
+        position, layer = start_of(job, 0) + row, layer_of(layers, job[field.N_LAYERS] - 1)
         gather_rows(job, layers, at, position, rows, times)
         for n in range(job[field.N_LAYERS]):
-            forward(job, layers, n, at, position, rows, 0, layer_of(layers, n)[field.N_OUT], times)
+            forward(job, layers, n, at, 0, row, rows, 0, layer_of(layers, n)[field.N_OUT], times)
         if job[field.ROW_LOSS] != 0:
             losses(job, layers, at, position, rows, 1.0, row, times)
         if job[field.OUT] != 0:
@@ -363,7 +367,7 @@ def _network(real: Any, stamp: Any) -> Any:
         row = tile // across * phase[field.ROWS]
         rows = min(phase[field.ROWS], rows_of(job, step) - row)
         first, chunk = tile % across * phase[field.COLUMNS], job[field.CHUNK]
-        position = job[field.FIRST] + step * job[field.BATCH] + row
+        position = start_of(job, step) + row
         stamp(times, 0, clock.CLAIMED)
         if operation == field.THROUGH:
             grouped, total, right = job[field.PARTIALS] != 0, 0.0, 0.0
@@ -386,10 +390,10 @@ def _network(real: Any, stamp: Any) -> Any:
                 weight_tile(job, layers, step, tile, slot, times)
         elif operation == field.FORWARD:
             columns = min(phase[field.COLUMNS], layer_of(layers, n)[field.N_OUT] - first)
-            forward(job, layers, n, row, position, rows, first, columns, times)
+            forward(job, layers, n, row, step, row, rows, first, columns, times)
         elif operation == field.BACKWARD:
             columns = min(phase[field.COLUMNS], layer_of(layers, n)[field.N_IN] - first)
-            backward(job, layers, n, row, position, rows, first, columns, times)
+            backward(job, layers, n, row, step, row, rows, first, columns, times)
         elif operation == field.GATHER:
             gather_rows(job, layers, row, position, rows, times)
         elif operation == field.TRANSPOSE:

@@ -251,7 +251,7 @@ def _multiply(
 def _job(record: tuple[tuple[int, int], ...], header: tuple[tuple[int, int], ...]) -> Any:
     """A job of one record, on the GPU; the same sizes and strides come again and again."""
     job = np.zeros(fields.HEADER + fields.RECORD, np.int64)
-    job[[fields.TOTAL, fields.BATCH]] = 1
+    job[[fields.TOTAL, fields.BATCH, fields.PASS_STEPS]] = 1
     for field, value in header:
         job[field] = value
     for field, value in record:

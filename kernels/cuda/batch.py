@@ -28,7 +28,7 @@ def gather(real: Any, source_type: str) -> Any:
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         i, j = e // columns, e % columns
         if i < fields.rows_of(job, step):
-            row = fields.row_of(job, order, step * job[fields.BATCH] + i)
+            row = fields.row_of(job, order, step, i)
             work[job[fields.X] + i * job[fields.LDX] + j] = real(source[row * columns + j])
 
     return function, f"{source_type} I R I i", jit.THREADS

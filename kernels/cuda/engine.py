@@ -15,6 +15,8 @@ from ..layout import Layout
 from . import jit, memory
 from . import job as fields
 from .batch import SOURCES, gather
+from .clip import PARTS as CLIP_PARTS
+from .clip import clip, squares
 from .dropout import dropout as dropout_kernel
 from .loss import losses, output, step_sums
 from .memory import Placed
@@ -85,11 +87,13 @@ class Engine:
         update: str | None = None,
         gathered: Sequence[np.dtype | None] = (),
         rows: int = 1,
+        clips: bool = False,
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
         gathered: the dtypes of data, of targets (None for labels) and of weights. rows: of a batch; other sizes may
-        take products of other shapes, which are compiled when they are first needed.
+        take products of other shapes, which are compiled when they are first needed. clips: whether steps have a
+        clip_norm.
         """
         name, plan = self.dtype.name, self._plan(rows, gradients=update is not None)
         kernels = [output(name), *(product.kernel for product in plan.products)]
@@ -101,6 +105,7 @@ class Engine:
         if update is not None:
             kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
             kernels += [dropout_kernel(name)] if any(self.dropout) else []
+            kernels += [squares(name, jit.THREADS), clip(name, jit.THREADS, CLIP_PARTS)] if clips else []
         for kernel in kernels:
             kernel.load()
 
@@ -163,6 +168,7 @@ class Engine:
         total: int,
         batch_size: int,
         steps: int,
+        passes: int = 1,
         scales: np.ndarray,
         loss: str,
         metric: str | None,
@@ -171,6 +177,7 @@ class Engine:
         scalars: np.ndarray,
         l2: Any = 0.0,
         noise: tuple[int, int] | None = None,
+        clip_norm: float | None = None,
         hook: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
@@ -189,17 +196,20 @@ class Engine:
         if update == "adam":  # rounded once: 1 - beta of float32's 0.999 would be wrong by 5e-5
             numbers[:, 6:8] = 1.0 - numbers[:, 1:3]
         decays = bool(np.any(l2))
-        batches = Batches(*self.place(x, target, weight), order, first, total, batch_size)
+        batches = Batches(*self.place(x, target, weight), order, first, total, batch_size, passes)
         held, sums = self.hold(state), memory.empty(2 * steps, self.dtype)
         launches = Steps(
             plan, self._buffers, batches, numbers.astype(self.dtype), self.output, metric,
             SLOTS=len(state), PARTS=self._buffers.parts.size if decays else 0, SEED=seed, FIRST_STEP=first_step,
         )  # fmt: skip
+        norms = None if clip_norm is None else memory.copied(np.r_[np.zeros(CLIP_PARTS), clip_norm])
         self._device_is_newer = True
         for step in range(steps):
             launches.forward(step)
             launches.loss(loss, step)
             launches.backward(decays, step)
+            if norms is not None:
+                launches.clip(norms)
             launches.update(update, held, step)
             launches.sums(sums, step)
         results = sums.copy_to_host().astype(np.float64).reshape(steps, 2)

@@ -11,14 +11,15 @@ from . import jit
 _field = count()
 (
     TOTAL, BATCH, FIRST, ORDERED,  # rows order[0 : TOTAL], or FIRST and on, BATCH of them in a step
+    PASS_STEPS,  # after so many steps: the next TOTAL rows of the order, or FIRST and on again
     X, LDX, X_COLUMNS,  # the batch's rows
     COLUMNS, Z, LDZ, DZ, LDDZ, OUTPUT,  # what the loss works on
     LDT, WEIGHTED, METRIC, RIGHT, KEEP,  # RIGHT: where rightness lies in results; KEEP: that of all steps
     PARTS,  # how many partial sums of squares there are
     W_ROWS, W_COLUMNS, LDW, LDG, SLOTS,  # what an update works on
     SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-) = (next(_field) for _ in range(26))  # fmt: skip
-HEADER = 26
+) = (next(_field) for _ in range(27))  # fmt: skip
+HEADER = 27
 # A record: c (m, n) = a (m, k) @ b (k, n), see kernels.cuda.linear. DB: where the sums of b's columns go.
 # Or one of dropout: c (m, n) = a, but for what layer K drops by LIMIT, see kernels.random.
 M, N, K, A, LDA, B, LDB, C, LDC, BIAS, EXTRA, LD_EXTRA, RELU, DB, LIMIT = range(15)
@@ -34,8 +35,8 @@ NUMBERS = 10
 
 @jit.inline
 def rows_of(job, step):
-    """The rows of a step's batch; the last one may be smaller."""
-    return min(job[BATCH], job[TOTAL] - step * job[BATCH])
+    """The rows of a step's batch; the last one of a pass may be smaller."""
+    return min(job[BATCH], job[TOTAL] - step % job[PASS_STEPS] * job[BATCH])
 
 
 @jit.inline
@@ -46,6 +47,7 @@ def size_of(job, field, step):
 
 
 @jit.inline
-def row_of(job, order, position):
-    """The row of the data at a position of the job's order."""
-    return order[position] if job[ORDERED] != 0 else job[FIRST] + position
+def row_of(job, order, step, i):
+    """The row of the data that is row i of a step's batch."""
+    position = step % job[PASS_STEPS] * job[BATCH] + i
+    return order[step // job[PASS_STEPS] * job[TOTAL] + position] if job[ORDERED] != 0 else job[FIRST] + position

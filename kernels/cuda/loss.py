@@ -252,7 +252,7 @@ def _parts(real: Any, threads: int) -> SimpleNamespace:
     def place(order, weight, numbers, job, step):
         """The row of the data that this block takes, where its z, dz and target begin, its weight, dz's factor."""
         i = cuda.blockIdx.x
-        row = fields.row_of(job, order, step * job[fields.BATCH] + i)
+        row = fields.row_of(job, order, step, i)
         w = weight[row] if job[fields.WEIGHTED] != 0 else one
         z_at, dz_at = job[fields.Z] + i * job[fields.LDZ], job[fields.DZ] + i * job[fields.LDDZ]
         return row, z_at, dz_at, row * job[fields.LDT], w, numbers[step * fields.NUMBERS + fields.SCALE] * w

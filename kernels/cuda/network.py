@@ -8,6 +8,7 @@
     dropout           of dz below
     column_sums       db of all layers
     decay             l2, where there is any
+    squares, clip     the whole gradient, where it is to be clipped
     sgd or adam       all parameters
     step_sums         the step's loss and number of right rows
 

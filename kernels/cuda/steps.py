@@ -10,6 +10,8 @@ from ..cpu.engine import METRICS, OUTPUTS
 from . import jit, memory
 from . import job as fields
 from .batch import SOURCES, gather
+from .clip import PARTS as CLIP_PARTS
+from .clip import clip, squares
 from .dropout import dropout
 from .loss import losses, output, step_sums
 from .memory import Placed
@@ -37,18 +39,19 @@ class Buffers:
 
 
 class Batches:
-    """What a job's batches are taken from: data on the GPU, `total` rows of it, `size` at a time.
+    """What a job's batches are taken from: data on the GPU, `total` rows of it, `size` at a time, in so many passes.
 
-    With an order, order[first : first + total] is sent along.
+    With an order, order[first : first + passes * total] is sent along.
     """
 
     def __init__(
-        self, x: Placed, target: Any, weight: Any, order: np.ndarray | None, first: int, total: int, size: int
-    ) -> None:
+        self, x: Placed, target: Any, weight: Any, order: np.ndarray | None, first: int, total: int, size: int,
+        passes: int = 1,
+    ) -> None:  # fmt: skip
         self.x, self.target, self.weight, self.first, self.total, self.size = x, target, weight, first, total, size
         self.order: Any = None
         if order is not None:
-            self.order = memory.copied(np.ascontiguousarray(order[first : first + total], np.int64))
+            self.order = memory.copied(np.ascontiguousarray(order[first : first + passes * total], np.int64))
 
 
 class Steps:
@@ -62,8 +65,8 @@ class Steps:
         self.dtype, self.widths = plan.layout.dtype, plan.layout.widths
         job, work, columns = plan.job(), plan.workspace, self.widths[-1]
         header |= {
-            "TOTAL": batches.total, "BATCH": batches.size, "FIRST": batches.first,
-            "ORDERED": batches.order is not None, "WEIGHTED": batches.weight is not None,
+            "TOTAL": batches.total, "BATCH": batches.size, "PASS_STEPS": -(-batches.total // batches.size),
+            "FIRST": batches.first, "ORDERED": batches.order is not None, "WEIGHTED": batches.weight is not None,
             "X": work.x, "LDX": work.strides[0], "X_COLUMNS": self.widths[0],
             "COLUMNS": columns, "Z": work.y[-1], "LDZ": work.strides[-1], "DZ": work.dz[-1], "LDDZ": work.strides[-1],
             "LDT": columns, "OUTPUT": self.output, "METRIC": METRICS[metric], "RIGHT": buffers.results.size // 2,
@@ -120,6 +123,12 @@ class Steps:
     def dx(self, step: int) -> None:
         """dX of the batch."""
         self._product(self.plan.first_dx, step)
+
+    def clip(self, norms: Any) -> None:
+        """Clipping of the gradient by its norm. norms: (CLIP_PARTS + 1,) float64, the limit at its end."""
+        gradient, size = self.buffers.gradient, self.plan.layout.size
+        squares(self.dtype, jit.THREADS)(CLIP_PARTS, gradient, norms, size)
+        clip(self.dtype, jit.THREADS, CLIP_PARTS)(-(-size // jit.THREADS), gradient, norms, size)
 
     def update(self, name: str, state: list[Any], step: int) -> None:
         """The optimiser's step on all parameters. state: its arrays on the GPU."""

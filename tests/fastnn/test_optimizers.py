@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn import optimizers
 from fastnn.optimizers import SGD, Adam
 from fastnn.schedules import CosineDecay, StepDecay
@@ -70,6 +71,8 @@ def test_is_a_value(optimizer):
         (lambda: Adam(beta1=1.0), "beta1"),
         (lambda: Adam(beta2=-0.5), "beta2"),
         (lambda: Adam(epsilon=0), "epsilon"),
+        (lambda: Adam(clip_norm=0.0), "clip_norm"),
+        (lambda: SGD(clip_norm=math.inf), "clip_norm"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(make, argument):
@@ -86,6 +89,7 @@ def test_a_value_out_of_range_is_refused_by_name(make, argument):
         (lambda: SGD(momentum=None), "momentum"),
         (lambda: SGD(nesterov=1), "nesterov"),
         (lambda: Adam(beta1="0.9"), "beta1"),
+        (lambda: SGD(clip_norm="1"), "clip_norm"),
     ],
 )
 def test_a_value_of_another_type_is_refused_by_name(make, argument):
@@ -111,6 +115,24 @@ def test_a_callable_of_ones_own_is_a_schedule():
 def test_what_a_callable_of_ones_own_returns_is_checked(schedule, message):
     with pytest.raises(ValueError, match=f"^learning_rate must return .*{message}$"):
         Adam(schedule).scalars(5, 4)
+
+
+@pytest.mark.parametrize("make", [SGD, Adam])
+def test_clip_norm_reaches_the_steps_and_not_the_scalars(make):
+    X, y = np.random.default_rng(0).standard_normal((40, 5)), np.arange(40) % 3
+    np.testing.assert_array_equal(make(clip_norm=0.01).scalars(0, 3), make().scalars(0, 3))
+    nets = [fastnn.MLP([5, 8, 3], seed=0) for _ in range(3)]
+    for net, limit in zip(nets, (None, 1e9, 0.01), strict=True):
+        net.fit(X, y, 3, 7, make(1e-2, clip_norm=limit), progress=False)
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+    assert not np.array_equal(nets[0].parameters, nets[2].parameters)
+
+
+def test_a_step_is_no_longer_than_clip_norm_times_the_rate():
+    net = fastnn.MLP([5, 8, 3], seed=0, dtype="float64")
+    before = net.parameters.copy()
+    net.train_on_batch(np.full((4, 5), 100.0), np.array([0, 1, 2, 0]), SGD(0.5, clip_norm=0.25))
+    np.testing.assert_allclose(np.linalg.norm(net.parameters - before), 0.125, rtol=1e-12)
 
 
 def test_get():

@@ -208,6 +208,14 @@ class TestMoreThanScikitLearn:
             np.testing.assert_allclose(model.coefs_[0], weighted.coefs_[0], 1e-6, 1e-9)
         assert (~balanced.predict(X)).sum() > (~plain.predict(X)).sum()
 
+    def test_class_weight_in_partial_fit_is_by_its_rows(self):
+        """Of which some classes may be missing."""
+        rows = np.concatenate([np.flatnonzero(Y == 0)[:90], np.flatnonzero(Y == 2)[:30]])
+        models = [MLPClassifier(random_state=0, max_iter=3).fit(X, NAMES) for _ in range(2)]
+        models[0].set_params(class_weight="balanced").partial_fit(X[rows], NAMES[rows])
+        models[1].partial_fit(X[rows], NAMES[rows], sample_weight=np.where(Y[rows] == 0, 120 / 180, 120 / 60))
+        np.testing.assert_allclose(models[0].coefs_[0], models[1].coefs_[0], 1e-9, 1e-12)
+
     @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
     def test_a_validation_set_of_ones_own(self, kind):
         X_, y = (X, NAMES) if kind == "MLPClassifier" else (X_NUMBERS, NUMBERS)
@@ -245,41 +253,133 @@ class TestMoreThanScikitLearn:
         assert model.validation_loss_curve_[stopping.best_epoch] == stopping.best == min(model.validation_loss_curve_)
         np.testing.assert_allclose(log_loss(NAMES[:100], model.predict_proba(X[:100])), stopping.best, 1e-6)
 
-    def test_the_same_bits_with_any_number_of_threads(self):
-        models = [MLPClassifier((64, 64), random_state=0, max_iter=5, threads=n).fit(X, NAMES) for n in (1, 2, 3)]
+    @pytest.mark.parametrize("options", [{}, {"dropout": 0.5, "clip_norm": 0.1}], ids=str)
+    def test_the_same_bits_with_any_number_of_threads(self, options):
+        models = [
+            MLPClassifier((64, 64), random_state=0, max_iter=5, threads=n, **options).fit(X, NAMES) for n in (1, 2, 3)
+        ]
         for model in models[1:]:
             for a, b in zip(model.coefs_, models[0].coefs_, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+class TestDropoutAndClipping:
+    def test_they_are_those_of_the_network(self):
+        """The same first weights, order, seed and options by hand."""
+        options = {"dropout": [0.5, 0.2], "clip_norm": 0.3, "learning_rate_init": 0.1, "alpha": 0.0, "solver": "sgd"}
+        model = MLPClassifier((30, 20), shuffle=False, batch_size=50, max_iter=4, random_state=0, **options)
+        start = clone(model).set_params(max_iter=1, learning_rate_init=1e-300).fit(X, NAMES)
+        model.fit(X, NAMES)
+        net = fastnn.MLP([12, 30, 20, 3], dropout=[0.5, 0.2], seed=model.network_.noise.seed, dtype="float64")
+        for view, array in zip([*net.weights, *net.biases], [*start.coefs_, *start.intercepts_], strict=True):
+            view[...] = array
+        history = net.fit(X, Y, 4, 50, fastnn.SGD(0.1, 0.9, True, 0.3), shuffle=False, progress=False)
+        np.testing.assert_allclose(model.loss_curve_, history.loss, 1e-9)
+        np.testing.assert_allclose(model.coefs_[0], net.weights[0], 1e-9, 1e-9)
+        assert model.network_.noise.step == 4 * 9
+
+    def test_a_seed_means_the_same_first_weights_and_rows_set_aside(self):
+        models = [
+            MLPClassifier(
+                (30, 20), max_iter=1, learning_rate_init=1e-300, epsilon=1.0, early_stopping=True, random_state=0,
+                dropout=rate,
+            ).fit(X, NAMES)
+            for rate in (0.0, 0.5)
+        ]  # fmt: skip
+        for a, b in zip(models[0].coefs_, models[1].coefs_, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert models[0].validation_scores_ == models[1].validation_scores_
+
+    @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+    def test_a_copy_goes_on_with_the_same_bits(self, kind):
+        X_, y = (X, NAMES) if kind == "MLPClassifier" else (X_NUMBERS, NUMBERS)
+        model = getattr(fastnn, kind)(hidden_layer_sizes=20, dropout=0.5, max_iter=3, random_state=0)
+        model.fit(X_, y)
+        copy = pickle.loads(pickle.dumps(model))
+        again = clone(model).fit(X_, y)
+        np.testing.assert_array_equal(again.coefs_[0], model.coefs_[0])
+        for each in (model, copy):
+            each.partial_fit(X_, y).partial_fit(X_, y)
+        np.testing.assert_array_equal(copy.coefs_[0], model.coefs_[0])
+        assert copy.network_.noise == model.network_.noise
+
+    def test_dropout_that_comes_later_goes_by_random_state(self):
+        models = [MLPClassifier(20, random_state=0).partial_fit(X, NAMES, classes=np.unique(NAMES)) for _ in range(2)]
+        for model in models:
+            model.set_params(dropout=0.5).partial_fit(X, NAMES)
+        np.testing.assert_array_equal(models[0].coefs_[0], models[1].coefs_[0])
+
+    def test_prediction_drops_nothing(self):
+        model = MLPClassifier(20, dropout=0.5, max_iter=3, random_state=0).fit(X, NAMES)
+        proba = model.predict_proba(X)
+        np.testing.assert_array_equal(model.set_params(dropout=0.0).predict_proba(X), proba)
+
+    def test_epochs_that_nobody_watches_go_on_counting_steps(self):
+        models = []
+        for callbacks in (None, [fastnn.Callback()]):
+            model = MLPClassifier(
+                20, dropout=0.5, clip_norm=0.1, tol=0.02, n_iter_no_change=3, random_state=0, callbacks=callbacks
+            )
+            model.fit(X[:150], Y[:150]).partial_fit(X[:150], Y[:150])
+            models.append(model)
+        ahead, watched = models
+        assert ahead.n_iter_ == watched.n_iter_
+        np.testing.assert_array_equal(ahead.network_.parameters, watched.network_.parameters)
 
 
 class TestAhead:
     """Short epochs are run many at once; what is left behind is as if they had been run one by one."""
 
     @pytest.mark.parametrize("solver", ["adam", "sgd"])
-    @pytest.mark.parametrize("options", [{"tol": 0.01, "n_iter_no_change": 3}, {"max_iter": 77}], ids=str)
+    @pytest.mark.parametrize(
+        "options",
+        [{"tol": 0.01, "n_iter_no_change": 3}, {"max_iter": 77}, {"max_iter": 30, "n_iter_no_change": np.inf},
+         {"batch_size": 40, "tol": 0.01}, {"learning_rate": "adaptive", "tol": 0.01, "n_iter_no_change": 3}],
+        ids=str,
+    )  # fmt: skip
     @pytest.mark.parametrize("weight", [None, random_row_weights(5, 150)], ids=["plain", "weighted"])
     def test_to_the_same_bits(self, solver, options, weight):
-        models = []
+        models, draws = [], []
         for callbacks in (None, [fastnn.Callback()]):  # who watches sees every epoch
-            model = MLPClassifier(20, solver=solver, random_state=0, callbacks=callbacks, **options)
+            random = np.random.RandomState(0)
+            model = MLPClassifier(20, solver=solver, random_state=random, callbacks=callbacks, **options)
             model.fit(X[:150], Y[:150], weight)
             model.partial_fit(X[:150], Y[:150], weight)  # the optimiser has not run ahead either
             models.append(model)
+            draws.append(random.random_sample())
         ahead, watched = models
         np.testing.assert_array_equal(ahead.network_.parameters, watched.network_.parameters)
         assert ahead.loss_curve_ == watched.loss_curve_
         assert ahead.t_ == watched.t_
+        assert draws[0] == draws[1]
+
+    def test_random_numbers_are_taken_as_by_scikit_learn(self):
+        draws = []
+        for kind in (MLPClassifier, theirs.MLPClassifier):
+            random = np.random.RandomState(0)
+            kind(20, random_state=random, batch_size=40, tol=0.01).fit(X, Y)
+            draws.append(random.random_sample())
+        assert draws[0] == draws[1]
+
+    def test_it_does_so(self, monkeypatch):
+        calls, original = [], Learner.epochs
+        monkeypatch.setattr(
+            Learner, "epochs", lambda learner, orders: calls.append(len(orders)) or original(learner, orders)
+        )
+        MLPClassifier(5, max_iter=100, random_state=0, n_iter_no_change=50).fit(X[:50], Y[:50])
+        assert max(calls) > 8
+        assert sum(calls) <= 99
 
     @pytest.mark.parametrize("where", ["consumer", "compiled code"])
     def test_interrupted(self, where, monkeypatch):
         count = iter(range(10**6))
 
         def interrupt(*args):
-            if next(count) == (20 if where == "consumer" else 5):
+            if next(count) == (20 if where == "consumer" else 2):
                 raise KeyboardInterrupt
 
-        def repeat(learner, n, original=Learner.repeat):
-            losses = original(learner, n)
+        def epochs(learner, orders, original=Learner.epochs):
+            losses = original(learner, orders)
             interrupt()
             return losses
 
@@ -287,13 +387,14 @@ class TestAhead:
         if where == "consumer":
             monkeypatch.setattr(MLPClassifier, "_say", interrupt)
         else:
-            monkeypatch.setattr(Learner, "repeat", repeat)
+            monkeypatch.setattr(Learner, "epochs", epochs)
         with pytest.warns(UserWarning, match="interrupted"):
             model.fit(X[:150], Y[:150])
         monkeypatch.undo()
-        expected = MLPClassifier(20, random_state=0, max_iter=model._optimizer.memory.step).fit(X[:150], Y[:150])
+        steps = model._optimizer.memory.step
+        expected = MLPClassifier(20, random_state=0, max_iter=steps).fit(X[:150], Y[:150])
         np.testing.assert_array_equal(model.coefs_[0], expected.coefs_[0])
-        assert model.n_iter_ <= expected.n_iter_ <= model.n_iter_ + 1
+        assert model.n_iter_ <= steps <= model.n_iter_ + 11
 
 
 class TestAttributes:
@@ -419,7 +520,13 @@ class TestInput:
             ({"callbacks": 3}, TypeError, "callbacks must be a list of callbacks"),
             ({"callbacks": [fastnn.EarlyStopping()]}, ValueError, "got 'val_loss'; it needs"),
             ({"class_weight": "heavy"}, ValueError, "class_weight"),
-            ({"solver": "lbfgs", "callbacks": [fastnn.Callback()]}, ValueError, "callbacks and X_val need the solver"),
+            ({"dropout": 1.0}, ValueError, "dropout must be"),
+            ({"dropout": [0.1, 0.2]}, ValueError, "dropout must be one rate or one per hidden layer"),
+            ({"clip_norm": 0}, ValueError, "clip_norm must be"),
+            ({"clip_norm": "1"}, TypeError, "clip_norm must be"),
+            ({"solver": "lbfgs", "callbacks": [fastnn.Callback()]}, ValueError, "callbacks needs the solver 'adam'"),
+            ({"solver": "lbfgs", "dropout": 0.1}, ValueError, "dropout needs the solver 'adam' or 'sgd'"),
+            ({"solver": "lbfgs", "clip_norm": 1.0}, ValueError, "clip_norm needs the solver 'adam' or 'sgd'"),
         ],
         ids=str,
     )  # fmt: skip
@@ -470,8 +577,8 @@ class TestInput:
             model.partial_fit(X, NAMES, classes=["ant", "bee"])
         with pytest.raises(ValueError, match="`y` has classes not in"):
             model.partial_fit(X[:1], ["dog"])
-        with pytest.raises(ValueError, match="class_weight 'balanced' is not supported for partial_fit"):
-            model.set_params(class_weight="balanced").partial_fit(X, NAMES)
+        with pytest.raises(ValueError, match=r"class_weight must be None or \{class: weight\} in a first partial_fit"):
+            MLPClassifier(class_weight="balanced").partial_fit(X, NAMES, classes=["ant", "bee", "cow"])
         with pytest.raises(AttributeError, match="partial_fit"):
             _ = MLPRegressor(solver="lbfgs").partial_fit
 

@@ -1,6 +1,10 @@
 """Every check that scikit-learn has for estimators, in several configurations."""
 
 import pytest
+from sklearn.linear_model import SGDClassifier
+from sklearn.neural_network import MLPClassifier as TheirClassifier
+from sklearn.neural_network import MLPRegressor as TheirRegressor
+from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastnn import MLPClassifier, MLPRegressor
@@ -14,6 +18,7 @@ ESTIMATORS = [
     ),
     MLPClassifier(class_weight="balanced", max_iter=100, threads=1),
     MLPClassifier(warm_start=True, max_iter=100),
+    MLPClassifier(dropout=0.2, clip_norm=1.0, max_iter=100),
     MLPRegressor(max_iter=100),
     MLPRegressor(hidden_layer_sizes=50, solver="sgd", momentum=0.8, nesterovs_momentum=False),
     MLPRegressor(solver="lbfgs", activation="logistic", max_iter=100),
@@ -22,11 +27,8 @@ ESTIMATORS = [
     ),
 ]  # fmt: skip
 
-USES_PARTIAL_FIT = (
-    "check_fit_score_takes_y",
-    "check_n_features_in_after_fitting",
-    "check_estimators_partial_fit_n_features",
-)
+PARTIAL_FIT_FIRST = ("check_n_features_in_after_fitting", "check_estimators_partial_fit_n_features")
+PARTIAL_FIT = ("check_fit_score_takes_y", *PARTIAL_FIT_FIRST)
 WEIGHTS_OR_COPIES = (
     "check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data",
 )  # fmt: skip
@@ -34,15 +36,17 @@ FITS_TWICE = ("check_classifiers_multilabel_representation_invariance", "check_s
 
 
 def expected(estimator):
-    """Checks that what was asked for makes impossible, each with the reason; it fails in scikit-learn as well."""
+    """Checks that what was asked for makes impossible, each with the reason."""
     reasons = {}
     if estimator.early_stopping:
-        reasons |= dict.fromkeys(USES_PARTIAL_FIT, "there is no partial_fit with early_stopping=True")
+        reasons |= dict.fromkeys(PARTIAL_FIT, "scikit-learn's own test_mlp_partial_fit_after_fit wants the ValueError")
         reasons |= dict.fromkeys(WEIGHTS_OR_COPIES, "a row of weight 2 is set aside whole, two copies one by one")
     if estimator.get_params().get("class_weight") == "balanced":
-        reasons |= dict.fromkeys(USES_PARTIAL_FIT, "partial_fit does not know how often each class will come")
+        reasons |= dict.fromkeys(PARTIAL_FIT_FIRST, "no first call knows how often each class will come")
     if estimator.warm_start:
         reasons |= dict.fromkeys(FITS_TWICE, "a second fit goes on from the first, and learns more")
+    if estimator.dropout:
+        reasons |= dict.fromkeys(WEIGHTS_OR_COPIES, "two copies of a row drop different elements")
     return reasons
 
 
@@ -54,3 +58,20 @@ CHECKS = parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected)
 @pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)
 def test_check(estimator, check):
     check(estimator)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("estimator", "checks"),
+    [
+        (TheirClassifier(early_stopping=True, learning_rate_init=0.01), PARTIAL_FIT + WEIGHTS_OR_COPIES),
+        (TheirRegressor(early_stopping=True, learning_rate_init=0.01), PARTIAL_FIT + WEIGHTS_OR_COPIES),
+        (TheirClassifier(warm_start=True, max_iter=100), FITS_TWICE),
+        (SGDClassifier(class_weight="balanced"), PARTIAL_FIT_FIRST),
+    ],
+    ids=str,
+)
+def test_scikit_learn_fails_them_as_well(estimator, checks):
+    for check in checks:
+        with pytest.raises((AssertionError, ValueError)):
+            getattr(estimator_checks, check)(type(estimator).__name__, estimator)

@@ -11,19 +11,19 @@ from kernels.cpu import team as teams
 from kernels.cpu.batch import ROW_NUMBER
 from kernels.cpu.engine import Engine
 from kernels.layout import Layout, aligned_zeros
-from tests.oracle import random_arrays, random_labels, random_network
+from tests.oracle import random_arrays, random_labels, random_network, random_row_weights
 
 DTYPES = ["float32", "float64"]
 SGD, ADAM = "sgd", "adam"
 
 
-def make_engine(widths, dtype="float32", activation="relu", output="softmax", bias=True, threads=1):
+def make_engine(widths, dtype="float32", activation="relu", output="softmax", bias=True, threads=1, dropout=()):
     layout = Layout.of(widths, dtype, bias)
     parameters = aligned_zeros(layout.size, dtype)
     weights, biases = random_network(0, widths)
     for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=False):
         view[...] = values
-    return Engine(widths, [activation] * (len(widths) - 2), output, parameters, bias, threads)
+    return Engine(widths, [activation] * (len(widths) - 2), output, parameters, bias, threads, dropout)
 
 
 def train(engine, steps=3, batch_size=40, update=SGD, slots=0, rate=0.1, l2=0.0, hook=None):
@@ -128,6 +128,40 @@ class TestSplitStep:
         assert padding.any()
         assert not engine.gradient[padding].any()
         assert not engine.parameters[padding].any()
+
+
+class TestPasses:
+    """Several passes over the data in one call are those of as many calls."""
+
+    @pytest.mark.parametrize("dropout", [[], [0.5, 0.25]], ids=["plain", "dropout"])
+    @pytest.mark.parametrize("ordered", [True, False])
+    @pytest.mark.parametrize("batch_size", [40, 50, 100])
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_to_the_same_bits(self, dropout, ordered, batch_size, threads):
+        widths = [17, 65, 33, 10]
+        (x,), labels = random_arrays(1, (107, 17), dtype="float32"), random_labels(2, 107, 10)
+        weight = random_row_weights(4, 107)
+        orders = [np.random.default_rng(n).permutation(100).astype(ROW_NUMBER) for n in range(3)]
+        sizes = np.minimum(batch_size, 100 - np.arange(0, 100, batch_size))
+        results = []
+        for passes in (3, 1):
+            parts, steps = 3 // passes, len(sizes) * passes
+            engine = make_engine(widths, threads=threads, dropout=dropout)
+            state, losses = [aligned_zeros(engine.layout.size, "float32") for _ in range(2)], []
+            scalars = np.tile([0.01, 0.9, 0.999, 1e-8, 2.0, 3.0, 0, 0], (steps, 1))
+            for part in range(parts):
+                order = np.concatenate([[0, 0], *orders]) if passes == 3 else np.concatenate([[0, 0], orders[part]])
+                losses += [
+                    engine.train(
+                        x, labels, order=order.astype(ROW_NUMBER) if ordered else None, weight=weight, first=2,
+                        total=100, batch_size=batch_size, steps=steps, passes=passes,
+                        scales=np.tile(1.0 / sizes, passes), loss="softmax_cross_entropy", metric="label",
+                        update=ADAM, state=state, scalars=scalars, l2=0.01, noise=(7, 5 + part * len(sizes)),
+                    )
+                ]  # fmt: skip
+            results.append([engine.parameters, *state, *np.concatenate(losses, axis=1)])
+        for one, other in zip(*results, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 class TestThreads:

@@ -86,6 +86,29 @@ def test_a_slice_of_steps_is_that_of_the_cpu(network, dtype):
         assert_close(one, other, dtype, depth)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_several_passes_are_those_of_as_many_calls(ordered):
+    widths, rates, results = [3, 5, 2], [0.5], []
+    x, target, weight, order = make_data(widths, "softmax_cross_entropy", "label", True, "float32")
+    orders = np.concatenate([order[:1], order[1:], order[:0:-1]])  # two passes over ten rows, after the first one
+    for passes in (2, 1):
+        engine = make_engine(Engine, widths, "tanh", "softmax", "float32", dropout=rates)
+        state, losses = [aligned_zeros(engine.layout.size, "float32")], []
+        scalars = np.tile([0.1, 0.9, 1.0, 0, 0, 0, 0, 0], (2 * passes, 1))
+        for part in range(2 // passes):
+            losses += [
+                engine.train(
+                    x, target, order=orders if ordered else None, weight=weight,
+                    first=1 + (10 * part if ordered else 0), total=10, batch_size=BATCH, steps=2 * passes,
+                    passes=passes, scales=np.tile([1 / 6, 1 / 4], passes), loss="softmax_cross_entropy",
+                    metric="label", update="sgd", state=state, scalars=scalars, noise=(7, 2 * part),
+                )
+            ]  # fmt: skip
+        results.append([engine.parameters, *state, *np.concatenate(losses, axis=1)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "identity"])
 def test_dropout_is_that_of_the_cpu(activation, dtype):
@@ -109,6 +132,30 @@ def test_dropout_is_that_of_the_cpu(activation, dtype):
         assert_close(actual, expected, dtype, depth, scale=np.abs(expected).max())
         change = expected.astype(np.float64) - start
         assert np.abs(actual - start - change).max() < 0.01 * np.abs(change).max()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("limit", "scale"), [(1e-3, 1.0), (1e9, 1.0), (0.5, 1e25), (0.5, np.inf)])
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")  # NumPy's, in the simulator
+def test_clipping_is_that_of_the_cpu(limit, scale, dtype):
+    widths, results = [3, 4, 2], []
+    x, target, _, _ = make_data(widths, "softmax_cross_entropy", "label", False, dtype)
+    for kind in (CpuEngine, Engine):
+        engine = make_engine(kind, widths, "relu", "softmax", dtype)
+        before = engine.parameters.copy()
+        scalars = np.zeros((1, 8))
+        scalars[:, 0] = 1.0
+        engine.train(
+            x, target, order=None, weight=None, first=0, total=ROWS, batch_size=ROWS, steps=1,
+            scales=np.array([scale]), loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
+            scalars=scalars, clip_norm=limit,
+        )  # fmt: skip
+        results.append(engine.parameters - before)
+    np.testing.assert_array_equal(np.isnan(results[1]), np.isnan(results[0]))
+    assert np.isnan(results[0]).any() == np.isinf(scale)
+    if scale < np.inf:
+        largest = np.abs(before).max() + np.abs(results[0]).max()
+        assert_close(results[1], results[0], dtype, network_depth(widths, ROWS), scale=largest)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

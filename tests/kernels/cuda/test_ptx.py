@@ -18,6 +18,7 @@ if dispatch.simulated():
     pytest.skip("numba-cuda's simulator compiles nothing", allow_module_level=True)
 
 from kernels.cuda.batch import SOURCES, gather
+from kernels.cuda.clip import PARTS, clip, squares
 from kernels.cuda.dropout import dropout
 from kernels.cuda.elementwise import backward, forward
 from kernels.cuda.gemm import TILES, Tile
@@ -60,6 +61,8 @@ def other_kernels(dtype):
     yield "column_sums", column_sums(dtype, *COLUMN_LANES)
     yield "decay", decay(dtype, THREADS)
     yield "dropout", dropout(dtype)
+    yield "squares", squares(dtype, THREADS)
+    yield "clip", clip(dtype, THREADS, PARTS)
     for source in SOURCES.values():
         yield f"gather {source}", gather(dtype, source)
     yield "copy", copy(dtype, dtype)
