@@ -1,7 +1,5 @@
 """What the estimators train with: scikit-learn's losses, penalty and schedules, and its solvers, on the engine."""
 
-import itertools
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +16,6 @@ from fastnn.training import Data, Learner, Memory
 Epochs = Generator[tuple[dict[str, float], bool]]
 
 SMALLEST_RATE = 1e-6  # below it "adaptive" gives up
-AHEAD_SECONDS = 0.05  # of epochs that are run together: Ctrl-C waits so long
 BLOCK_BYTES = 1 << 26  # of sparse rows made dense at a time
 
 
@@ -51,7 +48,7 @@ class Problem(Data):
         """The l2 of each batch."""
         return l2 * super().scales(mass)
 
-    def mean(self, losses: np.ndarray, mass: np.ndarray) -> float:
+    def mean(self, losses: np.ndarray, mass: np.ndarray) -> np.ndarray:
         """The reported loss of several batches out of those of each."""
         return self.reported * super().mean(losses, mass)
 
@@ -184,26 +181,24 @@ def passes(learner: Learner, orders: Iterator[np.ndarray | None], share: Share, 
     """Epoch after epoch; after each slice of its steps what was measured, and whether this was the epoch's last.
 
     certain: how many epochs are still to come, whatever they bring. Those that take less than coming back to Python
-    does are run together, so many as are certain and take AHEAD_SECONDS.
+    does are run together, so many as are certain and make a slice.
     """
     n = 1
     while True:
-        start = time.perf_counter()
         if n == 1:
             order = next(orders)
-            n_steps = learner.steps(learner.data.X.shape[0] if order is None else len(order))
+            n_rows = learner.data.X.shape[0] if order is None else len(order)
+            n_steps = learner.steps(n_rows)
             for done, logs in learner.epoch(order):
                 share.take()
                 n_steps -= done
-                seconds = time.perf_counter() - start
                 yield logs, n_steps == 0
         else:
-            losses = learner.epochs(list(itertools.islice(orders, n)))
+            ended = learner.epochs(lambda: next(orders), n)
             share.take()
-            seconds = time.perf_counter() - start
-            for loss in losses:
-                yield {"loss": loss}, True
-        n = max(1, min(2 * n, int(n * AHEAD_SECONDS / seconds), certain()))
+            for logs in ended:
+                yield logs, True
+        n = learner.together(n_rows, certain())
 
 
 def minimise(

@@ -1,9 +1,10 @@
 """fit: the loop. Epochs are here; steps are in an engine of kernels, which makes slices of many without coming back."""
 
+import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,29 +71,42 @@ def fit(
     shuffled = shuffle and batch_size < n_train
     if shuffled and order is None:
         order = numbered(n_train)
+    watched = callbacks or validation is not None  # else epochs that fit into a slice are made together
+    epoch, stop = 0, False
+
+    def next_order() -> np.ndarray | None:
+        if shuffled:
+            model.random.shuffle(order)
+        return order
+
     start = time.perf_counter()
     report = reports.Progress(progress, epochs, learner.steps(n_train))
     with report, learner.engine.training(), Share(learner.engine) as share:
         try:
             tell("on_train_begin")
-            for epoch in range(epochs):
-                if shuffled:
-                    model.random.shuffle(order)
-                for n_steps, logs in learner.epoch(order):
+            while epoch < epochs and not stop:
+                together = 1 if watched else learner.together(n_train, epochs - epoch)
+                if together > 1:
+                    ended = learner.epochs(next_order, together)
                     share.take()
-                    report.slice(epoch, n_steps, logs)
-                    stop = tell("on_slice_end", memory.step - 1, logs)
-                    if stop:
-                        break
-                if validation is not None:
-                    logs |= {f"val_{name}": value for name, value in evaluation.measure(model, *validation).items()}
-                logs["learning_rate"] = memory.learning_rate
-                history.append(logs)
-                report.epoch(epoch, logs)
-                if not np.isfinite(logs["loss"]) and np.isfinite(history.loss[-2:-1]).all():
-                    warnings.warn(DIVERGED.format(logs["loss"], epoch + 1), RuntimeWarning, stacklevel=3)
-                if tell("on_epoch_end", epoch, logs) or stop:
-                    break
+                    report.slice(epoch, together * learner.steps(n_train), ended[-1])
+                else:
+                    for n_steps, logs in learner.epoch(next_order()):
+                        share.take()
+                        report.slice(epoch, n_steps, logs)
+                        stop = tell("on_slice_end", memory.step - 1, logs)
+                        if stop:
+                            break
+                    if validation is not None:
+                        logs |= {f"val_{name}": value for name, value in evaluation.measure(model, *validation).items()}
+                    ended = [{**logs, "learning_rate": memory.learning_rate}]
+                for logs in ended:
+                    history.append(logs)
+                    report.epoch(epoch, logs)
+                    if not math.isfinite(logs["loss"]) and np.isfinite(history.loss[-2:-1]).all():
+                        warnings.warn(DIVERGED.format(logs["loss"], epoch + 1), RuntimeWarning, stacklevel=3)
+                    stop |= tell("on_epoch_end", epoch, logs)
+                    epoch += 1
         except KeyboardInterrupt:
             history.interrupted = True
         finally:
@@ -180,12 +194,13 @@ class Data:
         """Where compiled code finds `n_rows` rows of `order` from `first` on: data, an order and a first row."""
         return self, order, first
 
-    def mean(self, losses: np.ndarray, mass: np.ndarray) -> float:
-        """The loss of several batches out of those of each."""
+    def mean(self, losses: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        """The loss of several batches out of those of each, which lie along the last axis."""
         if self.loss == "sum_squared_error":
-            return float(losses.sum())
-        total = mass.sum()
-        return float((losses * (mass / total)).sum()) if total > 0 else 0.0  # that of one batch exactly
+            return losses.sum(-1)
+        total = mass.sum(-1, keepdims=True)
+        share = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)  # of one batch it is 1 exactly
+        return (losses * share).sum(-1)
 
 
 @dataclass
@@ -259,28 +274,43 @@ class Learner:
             first = done * self.batch_size
             n_rows = min(n * self.batch_size, rows - first)
             part = slice(done, done + n)
-            losses[part], hits = self._run(order, first, n_rows, scales[part], decay[part])
+            losses[part], hits, _ = self._run(order, first, n_rows, scales[part], decay[part])
             right, done = right + float(hits.sum()), done + n
-            logs = {"loss": self.data.mean(losses[:done], mass[:done])}
+            logs = {"loss": float(self.data.mean(losses[:done], mass[:done]))}
             if self.data.target.metric:
                 logs["accuracy"] = right / (first + n_rows)
             yield n, logs
 
-    def epochs(self, orders: Sequence[np.ndarray | None]) -> list[float]:
-        """So many epochs as `epoch` makes, in one slice; the orders are of one length, or all None. Their losses."""
-        given = [order for order in orders if order is not None]
-        order = np.concatenate(given) if given else None
-        rows = len(given[0]) if given else self.data.X.shape[0]
-        self.batch_size = min(self.batch_size, rows)
-        masses = [self.data.mass(order, self.batch_size) for order in orders]
-        mass = np.concatenate(masses)
-        losses, _ = self._run(order, 0, rows, self.data.scales(mass), self.data.decay(self.l2, mass), len(orders))
-        return [self.data.mean(*each) for each in zip(np.split(losses, len(orders)), masses, strict=True)]
+    def together(self, n_rows: int, most: int) -> int:
+        """How many epochs of so many rows make a slice: 1 where not even one does, and at most so many."""
+        return max(1, min(self._slice // self.steps(n_rows), MANY_ROWS // n_rows, most))
+
+    def epochs(self, next_order: Callable[[], np.ndarray | None], n: int) -> list[dict[str, float]]:
+        """So many epochs as `epoch` makes, in one slice. Each one's loss, accuracy and last learning rate.
+
+        next_order: the order of the next epoch, which may be the array of the one before; or None, for each of them.
+        """
+        orders: list[np.ndarray] = []
+        masses: list[np.ndarray] = []
+        for _ in range(n):
+            order = next_order()
+            rows = self.data.X.shape[0] if order is None else len(order)
+            self.batch_size = min(self.batch_size, rows)
+            orders += [] if order is None else [order.copy()]
+            masses += [masses[0] if masses and self.data.weight is None else self.data.mass(order, self.batch_size)]
+        order, mass = np.concatenate(orders) if orders else None, np.concatenate(masses)
+        results = self._run(order, 0, rows, self.data.scales(mass), self.data.decay(self.l2, mass), n)
+        losses, right, rates = (values.reshape(n, -1) for values in results)
+        logs = {"loss": self.data.mean(losses, mass.reshape(n, -1))}
+        if self.data.target.metric:
+            logs["accuracy"] = right.sum(-1) / rows
+        logs["learning_rate"] = rates[:, -1]
+        return [dict(zip(logs, values, strict=True)) for values in zip(*(v.tolist() for v in logs.values()))]
 
     def _run(
         self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray, decay: np.ndarray, passes: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """A slice of steps, or so many passes over n_rows each: each step's loss and number of right rows."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A slice of steps, or so many passes over n_rows each: each step's loss, number of right rows, and rate."""
         memory, n = self.memory, len(scales)
         scalars = memory.optimizer.scalars(memory.step, n)
         start = time.perf_counter()
@@ -288,18 +318,18 @@ class Learner:
         x, target, weight = self._placed
         if data is not self.data:
             x, target, weight = self.engine.place(data.X, data.target.values, data.weight)
-        results = self.engine.train(
+        losses, right = self.engine.train(
             x, target, order=order, weight=weight, first=first, total=n_rows, batch_size=self.batch_size, steps=n,
             passes=passes, scales=scales, loss=data.loss, metric=data.target.metric,
             update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=decay,
             noise=(memory.noise.seed, memory.noise.step), clip_norm=memory.optimizer.clip_norm,
         )  # fmt: skip
         seconds = time.perf_counter() - start
-        if n == self._slice:  # at most twice as many next time, as many as fit the time
+        if 2 * n > self._slice:  # at most twice as many next time, as many as fit the time
             self._slice = max(1, min(2 * n, int(n * SLICE_SECONDS / max(seconds, 1e-9))))
         memory.step, memory.learning_rate = memory.step + n, float(scalars[-1, 0])
         memory.noise.step += n
-        return results
+        return losses, right, scalars[:, 0]
 
 
 _compiling = threading.Lock()

@@ -21,7 +21,7 @@ FORWARD_ROWS = FEW_ROWS
 # A group of rows leaves its share of dw while its activations are hot in the cache of the core that made them, when the
 # shares are small beside these. In fours, so that two or four threads have as many. Against groups of 256 rows from 8
 # groups and 2^19 activations on, a step takes 0.87 of the time at 2-25-50-50-25-1 with 1000 rows, 0.83 at 64-64-64-10
-# with 2000, 0.81 at 20-30-3 with 4000 (2 threads, Intel Xeon with AVX-512); without the fours, 3 groups on 2 threads, 1.0
+# with 2000, 0.81 at 20-30-3 with 4000 (2 threads of an Intel Xeon with AVX-512); the first in 3 groups, 1.0
 GROUP_ROWS, GROUPS_AT_ONCE, MOST_GROUPS = 128, 4, 64
 OUT_OF_CACHE = 1 << 16
 # Weight tiles, float32 of dw in L2. 384 x 512 against 96 x 256: 646 and 677 ms an epoch of the network above on one

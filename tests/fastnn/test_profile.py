@@ -66,7 +66,7 @@ class TestCounts:
     def test_groups_of_rows_leave_their_shares_of_dw(self):
         X, y = np.ones((2048, 200), np.float32), random_labels(1, 2048, 6)
         rows = counted(MLP([200, 50, 6], seed=0).profile(X, y, 2048, SGD(0.1)))
-        weights, groups = 200 * 50, 8  # of 256 rows
+        weights, groups = 200 * 50, 16  # of 128 rows
         assert rows[1, "dw"] == (
             2048 * (2 * weights + 50),
             4 * (2048 * (200 + 50) + groups * (weights + 50)),

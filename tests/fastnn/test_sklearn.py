@@ -364,7 +364,7 @@ class TestAhead:
     def test_it_does_so(self, monkeypatch):
         calls, original = [], Learner.epochs
         monkeypatch.setattr(
-            Learner, "epochs", lambda learner, orders: calls.append(len(orders)) or original(learner, orders)
+            Learner, "epochs", lambda learner, next_order, n: calls.append(n) or original(learner, next_order, n)
         )
         MLPClassifier(5, max_iter=100, random_state=0, n_iter_no_change=50).fit(X[:50], Y[:50])
         assert max(calls) > 8
@@ -378,10 +378,10 @@ class TestAhead:
             if next(count) == (20 if where == "consumer" else 2):
                 raise KeyboardInterrupt
 
-        def epochs(learner, orders, original=Learner.epochs):
-            losses = original(learner, orders)
+        def epochs(learner, next_order, n, original=Learner.epochs):
+            ended = original(learner, next_order, n)
             interrupt()
-            return losses
+            return ended
 
         model = MLPClassifier(20, random_state=0)
         if where == "consumer":

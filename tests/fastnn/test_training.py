@@ -205,6 +205,34 @@ class TestSlices:
             assert len(steps) == 39 if seconds == 0.0 else len(steps) < 15
         assert models[0] == models[1]
 
+    @pytest.mark.parametrize("batch_size", [ROWS, BATCH])
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("loss", ["mean_squared_error", "sum_squared_error"])
+    def test_epochs_that_nobody_watches_are_made_together_and_are_the_same(
+        self, monkeypatch, batch_size, weighted, loss
+    ):
+        monkeypatch.setattr("fastnn.training.SLICE_SECONDS", 1e9)
+        calls, results = [], []
+        for callbacks in ([], [Callback()]):
+            model = MLP(WIDTHS, dropout=0.25, seed=0)
+            engine = model.engine()
+            monkeypatch.setattr(
+                engine,
+                "train",
+                lambda *args, engine=engine, **options: (
+                    calls.append(options["passes"]) or type(engine).train(engine, *args, **options)
+                ),
+            )
+            (X,), y = random_arrays(1, (ROWS, WIDTHS[0]), dtype="float32"), np.eye(3)[random_labels(2, ROWS, 3)]
+            history = model.fit(
+                X, y, 60, batch_size, Adam(WarmUp(CosineDecay(0.02, 90), 5)), loss, l2=0.01, progress=False,
+                sample_weight=random_row_weights(3, ROWS) if weighted else None, callbacks=callbacks,
+            )  # fmt: skip
+            results.append((model.parameters.tobytes(), history.metrics, model.random.integers(1 << 62)))
+        assert max(calls) > 20
+        assert len(results[0][1]["loss"]) == 60
+        assert results[0] == results[1]
+
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nothing_decays_into_subnormal_numbers(dtype):
