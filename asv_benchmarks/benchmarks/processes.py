@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 SECONDS = 0.2  # of one measurement: as many epochs or calls as fit
@@ -33,11 +33,25 @@ def serve(pipe: Any, module: str, name: str, work: Any, threads: int, device: st
 
 def _train(peer: Any, epochs: int = 0) -> float:
     """Seconds an epoch, of so many, or of as many as take SECONDS."""
-    if not epochs:
-        peer.epochs = epochs = peer.epochs or max(1, round(SECONDS / _train(peer, 1)))
+    if epochs:
+        return _seconds(peer.train, epochs) / epochs
+    peer.epochs = peer.epochs or _fitting(peer.train)
+    peer.train(max(1, peer.epochs // 8))  # after a pause caches, and on some machines the memory, are cold
+    return _seconds(peer.train, peer.epochs) / peer.epochs
+
+
+def _fitting(call: Callable[[int], None]) -> int:
+    """How many times something can be done in SECONDS: twice as often as before, until that takes half of them."""
+    n = 1
+    while (taken := _seconds(call, n)) < SECONDS / 2:
+        n *= 2
+    return max(1, round(n * SECONDS / taken))
+
+
+def _seconds(call: Callable[[int], None], n: int) -> float:
     start = time.perf_counter()
-    peer.train(epochs)
-    return (time.perf_counter() - start) / epochs
+    call(n)
+    return time.perf_counter() - start
 
 
 def _loss(peer: Any) -> float:
@@ -69,15 +83,17 @@ def _predict(peer: Any, rows: int) -> float:
     return taken / calls
 
 
-def _multiply(peer: Any, calls: int = 0) -> float:
-    """Seconds of one product, of so many enqueued one after the other, or of as many as take SECONDS."""
-    if not calls:
-        peer.calls = calls = peer.calls or max(1, round(SECONDS / _multiply(peer, 3)))
-    start = time.perf_counter()
-    for _ in range(calls):
-        peer.multiply()
-    peer.wait()
-    return (time.perf_counter() - start) / calls
+def _multiply(peer: Any) -> float:
+    """Seconds of one product, of as many enqueued one after the other as take SECONDS."""
+
+    def multiply(calls: int) -> None:
+        for _ in range(calls):
+            peer.multiply()
+        peer.wait()
+
+    peer.calls = peer.calls or _fitting(multiply)
+    multiply(max(1, peer.calls // 8))
+    return _seconds(multiply, peer.calls) / peer.calls
 
 
 def _error(peer: Any) -> float:

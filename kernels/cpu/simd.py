@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from . import jit
 
-I32, I64 = ir.IntType(32), ir.IntType(64)
+I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
 @dataclass(frozen=True)
@@ -232,20 +232,24 @@ def _turn(v: Vectors, rows: list[Any]) -> list[Any]:
 
 def transpose_square(real: Any) -> Any:
     """An intrinsic: transpose one square of lanes x lanes elements, see `square_transpose`."""
-    return _calling(square_transpose, 4, real)
+    return calling(square_transpose, real, 4)
 
 
 def transpose_part(real: Any) -> Any:
     """An intrinsic: transpose a part of such a square, see `part_transpose`."""
-    return _calling(part_transpose, 7, real)
+    return calling(part_transpose, real, 7)
 
 
-def _calling(write: Callable[[ir.Module, InstructionSet, Any], ir.Function], arguments: int, real: Any) -> Any:
+def calling(
+    write: Callable[[ir.Module, InstructionSet, Any], ir.Function], real: Any, integers: int, reals: int = 0
+) -> Any:
+    """An intrinsic that calls what `write` writes, a function of so many integers and then so many reals."""
+
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.call(write(builder.module, chosen(), real), args)
         return context.get_dummy_value()
 
-    return jit.intrinsic_of(write.__name__, types.void(*[types.int64] * arguments), codegen)
+    return jit.intrinsic_of(write.__name__, types.void(*[types.int64] * integers, *[real] * reals), codegen)
 
 
 def panel_copy(module: ir.Module, isa: InstructionSet, real: Any, nv: int) -> ir.Function:

@@ -4,6 +4,7 @@ from typing import Any
 
 from .. import scalar
 from . import floats, jit, memory
+from .adam import rows_of_adam
 
 # rows, columns, w, ldw, g, ldg, first, second, scalars, l2. One step on w (rows, columns), in place; returns the sum of
 # w^2 before it where l2 is not 0. w, first and second (the optimiser's state) have rows `ldw` bytes apart, the gradient
@@ -45,21 +46,31 @@ def adam(real: Any) -> Any:
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = _sum_of_squares(real)
 
-    def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
-        p, decay, total = doubles(scalars), real(l2), 0.0
-        rate, beta1, beta2, epsilon = real(p[0]), real(p[1]), real(p[2]), real(p[3])
-        share1, share2 = real(1.0 - p[1]), real(1.0 - p[2])
-        correction1, correction2 = real(p[4]), real(p[5])
+    @jit.inline
+    def one_by_one(
+        rows, columns, w, ldw, g, ldg, first, second, rate, beta1, share1, beta2, share2, epsilon, correction1,
+        correction2, decay,
+    ):  # fmt: skip
         for r in range(rows):
             w_row, g_row = elements(w + r * ldw), elements(g + r * ldg)
             m_row, v_row = elements(first + r * ldw), elements(second + r * ldw)
-            if l2 != 0.0:
-                total += squares(columns, w_row)
             for j in range(columns):
                 w_row[j], m_row[j], v_row[j] = step(
                     w_row[j], g_row[j] + decay * w_row[j], m_row[j], v_row[j], rate, beta1, share1, beta2, share2,
                     epsilon, correction1, correction2,
                 )  # fmt: skip
+
+    step_on_rows = rows_of_adam(real) or one_by_one
+
+    def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
+        p, total = doubles(scalars), 0.0
+        if l2 != 0.0:
+            for r in range(rows):
+                total += squares(columns, elements(w + r * ldw))
+        step_on_rows(
+            rows, columns, w, ldw, g, ldg, first, second, real(p[0]), real(p[1]), real(1.0 - p[1]), real(p[2]),
+            real(1.0 - p[2]), real(p[3]), real(p[4]), real(p[5]), real(l2),
+        )  # fmt: skip
         return total
 
     return function

@@ -156,3 +156,19 @@ def test_nan_and_infinity(rule, dtype):
         np.testing.assert_array_equal(arrays[0][4, 36], dtype(after))
         arrays[0][4, 36] = plain[0][4, 36]
         np.testing.assert_array_equal(arrays[0], plain[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adam_at_the_ends_of_the_numbers(dtype):
+    """Gradients whose square vanishes or overflows: a step, none, or NaN, as the formula says in the dtype."""
+    tiny, largest = np.finfo(dtype).tiny, np.finfo(dtype).max
+    sizes = [0.0, tiny, tiny**0.5, 1e-12, 1.0, 1e18, largest**0.5 * 2, largest / 4, np.inf, np.nan]
+    g = np.array([sign * size for size in sizes for sign in (1, -1)], dtype)
+    w, m, v = np.ones(len(g), dtype), np.zeros(len(g), dtype), np.zeros(len(g), dtype)
+    with np.errstate(all="ignore"):
+        moved = dtype(0.1) * g * dtype(10)
+        root = np.sqrt((dtype(1 - 0.999) * (g * g)) * dtype(1000)).astype(dtype)
+        expected = dtype(1) - dtype(0.1) * moved / (root + dtype(1e-8))
+    kernels.adam(w, g, m, v, step=1, learning_rate=0.1)
+    oracle.assert_close(w, expected, dtype, 8)
+    assert {0.9, 1.0} <= {round(float(value), 6) for value in w if np.isfinite(value)}

@@ -1,0 +1,108 @@
+"""Adam's step in AVX-512 code for float32, by the instructions that estimate 1 / sqrt(x) and 1 / x.
+
+A square root and a division of 16 numbers take 18 and 16 cycles, in which nothing else of them runs: 25 cycles for 16
+parameters. An estimate of 14 bits and one Newton step each are 12 operations, 27 with all the rest, two a cycle. An
+epoch of 64-64-64-10 in batches of 32 takes 0.91 of the time (one core of an Intel Xeon; columns of 10, too, are whole
+masked vectors here).
+"""
+
+from typing import Any
+
+from llvmlite import ir
+
+from .simd import I16, I32, I64, InstructionSet, Vectors, calling, chosen, element
+
+POSITIVE_INFINITY = 0x08  # of vfpclassps
+SCALARS = 9  # rate, beta1, share1, beta2, share2, epsilon, correction1, correction2, see kernels.scalar; then l2
+
+
+def rows_step(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
+    """Write (or find) a step on rows of parameters: (rows, columns, w, ldw, g, ldg, m, v, *SCALARS).
+
+    w, m and v have rows `ldw` bytes apart, g `ldg`. Estimates and Newton steps err by some 3 units in the last place of
+    what w changes by. Where v is infinite nothing changes, as by a division.
+    """
+    name = f"adam_{isa.name}_{real}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*[I64] * 8, *[element(real)] * SCALARS]), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    rows, columns, w, ldw, g, ldg, m, v, *scalars = function.args
+    x = Vectors(function, isa, real)
+    build = x.builder
+    rate, beta1, share1, beta2, share2, epsilon, correction1, correction2, l2 = (x.splat(value) for value in scalars)
+    factor = build.fmul(rate, correction1)
+    zero, one, half, largest = (ir.Constant(x.type, [value] * x.lanes) for value in (0.0, 1.0, 0.5, 2.0**127))
+    every = ir.Constant(I16, -1)
+
+    def estimate(name: str, value: Any) -> Any:
+        f = x.declare(f"llvm.x86.avx512.{name}14.ps.512", x.type, x.type, x.type, I16)
+        return build.call(f, [value, zero, every])
+
+    def step(at: list[Any], masked: bool) -> None:
+        """One vector of parameters, of the gradient and of m and v."""
+        w_now, g_now, m_now, v_now = (x.load(address, masked) for address in at)
+        g_now = x.multiply_add(l2, w_now, g_now)
+        m_now = x.multiply_add(beta1, m_now, build.fmul(share1, g_now))
+        v_now = x.multiply_add(beta2, v_now, build.fmul(share2, build.fmul(g_now, g_now)))
+        square = build.fmul(v_now, correction2)
+        r = estimate("rsqrt", square)
+        r = build.select(build.fcmp_ordered("<", r, largest), r, largest)  # of 0 it is infinite
+        root = build.fmul(square, r)
+        root = x.multiply_add(build.fmul(half, root), x.multiply_add(build.fneg(root), r, one), root)
+        below = build.fadd(root, epsilon)
+        q = estimate("rcp", below)
+        q = x.multiply_add(q, x.multiply_add(build.fneg(below), q, one), q)
+        classify = x.declare("llvm.x86.avx512.fpclass.ps.512", ir.VectorType(ir.IntType(1), x.lanes), x.type, I32)
+        infinite = build.call(classify, [square, ir.Constant(I32, POSITIVE_INFINITY)])
+        q = build.select(infinite, zero, q)
+        w_now = x.multiply_add(build.fneg(build.fmul(factor, m_now)), q, w_now)
+        for value, address in zip((w_now, m_now, v_now), (at[0], *at[2:]), strict=True):
+            x.store(value, address, masked)
+
+    bytes_ = ir.Constant(I64, x.lanes * x.size)
+    whole = build.udiv(columns, ir.Constant(I64, x.lanes))
+    rest = build.urem(columns, ir.Constant(I64, x.lanes))
+    x.keep_first(rest)
+    entry = build.block
+    row, vector, after, tail, row_end, done = (
+        function.append_basic_block(name) for name in ("row", "vector", "after", "tail", "row.end", "done")
+    )
+    build.branch(row)
+    build.position_at_end(row)
+    left, starts = build.phi(I64), [build.phi(I64) for _ in range(4)]
+    build.cbranch(build.icmp_unsigned("!=", whole, ir.Constant(I64, 0)), vector, after)
+    build.position_at_end(vector)
+    vectors, at = build.phi(I64), [build.phi(I64) for _ in range(4)]
+    step(at, masked=False)
+    fewer, further = build.sub(vectors, ir.Constant(I64, 1)), [build.add(address, bytes_) for address in at]
+    for node, first, then in zip([vectors, *at], [whole, *starts], [fewer, *further], strict=True):
+        node.add_incoming(first, row)
+        node.add_incoming(then, vector)
+    build.cbranch(build.icmp_unsigned("!=", fewer, ir.Constant(I64, 0)), vector, after)
+    build.position_at_end(after)
+    ends = [build.phi(I64) for _ in range(4)]
+    for node, first, then in zip(ends, starts, further, strict=True):
+        node.add_incoming(first, row)
+        node.add_incoming(then, vector)
+    build.cbranch(build.icmp_unsigned("!=", rest, ir.Constant(I64, 0)), tail, row_end)
+    build.position_at_end(tail)
+    step(ends, masked=True)
+    build.branch(row_end)
+    build.position_at_end(row_end)
+    fewer = build.sub(left, ir.Constant(I64, 1))
+    nexts = [build.add(start, stride) for start, stride in zip(starts, (ldw, ldg, ldw, ldw), strict=True)]
+    for node, first, then in zip([left, *starts], [rows, w, g, m, v], [fewer, *nexts], strict=True):
+        node.add_incoming(first, entry)
+        node.add_incoming(then, row_end)
+    build.cbranch(build.icmp_unsigned("!=", fewer, ir.Constant(I64, 0)), row, done)
+    build.position_at_end(done)
+    build.ret_void()
+    return function
+
+
+def rows_of_adam(real: Any) -> Any:
+    """An intrinsic: a step on rows of parameters, see `rows_step`; None where there is no such code."""
+    there = chosen().name == "avx512" and str(real) == "float32"
+    return calling(rows_step, real, 8, SCALARS) if there else None
