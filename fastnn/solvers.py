@@ -68,6 +68,8 @@ class Problem(Data):
 
     def dense(self, rows: Any) -> "Problem":
         """The same; sparse rows are made dense."""
+        if isinstance(self.X, np.ndarray) and rows == slice(0, len(self.X)):
+            return self
         part = self.rows(rows)
         return part if isinstance(part.X, np.ndarray) else replace(part, X=part.X.toarray())
 
@@ -95,7 +97,7 @@ class Problem(Data):
 
     def loss_and_gradient(self, net: Any, alpha: float) -> tuple[float, np.ndarray]:
         """The loss whose gradient is returned, laid out like the network's parameters, in float64."""
-        mass = np.array([self.weights().sum()])
+        mass = self.mass(None, self.X.shape[0])
         (scale,), (l2,) = self.scales(mass), self.decay(alpha, mass)
         loss, gradient = 0.0, np.zeros(len(net.parameters))
         for block in blocks(self.X, net):

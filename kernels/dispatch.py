@@ -91,8 +91,9 @@ def check_extra() -> None:
         raise ImportError(f"device 'cuda' needs {EXTRA}")
 
 
+@functools.cache
 def has_extra() -> bool:
-    """Whether numba-cuda is installed."""
+    """Whether numba-cuda is installed: looked up once, for every new model asks."""
     return importlib.util.find_spec("numba_cuda") is not None
 
 
