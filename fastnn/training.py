@@ -121,7 +121,7 @@ def train_on_batch(
 class Data:
     """What to learn from: X (n, inputs), targets, float64 row weights (n,) or None where all are 1, the loss's name."""
 
-    X: np.ndarray
+    X: Any
     target: inputs.Targets
     weight: np.ndarray | None
     loss: str
@@ -131,6 +131,7 @@ class Data:
         cls, model: Any, X: Any, y: Any, loss: str | None, sample_weight: Any = None, class_weight: Any = None
     ) -> "Data":
         """What was passed to a model, or a ValueError or TypeError that says what is wrong with it."""
+        inputs.check_device(model.device, X=X, y=y, sample_weight=sample_weight)
         X = inputs.matrix(X, model.layers[0], dtype=model.dtype)
         loss = model.loss_name(loss)
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss, dtype=model.dtype)
@@ -346,6 +347,7 @@ def _split(
         raise ValueError("validation_split must be 0 with validation_data, got both")
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
         raise TypeError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
+    inputs.check_device(model.device, **{f"validation_data[{n}]": array for n, array in enumerate(validation_data)})
     X = inputs.matrix(validation_data[0], model.layers[0], "validation_data[0]", dtype=model.dtype)
     target = inputs.targets(
         validation_data[1], len(X), model.layers[-1], model.output, data.loss, "validation_data[1]", dtype=model.dtype

@@ -121,6 +121,10 @@ class Engine:
             None if weight is None else memory.place(weight, self.dtype),
         )
 
+    def outputs(self, n: int) -> Any:
+        """A new array (n, O) on the GPU, for what `forward` makes of n rows."""
+        return memory.shaped((n, self.layout.widths[-1]), self.dtype)
+
     def hold(self, arrays: Sequence[Any]) -> list[Any]:
         """An optimiser's arrays on the GPU, to be passed to calls in their place."""
         return [memory.copied(array) if isinstance(array, np.ndarray) else array for array in arrays]
@@ -255,7 +259,7 @@ class Engine:
         x: Host,
         *,
         order: np.ndarray | None = None,
-        out: np.ndarray | None = None,
+        out: Any = None,
         target: Host | None = None,
         weight: Host | None = None,
         loss: str = "softmax_cross_entropy",
@@ -263,7 +267,7 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The network's outputs into out (n, O), and with a target the weighted loss and rightness of each row.
 
-        order: the rows of x (and of target and weight) to take, or None for all.
+        order: the rows of x (and of target and weight) to take, or None for all. out may be on the GPU, in C order.
         """
         if order is not None and isinstance(x, np.ndarray):  # only the rows that count make the way
             x, target, weight = x[order], _rows(target, order), _rows(weight, order)
@@ -275,15 +279,20 @@ class Engine:
         batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)
         numbers = np.ones((steps, fields.NUMBERS), self.dtype)
         launches = Steps(plan, self._buffers, batches, numbers, self.output, metric, KEEP=1)
-        outputs = None if out is None else memory.empty(total * self.layout.widths[-1], self.dtype)
+        on_host = isinstance(out, np.ndarray)
+        outputs: Any = None
+        if out is not None:
+            outputs = memory.empty(total * self.layout.widths[-1], self.dtype) if on_host else jit.flat(out)
         for step in range(steps):
             launches.forward(step)
             if target is not None:
                 launches.loss(loss, step)
             if outputs is not None:
                 launches.outputs(outputs, step)
-        if out is not None and outputs is not None:
+        if on_host:
             out[...] = outputs.copy_to_host().reshape(out.shape)
+        elif out is not None:
+            jit.synchronize()  # whichever stream it is read on
         if target is None:
             return np.zeros(0), np.zeros(0)
         losses_of_rows, right = self._buffers.results.copy_to_host().astype(np.float64).reshape(2, -1)
