@@ -1,5 +1,6 @@
 """fit: the loop. Epochs are here; steps are in an engine of kernels, which makes slices of many without coming back."""
 
+import functools
 import threading
 import time
 import warnings
@@ -202,7 +203,7 @@ class Memory:
     """What an optimiser remembers: its arrays, laid out like the parameters, and how many steps it has made."""
 
     optimizer: Optimizer
-    arrays: list[np.ndarray]
+    arrays: list[Any]  # NumPy's, or numba-cuda's once a GPU has them
     noise: Noise  # the network's own
     step: int = 0
     learning_rate: float = 0.0  # of the last step
@@ -227,9 +228,13 @@ class Learner:
 
     def __init__(self, engine: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
         self.engine, self.data, self.memory, self.batch_size, self.l2 = engine, data, memory, batch_size, l2
-        self._placed = self.engine.place(data.X, data.target.values, data.weight)
         memory.arrays = self.engine.hold(memory.arrays)
         self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
+
+    @functools.cached_property
+    def _placed(self) -> tuple[Any, Any, Any]:
+        """The data where the engine reads them best: asked for by who runs on all of it, not on dense parts."""
+        return self.engine.place(self.data.X, self.data.target.values, self.data.weight)
 
     def placed(
         self, X: Any, target: inputs.Targets, loss: str, rows: np.ndarray | None
@@ -286,8 +291,9 @@ class Learner:
         scalars = memory.optimizer.scalars(memory.step, n)
         start = time.perf_counter()
         data, order, first = self.data.locate(order, first, n_rows)
-        x, target, weight = self._placed
-        if data is not self.data:
+        if data is self.data:
+            x, target, weight = self._placed
+        else:
             x, target, weight = self.engine.place(data.X, data.target.values, data.weight)
         results = self.engine.train(
             x, target, order=order, weight=weight, first=first, total=n_rows, batch_size=self.batch_size, steps=n,
