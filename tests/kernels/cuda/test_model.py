@@ -1,5 +1,6 @@
 """fastnn's models on the GPU, or in the simulator: fit, predict and the rest, beside the CPU."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -103,6 +104,41 @@ def test_too_little_memory_is_said_and_changes_nothing(monkeypatch):
             model.fit(X, Y, progress=False)
     np.testing.assert_array_equal(model.parameters, before)
     np.testing.assert_array_equal(model.predict(X), answer)
+
+
+def test_whichever_array_there_is_no_room_for_the_model_is_as_it_was(monkeypatch):
+    from kernels.cuda import jit
+
+    def model_and_fit():
+        model = fastnn.MLP([3, 2], seed=0, device="cuda")
+        return model, lambda: model.fit(X[:2], Y[:2], shuffle=False, progress=False)
+
+    def refusing(n):  # the n-th array from now on
+        numbers = itertools.count()
+
+        def device_array(size, dtype):
+            if next(numbers) == n:
+                raise jit.OutOfMemoryError("CUDA_ERROR_OUT_OF_MEMORY")
+            return allocate(size, dtype)
+
+        return device_array, numbers
+
+    allocate = jit.device_array
+    model, fit = model_and_fit()
+    counting, numbers = refusing(-1)
+    monkeypatch.setattr(jit, "device_array", counting)
+    fit()
+    learnt, most = model.parameters.copy(), next(numbers)
+    assert most > 8, "parameters, gradient, activations, results, data, state, what describes a job"
+    for n in range(most):
+        model, fit = model_and_fit()
+        before = model.parameters.copy()
+        monkeypatch.setattr(jit, "device_array", refusing(n)[0])
+        with pytest.raises(MemoryError, match="device 'cuda' has no room"):
+            fit()
+        np.testing.assert_array_equal(model.parameters, before)
+        fit()
+        np.testing.assert_array_equal(model.parameters, learnt)
 
 
 def test_repeated_runs_give_the_same_bits():
