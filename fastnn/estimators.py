@@ -164,7 +164,7 @@ class Perceptron(BaseEstimator):
 
         best = net.parameters.copy() if self.early_stopping else None
         self.n_iter_ = 0
-        with Share(learner.engine) as share, contextlib.ExitStack() as stack:
+        with learner.engine.training(), Share(learner.engine) as share, contextlib.ExitStack() as stack:
             epochs = passes(learner, self._orders(order, batch_size, problem.X.shape[0]), share, certain)
             stack.callback(epochs.close)
             try:

@@ -20,7 +20,8 @@ def measure(
     total, right, residual, spread = 0.0, 0.0, np.zeros(model.layers[-1]), np.zeros(model.layers[-1])
     mean = 0.0
     if target.metric is None:
-        mean = sum(target.values[part].sum(0, dtype=np.float64) for part in _parts(model, n, rows)) / n
+        numbers = inputs.on_host(target.values)
+        mean = sum(numbers[part].sum(0, dtype=np.float64) for part in _parts(model, n, rows)) / n
     for part in _parts(model, n, rows):
         out, x, y = None, X, values
         order = None if isinstance(part, slice) else part
@@ -32,7 +33,7 @@ def measure(
         total += float(losses.sum())
         right += float(hits.sum())
         if out is not None:
-            y = target.values[part].astype(np.float64)
+            y = numbers[part].astype(np.float64)
             residual += ((out - y) ** 2).sum(0)
             spread += ((y - mean) ** 2).sum(0)
     result = {"loss": total if loss == "sum_squared_error" else total / n}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.schedules import check_number
+from kernels import dispatch
 
 _BLOCK_BYTES = 1 << 24  # arrays are looked through in blocks of so many bytes, so that a memory map stays one
 
@@ -19,13 +20,27 @@ class Targets:
     see kernels.cpu.engine.METRICS; None where there is no accuracy. labels: the labels (n,) if labels were given.
     """
 
-    values: np.ndarray
+    values: Any
     metric: str | None
-    labels: np.ndarray | None
+    labels: Any
 
 
-def array(value: Any, name: str) -> np.ndarray:
-    """Real numbers of a type that compiled code reads, a view of the caller's memory where that can be."""
+def check_device(device: str, **arrays: Any) -> None:
+    """Raise ValueError naming the first of these that lies on a GPU where the model does not."""
+    for name, value in arrays.items():
+        if device != "cuda" and dispatch.on_cuda(value):
+            raise ValueError(f"{name} must be in the host's memory for a model on the {device}, got a CUDA array")
+
+
+def array(value: Any, name: str) -> Any:
+    """Real numbers of a type that compiled code reads, a view of the caller's memory where that can be.
+
+    Those on a GPU stay there: what comes is kernels.cuda.memory.Placed.
+    """
+    if dispatch.on_cuda(value):
+        from kernels.cuda import foreign
+
+        return foreign.placed(value, name)
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         value = np.from_dlpack(value)
     try:
@@ -41,11 +56,30 @@ def array(value: Any, name: str) -> np.ndarray:
     return result
 
 
-def check_finite(values: np.ndarray, name: str, dtype: str = "float64") -> None:
+def on_host(values: Any) -> np.ndarray:
+    """An array as NumPy's: copied if it lies on a GPU."""
+    return values if isinstance(values, np.ndarray) else values.read()
+
+
+def bounds(values: Any) -> tuple[Any, Any]:
+    """The smallest and the largest number, both NaN where there is one."""
+    if isinstance(values, np.ndarray):
+        return values.min(), values.max()
+    from kernels.cuda import foreign
+
+    return foreign.bounds(values.flat)
+
+
+def check_finite(values: Any, name: str, dtype: str = "float64") -> None:
     """Raise ValueError naming the first number of a (n, ...) array that is NaN, infinite or too large for `dtype`."""
     if values.dtype.kind != "f":
         return
     largest = np.finfo(dtype).max
+    if not isinstance(values, np.ndarray):
+        low, high = bounds(values)
+        if not (low >= -largest and high <= largest):
+            raise ValueError(f"{name} must be finite in {dtype}, got numbers from {low} to {high}")
+        return
     rows = max(1, _BLOCK_BYTES // max(1, values[:1].nbytes))
     for start in range(0, len(values), rows):
         block = values[start : start + rows]
@@ -56,7 +90,7 @@ def check_finite(values: np.ndarray, name: str, dtype: str = "float64") -> None:
         raise ValueError(f"{name} must be finite in {dtype}, got {block[(row, *column)]} at [{place}]")
 
 
-def matrix(X: Any, n_columns: int, name: str = "X", *, dtype: str = "float64", finite: bool = True) -> np.ndarray:
+def matrix(X: Any, n_columns: int, name: str = "X", *, dtype: str = "float64", finite: bool = True) -> Any:
     """X as (n, n_columns) with n >= 1, and unless told otherwise finite in `dtype`, what it is to be converted to."""
     result = array(X, name)
     if result.ndim != 2:
@@ -82,37 +116,47 @@ def targets(
     if values.ndim not in (1, 2) or len(values) != n_rows:
         raise ValueError(f"{name} must have {n_rows} rows, one for each row of X, got shape {values.shape}")
     if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind in "iub" and n_outputs > 1:
-        values = values[:, 0]
+        values = values.reshape(len(values))
     classes = output in ("softmax", "sigmoid")
     if values.ndim == 1 and n_outputs > 1:
         return _from_labels(values, n_outputs, classes, loss, name)
     if values.ndim == 1:
-        values = values[:, np.newaxis]
+        values = values.reshape(len(values), 1)
     if values.shape[1] != n_outputs:
         raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
     check_finite(values, name, dtype)
-    if classes and values.size and (values.min() < 0 or values.max() > 1):
-        bad = np.argwhere((values < 0) | (values > 1))[0]
-        raise ValueError(
-            f"{name} must lie in [0, 1] for {output} outputs, got {values[tuple(bad)]} at [{bad[0]}, {bad[1]}]"
-        )
-    if output == "exp" and values.size and values.min() < 0:
-        raise ValueError(f"{name} must be >= 0 for exp outputs, got {values.min()}")
+    low, high = bounds(values) if len(values) else (0, 0)
+    if classes and (low < 0 or high > 1):
+        got = f"numbers from {low} to {high}"
+        if isinstance(values, np.ndarray):
+            bad = np.argwhere((values < 0) | (values > 1))[0]
+            got = f"{values[tuple(bad)]} at [{bad[0]}, {bad[1]}]"
+        raise ValueError(f"{name} must lie in [0, 1] for {output} outputs, got {got}")
+    if output == "exp" and low < 0:
+        raise ValueError(f"{name} must be >= 0 for exp outputs, got {low}")
     labels = None
     if n_outputs == 1 and classes and values.dtype.kind in "iub":
-        labels = values[:, 0]
+        labels = values.reshape(len(values))
     metric = None if not classes else ("largest" if output == "softmax" else "outputs")
     return Targets(values, metric, labels)
 
 
-def _from_labels(values: np.ndarray, n_outputs: int, classes: bool, loss: str, name: str) -> Targets:
+def _from_labels(values: Any, n_outputs: int, classes: bool, loss: str, name: str) -> Targets:
     if not classes:
         raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
     if values.dtype.kind not in "iub":
         raise TypeError(f"{name} must hold integer labels or have {n_outputs} columns, got dtype {values.dtype}")
-    if len(values) and (values.min() < 0 or values.max() >= n_outputs):
-        bad = int(np.flatnonzero((values < 0) | (values >= n_outputs))[0])
-        raise ValueError(f"{name} must hold labels from 0 to {n_outputs - 1}, got {values[bad]} at [{bad}]")
+    low, high = bounds(values) if len(values) else (0, 0)
+    if low < 0 or high >= n_outputs:
+        got = f"labels from {low} to {high}"
+        if isinstance(values, np.ndarray):
+            bad = int(np.flatnonzero((values < 0) | (values >= n_outputs))[0])
+            got = f"{values[bad]} at [{bad}]"
+        raise ValueError(f"{name} must hold labels from 0 to {n_outputs - 1}, got {got}")
+    if not isinstance(values, np.ndarray):
+        if loss == "softmax_cross_entropy":
+            return Targets(values, "label", values)
+        values = values.read()
     labels = values.astype(values.dtype.newbyteorder("="), copy=False)
     if loss == "softmax_cross_entropy":
         return Targets(labels, "label", labels)
@@ -127,7 +171,7 @@ def row_weights(
     """One float64 weight per row, finite in `dtype`, or None when all weigh the same."""
     weights = None
     if sample_weight is not None:
-        weights = np.ascontiguousarray(array(sample_weight, "sample_weight"), np.float64)
+        weights = np.ascontiguousarray(on_host(array(sample_weight, "sample_weight")), np.float64)
         if weights.shape != (n_rows,):
             raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}")
         check_finite(weights, "sample_weight", dtype)
@@ -138,7 +182,8 @@ def row_weights(
         return weights
     if target.labels is None:
         raise ValueError("class_weight must be None unless y holds integer labels")
-    labels = target.labels if target.labels.dtype.kind == "i" else target.labels.astype(np.int64)
+    labels = on_host(target.labels)
+    labels = labels if labels.dtype.kind == "i" else labels.astype(np.int64)
     weights = (1.0 if weights is None else weights) * _per_class(class_weight, labels)[labels]
     if weights.sum() == 0:
         raise ValueError("class_weight must leave some row a weight, got only zeros for the labels of y")

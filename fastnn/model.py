@@ -148,7 +148,8 @@ class MLP:
         """Train on from the present weights, with fresh optimiser state.
 
         X: (n, inputs), numbers of up to 64 bits in any byte order and strides, a memory map too: it is converted batch
-        by batch, never copied whole. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several
+        by batch, never copied whole. A model on a GPU also takes arrays there (CuPy's, PyTorch's), X and y without a
+        copy if they are in C order. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several
         labels, or numbers; integers are read where they lie. shuffle: draw a new order of the rows in every epoch, four
         bytes a row. loss: by default that of the output (cross-entropy for softmax and sigmoid, poisson for exp, else
         mean_squared_error); sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
@@ -183,10 +184,15 @@ class MLP:
         """
         return training.train_on_batch(self, X, y, optimizer, loss, l2, sample_weight)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The network's outputs (n, outputs): probabilities for softmax and sigmoid. NaN in a row stays in that row."""
+    def predict(self, X: Any) -> Any:
+        """The network's outputs (n, outputs): probabilities for softmax and sigmoid. NaN in a row stays in that row.
+
+        For X on a GPU an array of numba-cuda, which is there too.
+        """
+        inputs.check_device(self.device, X=X)
         X = inputs.matrix(X, self.layers[0], finite=False)
-        out = np.empty((len(X), self.layers[-1]), self.dtype)
+        on_host = isinstance(X, np.ndarray)
+        out = np.empty((len(X), self.layers[-1]), self.dtype) if on_host else self.engine().outputs(len(X))
         for block in self.blocks(len(X)):
             self.engine().forward(X[block], out=out[block])
         return out

@@ -1,5 +1,6 @@
 """fit: the loop. Epochs are here; steps are in an engine of kernels, which makes slices of many without coming back."""
 
+import functools
 import math
 import threading
 import time
@@ -135,7 +136,7 @@ def train_on_batch(
 class Data:
     """What to learn from: X (n, inputs), targets, float64 row weights (n,) or None where all are 1, the loss's name."""
 
-    X: np.ndarray
+    X: Any
     target: inputs.Targets
     weight: np.ndarray | None
     loss: str
@@ -145,6 +146,7 @@ class Data:
         cls, model: Any, X: Any, y: Any, loss: str | None, sample_weight: Any = None, class_weight: Any = None
     ) -> "Data":
         """What was passed to a model, or a ValueError or TypeError that says what is wrong with it."""
+        inputs.check_device(model.device, X=X, y=y, sample_weight=sample_weight)
         X = inputs.matrix(X, model.layers[0], dtype=model.dtype)
         loss = model.loss_name(loss)
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss, dtype=model.dtype)
@@ -216,7 +218,7 @@ class Memory:
     """What an optimiser remembers: its arrays, laid out like the parameters, and how many steps it has made."""
 
     optimizer: Optimizer
-    arrays: list[np.ndarray]
+    arrays: list[Any]  # NumPy's, or numba-cuda's once a GPU has them
     noise: Noise  # the network's own
     step: int = 0
     learning_rate: float = 0.0  # of the last step
@@ -241,9 +243,13 @@ class Learner:
 
     def __init__(self, engine: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
         self.engine, self.data, self.memory, self.batch_size, self.l2 = engine, data, memory, batch_size, l2
-        self._placed = self.engine.place(data.X, data.target.values, data.weight)
         memory.arrays = self.engine.hold(memory.arrays)
         self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
+
+    @functools.cached_property
+    def _placed(self) -> tuple[Any, Any, Any]:
+        """The data where the engine reads them best: asked for by who runs on all of it, not on dense parts."""
+        return self.engine.place(self.data.X, self.data.target.values, self.data.weight)
 
     def placed(
         self, X: Any, target: inputs.Targets, loss: str, rows: np.ndarray | None
@@ -315,8 +321,9 @@ class Learner:
         scalars = memory.optimizer.scalars(memory.step, n)
         start = time.perf_counter()
         data, order, first = self.data.locate(order, first, n_rows)
-        x, target, weight = self._placed
-        if data is not self.data:
+        if data is self.data:
+            x, target, weight = self._placed
+        else:
             x, target, weight = self.engine.place(data.X, data.target.values, data.weight)
         losses, right = self.engine.train(
             x, target, order=order, weight=weight, first=first, total=n_rows, batch_size=self.batch_size, steps=n,
@@ -376,6 +383,7 @@ def _split(
         raise ValueError("validation_split must be 0 with validation_data, got both")
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
         raise TypeError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
+    inputs.check_device(model.device, **{f"validation_data[{n}]": array for n, array in enumerate(validation_data)})
     X = inputs.matrix(validation_data[0], model.layers[0], "validation_data[0]", dtype=model.dtype)
     target = inputs.targets(
         validation_data[1], len(X), model.layers[-1], model.output, data.loss, "validation_data[1]", dtype=model.dtype

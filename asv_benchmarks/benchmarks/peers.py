@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .devices import placed
 from .peer import Peer, Weights
 from .peers_torch import Torch, TorchCompiled, TorchGraphs
 
@@ -25,10 +26,11 @@ class Fastnn(Peer):
     def prepare(self) -> None:
         """It is what all others start from."""
         self.model = self.workload.model(self.threads, self.device)
+        self.data = placed(self.device, self.X, self.y)
 
     def train(self, epochs: int) -> None:
         self.model.fit(
-            self.X, self.y, epochs, self.workload.batch_size, self.workload.optimizer, shuffle=False, progress=False
+            *self.data, epochs, self.workload.batch_size, self.workload.optimizer, shuffle=False, progress=False
         )
 
     def weights(self) -> Weights:

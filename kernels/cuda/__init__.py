@@ -8,7 +8,6 @@ be at work.
 Importing this raises ImportError where the extra `cuda` is missing. See kernels.dispatch for what else it takes.
 """
 
-import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,17 +18,18 @@ from .. import dispatch, scalar
 
 dispatch.check_extra()
 
-from . import elementwise, jit, memory  # noqa: E402
+from . import elementwise, jit, memory, narrow  # noqa: E402
 from . import job as fields  # noqa: E402
 from .batch import SOURCES, gather  # noqa: E402
+from .calls import make_job, multiply, row, sum_columns  # noqa: E402
 from .foreign import on_its_stream  # noqa: E402
-from .gemm import TILES, tile_for  # noqa: E402
+from .gemm import LAYOUTS, TILES  # noqa: E402
 from .linear import linear as _linear  # noqa: E402
 from .loss import IDENTITY, SOFTMAX, losses, step_sums  # noqa: E402
 from .loss import output as _output  # noqa: E402
-from .network import COLUMN_LANES, column_blocks  # noqa: E402
-from .ptx import VECTOR_BYTES  # noqa: E402
-from .update import column_sums, updates  # noqa: E402
+from .network import COLUMN_LANES  # noqa: E402
+from .rows import ROW_THREADS, row_blocks, row_threads  # noqa: E402
+from .update import column_sums, sum_parts, updates  # noqa: E402
 
 
 @on_its_stream
@@ -45,9 +45,7 @@ def linear(
     """y (B, O) = f(x (B, I) @ w (I, O) + b (O,)); `pre` receives x @ w + b."""
     (m, k), n = x.shape, w.shape[1]
     y = memory.shaped((m, n), x.dtype) if out is None else out
-    name = scalar.canonical(activation)
-    relu = name == "relu"
-    _multiply("x @ w", m, n, k, x, w, y, b, pre, activation="identity" if relu else name, relu=relu)
+    multiply("x @ w", m, n, k, x, w, y, b, pre, activation=scalar.canonical(activation))
     return y
 
 
@@ -74,10 +72,9 @@ def linear_backward(
         dz = activate_backward(dy, y, activation, pre=pre, out=dz)
     else:
         dz = dy
-    _multiply("dz @ w.T", m, k, n, dz, w, dx)
-    _multiply("x.T @ dz", k, n, m, x, dz, dw)
-    job = _job(((fields.N, n), (fields.LDB, _row(dz)), (fields.DB, 0)), ((fields.TOTAL, m), (fields.BATCH, m)))
-    column_sums(dtype.name, *COLUMN_LANES)(column_blocks((k, n)), jit.flat(dz), jit.flat(db), job, 0, 0)
+    multiply("dz @ w.T", m, k, n, dz, w, dx)
+    multiply("x.T @ dz", k, n, m, x, dz, dw)
+    sum_columns(dz, db)
     return dx, dw, db
 
 
@@ -86,7 +83,7 @@ def activate(z: Any, activation: str = "identity", *, out: Any = None) -> Any:
     """y (B, O) = f(z)."""
     y = memory.shaped(z.shape, z.dtype) if out is None else out
     kernel = elementwise.forward(z.dtype.name, scalar.canonical(activation))
-    kernel(-(-z.size // jit.THREADS), jit.flat(z), jit.flat(y), *z.shape, _row(z), _row(y))
+    kernel(-(-z.size // jit.THREADS), jit.flat(z), jit.flat(y), *z.shape, row(z), row(y))
     return y
 
 
@@ -106,8 +103,8 @@ def activate_backward(
     saved = dy if saved is None else saved
     kernel = elementwise.backward(dy.dtype.name, name)
     kernel(
-        -(-dy.size // jit.THREADS), jit.flat(dy), jit.flat(saved), jit.flat(dz), *dy.shape, _row(dy), _row(saved),
-        _row(dz),
+        -(-dy.size // jit.THREADS), jit.flat(dy), jit.flat(saved), jit.flat(dz), *dy.shape, row(dy), row(saved),
+        row(dz),
     )  # fmt: skip
     return dz
 
@@ -116,7 +113,9 @@ def activate_backward(
 def softmax(z: Any, *, out: Any = None) -> Any:
     """Probabilities (B, O) = exp(z) / sum exp(z), row by row."""
     y = memory.shaped(z.shape, z.dtype) if out is None else out
-    _output(z.dtype.name)(len(z), jit.flat(z), jit.flat(y), SOFTMAX, z.shape[1], 0, _row(z), 0, _row(y))
+    rows, columns = z.shape
+    kernel = _output(z.dtype.name, row_threads(columns))
+    kernel(row_blocks(rows, columns), jit.flat(z), jit.flat(y), SOFTMAX, rows, columns, 0, row(z), 0, row(y))
     return y
 
 
@@ -158,21 +157,21 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any) -> tuple[float, 
         mass = rows if weight is None else float(memory.read(weight).sum(dtype=np.float64))
         scale = 1.0 / mass if mass > 0 else 0.0
     header = {
-        fields.TOTAL: rows, fields.BATCH: rows, fields.COLUMNS: columns, fields.LDZ: _row(z), fields.LDDZ: _row(dz),
+        fields.TOTAL: rows, fields.BATCH: rows, fields.COLUMNS: columns, fields.LDZ: row(z), fields.LDDZ: row(dz),
         fields.WEIGHTED: weight is not None, fields.OUTPUT: IDENTITY,
     }  # fmt: skip
     if target.ndim == 2:
-        header[fields.LDT] = _row(target)
-    job = _job((), tuple((field, int(value)) for field, value in header.items()))
+        header[fields.LDT] = row(target)
+    job = make_job((), tuple((field, int(value)) for field, value in header.items()))
     numbers = np.zeros(fields.NUMBERS, dtype)
     numbers[fields.SCALE] = scale
     factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
     labels = target.ndim == 1
-    losses[name](dtype.name, "int64" if labels else SOURCES[target.dtype], labels)(
-        rows, jit.flat(z), jit.flat(dz), jit.flat(target), job, factors if weight is None else jit.flat(weight),
-        factors, results, job, 0,
+    losses[name](dtype.name, row_threads(columns), "int64" if labels else SOURCES[target.dtype], labels)(
+        row_blocks(rows, columns), jit.flat(z), jit.flat(dz), jit.flat(target), job,
+        factors if weight is None else jit.flat(weight), factors, results, job,
     )  # fmt: skip
-    step_sums(dtype.name, jit.THREADS)(1, results, results, factors, sums, job, 0)
+    step_sums(dtype.name, jit.THREADS)(1, results, results, factors, sums, job)
     return float(memory.read(sums)[0]), dz
 
 
@@ -211,7 +210,7 @@ def adam(
 def _update(name: str, w: Any, dw: Any, state: Sequence[Any], scalars: Sequence[float]) -> None:
     rows, columns = w.shape
     header = (
-        (fields.W_ROWS, rows), (fields.W_COLUMNS, columns), (fields.LDW, _row(w)), (fields.LDG, _row(dw)),
+        (fields.W_ROWS, rows), (fields.W_COLUMNS, columns), (fields.LDW, row(w)), (fields.LDG, row(dw)),
         (fields.SLOTS, len(state)),
     )  # fmt: skip
     numbers = np.zeros(fields.NUMBERS, w.dtype)
@@ -219,51 +218,8 @@ def _update(name: str, w: Any, dw: Any, state: Sequence[Any], scalars: Sequence[
     first, second = [*state, w, w][:2]
     updates[name](w.dtype.name)(
         -(-w.size // jit.THREADS), jit.flat(w), jit.flat(dw), jit.flat(first), jit.flat(second), memory.copied(numbers),
-        _job((), header), 0,
+        make_job((), header),
     )  # fmt: skip
-
-
-def _multiply(
-    layout: str, m: int, n: int, k: int, a: Any, b: Any, c: Any, bias: Any = None, pre: Any = None,
-    *, activation: str = "identity", relu: bool = False,
-) -> None:  # fmt: skip
-    """c (m, n) = f(the product of a and b + bias)."""
-    tile = tile_for(m, n, a.dtype, jit.processors())
-    written = c if pre is None else pre
-    operands = [a, b, c, written] if bias is None else [a, b, c, written, bias]
-    aligned = all(
-        jit.address(array) % VECTOR_BYTES == 0 and _row(array) * array.dtype.itemsize % VECTOR_BYTES == 0
-        for array in operands
-    )
-    record = (
-        (fields.M, m), (fields.N, n), (fields.K, k), (fields.LDA, _row(a)), (fields.LDB, _row(b)),
-        (fields.LDC, _row(c)), (fields.BIAS, fields.NONE if bias is None else 0),
-        (fields.EXTRA, fields.NONE if pre is None else 0), (fields.LD_EXTRA, _row(written)), (fields.RELU, int(relu)),
-    )  # fmt: skip
-    kernel = _linear(a.dtype.name, tile, layout, aligned, activation, False)
-    kernel(
-        tile.blocks(m, n), jit.flat(a), jit.flat(b), jit.flat(c), jit.flat(c if bias is None else bias),
-        jit.flat(written), _job(record, ()), 0, 0,
-    )  # fmt: skip
-
-
-@functools.lru_cache(maxsize=256)
-def _job(record: tuple[tuple[int, int], ...], header: tuple[tuple[int, int], ...]) -> Any:
-    """A job of one record, on the GPU; the same sizes and strides come again and again."""
-    job = np.zeros(fields.HEADER + fields.RECORD, np.int64)
-    job[[fields.TOTAL, fields.BATCH, fields.PASS_STEPS]] = 1
-    for field, value in header:
-        job[field] = value
-    for field, value in record:
-        job[fields.HEADER + field] = value
-    placed = memory.copied(job)
-    jit.synchronize()  # whichever stream uses it next
-    return placed
-
-
-def _row(array: Any) -> int:
-    """The row stride in elements; 0 for a single row."""
-    return 0 if array.ndim == 1 or len(array) == 1 else int(array.strides[0] // array.dtype.itemsize)
 
 
 def info() -> dict[str, str]:
@@ -279,14 +235,18 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
     start = time.perf_counter()
     for dtype in dtypes:
         kernels = [
-            _linear(dtype, tile, layout, True, activation, activation == "relu")
+            _linear(dtype, tile, layout, True, "relu", layout == "dz @ w.T")
             for tile in TILES[dtype]
-            for layout, activation in (("x @ w", "identity"), ("dz @ w.T", "relu"), ("x.T @ dz", "identity"))
+            for layout in LAYOUTS
         ]
-        kernels += [_output(dtype), step_sums(dtype, jit.THREADS), column_sums(dtype, *COLUMN_LANES)]
+        for tile in narrow.TILES[dtype]:
+            kernels += [narrow.forward(dtype, tile, "relu", dtype), narrow.backward(dtype, tile, "relu")]
+        kernels += [step_sums(dtype, jit.THREADS), column_sums(dtype, *COLUMN_LANES), sum_parts(dtype)]
         kernels += [family(dtype) for family in updates.values()]
-        kernels += [family(dtype, dtype, False) for family in losses.values()]
-        kernels += [losses["softmax_cross_entropy"](dtype, "int64", True), gather(dtype, dtype)]
+        for threads in (1, ROW_THREADS):
+            kernels += [_output(dtype, threads), losses["softmax_cross_entropy"](dtype, threads, "int64", True)]
+            kernels += [family(dtype, threads, dtype, False) for family in losses.values()]
+        kernels += [gather(dtype, dtype)]
         for kernel in kernels:
             kernel.load()
     return time.perf_counter() - start

@@ -18,17 +18,17 @@ SOURCES = {  # by what an array's elements are, the type to read; see memory.pla
 
 @jit.kernel
 def gather(real: Any, source_type: str) -> Any:
-    """source, order, work, job, step: the batch's rows (rows, X_COLUMNS), converted, into work.
+    """source, order, work, job: the batch's rows (rows, X_COLUMNS), converted, into work.
 
     A thread takes an element.
     """
 
-    def function(source, order, work, job, step):
+    def function(source, order, work, job):
         columns = job[fields.X_COLUMNS]
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         i, j = e // columns, e % columns
-        if i < fields.rows_of(job, step):
-            row = fields.row_of(job, order, step, i)
+        if i < fields.rows_of(job):
+            row = fields.row_of(job, order, i)
             work[job[fields.X] + i * job[fields.LDX] + j] = real(source[row * columns + j])
 
-    return function, f"{source_type} I R I i", jit.THREADS
+    return function, f"{source_type} I R I", jit.THREADS

@@ -14,17 +14,19 @@ from .. import scalar
 from ..layout import Layout
 from . import jit, memory
 from . import job as fields
-from .batch import SOURCES, gather
+from .batch import SOURCES
 from .clip import PARTS as CLIP_PARTS
 from .clip import clip, squares
 from .dropout import dropout as dropout_kernel
+from .graph import Repeated
 from .loss import losses, output, step_sums
 from .memory import Placed
 from .network import COLUMN_LANES, Plan
+from .rows import row_threads
 from .steps import Batches, Buffers, Steps, target_constants
-from .update import PARTS, column_sums, updates
+from .update import column_sums, sum_parts, updates
 
-FORWARD_ROWS = 1 << 14  # the most rows that go through all layers together
+FORWARD_ELEMENTS = 1 << 25  # of the activations of the rows that go through all layers together
 PLANS = 16  # sizes of a batch whose products are remembered
 
 P = ParamSpec("P")
@@ -74,12 +76,9 @@ class Engine:
         self.process = os.getpid()
         self._lock = threading.RLock()
         self._resident, self._host_may_differ, self._device_is_newer = False, False, False
-        self._buffers = Buffers(
-            memory.empty(self.layout.size, self.dtype),
-            memory.zeros(self.layout.size, self.dtype),  # and zero its padding stays
-            memory.zeros(PARTS * (len(widths) - 1), self.dtype),
-        )
+        self._buffers = Buffers(self.layout.size, len(widths) - 1, self.dtype)
         self._plans: dict[tuple[int, bool, bool], Plan] = {}
+        self._repeated = Repeated()
 
     def load(
         self,
@@ -96,16 +95,18 @@ class Engine:
         clip_norm.
         """
         name, plan = self.dtype.name, self._plan(rows, gradients=update is not None)
-        kernels = [output(name), *(product.kernel for product in plan.products)]
+        threads = row_threads(self.layout.widths[-1])
+        kernels = [output(name, threads)]
         if gathered:
             data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
-            kernels += [] if data is None else [gather(name, SOURCES[data])]
+            kernels += plan.kernels(name if data is None else SOURCES[data])
             if loss is not None:
-                kernels.append(losses[loss](name, *target_constants(target)))
+                kernels.append(losses[loss](name, threads, *target_constants(target)))
         if update is not None:
             kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
             kernels += [dropout_kernel(name)] if any(self.dropout) else []
-            kernels += [squares(name, jit.THREADS), clip(name, jit.THREADS, CLIP_PARTS)] if clips else []
+            if clips:
+                kernels += [sum_parts(name), squares(name, jit.THREADS), clip(name, jit.THREADS, CLIP_PARTS)]
         for kernel in kernels:
             kernel.load()
 
@@ -121,6 +122,10 @@ class Engine:
             None if weight is None else memory.place(weight, self.dtype),
         )
 
+    def outputs(self, n: int) -> Any:
+        """A new array (n, O) on the GPU, for what `forward` makes of n rows."""
+        return memory.shaped((n, self.layout.widths[-1]), self.dtype)
+
     def hold(self, arrays: Sequence[Any]) -> list[Any]:
         """An optimiser's arrays on the GPU, to be passed to calls in their place."""
         return [memory.copied(array) if isinstance(array, np.ndarray) else array for array in arrays]
@@ -132,7 +137,7 @@ class Engine:
         try:
             yield
         finally:
-            self._resident = False
+            self._resident, self._repeated = False, Repeated()  # which holds data
             self._read_back()
 
     def pull(self) -> None:
@@ -187,9 +192,8 @@ class Engine:
         """
         if hook is not None:
             raise NotImplementedError("hook must be None on device 'cuda', whose steps call no function of the host")
-        rows = min(batch_size, total)
-        plan = self._plan(rows, gradients=True, drops=noise is not None and any(self.dropout))
-        self._buffers.reserve(plan, rows)
+        plan = self._plan(batch_size, gradients=True, drops=noise is not None and any(self.dropout))
+        self._buffers.reserve(plan, batch_size)
         seed, first_step = noise or (0, 0)
         numbers = np.zeros((steps, fields.NUMBERS))
         numbers[:, :8], numbers[:, fields.SCALE], numbers[:, fields.DECAY] = scalars, scales, l2
@@ -197,26 +201,33 @@ class Engine:
             numbers[:, 6:8] = 1.0 - numbers[:, 1:3]
         decays = bool(np.any(l2))
         batches = Batches(*self.place(x, target, weight), order, first, total, batch_size, passes)
-        held, sums = self.hold(state), memory.empty(2 * steps, self.dtype)
+        held, sums = self.hold(state), self._buffers.room("sums", 2 * steps, self.dtype)
         launches = Steps(
             plan, self._buffers, batches, numbers.astype(self.dtype), self.output, metric,
             SLOTS=len(state), PARTS=self._buffers.parts.size if decays else 0, SEED=seed, FIRST_STEP=first_step,
+            ADVANCE=1, G_PARTS=plan.parts if clip_norm is None else 1,
         )  # fmt: skip
-        norms = None if clip_norm is None else memory.copied(np.r_[np.zeros(CLIP_PARTS), clip_norm])
-        self._device_is_newer = True
-        for step in range(steps):
-            launches.forward(step)
-            launches.loss(loss, step)
-            launches.backward(decays, step)
+        norms = None
+        if clip_norm is not None:
+            norms = self._buffers.send("norms", np.r_[np.zeros(CLIP_PARTS), clip_norm])
+
+        def step() -> None:
+            launches.forward()
+            launches.loss(loss)
+            launches.backward(decays)
             if norms is not None:
                 launches.clip(norms)
-            launches.update(update, held, step)
-            launches.sums(sums, step)
-        results = sums.copy_to_host().astype(np.float64).reshape(steps, 2)
+            launches.update(update, held)
+            launches.sums(sums)
+
+        self._device_is_newer = True
+        self._repeated(jit.recorded(step), steps)
+        results = sums[: 2 * steps].copy_to_host().astype(np.float64).reshape(steps, 2)
         for array, on_device in zip(state, held, strict=True):
             if array is not on_device:
                 on_device.copy_to_host(array)
         if not self._resident:
+            self._repeated = Repeated()
             self._read_back()
         return results[:, 0], results[:, 1]
 
@@ -240,14 +251,15 @@ class Engine:
         batches = Batches(*self.place(x, target, weight), None, 0, rows, rows)
         launches = Steps(plan, buffers, batches, numbers, self.output, None, PARTS=buffers.parts.size if l2 else 0)
         sums = memory.empty(2, self.dtype)
-        launches.forward(0)
-        launches.loss(loss, 0)
-        launches.backward(bool(l2), 0)
-        launches.dx(0)
-        launches.sums(sums, 0)
+        launches.forward()
+        launches.loss(loss)
+        launches.backward(bool(l2))
+        launches.dx()
+        launches.sums(sums)
         work, stride = plan.workspace, plan.workspace.strides[0]
         dx = buffers.work[work.dx : work.dx + rows * stride].copy_to_host().reshape(rows, stride)
-        return float(sums.copy_to_host()[0]), buffers.gradient.copy_to_host(), dx[:, : self.layout.widths[0]]
+        gradient = launches.whole()[: self.layout.size].copy_to_host()
+        return float(sums.copy_to_host()[0]), gradient, dx[:, : self.layout.widths[0]]
 
     @_alone
     def forward(
@@ -255,7 +267,7 @@ class Engine:
         x: Host,
         *,
         order: np.ndarray | None = None,
-        out: np.ndarray | None = None,
+        out: Any = None,
         target: Host | None = None,
         weight: Host | None = None,
         loss: str = "softmax_cross_entropy",
@@ -263,27 +275,33 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The network's outputs into out (n, O), and with a target the weighted loss and rightness of each row.
 
-        order: the rows of x (and of target and weight) to take, or None for all.
+        order: the rows of x (and of target and weight) to take, or None for all. out may be on the GPU, in C order.
         """
         if order is not None and isinstance(x, np.ndarray):  # only the rows that count make the way
             x, target, weight = x[order], _rows(target, order), _rows(weight, order)
             order = None
         total = len(x) if order is None else len(order)
-        chunk = min(total, FORWARD_ROWS)
+        chunk = min(total, max(1, FORWARD_ELEMENTS // sum(self.layout.strides)))
         plan, steps = self._plan(chunk, gradients=False), -(-total // chunk)
         self._buffers.reserve(plan, total)
         batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)
         numbers = np.ones((steps, fields.NUMBERS), self.dtype)
-        launches = Steps(plan, self._buffers, batches, numbers, self.output, metric, KEEP=1)
-        outputs = None if out is None else memory.empty(total * self.layout.widths[-1], self.dtype)
+        launches = Steps(plan, self._buffers, batches, numbers, self.output, metric, steps, KEEP=1)
+        on_host = isinstance(out, np.ndarray)
+        outputs: Any = None
+        if out is not None:
+            outputs = memory.empty(total * self.layout.widths[-1], self.dtype) if on_host else jit.flat(out)
         for step in range(steps):
-            launches.forward(step)
+            launches.at(step)
+            launches.forward()
             if target is not None:
-                launches.loss(loss, step)
+                launches.loss(loss)
             if outputs is not None:
                 launches.outputs(outputs, step)
-        if out is not None and outputs is not None:
+        if on_host:
             out[...] = outputs.copy_to_host().reshape(out.shape)
+        elif out is not None:
+            jit.synchronize()  # whichever stream it is read on
         if target is None:
             return np.zeros(0), np.zeros(0)
         losses_of_rows, right = self._buffers.results.copy_to_host().astype(np.float64).reshape(2, -1)

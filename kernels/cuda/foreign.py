@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from . import jit, memory
+from .batch import SOURCES
+from .memory import Placed
 from .strided import PARTS, copy, extremes
 
 DEFAULT_STREAM = 1  # as both interfaces write it
@@ -115,6 +117,26 @@ def contiguous(array: Any, dtype: Any = None) -> Any:
     if array.dtype == dtype and shadow(array).flags.c_contiguous:
         return array
     return copied(empty(tuple(array.shape), dtype, array), array)
+
+
+def placed(value: Any, name: str) -> Placed:
+    """Any array of the GPU, at most 2-D, as engines take it: where it lies if it is in C order, labels as int64.
+
+    What is enqueued on this thread's stream from now on finds it ready.
+    """
+    array = adopted(value, name)
+    if array.ndim > 2:
+        raise ValueError(f"{name} must have at most 2 dimensions, got shape {tuple(array.shape)}")
+    dtype = np.dtype(_type_name(array.dtype))
+    if dtype not in SOURCES:
+        raise TypeError(f"{name} must hold real numbers of at most 64 bits, got dtype {array.dtype} on a CUDA device")
+    if array.size == 0:
+        return Placed(None, tuple(array.shape), dtype)
+    if array.ndim == 1 and dtype.kind in "iu":
+        dtype = np.dtype(np.int64)
+    flat = contiguous(array, dtype).reshape(array.size)
+    jit.wait(jit.current_stream(), array.stream)
+    return Placed(flat, tuple(array.shape), dtype)
 
 
 def bounds(array: Any) -> tuple[Any, Any]:

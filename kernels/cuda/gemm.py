@@ -44,18 +44,40 @@ class Tile:
         return -(-m // self.rows) * -(-n // self.columns)
 
 
-# Largest first. The shapes are the usual ones (Boehm 2022, "How to Optimize a CUDA Matmul Kernel for cuBLAS-like
-# Performance"), as large as registers allow without spills (see the tests). They have not been tuned: no GPU was there.
+# Which tile for which product: the first that is less than half empty and gives every multiprocessor something to do.
+# The shapes are the usual ones (Boehm 2022, "How to Optimize a CUDA Matmul Kernel for cuBLAS-like Performance"), as
+# large as registers allow without spills (see the tests), and narrower ones for narrow layers. They have not been
+# tuned: no GPU was there.
 TILES = {
-    "float32": (Tile(128, 128, 8, 8, 8), Tile(64, 64, 16, 4, 4), Tile(32, 32, 16, 4, 4)),
+    "float32": (
+        Tile(128, 128, 8, 8, 8),  # 4096 x 4096
+        Tile(128, 64, 8, 8, 8),  # 65536 x 64
+        Tile(128, 32, 16, 8, 4),  # 65536 x 10
+        Tile(64, 64, 16, 4, 4),  # 512 x 256
+        Tile(32, 32, 16, 4, 4),  # 128 x 256
+    ),
     "float64": (Tile(64, 64, 8, 4, 4), Tile(32, 32, 8, 4, 4)),
 }
+# Where dw has few tiles, the sum over the batch's rows is split into parts: as many as make SPLIT_BLOCKS blocks of the
+# smallest tile, of SPLIT_ROWS rows at least. Untuned, too.
+SPLIT_BLOCKS, SPLIT_ROWS = 256, 128
 
 
-def tile_for(m: int, n: int, dtype: np.dtype, processors: int) -> Tile:
-    """The largest tile that gives every multiprocessor something to do, or the smallest."""
+def tile_for(m: int, n: int, dtype: np.dtype, processors: int, parts: int = 1) -> Tile:
+    """The tile for a product c (m, n), summed in so many parts; the sums are the same with any."""
     tiles = TILES[dtype.name]
-    return next((tile for tile in tiles if tile.blocks(m, n) >= processors), tiles[-1])
+    fitting = (tile for tile in tiles if tile.rows < 2 * m and tile.columns < 2 * n)
+    return next((tile for tile in fitting if parts * tile.blocks(m, n) >= processors), tiles[-1])
+
+
+def parts_for(m: int, n: int, k: int, dtype: np.dtype) -> int:
+    """Into how many parts the sums over k of c (m, n) are split: by the sizes alone, since it decides the bits."""
+    return max(1, min(SPLIT_BLOCKS // TILES[dtype.name][-1].blocks(m, n), k // SPLIT_ROWS))
+
+
+def chunk_for(k: int, parts: int) -> int:
+    """The terms of each part but the last, which may have fewer."""
+    return -(-k // parts)
 
 
 # How the operands lie: a with rows along m (x, dz) or along k (x.T); b with rows along k (w, dz) or along n (w.T).
@@ -65,13 +87,13 @@ LAYOUTS = {"x @ w": (False, False), "dz @ w.T": (False, True), "x.T @ dz": (True
 def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     """The parts of a kernel that multiplies.
 
-    multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, c): the thread's part of tile number `block` into c, its
-    registers (thread_rows * thread_columns,). aligned: whether a, b, their offsets and row strides are multiples of 16
-    bytes.
+    multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, a_tile, b_tile, c): the thread's part of tile number `block`
+    into c, its registers (thread_rows * thread_columns,). a_tile (a_shared,), b_tile (b_shared,): shared memory, free
+    again afterwards. aligned: whether a, b, their offsets and row strides are multiples of 16 bytes.
 
-    share(r, c, target): row r of every thread's part into target (staged_rows, columns), in shared memory, for whoever
-    does what comes after the product; staged_row(o, r): where row o of that lies in the tile, r at least. (To do it in
-    the registers would be to compile it once for each.)
+    share(r, c, target): row r of every thread's part into target (staged,), rows of `columns` in shared memory, for
+    whoever does what comes after the product; b_tile has room for it. staged_row(o, r): where row o of that lies in the
+    tile, r at least. (To do it in the registers would be to compile it once for each.)
     """
     a_along_k, b_along_n = LAYOUTS[layout]
     rows, columns, depth = tile.rows, tile.columns, tile.depth
@@ -96,14 +118,12 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     loaders.append(_loader(real, columns, depth, threads, not b_along_n, aligned))
     (load_a, store_a, a_width, a_stride), (load_b, store_b, b_width, b_stride) = loaders
     a_size, b_size = depth * a_stride, depth * b_stride
-    a_shared, b_shared = 2 * a_size, 2 * b_size
+    staged = rows // thread_rows * columns
     a_steps, b_steps = (a_stride, warp_rows * part), (b_stride, warp_columns * part)
     add = outer_products(real, thread_rows, thread_columns, depth, a_steps, b_steps)
 
     @jit.inline
-    def multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, c):
-        a_tile = cuda.shared.array(a_shared, real)
-        b_tile = cuda.shared.array(b_shared, real)
+    def multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, a_tile, b_tile, c):
         a_next = cuda.local.array(a_width, real)
         b_next = cuda.local.array(b_width, real)
         thread = cuda.threadIdx.x
@@ -139,7 +159,10 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     def staged_row(o, r):
         return o // warp_rows * (warp_rows * thread_rows) + (r // part * warp_rows + o % warp_rows) * part + r % part
 
-    return SimpleNamespace(multiply=multiply, share=share, staged_row=staged_row, staged_rows=rows // thread_rows)
+    return SimpleNamespace(
+        multiply=multiply, share=share, staged_row=staged_row, staged=staged, a_shared=2 * a_size,
+        b_shared=max(2 * b_size, staged),
+    )  # fmt: skip
 
 
 def _loader(

@@ -27,7 +27,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 
 THREADS = 256  # of a block, where nothing else decides
 
-_launching = threading.local()  # its `stream`: what `launching` was given
+_launching = threading.local()  # its `stream`: what `launching` was given; its `record`: see `recorded`
 
 
 def _source_hash() -> str:
@@ -121,7 +121,10 @@ class Kernel:
         self._dispatcher.compile(self.argtypes)
         self._dispatcher.disable_compile()
 
-    def __call__(self, blocks: int | tuple[int, int], *args: Any) -> None:
+    def __call__(self, blocks: int | tuple[int, ...], *args: Any) -> None:
+        if (record := getattr(_launching, "record", None)) is not None:
+            record.append((self, blocks, args))
+            return
         key = blocks, handle(current_stream())
         launch = self._launches.get(key)
         if launch is None:
@@ -145,7 +148,7 @@ class Kernel:
         return ["\n".join(library.get_asm_strs(cc=capability)) for capability in capabilities]
 
 
-def _configured(dispatcher: Any, blocks: int | tuple[int, int], threads: int, stream: Any = 0) -> Any:
+def _configured(dispatcher: Any, blocks: int | tuple[int, ...], threads: int, stream: Any = 0) -> Any:
     """A launch, without numba-cuda's warning that few blocks leave a GPU idle: a small network has no more."""
     before, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
     try:
@@ -229,6 +232,17 @@ def launching(stream: Any) -> Iterator[None]:
         yield
     finally:
         _launching.stream = before
+
+
+def recorded(enqueue: Callable[[], None]) -> list[tuple[Kernel, Any, tuple[Any, ...]]]:
+    """What `enqueue` launches, without launching it: kernels, their blocks and arguments."""
+    record: list[tuple[Kernel, Any, tuple[Any, ...]]] = []
+    _launching.record = record
+    try:
+        enqueue()
+    finally:
+        _launching.record = None
+    return record
 
 
 def current_stream() -> Any:

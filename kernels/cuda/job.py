@@ -1,7 +1,7 @@
 """What a launch works on: an int64 array of sizes, offsets and codes, the header's fields and a record per product.
 
-Offsets and row strides count elements of the array they point into. Kernels get the job, a record's number and a step:
-all that differs from step to step follows from the step's number, so the arguments of a launch are few.
+Offsets and row strides count elements of the array they point into. Kernels get the job and a record's number: all that
+differs from step to step follows from STEP, which a step itself advances, so each step's launches are the same ones.
 """
 
 from itertools import count
@@ -16,14 +16,17 @@ _field = count()
     COLUMNS, Z, LDZ, DZ, LDDZ, OUTPUT,  # what the loss works on
     LDT, WEIGHTED, METRIC, RIGHT, KEEP,  # RIGHT: where rightness lies in results; KEEP: that of all steps
     PARTS,  # how many partial sums of squares there are
-    W_ROWS, W_COLUMNS, LDW, LDG, SLOTS,  # what an update works on
+    W_ROWS, W_COLUMNS, LDW, LDG, G_PARTS, G_SPACING, SLOTS,  # what an update works on
     SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-) = (next(_field) for _ in range(27))  # fmt: skip
-HEADER = 27
-# A record: c (m, n) = a (m, k) @ b (k, n), see kernels.cuda.linear. DB: where the sums of b's columns go.
+    STEP, ADVANCE,  # the step that is being made, and what step_sums adds to it
+    LAYERS,
+) = (next(_field) for _ in range(32))  # fmt: skip
+HEADER = 32
+# A record: c (m, n) = f(a (m, k) @ b (k, n)), see kernels.cuda.linear; f where ACTIVE. DB: where b's columns' sums go.
 # Or one of dropout: c (m, n) = a, but for what layer K drops by LIMIT, see kernels.random.
-M, N, K, A, LDA, B, LDB, C, LDC, BIAS, EXTRA, LD_EXTRA, RELU, DB, LIMIT = range(15)
-RECORD = 16
+M, N, K, A, LDA, B, LDB, C, LDC, BIAS, EXTRA, LD_EXTRA, ACTIVE, DB, LIMIT, CHUNK, SPACING = range(17)
+# dw and db are summed in parts of CHUNK rows of the batch; part p goes p * SPACING elements further than C and DB.
+RECORD = 17
 ROWS = -1  # a size: the rows of the step's batch
 NONE = -1  # an offset: nowhere
 
@@ -34,20 +37,21 @@ NUMBERS = 10
 
 
 @jit.inline
-def rows_of(job, step):
-    """The rows of a step's batch; the last one of a pass may be smaller."""
-    return min(job[BATCH], job[TOTAL] - step % job[PASS_STEPS] * job[BATCH])
+def rows_of(job):
+    """The rows of the step's batch; the last one of a pass may be smaller."""
+    return min(job[BATCH], job[TOTAL] - job[STEP] % job[PASS_STEPS] * job[BATCH])
 
 
 @jit.inline
-def size_of(job, field, step):
+def size_of(job, field):
     """A size of a record, which may be the rows of the step's batch."""
     size = job[field]
-    return rows_of(job, step) if size == ROWS else size
+    return rows_of(job) if size == ROWS else size
 
 
 @jit.inline
-def row_of(job, order, step, i):
-    """The row of the data that is row i of a step's batch."""
+def row_of(job, order, i):
+    """The row of the data that is row i of the step's batch."""
+    step = job[STEP]
     position = step % job[PASS_STEPS] * job[BATCH] + i
     return order[step // job[PASS_STEPS] * job[TOTAL] + position] if job[ORDERED] != 0 else job[FIRST] + position

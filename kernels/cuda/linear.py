@@ -1,5 +1,6 @@
 """Matmul-bias-activation, forward and backward: the matrix product with what follows it done in registers."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from .. import scalar
@@ -9,24 +10,63 @@ from .gemm import Tile, gemm
 from .jit import cuda
 from .ptx import float_bits, lanes, vector_copy
 
-# a, b, c, bias, extra, job, record's number, step: c (m, n) = f(a @ b + bias), overwritten. bias (n,) or NONE. extra
-# (m, n): receives a @ b + bias where its offset is not NONE; with `slope_of` it is read: c = (a @ b) * f'(extra).
-SIGNATURE = "R R R R R I i i"
+# a, b, c, bias, extra, job, record's number: c (m, n) = f(a @ b + bias), overwritten. bias (n,) or NONE. extra
+# (m, n): receives a @ b + bias where its offset is not NONE; with `slope` it is read: c = (a @ b) * f'(extra).
+SIGNATURE = "R R R R R I i"
 
 
 @jit.kernel
 def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, slope: bool) -> Any:
-    """One block per tile of c. aligned: every offset and row stride is a multiple of 16 bytes.
+    """One block per tile of c; for x.T @ dz, blockIdx.y is the part of the sum along k, blockIdx.z the record.
 
-    activation: f; the identity is ReLU where the record says so. slope: multiply by f'(extra) instead.
+    aligned: every offset and row stride is a multiple of 16 bytes. activation: f, the identity where the record is not
+    ACTIVE. slope: multiply by f'(extra) instead.
+    """
+    parts = layer(real, tile, layout, aligned, activation, slope)
+    run, a_shared, b_shared, rows, columns = parts.run, parts.a_shared, parts.b_shared, tile.rows, tile.columns
+    in_parts = layout == "x.T @ dz"
+
+    def function(a, b, c, bias, extra, job, number):
+        a_tile = cuda.shared.array(a_shared, real)
+        b_tile = cuda.shared.array(b_shared, real)
+        at = fields.HEADER + number * fields.RECORD
+        if in_parts:
+            at += cuda.blockIdx.z * fields.RECORD
+        m, k, block = fields.size_of(job, at + fields.M), fields.size_of(job, at + fields.K), cuda.blockIdx.x
+        if block // ((job[at + fields.N] + columns - 1) // columns) * rows >= m:  # a last batch, a layer with less
+            return
+        a_at, b_at, c_at = job[at + fields.A], job[at + fields.B], job[at + fields.C]
+        if in_parts:
+            first = cuda.blockIdx.y * job[at + fields.CHUNK]
+            a_at, b_at = a_at + first * job[at + fields.LDA], b_at + first * job[at + fields.LDB]
+            c_at += cuda.blockIdx.y * job[at + fields.SPACING]
+            k = min(k - first, job[at + fields.CHUNK])
+        run(block, m, k, a, a_at, job[at + fields.LDA], b, b_at, c, c_at, bias, extra, job, at, a_tile, b_tile, c)
+
+    return function, SIGNATURE, tile.threads
+
+
+def compiled(activation: str) -> str:
+    """The activation of a kernel for this one: the identity runs on ReLU's, whose record says that it is not ACTIVE."""
+    return "relu" if activation == "identity" else activation
+
+
+def layer(
+    real: Any, tile: Tile, layout: str, aligned: bool, activation: str, slope: bool, keeps: bool = False
+) -> SimpleNamespace:
+    """What a block does for its tile of a layer.
+
+    run(block, m, k, a, a_at, lda, b, b_at, c, c_at, bias, extra, job, at, a_tile, b_tile, kept): as `linear`, of the
+    record at `at`; a_tile (a_shared,) and b_tile (b_shared,) are shared memory. keeps: c goes to `kept` too, shared
+    memory with rows kept_stride apart, which may be a itself; and to c only where c_at is not NONE.
     """
     scalars = scalar.functions(real, jit.inline, float_bits(real))
     f, derivative = getattr(scalars, activation), getattr(scalars, f"{activation}_slope")
     parts, copy, width, zero = gemm(real, tile, layout, aligned), vector_copy(real), lanes(real), real(0.0)
-    multiply, share, staged_row, staged_rows = parts.multiply, parts.share, parts.staged_row, parts.staged_rows
+    multiply, share, staged_row = parts.multiply, parts.share, parts.staged_row
     rows, columns, thread_rows, threads = tile.rows, tile.columns, tile.thread_rows, tile.threads
-    elements, staged, per_row = thread_rows * tile.thread_columns, staged_rows * columns, columns // width
-    vectors, plain = staged // width, activation == "identity"
+    elements, per_row, vectors = thread_rows * tile.thread_columns, columns // width, parts.staged // width
+    kept_stride = columns + width
 
     @jit.inline
     def read(source, at, left, values):
@@ -45,29 +85,24 @@ def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, s
                 if q < left:
                     target[at + q] = values[q]
 
-    def function(a, b, c, bias, extra, job, number, step):
-        at = fields.HEADER + number * fields.RECORD
-        m, k = fields.size_of(job, at + fields.M, step), fields.size_of(job, at + fields.K, step)
-        n = job[at + fields.N]
-        blocks_across = (n + columns - 1) // columns
-        block, thread = cuda.blockIdx.x, cuda.threadIdx.x
-        i0, j0 = block // blocks_across * rows, block % blocks_across * columns
-        if i0 >= m:  # a last batch that is smaller
-            return
+    @jit.inline
+    def run(block, m, k, a, a_at, lda, b, b_at, c, c_at, bias, extra, job, at, a_tile, b_tile, kept):
+        n, thread = job[at + fields.N], cuda.threadIdx.x
+        across = (n + columns - 1) // columns
+        i0, j0 = block // across * rows, block % across * columns
         registers = cuda.local.array(elements, real)
-        a_at, lda, b_at, ldb = job[at + fields.A], job[at + fields.LDA], job[at + fields.B], job[at + fields.LDB]
-        multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, registers)
+        multiply(block, m, n, k, a, a_at, lda, b, b_at, job[at + fields.LDB], a_tile, b_tile, registers)
         values, saved = cuda.local.array(width, real), cuda.local.array(width, real)
-        tile = cuda.shared.array(staged, real)
-        bias_at, extra_at, relu = job[at + fields.BIAS], job[at + fields.EXTRA], job[at + fields.RELU] != 0
+        bias_at, extra_at, active = job[at + fields.BIAS], job[at + fields.EXTRA], job[at + fields.ACTIVE] != 0
         for r in range(min(thread_rows, m)):  # row m and later ones are nobody's
-            share(r, registers, tile)
+            share(r, registers, b_tile)
             cuda.syncthreads()
             for v in range(thread, vectors, threads):
-                i, j = i0 + staged_row(v // per_row, r), j0 + v % per_row * width
+                row, j = staged_row(v // per_row, r), j0 + v % per_row * width
+                i = i0 + row
                 left = n - j if i < m else 0
                 if left > 0:
-                    copy(values, 0, tile, v * width)
+                    copy(values, 0, b_tile, v * width)
                     at_extra = extra_at + i * job[at + fields.LD_EXTRA] + j
                     if slope:
                         read(extra, at_extra, left, saved)
@@ -80,12 +115,13 @@ def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, s
                                 values[q] += saved[q]
                         if extra_at != fields.NONE:
                             write(extra, at_extra, left, values)
-                        for q in range(width):
-                            if not plain:
+                        if active:
+                            for q in range(width):
                                 values[q] = f(values[q])
-                            elif relu and values[q] < zero:
-                                values[q] = zero
-                    write(c, job[at + fields.C] + i * job[at + fields.LDC] + j, left, values)
+                    if not keeps or c_at != fields.NONE:
+                        write(c, c_at + i * job[at + fields.LDC] + j, left, values)
+                    if keeps:
+                        copy(kept, row * kept_stride + j, values, 0)
             cuda.syncthreads()
 
-    return function, SIGNATURE, tile.threads
+    return SimpleNamespace(run=run, a_shared=parts.a_shared, b_shared=parts.b_shared, kept_stride=kept_stride)

@@ -1,6 +1,6 @@
 """Losses and their gradients with respect to what the last product made, fused with the output activation.
 
-A block takes a row, so that rows of any length are read side by side, and its sums are the same in every run.
+A row is taken by a thread or by a block, see kernels.cuda.rows.
 """
 
 import math
@@ -8,35 +8,33 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from .. import scalar
-from ..cpu.loss import EXP, IDENTITY, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from ..cpu.loss import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
 from . import jit
 from . import job as fields
 from .jit import cuda
-from .ptx import float_bits
-from .reduce import block_max, block_sum
+from .reduce import block_sum
+from .rows import block_threads, row_parts
 
-# z, dz, target, order, weight, numbers, results, job, step. The loss of z (rows, COLUMNS) and dz, its gradient times
+# z, dz, target, order, weight, numbers, results, job. The loss of z (rows, COLUMNS) and dz, its gradient times
 # the step's scale, overwritten. target: (n, COLUMNS), or int64 labels (n,). weight: one per row of the data, where
 # WEIGHTED. results receives weight * row loss and, with a METRIC, from RIGHT on 1 for each row that is right.
-SIGNATURE = "R R {} I R R R I i"
-ROW_THREADS = 32  # of the block that takes a row
+SIGNATURE = "R R {} I R R R I"
 
 
 @jit.kernel
-def softmax_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
+def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: bool) -> Any:
     """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t."""
-    threads = ROW_THREADS
-    f = _parts(real, threads)
+    f = row_parts(real, threads)
     place, finish, largest_value, largest, total_of, exp = f.place, f.finish, f.largest_value, f.largest, f.sum, f.exp
+    row_number, lane = f.row_number, f.lane
     zero, one = real(0.0), real(1.0)
 
-    def function(z, dz, target, order, weight, numbers, results, job, step):
-        if cuda.blockIdx.x >= fields.rows_of(job, step):
+    def function(z, dz, target, order, weight, numbers, results, job):
+        if row_number() >= fields.rows_of(job):
             return
         shared = cuda.shared.array(threads, real)
-        n, thread = job[fields.COLUMNS], cuda.threadIdx.x
-        row, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+        n, thread = job[fields.COLUMNS], lane()
+        row, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
         top = largest_value(shared, z, z_at, n)
         mass, dot, label, right = one, zero, 0, one
         if labels:
@@ -62,27 +60,27 @@ def softmax_cross_entropy(real: Any, target_type: str, labels: bool) -> Any:
         for j in range(thread, n, threads):
             t = (one if j == label else zero) if labels else real(target[t_at + j])
             dz[dz_at + j] = exp(z[z_at + j] - top) * factor - s * t
-        finish(results, job, step, w * (mass * real(math.log(total)) - dot), right)
+        finish(results, job, w * (mass * real(math.log(total)) - dot), right)
 
     f_right = f.right
-    return function, SIGNATURE.format("I" if labels else target_type), threads
+    return function, SIGNATURE.format("I" if labels else target_type), block_threads(threads)
 
 
 def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Any:
     """A loss that is a sum over outputs. make(real, parts) -> a function (z, t) -> (the output's loss, its slope)."""
 
-    def each_output(real: Any, target_type: str, labels: bool) -> Any:
-        threads = ROW_THREADS
-        f = _parts(real, threads)
+    def each_output(real: Any, threads: int, target_type: str, labels: bool) -> Any:
+        f = row_parts(real, threads)
         place, finish, total_of, is_right, of_output = f.place, f.finish, f.sum, f.right, make(real, f)
+        row_number, lane = f.row_number, f.lane
         zero, one = real(0.0), real(1.0)
 
-        def function(z, dz, target, order, weight, numbers, results, job, step):
-            if cuda.blockIdx.x >= fields.rows_of(job, step):
+        def function(z, dz, target, order, weight, numbers, results, job):
+            if row_number() >= fields.rows_of(job):
                 return
             shared = cuda.shared.array(threads, real)
-            n, thread = job[fields.COLUMNS], cuda.threadIdx.x
-            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+            n, thread = job[fields.COLUMNS], lane()
+            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
             right = one
             if job[fields.METRIC] != NO_METRIC:
                 right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
@@ -91,9 +89,9 @@ def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Any:
                 loss, slope = of_output(z[z_at + j], real(target[t_at + j]))
                 value += loss
                 dz[dz_at + j] = s * slope
-            finish(results, job, step, w * total_of(shared, value), right)
+            finish(results, job, w * total_of(shared, value), right)
 
-        return function, SIGNATURE.format(target_type), threads
+        return function, SIGNATURE.format(target_type), block_threads(threads)
 
     each_output.__name__, each_output.__doc__ = make.__name__, make.__doc__
     return jit.kernel(each_output)
@@ -125,19 +123,19 @@ def poisson(real: Any, f: SimpleNamespace) -> Any:
 
 
 def _squared_error(mean: bool) -> Any:
-    def squared_error(real: Any, target_type: str, labels: bool) -> Any:
+    def squared_error(real: Any, threads: int, target_type: str, labels: bool) -> Any:
         """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
-        threads = ROW_THREADS
-        f = _parts(real, threads)
+        f = row_parts(real, threads)
         place, finish, largest_value, total_of, is_right = f.place, f.finish, f.largest_value, f.sum, f.right
+        row_number, lane = f.row_number, f.lane
         activate, exp, zero, half, one, two = f.activate, f.exp, real(0.0), real(0.5), real(1.0), real(2.0)
 
-        def function(z, dz, target, order, weight, numbers, results, job, step):
-            if cuda.blockIdx.x >= fields.rows_of(job, step):
+        def function(z, dz, target, order, weight, numbers, results, job):
+            if row_number() >= fields.rows_of(job):
                 return
             shared = cuda.shared.array(threads, real)
-            n, thread, output = job[fields.COLUMNS], cuda.threadIdx.x, job[fields.OUTPUT]
-            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job, step)
+            n, thread, output = job[fields.COLUMNS], lane(), job[fields.OUTPUT]
+            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
             right = one
             if job[fields.METRIC] != NO_METRIC:
                 threshold = half if output == IDENTITY else zero
@@ -170,9 +168,9 @@ def _squared_error(mean: bool) -> Any:
                 dz[dz_at + j] = slope
             if mean:
                 value = value / real(n)
-            finish(results, job, step, w * value, right)
+            finish(results, job, w * value, right)
 
-        return function, SIGNATURE.format(target_type), threads
+        return function, SIGNATURE.format(target_type), block_threads(threads)
 
     squared_error.__name__ = "mean_squared_error" if mean else "sum_squared_error"
     return jit.kernel(squared_error)
@@ -188,19 +186,21 @@ losses = {
 
 
 @jit.kernel
-def output(real: Any) -> Any:
-    """z, y, code, columns, z's first element, ldz, y's, ldy: y = the output activation of z, overwritten.
+def output(real: Any, threads: int) -> Any:
+    """z, y, code, rows, columns, z's first element, ldz, y's, ldy: y = the output activation of z, overwritten.
 
-    A block takes a row; y may be z where the activation is not softmax.
+    y may be z where the activation is not softmax.
     """
-    threads = ROW_THREADS
-    f = _parts(real, threads)
+    f = row_parts(real, threads)
     largest_value, total_of, activate, exp, zero, one = f.largest_value, f.sum, f.activate, f.exp, real(0.0), real(1.0)
+    row_number, lane = f.row_number, f.lane
 
-    def function(z, y, code, n, z_first, ldz, y_first, ldy):
+    def function(z, y, code, rows, n, z_first, ldz, y_first, ldy):
         shared = cuda.shared.array(threads, real)
-        thread = cuda.threadIdx.x
-        z_at, y_at = z_first + cuda.blockIdx.x * ldz, y_first + cuda.blockIdx.x * ldy
+        thread, row = lane(), row_number()
+        if row >= rows:
+            return
+        z_at, y_at = z_first + row * ldz, y_first + row * ldy
         top, total = zero, one
         if code == SOFTMAX:
             top, part = largest_value(shared, z, z_at, n), zero
@@ -210,20 +210,20 @@ def output(real: Any) -> Any:
         for j in range(thread, n, threads):
             y[y_at + j] = activate(code, z[z_at + j], top, total)
 
-    return function, "R R i i i i i i", threads
+    return function, "R R i i i i i i i", block_threads(threads)
 
 
 @jit.kernel
 def step_sums(real: Any, threads: int) -> Any:
-    """results, parts, numbers, sums, job, step: sums[2 step] = the step's loss, sums[2 step + 1] = its right rows.
+    """results, parts, numbers, sums, job: sums[2 STEP] = the step's loss, sums[2 STEP + 1] = its right rows.
 
-    parts: PARTS partial sums of squared weights. One block.
+    Advances the job to the next step. parts: PARTS partial sums of squared weights. One block.
     """
     total_of, zero, half = block_sum(threads), real(0.0), real(0.5)
 
-    def function(results, parts, numbers, sums, job, step):
+    def function(results, parts, numbers, sums, job):
         shared = cuda.shared.array(threads, real)
-        thread, rows = cuda.threadIdx.x, fields.rows_of(job, step)
+        thread, step, rows = cuda.threadIdx.x, job[fields.STEP], fields.rows_of(job)
         loss, right, squares = zero, zero, zero
         for i in range(thread, rows, threads):
             loss += results[i]
@@ -238,76 +238,6 @@ def step_sums(real: Any, threads: int) -> Any:
             value = half * numbers[at + fields.DECAY] * squares
             sums[2 * step] = (scale * loss if scale != zero else zero) + value
             sums[2 * step + 1] = right
+            job[fields.STEP] = step + job[fields.ADVANCE]
 
-    return function, "R R R R I i", threads
-
-
-def _parts(real: Any, threads: int) -> SimpleNamespace:
-    """What the kernels here have in common. A row is read by all threads of a block."""
-    scalars = scalar.functions(real, jit.inline, float_bits(real))
-    exp, sigmoid, zero, half, one = scalars.exp, scalars.sigmoid, real(0.0), real(0.5), real(1.0)
-    sum_of, max_of = block_sum(threads), block_max(threads)
-
-    @jit.inline
-    def place(order, weight, numbers, job, step):
-        """The row of the data that this block takes, where its z, dz and target begin, its weight, dz's factor."""
-        i = cuda.blockIdx.x
-        row = fields.row_of(job, order, step, i)
-        w = weight[row] if job[fields.WEIGHTED] != 0 else one
-        z_at, dz_at = job[fields.Z] + i * job[fields.LDZ], job[fields.DZ] + i * job[fields.LDDZ]
-        return row, z_at, dz_at, row * job[fields.LDT], w, numbers[step * fields.NUMBERS + fields.SCALE] * w
-
-    @jit.inline
-    def finish(results, job, step, loss, right):
-        if cuda.threadIdx.x == 0:
-            i = cuda.blockIdx.x + (step * job[fields.BATCH] if job[fields.KEEP] != 0 else 0)
-            results[i] = loss
-            if job[fields.METRIC] != NO_METRIC:
-                results[job[fields.RIGHT] + i] = right
-
-    @jit.inline
-    def largest_value(shared, z, at, n):
-        top = z[at]
-        for j in range(cuda.threadIdx.x, n, threads):
-            top = z[at + j] if z[at + j] > top else top
-        return max_of(shared, top)
-
-    @jit.inline
-    def largest(shared, z, at, n, top):
-        """The first column that has the largest value."""
-        first = -real(n)
-        for j in range(cuda.threadIdx.x, n, threads):
-            if real(z[at + j]) == top and first == -real(n):
-                first = -real(j)
-        return -max_of(shared, first)
-
-    @jit.inline
-    def right(shared, z, at, n, target, target_at, metric, threshold):
-        if metric == LARGEST_IS_LARGEST:
-            top = largest_value(shared, z, at, n)
-            most = real(target[target_at])
-            for j in range(cuda.threadIdx.x, n, threads):
-                most = real(target[target_at + j]) if real(target[target_at + j]) > most else most
-            most = max_of(shared, most)
-            same = largest(shared, z, at, n, top) == largest(shared, target, target_at, n, most)
-            return one if same else zero
-        wrong = zero
-        for j in range(cuda.threadIdx.x, n, threads):
-            if (z[at + j] > threshold) != (real(target[target_at + j]) > half):
-                wrong += one
-        return zero if sum_of(shared, wrong) > zero else one
-
-    @jit.inline
-    def activate(output, z, top, total):
-        if output == SIGMOID:
-            return sigmoid(z)
-        if output == SOFTMAX:
-            return exp(z - top) / total
-        if output == EXP:
-            return exp(z)
-        return z
-
-    return SimpleNamespace(
-        scalar=scalars, exp=exp, place=place, finish=finish, sum=sum_of, largest_value=largest_value, largest=largest,
-        right=right, activate=activate,
-    )  # fmt: skip
+    return function, "R R R R I", threads

@@ -25,6 +25,14 @@ class Placed:
         width = math.prod(self.shape[1:])
         return Placed(self.flat[start * width : stop * width], (stop - start, *self.shape[1:]), self.dtype)
 
+    def reshape(self, *shape: int) -> "Placed":
+        """The same elements in another shape."""
+        return Placed(self.flat, shape, self.dtype)
+
+    def read(self) -> np.ndarray:
+        """A copy on the host."""
+        return read(self.flat).reshape(self.shape)
+
     @property
     def ndim(self) -> int:
         """The number of dimensions."""

@@ -4,29 +4,35 @@
     linear            each layer: x @ w + b and the activation
     dropout           of a layer that drops, into a matrix of its own
     loss              row losses and dz of the last layer
-    linear            from the last layer down: dw = x.T @ dz, then dz below = (dz @ w.T) * f'
+    linear            from the last layer down: dz below = (dz @ w.T) * f'
     dropout           of dz below
+    linear            dw = x.T @ dz of all layers
     column_sums       db of all layers
     decay             l2, where there is any
-    squares, clip     the whole gradient, where it is to be clipped
-    sgd or adam       all parameters
+    sgd or adam       all parameters; dw and db may come in parts of the batch, which it adds up
     step_sums         the step's loss and number of right rows
+
+Where all layers are narrow, share an activation and drop nothing, narrow.forward is all that comes before the loss,
+and narrow.backward all between it and dw.
 
 Nothing in it waits for the host. Parameters, their gradient and the optimiser's state are flat buffers laid out alike
 (kernels.layout); a batch's activations are matrices in another one, with rows at multiples of 64 bytes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from .. import random, scalar
 from ..layout import Layout, leading_dimension
-from . import jit
+from . import jit, narrow
 from . import job as fields
-from .gemm import tile_for
-from .linear import linear
+from .batch import gather
+from .gemm import chunk_for, parts_for, tile_for
+from .linear import compiled, linear
 
 COLUMN_LANES = (32, 8)  # of column_sums: columns of a block, threads that share a column
 
@@ -73,63 +79,85 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Product:
-    """A product of a step: its kernel, how many blocks, and its record in the job."""
+    """A product of a step, or several of one kind: their kernel, how many blocks, and the first's record in the job."""
 
     kernel: jit.Kernel
-    blocks: int
-    record: np.ndarray
+    blocks: int | tuple[int, int, int]
+    number: int
 
 
 class Plan:
     """The products of a network for batches of so many rows, and how they stand in a job.
 
-    rates: those of dropout, one per hidden layer, or none for a job in which nothing is dropped.
+    rates: those of dropout, one per hidden layer, or none for a job in which nothing is dropped. narrow: the tile for
+    kernels.cuda.narrow, or None.
     """
 
     def __init__(
         self, layout: Layout, activations: Sequence[str], rows: int, gradients: bool, rates: Sequence[float] = ()
     ) -> None:
-        self.layout, self.activations = layout, list(activations)
+        self.layout, self.activations, self.gradients = layout, list(activations), gradients
+        self.dtype = np.dtype(layout.dtype)
         self.workspace = Workspace.of(layout, activations, rows, gradients, rates)
-        layers = range(len(layout.widths) - 1)
-        self.forward = [self._forward(n) for n in layers]
-        self.dw = [self._dw(n) for n in layers] if gradients else []
-        self.dx = [self._dx(n) for n in layers] if gradients else []  # that of layer 0 is dX
-        self.products = [*self.forward, *self.dw, *self.dx]
-        self.first_dw = len(self.forward)
-        self.first_dx = 2 * self.first_dw
+        self.layers = range(len(layout.widths) - 1)
+        self.narrow = None
+        if len(set(activations)) == 1 and not any(rates):
+            self.narrow = narrow.tile_for(layout.widths, rows, self.dtype, jit.processors())
+        self._records: list[np.ndarray] = []
+        self.forward = [self._forward(n) for n in self.layers]
+        if gradients:
+            self.largest = max(pairwise(layout.widths), key=math.prod)
+            self.parts = parts_for(*self.largest, rows, self.dtype)  # of every dw and db
+            self.dw = self._dw()
+            self.dx = [self._dx(n) for n in self.layers]  # that of layer 0 is dX
         self.drops: dict[tuple[int, bool], int] = {}  # (layer, backward?) -> record's number
-        self._drop_records: list[np.ndarray] = []
         for n, rate in enumerate(rates):
             if rate:
                 work = self.workspace
-                self._drop(n, rate, False, work.y[n], work.dropped[n])
-                self._drop(n, rate, True, work.dz[n], work.dz[n])
+                self.drops[n, False] = self._drop(n, rate, work.y[n], work.dropped[n])
+                self.drops[n, True] = self._drop(n, rate, work.dz[n], work.dz[n])
 
     def job(self) -> np.ndarray:
         """A job with all records, its header empty."""
-        records = [*(product.record for product in self.products), *self._drop_records]
-        return np.concatenate([np.zeros(fields.HEADER, np.int64), *records])
+        return np.concatenate([np.zeros(fields.HEADER, np.int64), *self._records])
 
-    def _product(self, layout: str, m: int, n: int, activation: str = "identity", slope: bool = False) -> Product:
-        """One whose size m may be ROWS; the record is still to be filled."""
-        dtype = np.dtype(self.layout.dtype)
-        rows = self.workspace.rows if m == fields.ROWS else m
-        tile = tile_for(rows, n, dtype, jit.processors())
-        kernel = linear(dtype.name, tile, layout, True, activation, slope)
+    def kernels(self, source: str) -> list[jit.Kernel]:
+        """What it runs on data of this type."""
+        if self.narrow is None:
+            products = [*self.forward, *(self.dx[1:] if self.gradients else [])]
+            kernels = [gather(self.dtype.name, source), *(product.kernel for product in products)]
+        else:
+            kernels = [self.narrow_forward(source), *([self.narrow_backward()] if self.gradients else [])]
+        return [*kernels, self.dw.kernel] if self.gradients else kernels
+
+    def narrow_forward(self, source: str) -> jit.Kernel:
+        """The kernel for all layers, on data of this type."""
+        return narrow.forward(self.dtype.name, self.narrow, compiled(self.activations[0]), source)
+
+    def narrow_backward(self) -> jit.Kernel:
+        """The kernel for dz of all layers below the last one."""
+        return narrow.backward(self.dtype.name, self.narrow, self.activations[0])
+
+    def _record(self, m: int, n: int, k: int) -> np.ndarray:
+        """Another one of the job's, of a product c (m, n) = a (m, k) @ b (k, n) so far."""
         record = np.zeros(fields.RECORD, np.int64)
-        record[[fields.M, fields.N]] = m, n
+        record[[fields.M, fields.N, fields.K]] = m, n, k
         record[[fields.BIAS, fields.EXTRA, fields.DB]] = fields.NONE
-        return Product(kernel, tile.blocks(rows, n), record)
+        self._records.append(record)
+        return record
 
-    def _drop(self, n: int, rate: float, backward: bool, source: int, target: int) -> None:
-        record = np.zeros(fields.RECORD, np.int64)
-        record[[fields.M, fields.N, fields.K]] = fields.ROWS, self.layout.widths[n + 1], n
+    def _drop(self, n: int, rate: float, source: int, target: int) -> int:
+        record = self._record(fields.ROWS, self.layout.widths[n + 1], n)
         record[[fields.A, fields.C]] = source, target
         record[[fields.LDA, fields.LDC]] = self.workspace.strides[n + 1]
         record[fields.LIMIT] = random.limit(rate)
-        self.drops[n, backward] = len(self.products) + len(self._drop_records)
-        self._drop_records.append(record)
+        return len(self._records) - 1
+
+    def _product(self, layout: str, width: int, activation: str, slope: bool) -> Product:
+        """That of the last record, which has the batch's rows and so many columns."""
+        tile = tile_for(self.workspace.rows, width, self.dtype, jit.processors())
+        kernel = linear(self.dtype.name, tile, layout, True, activation, slope)
+        return Product(kernel, tile.blocks(self.workspace.rows, width), len(self._records) - 1)
 
     def _input(self, n: int) -> int:
         return self.workspace.dropped[n - 1] if n else self.workspace.x
@@ -137,44 +165,46 @@ class Plan:
     def _forward(self, n: int) -> Product:
         layout, work = self.layout, self.workspace
         name = self.activations[n] if n < len(self.activations) else "identity"
-        fused = name == "relu"
-        product = self._product("x @ w", fields.ROWS, layout.widths[n + 1], "identity" if fused else name)
-        record = product.record
-        record[fields.K], record[fields.RELU] = layout.widths[n], fused
+        record = self._record(fields.ROWS, layout.widths[n + 1], layout.widths[n])
+        record[fields.ACTIVE] = name != "identity"
         record[[fields.A, fields.LDA]] = self._input(n), work.strides[n]
         record[[fields.B, fields.LDB]] = layout.w_offsets[n], layout.strides[n + 1]
         record[[fields.C, fields.LDC]] = work.y[n], work.strides[n + 1]
         record[[fields.EXTRA, fields.LD_EXTRA]] = work.pre[n], work.strides[n + 1]
+        if self.narrow and not self.gradients and n < len(self.activations):
+            record[fields.C] = fields.NONE
         if layout.bias:
             record[fields.BIAS] = layout.b_offsets[n]
-        return product
+        return self._product("x @ w", layout.widths[n + 1], compiled(name), False)
 
-    def _dw(self, n: int) -> Product:
-        layout, work = self.layout, self.workspace
-        product = self._product("x.T @ dz", layout.widths[n], layout.widths[n + 1])
-        record = product.record
-        record[fields.K] = fields.ROWS
-        record[[fields.A, fields.LDA]] = self._input(n), work.strides[n]
-        record[[fields.B, fields.LDB]] = work.dz[n], work.strides[n + 1]
-        record[[fields.C, fields.LDC]] = layout.w_offsets[n], layout.strides[n + 1]
-        if layout.bias:
-            record[fields.DB] = layout.b_offsets[n]
-        return product
+    def _dw(self) -> Product:
+        """Those of all layers, in one launch."""
+        layout, work, number = self.layout, self.workspace, len(self._records)
+        for n in self.layers:
+            record = self._record(layout.widths[n], layout.widths[n + 1], fields.ROWS)
+            record[[fields.CHUNK, fields.SPACING]] = chunk_for(work.rows, self.parts), layout.size
+            record[[fields.A, fields.LDA]] = self._input(n), work.strides[n]
+            record[[fields.B, fields.LDB]] = work.dz[n], work.strides[n + 1]
+            record[[fields.C, fields.LDC]] = layout.w_offsets[n], layout.strides[n + 1]
+            if layout.bias:
+                record[fields.DB] = layout.b_offsets[n]
+        tile = tile_for(*self.largest, self.dtype, jit.processors(), self.parts)
+        most = max(tile.blocks(*widths) for widths in pairwise(layout.widths))
+        kernel = linear(self.dtype.name, tile, "x.T @ dz", True, compiled("identity"), False)
+        return Product(kernel, (most, self.parts, len(self.layers)), number)
 
     def _dx(self, n: int) -> Product:
         layout, work = self.layout, self.workspace
         name = self.activations[n - 1] if n else "identity"
         slope = name != "identity"
-        product = self._product("dz @ w.T", fields.ROWS, layout.widths[n], name, slope)
-        record = product.record
-        record[fields.K] = layout.widths[n + 1]
+        record = self._record(fields.ROWS, layout.widths[n], layout.widths[n + 1])
         record[[fields.A, fields.LDA]] = work.dz[n], work.strides[n + 1]
         record[[fields.B, fields.LDB]] = layout.w_offsets[n], layout.strides[n + 1]
         record[[fields.C, fields.LDC]] = work.dz[n - 1] if n else work.dx, work.strides[n]
         if slope:
             saved = work.pre[n - 1] if name in scalar.NEEDS_PRE else work.y[n - 1]
             record[[fields.EXTRA, fields.LD_EXTRA]] = saved, work.strides[n]
-        return product
+        return self._product("dz @ w.T", layout.widths[n], compiled(name), slope)
 
 
 def column_blocks(widths: Sequence[int]) -> tuple[int, int]:

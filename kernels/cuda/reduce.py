@@ -7,9 +7,19 @@ from .jit import cuda
 
 
 def over_block(threads: int, combine: Any) -> Any:
-    """f(shared (threads,), value): what `combine(a, b)` makes of each thread's value, known to all."""
+    """f(shared (threads,), value): what `combine(a, b)` makes of each thread's value, known to all.
+
+    With one thread, which need not be its block's only one, it is the value itself.
+    """
     if threads & (threads - 1):
         raise ValueError(f"threads must be a power of two, got {threads}")
+
+    @jit.inline
+    def alone(shared, value):
+        return value
+
+    if threads == 1:
+        return alone
 
     @jit.inline
     def combined(shared, value):

@@ -11,6 +11,8 @@ if not dispatch.has_extra():
     pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
 
 from kernels.cpu.engine import Engine as CpuEngine
+from kernels.cuda import engine as engine_module
+from kernels.cuda import gemm, graph, narrow, network
 from kernels.cuda.engine import Engine
 from kernels.layout import Layout, aligned_zeros
 from tests.kernels.cuda.device import SIMULATED
@@ -179,6 +181,20 @@ def test_gradients_and_forward_are_those_of_the_cpu(network, dtype):
     assert not results[1][1][padding].any()
 
 
+@pytest.mark.parametrize("widths", [[3, 4, 2], [3, 9, 2]], ids=["narrow", "wide"])
+def test_many_rows_go_through_the_layers_a_few_at_a_time(widths, monkeypatch):
+    x, target, weight, order = make_data(widths, "softmax_cross_entropy", "label", True, "float32")
+    engine, results = make_engine(Engine, widths, "relu", "softmax", "float32"), []
+    x, target, weight = engine.place(x, target, weight)  # else the rows of an order are picked on the host
+    for rows in (ROWS, 4):
+        monkeypatch.setattr(engine_module, "FORWARD_ELEMENTS", rows * sum(engine.layout.strides))
+        out = np.empty((10, widths[-1]), np.float32)
+        losses, right = engine.forward(x, order=order[1:], out=out, target=target, weight=weight, metric="label")
+        results.append((out, losses, right))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_the_same_call_gives_the_same_bits():
     widths = [3, 4, 2]
     x, target, _, order = make_data(widths, "softmax_cross_entropy", "label", False, "float32")
@@ -191,6 +207,90 @@ def test_the_same_call_gives_the_same_bits():
             scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0], (2, 1)),
         )  # fmt: skip
         results.append((losses, right, engine.parameters))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("widths", "activation", "dtype"),
+    [
+        ([9, 4, 2], "relu", "float32"), ([9, 4, 2], "gelu", "float64"), ([3, 8, 1, 5, 3], "tanh", "float32"),
+        ([3, 8, 1, 5, 3], "identity", "float64"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_narrow_networks_have_the_bits_of_others(widths, activation, dtype, monkeypatch):
+    x, target, weight, order = make_data(widths, "softmax_cross_entropy", "label", True, dtype)
+    results = []
+    for tiles in (narrow.TILES, dict.fromkeys(narrow.TILES, ())):
+        monkeypatch.setattr(narrow, "TILES", tiles)
+        engine = make_engine(Engine, widths, activation, "softmax", dtype)
+        out = np.empty((ROWS, widths[-1]), dtype)
+        every = engine.forward(x, out=out, target=target, metric="label")
+        gradients = engine.gradients(x, target, weight=weight, scale=0.1, loss="softmax_cross_entropy", l2=0.1)
+        steps = engine.train(
+            x, target, order=order, weight=weight, first=0, total=ROWS, batch_size=BATCH, steps=2, scales=np.ones(2),
+            loss="softmax_cross_entropy", metric="label", update="sgd", state=[],
+            scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0], (2, 1)),
+        )  # fmt: skip
+        assert (engine._plan(BATCH, True).narrow is None) == (not tiles[dtype])
+        results.append((out, *every, *gradients, *steps, engine.parameters))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tile"), [(dtype, tile) for dtype in DTYPES for tile in narrow.TILES[dtype]], ids=str
+)
+def test_every_tile_of_narrow_networks_gives_the_bits_of_others(tile, dtype, monkeypatch):
+    widths, rows, results = [5, tile.columns, tile.columns - 1, 3], tile.rows + 1, []
+    x, target = random_arrays(1, (rows, 5), dtype=dtype)[0], random_labels(2, rows, 3)
+    for tiles in ((tile,), ()):
+        monkeypatch.setattr(narrow, "TILES", {dtype: tiles})
+        engine = make_engine(Engine, widths, "relu", "softmax", dtype)
+        out = np.empty((rows, 3), dtype)
+        every = engine.forward(x, out=out, target=target, metric="label")
+        loss = "softmax_cross_entropy"
+        results.append((out, *every, *engine.gradients(x, target, weight=None, scale=0.1, loss=loss)))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("widths", "activations"),
+    [([3, 2], []), ([3, 129, 2], ["relu"]), ([3, 4, 129], ["relu"]), ([3, 4, 5, 2], ["relu", "tanh"])],
+    ids=str,
+)
+def test_other_networks_take_a_launch_per_layer(widths, activations):
+    layout = Layout.of(widths, "float32", True)
+    assert network.Plan(layout, activations, BATCH, True).narrow is None
+    assert network.Plan(layout, activations, BATCH, False).narrow is None
+
+
+def test_a_narrow_network_that_drops_takes_a_launch_per_layer():
+    layout = Layout.of([3, 4, 2], "float32", True)
+    assert network.Plan(layout, ["relu"], BATCH, True, [0.0]).narrow is not None
+    assert network.Plan(layout, ["relu"], BATCH, True, [0.5]).narrow is None
+
+
+@pytest.mark.parametrize("total", [11, 7])  # 7: all rows of the last batch are in the first part of its sums
+def test_bits_do_not_depend_on_how_an_epoch_is_cut_into_calls(total, monkeypatch):
+    monkeypatch.setattr(gemm, "SPLIT_ROWS", 3)
+    widths = [3, 4, 2]
+    x, target, weight, order = make_data(widths, "softmax_cross_entropy", "label", True, "float32")
+    results = []
+    for cuts in ([(0, 2)], [(0, 1), (1, 2)]):
+        engine = make_engine(Engine, widths, "relu", "softmax", "float32")
+        losses = []
+        for start, end in cuts:
+            rows = min(total, end * BATCH) - start * BATCH
+            part, _ = engine.train(
+                x, target, order=order, weight=weight, first=start * BATCH, total=rows, batch_size=BATCH,
+                steps=end - start, scales=np.ones(end - start), loss="softmax_cross_entropy", metric="label",
+                update="sgd", state=[], scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0], (end - start, 1)), l2=0.1,
+            )  # fmt: skip
+            losses.extend(part)
+        results.append((losses, engine.parameters))
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -260,6 +360,32 @@ def test_parameters_stay_on_the_device_while_training_and_come_back():
     step()
     np.testing.assert_array_equal(engine.parameters, second)
     assert next(steps) == 3
+
+
+def test_slices_on_the_same_arrays_share_a_graph_which_is_let_go_with_them(monkeypatch):
+    captures = []
+
+    def counted(launches):
+        captures.append(launches)
+        return captured(launches)
+
+    captured = graph.captured
+    monkeypatch.setattr(graph, "captured", counted)
+    engine = make_engine(Engine, [3, 4, 2], "relu", "softmax", "float32")
+    x, target, _, order = make_data([3, 4, 2], "softmax_cross_entropy", "label", False, "float32")
+    x, target, _ = engine.place(x, target)
+    state = engine.hold([np.zeros(engine.layout.size, np.float32)])
+    with engine.training():
+        for steps in (2, 1, 1, 2):
+            engine.train(
+                x, target, order=order, weight=None, first=0, total=min(ROWS, steps * BATCH), batch_size=BATCH,
+                steps=steps, scales=np.ones(steps), loss="softmax_cross_entropy", metric="label", update="sgd",
+                state=state, scalars=np.tile([0.1, 0.9, 0, 0, 0, 0, 0, 0], (steps, 1)),
+            )  # fmt: skip
+        assert len(captures) == 1
+        assert any(x.flat is array for array in captures[0][0][2])
+        assert engine._repeated._launches
+    assert not engine._repeated._launches
 
 
 def test_there_is_no_hook():

@@ -4,7 +4,6 @@ import contextlib
 
 import numpy as np
 import pytest
-from numba import cuda
 
 import kernels
 from kernels import dispatch, reference
@@ -14,39 +13,10 @@ if not dispatch.has_extra():
 
 from kernels.cuda import foreign, jit
 from tests.kernels.cuda.device import SIMULATED
+from tests.kernels.cuda.stubs import ByInterface, Foreign
 from tests.oracle import assert_close, random_arrays, random_labels
 
 DTYPES = ["float32", "float64"]
-
-
-class Foreign:
-    """An array of another library: its memory, and how it is shown."""
-
-    def __init__(self, array, stream=None, read_only=False):
-        self.memory = np.array(array) if SIMULATED else cuda.to_device(np.array(array))
-        self.view, self.stream, self.read_only = self.memory, stream, read_only
-
-    def __getitem__(self, at):
-        other = object.__new__(type(self))
-        other.__dict__ |= {**self.__dict__, "view": self.view[at]}
-        return other
-
-    @property
-    def interface(self):
-        address = jit.address(self.view) if not SIMULATED else self.view.ctypes.data
-        return {
-            "shape": tuple(self.view.shape), "strides": tuple(self.view.strides), "typestr": self.view.dtype.str,
-            "data": (address, self.read_only), "version": 3, "stream": self.stream,
-        }  # fmt: skip
-
-    def host(self):
-        return self.view.copy() if SIMULATED else self.view.copy_to_host()
-
-
-class ByInterface(Foreign):
-    """As CuPy's."""
-
-    __cuda_array_interface__ = Foreign.interface
 
 
 class ByDLPack(Foreign):

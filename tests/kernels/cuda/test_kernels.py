@@ -11,6 +11,7 @@ if not dispatch.has_extra():
 
 from kernels import cuda as device
 from kernels import reference, scalar
+from kernels.cuda import gemm
 from tests.kernels.cuda.device import SIMULATED, SIZES
 from tests.oracle import assert_close, random_arrays, random_labels, random_row_weights, random_target
 
@@ -54,6 +55,31 @@ class TestLinear:
         assert_close(host(dx), expected[0], dtype, n, scale=(size @ np.abs(w).T).max())
         assert_close(host(dw), expected[1], dtype, m, scale=(np.abs(x).T @ size).max())
         assert_close(host(db), expected[2], dtype, m, scale=size.sum(0).max())
+
+
+@pytest.mark.parametrize(("dtype", "tile"), [(dtype, tile) for dtype in DTYPES for tile in gemm.TILES[dtype]], ids=str)
+def test_every_tile(tile, dtype, monkeypatch):
+    monkeypatch.setattr(gemm, "TILES", {dtype: (tile,)})
+    m, k, n = tile.rows + 1, 2 * tile.depth + 1, tile.columns + 1
+    x, w, b, dy = random_arrays(m, (m, k), (k, n), (n,), (m, n), dtype=dtype)
+    y = device.linear(placed(x), placed(w), placed(b))
+    assert_close(host(y), reference.linear(x, w, b), dtype, k)
+    for actual, expected in zip(
+        device.linear_backward(placed(dy), placed(x), placed(w)), reference.linear_backward(dy, x, w), strict=True
+    ):
+        assert_close(host(actual), expected, dtype, m + n)
+
+
+@pytest.mark.parametrize("size", [1, 10, 256])
+@pytest.mark.parametrize("rows", [1, 100, 1000, 1 << 16])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_over_many_rows_are_split_into_parts_that_hold_them_all(dtype, rows, size):
+    parts = gemm.parts_for(size, size, rows, np.dtype(dtype))
+    chunk = gemm.chunk_for(rows, parts)
+    assert parts * chunk >= rows
+    assert parts == 1 or chunk >= gemm.SPLIT_ROWS
+    assert parts > 1 or rows < 2 * gemm.SPLIT_ROWS or size == 256
+    assert parts == 1 or parts * gemm.TILES[dtype][-1].blocks(size, size) <= gemm.SPLIT_BLOCKS
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -102,7 +128,7 @@ def test_nan_and_infinity_keep_their_meaning(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("columns", [1, 2, 5])
+@pytest.mark.parametrize("columns", [1, 2, 5, 33])  # short rows and long ones
 def test_softmax(columns, dtype):
     (z,) = random_arrays(2, (3, columns), dtype=dtype)
     z[0] *= 1000
@@ -114,9 +140,9 @@ LOSSES = [*reference.LOSSES]
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", [*LOSSES, "labels"])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_losses(name, weighted, dtype):
-    rows, columns = 5, 3
+@pytest.mark.parametrize(("columns", "weighted"), [(2, False), (3, True), (19, True)])  # short rows and long ones
+def test_losses(name, columns, weighted, dtype):
+    rows = 5
     (z,) = random_arrays(3, (rows, columns), dtype=dtype)
     target = random_labels(4, rows, columns) if name == "labels" else random_target(4, name, rows, columns, dtype)
     name = "softmax_cross_entropy" if name == "labels" else name

@@ -1,5 +1,6 @@
 """fastnn's models on the GPU, or in the simulator: fit, predict and the rest, beside the CPU."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import fastnn
 from tests.kernels.cuda import device  # noqa: F401 (skips where there is none)
+from tests.kernels.cuda.stubs import ByInterface
 from tests.oracle import assert_close, network_depth
 
 LAYERS = [3, 4, 2]
@@ -104,6 +106,41 @@ def test_too_little_memory_is_said_and_changes_nothing(monkeypatch):
     np.testing.assert_array_equal(model.predict(X), answer)
 
 
+def test_whichever_array_there_is_no_room_for_the_model_is_as_it_was(monkeypatch):
+    from kernels.cuda import jit
+
+    def model_and_fit():
+        model = fastnn.MLP([3, 2], seed=0, device="cuda")
+        return model, lambda: model.fit(X[:2], Y[:2], shuffle=False, progress=False)
+
+    def refusing(n):  # the n-th array from now on
+        numbers = itertools.count()
+
+        def device_array(size, dtype):
+            if next(numbers) == n:
+                raise jit.OutOfMemoryError("CUDA_ERROR_OUT_OF_MEMORY")
+            return allocate(size, dtype)
+
+        return device_array, numbers
+
+    allocate = jit.device_array
+    model, fit = model_and_fit()
+    counting, numbers = refusing(-1)
+    monkeypatch.setattr(jit, "device_array", counting)
+    fit()
+    learnt, most = model.parameters.copy(), next(numbers)
+    assert most > 8, "parameters, gradient, activations, results, data, state, what describes a job"
+    for n in range(most):
+        model, fit = model_and_fit()
+        before = model.parameters.copy()
+        monkeypatch.setattr(jit, "device_array", refusing(n)[0])
+        with pytest.raises(MemoryError, match="device 'cuda' has no room"):
+            fit()
+        np.testing.assert_array_equal(model.parameters, before)
+        fit()
+        np.testing.assert_array_equal(model.parameters, learnt)
+
+
 def test_repeated_runs_give_the_same_bits():
     runs = []
     for _ in range(2):
@@ -111,3 +148,55 @@ def test_repeated_runs_give_the_same_bits():
         model.fit(X, Y, batch_size=5, progress=False)
         runs.append(model.parameters)
     np.testing.assert_array_equal(*runs)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8])
+def test_data_on_the_gpu_is_learnt_from_where_it_lies(kind):
+    x, weights = np.abs(X * 4).astype(kind), {0: 1.0, 1: 2.0}
+    results = []
+    for on_device in (False, True):
+        data, labels = (ByInterface(x), ByInterface(Y)) if on_device else (x, Y)
+        model = networks()[1]
+        history = model.fit(
+            data, labels, epochs=2, batch_size=5, validation_data=(data, labels), class_weight=weights, progress=False
+        )
+        evaluated, step = model.evaluate(data, labels), model.train_on_batch(data, labels)
+        answer = model.predict(data)
+        assert hasattr(answer, "__cuda_ndarray__") == on_device
+        answer = answer.copy_to_host() if on_device else answer
+        results.append([*history.loss, *history.val_loss, *evaluated.values(), *step.values(), *answer.ravel()])
+    np.testing.assert_array_equal(*results)
+
+
+def test_numbers_on_the_gpu_are_learnt_where_they_lie():
+    targets, results = X[:, :2].copy(), []
+    for data in ((X, targets), (ByInterface(X)[::-1][::-1], ByInterface(np.asfortranarray(targets)))):
+        model = fastnn.MLP([3, 2], output="identity", seed=0, device="cuda")
+        history = model.fit(*data, validation_split=0.25, sample_weight=np.arange(12.0), progress=False)
+        results.append([*history.loss, *history.val_r2, *model.evaluate(*data).values()])
+    np.testing.assert_array_equal(*results)
+
+
+WRONG = [
+    (lambda n, x, y: n.fit(x[:, :2], y), "X must have 3 columns"),
+    (lambda n, x, y: n.fit(ByInterface(X * np.inf), y), "X must be finite in float32, got numbers from"),
+    (lambda n, x, y: n.fit(x, ByInterface(Y + 1)), "y must hold labels from 0 to 1, got labels from 1 to 2"),
+    (lambda n, x, y: n.fit(x, ByInterface(X[:, :2])), r"y must lie in \[0, 1\] for softmax outputs, got num"),
+    (lambda n, x, y: n.predict(ByInterface(X.astype(complex))), "X must hold real numbers of at most 64 bits"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_what_is_wrong_with_data_on_the_gpu_is_said(call, message):
+    model = networks()[1]
+    before = model.parameters.copy()
+    with pytest.raises((ValueError, TypeError), match=message):
+        call(model, ByInterface(X), ByInterface(Y))
+    np.testing.assert_array_equal(model.parameters, before)
+
+
+def test_a_model_on_the_cpu_takes_none_of_it():
+    model = networks()[0]
+    for call in (lambda: model.predict(ByInterface(X)), lambda: model.fit(ByInterface(X), Y)):
+        with pytest.raises(ValueError, match="X must be in the host's memory for a model on the cpu"):
+            call()

@@ -17,6 +17,7 @@ if not dispatch.has_extra():
 if dispatch.simulated():
     pytest.skip("numba-cuda's simulator compiles nothing", allow_module_level=True)
 
+from kernels.cuda import narrow
 from kernels.cuda.batch import SOURCES, gather
 from kernels.cuda.clip import PARTS, clip, squares
 from kernels.cuda.dropout import dropout
@@ -27,14 +28,15 @@ from kernels.cuda.linear import linear
 from kernels.cuda.loss import losses, output, step_sums
 from kernels.cuda.network import COLUMN_LANES
 from kernels.cuda.ptx import VECTOR_BYTES, lanes
+from kernels.cuda.rows import ROW_THREADS
 from kernels.cuda.strided import copy, extremes
-from kernels.cuda.update import column_sums, decay, updates
+from kernels.cuda.update import column_sums, decay, sum_parts, updates
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
 # layout, activation, slope: those of a network's step. gelu is the longest of them
 PRODUCTS = [
-    ("x @ w", "identity", False), ("x @ w", "gelu", False), ("dz @ w.T", "identity", False), ("dz @ w.T", "relu", True),
-    ("dz @ w.T", "gelu", True), ("x.T @ dz", "identity", False),
+    ("x @ w", "relu", False), ("x @ w", "gelu", False), ("dz @ w.T", "relu", False), ("dz @ w.T", "relu", True),
+    ("dz @ w.T", "gelu", True), ("x.T @ dz", "relu", False),
 ]  # fmt: skip
 
 
@@ -44,21 +46,29 @@ def product_kernels(dtype):
             shape = f"{tile.rows}x{tile.columns}"
             kernel = linear(dtype, tile, layout, True, activation, slope)
             yield f"{layout} {shape} {activation}{' slope' * slope}", kernel
-    yield "x @ w unaligned", linear(dtype, TILES[dtype][0], "x @ w", False, "identity", False)
+    yield "x @ w unaligned", linear(dtype, TILES[dtype][0], "x @ w", False, "relu", False)
+    for tile in narrow.TILES[dtype]:
+        for activation in ("relu", "gelu"):
+            shape = f"{tile.rows}x{tile.columns} {activation}"
+            yield f"narrow x @ w {shape}", narrow.forward(dtype, tile, activation, dtype)
+            yield f"narrow dz @ w.T {shape} slope", narrow.backward(dtype, tile, activation)
+    yield "narrow x @ w of bytes", narrow.forward(dtype, narrow.TILES[dtype][0], "tanh", "uint8")
 
 
 def other_kernels(dtype):
     for name in scalar.ACTIVATIONS:
         yield name, forward(dtype, name)
         yield f"{name} backward", backward(dtype, name)
-    for name, family in losses.items():
-        yield name, family(dtype, dtype, False)
-    yield "softmax_cross_entropy labels", losses["softmax_cross_entropy"](dtype, "int64", True)
-    yield "sigmoid_cross_entropy uint8", losses["sigmoid_cross_entropy"](dtype, "uint8", False)
+    for threads in (1, ROW_THREADS):
+        for name, family in losses.items():
+            yield f"{name} of {threads}", family(dtype, threads, dtype, False)
+        yield f"labels of {threads}", losses["softmax_cross_entropy"](dtype, threads, "int64", True)
+        yield f"output of {threads}", output(dtype, threads)
+    yield "sigmoid_cross_entropy uint8", losses["sigmoid_cross_entropy"](dtype, 1, "uint8", False)
     yield from ((name, family(dtype)) for name, family in updates.items())
-    yield "output", output(dtype)
     yield "step_sums", step_sums(dtype, THREADS)
     yield "column_sums", column_sums(dtype, *COLUMN_LANES)
+    yield "sum_parts", sum_parts(dtype)
     yield "decay", decay(dtype, THREADS)
     yield "dropout", dropout(dtype)
     yield "squares", squares(dtype, THREADS)
@@ -193,7 +203,7 @@ def test_a_launch_of_few_blocks_is_no_reason_for_a_warning():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_tile_that_its_threads_cannot_share_is_refused(dtype):
     with pytest.raises(ValueError, match="must share"):
-        linear(dtype, Tile(64, 64, 3, 4, 4), "x @ w", True, "identity", False)
+        linear(dtype, Tile(64, 64, 3, 4, 4), "x @ w", True, "relu", False)
 
 
 def test_stray_float64_would_be_seen():
