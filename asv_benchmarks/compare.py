@@ -143,7 +143,8 @@ def table(results: dict[str, dict[str, Any]], names: list[str]) -> str:
         best.append(min(ratio.values(), default=math.nan))
         cells = [f"{ratio[name]:.2f}x" if name in ratio else "-" for name in others]
         taken = result["milliseconds"].get("fastnn", math.nan)
-        lines.append(f"| {label} | {taken:.3g} | {float(f'{result["floor"]:.2g}'):g} | {' | '.join(cells)} |")
+        floor = float(f"{result['floor']:.2g}")
+        lines.append(f"| {label} | {taken:.3g} | {floor:g} | {' | '.join(cells)} |")
     best = [ratio for ratio in best if ratio > 0]
     if not best:
         return "\n".join(lines)
