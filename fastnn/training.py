@@ -63,7 +63,6 @@ def fit(
     history = History(device=model.device)
     say = nothing if progress is False else reports.line
     history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train)))
-    model.optimizer_state = None
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model.engine(), data, memory, batch_size, l2)
     if validation is not None:
@@ -85,6 +84,7 @@ def fit(
     with report, learner.engine.training(), Share(learner.engine) as share:
         try:
             tell("on_train_begin")
+            model.optimizer_state = None  # that of train_on_batch
             while epoch < epochs and not stop:
                 together = 1 if watched else learner.together(n_train, epochs - epoch)
                 if together > 1:

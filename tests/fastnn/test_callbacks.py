@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from fastnn import MLP
 from fastnn.callbacks import Callback, CSVLogger, EarlyStopping, ModelCheckpoint
 from fastnn.history import History
 
@@ -258,3 +259,19 @@ class TestCSVLogger:
     def test_a_path_that_cannot_be_written_fails_before_training(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             CSVLogger(tmp_path / "nowhere" / "log.csv").on_train_begin(Model())
+
+
+def test_one_that_fails_before_training_leaves_the_model_as_it_was():
+    X, y = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])
+    model = MLP([3, 2], seed=0)
+    model.train_on_batch(X, y)
+    parameters, state = model.parameters.copy(), model.optimizer_state
+
+    class Fails(Callback):
+        def on_train_begin(self, model):
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        model.fit(X, y, 1, callbacks=[Fails()], progress=False)
+    np.testing.assert_array_equal(model.parameters, parameters)
+    assert model.optimizer_state is state
