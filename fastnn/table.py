@@ -110,7 +110,7 @@ class Table:
     def _reader(self, name: str) -> Callable[[str], float]:
         """What reads the numbers of a column, or raises ValueError."""
         commas = self.commas and any("," in cell for cell in self.columns[name])
-        return _with_comma if commas else float
+        return _with_comma if commas else _number
 
     def texts(self, name: str) -> np.ndarray:
         """The column as an object array (rows,) of str, '' where the cell is missing."""
@@ -186,12 +186,17 @@ def _rows(path: str, reader: Iterator[list[str]], names: list[str], lines: list[
         yield [cell.strip() for cell in row]
 
 
+def _number(cell: str) -> float:
+    """The number of a cell; ValueError for 2020_1, which Python takes for one."""
+    return float(cell.replace("_", "?"))
+
+
 def _with_comma(cell: str) -> float:
     """The number of a cell as 1234,5; ValueError for a point, which could be anything."""
-    return float(cell.replace(".", "?").replace(",", "."))
+    return _number(cell.replace(".", "?").replace(",", "."))
 
 
-def _is_number(cell: str, read: Callable[[str], float] = float) -> bool:
+def _is_number(cell: str, read: Callable[[str], float] = _number) -> bool:
     try:
         read(cell)
     except ValueError:

@@ -62,7 +62,8 @@ def fit(
 
     history = History(device=model.device)
     say = nothing if progress is False else reports.line
-    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train)))
+    outputs = validation is not None and data.target.metric is None  # R2 is worked out of them
+    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train)), outputs)
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model.engine(), data, memory, batch_size, l2)
     if validation is not None:

@@ -14,6 +14,8 @@ from . import linear as _linear
 from . import network as _network
 from . import team as _team
 from .batch import gathers as _gathers
+from .clip import clip as _clip
+from .dropout import dropout as _dropout
 from .loss import IDENTITY, NO_METRIC, SOFTMAX
 from .loss import losses as _losses
 from .loss import output as _output
@@ -256,5 +258,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         for families in (_elementwise.forward, _elementwise.backward, _losses, _updates, _gathers):
             for family in families.values():
                 family[dtype].load()
+        for family in (_output, _dropout, _clip):
+            family[dtype].load()
     _team.load()
     return time.perf_counter() - start

@@ -104,16 +104,19 @@ class Engine:
         gathered: Iterable[np.dtype | None] = (),
         rows: int = 1,
         clips: bool = False,
+        outputs: bool = False,
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
         gathered: the dtypes of data, of targets (None for labels) and of weights. rows of a batch change nothing here.
-        clips: whether steps have a clip_norm.
+        clips: whether steps have a clip_norm. outputs: whether they are asked for.
         """
         self.kernel.load()
         self._load_activations()
         if loss is not None:
             losses[loss][self.dtype].load()
+        if outputs:
+            output[self.dtype].load()
         if update is not None:
             updates[update][self.dtype].load()
             if any(self.dropout):

@@ -87,12 +87,13 @@ class Engine:
         gathered: Sequence[np.dtype | None] = (),
         rows: int = 1,
         clips: bool = False,
+        outputs: bool = True,
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
         gathered: the dtypes of data, of targets (None for labels) and of weights. rows: of a batch; other sizes may
         take products of other shapes, which are compiled when they are first needed. clips: whether steps have a
-        clip_norm.
+        clip_norm. outputs changes nothing: their kernel is always loaded.
         """
         name, plan = self.dtype.name, self._plan(rows, gradients=update is not None)
         threads = row_threads(self.layout.widths[-1])

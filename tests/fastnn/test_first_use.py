@@ -24,9 +24,9 @@ PROGRAM = textwrap.dedent("""
             assert len(jit.Kernel.loaded) == self.loaded, "kernels are compiled while training is timed"
 
     def work():
-        model = fastnn.MLP([3, 2, 1], "tanh", "sigmoid", threads=2)
+        model = fastnn.MLP([3, 2, 1], "tanh", "identity", threads=2)
         X, y, weight = np.ones((4, 3), np.uint16), np.array([0, 1, 0, 1], np.int8), np.ones(4)
-        histories.append(model.fit(X, y, sample_weight=weight, callbacks=[Watch()]))
+        histories.append(model.fit(X, y, sample_weight=weight, validation_split=0.25, callbacks=[Watch()]))
 
     workers = [threading.Thread(target=work) for _ in range(2)]
     for worker in workers:

@@ -148,3 +148,10 @@ def test_target_column(tmp_path):
     assert table.target("n", text=True).tolist() == ["1", "2"]
     with pytest.raises(DataError, match="line 3, column 'gap': the target is missing"):
         table.target("gap")
+
+
+def test_underscores_make_a_text(tmp_path):
+    table = read_csv(write(tmp_path, "quarter,code\n2020_1,3_1\n2020_2,4\n"))
+    assert not table.is_number("quarter")
+    assert table.target("quarter").tolist() == ["2020_1", "2020_2"]
+    assert table.texts("code").tolist() == ["3_1", "4"]
