@@ -53,6 +53,8 @@ def load_arrays(path: str | os.PathLike) -> tuple[Arrays, dict[str, Any]]:
 
 def check_suffix(path: str | os.PathLike) -> str:
     """The suffix of a model file's path, in lower case; ValueError if it is none of those known."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a str or PathLike, got {path!r}")
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
         raise ValueError(f"path must end in {' or '.join(_FORMATS)}, got {os.fspath(path)!r}")

@@ -43,6 +43,8 @@ def array(value: Any, name: str) -> Any:
         return foreign.placed(value, name)
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         value = np.from_dlpack(value)
+    if isinstance(value, np.ma.MaskedArray) and value.mask.any():
+        raise ValueError(f"{name} must have no masked elements, got {value.mask.sum()} of them: fill or leave them out")
     try:
         result = np.asarray(value)
     except ValueError as error:  # rows of different lengths
@@ -125,7 +127,7 @@ def targets(
     if values.shape[1] != n_outputs:
         raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
     check_finite(values, name, dtype)
-    low, high = bounds(values) if len(values) else (0, 0)
+    low, high = bounds(values) if len(values) and (classes or output == "exp") else (0, 0)
     if classes and (low < 0 or high > 1):
         got = f"numbers from {low} to {high}"
         if isinstance(values, np.ndarray):

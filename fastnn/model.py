@@ -71,6 +71,8 @@ class MLP:
         self.activations = architectures.activations(activation, len(self.layers) - 2)
         self.output = architectures.output(output, self.layers[-1])
         self.dropout = architectures.dropout(dropout, len(self.activations))
+        if not isinstance(bias, (bool, np.bool_)):
+            raise TypeError(f"bias must be True or False, got {bias!r}")
         self.bias, self.dtype, self.device = bool(bias), architectures.dtype(dtype), architectures.device(device)
         architectures.check_precision(precision)
         if threads is not None:
@@ -83,6 +85,7 @@ class MLP:
         self.metadata: dict[str, Any] = {}
         self.optimizer_state: training.Memory | None = None
         self._engine: Any = None
+        self._loaded: set[tuple[Any, ...]] = set()  # what the engine has been asked to load
         self._layout = Layout.of(self.layers, self.dtype, self.bias)
         self._parameters = aligned_zeros(self._layout.size, self.dtype)
         for n, w in enumerate(self.weights):
@@ -191,15 +194,16 @@ class MLP:
         """
         inputs.check_device(self.device, X=X)
         X = inputs.matrix(X, self.layers[0], finite=False)
-        on_host = isinstance(X, np.ndarray)
-        out = np.empty((len(X), self.layers[-1]), self.dtype) if on_host else self.engine().outputs(len(X))
+        engine = self.engine(None, None, (X.dtype, None, None), 1, False, True)
+        out = np.empty((len(X), self.layers[-1]), self.dtype) if isinstance(X, np.ndarray) else engine.outputs(len(X))
         for block in self.blocks(len(X)):
-            self.engine().forward(X[block], out=out[block])
+            engine.forward(X[block], out=out[block])
         return out
 
     def evaluate(self, X: Any, y: Any, *, loss: str | None = None) -> dict[str, float]:
         """{"loss", "accuracy"}, or {"loss", "r2"} for identity outputs. The loss is without the l2 term."""
         data = training.Data.checked(self, X, y, loss)
+        self.engine(*data.needs(outputs=data.target.metric is None))
         return evaluation.measure(self, data.X, data.target, data.loss)
 
     def loss_and_gradients(
@@ -213,7 +217,7 @@ class MLP:
         check_number("l2", l2, 0)
         n = len(data.X)
         (scale,) = data.scales(data.mass(None, n))
-        value, gradient, dx = self.engine().gradients(
+        value, gradient, dx = self.engine(*data.needs(rows=n)).gradients(
             data.X, data.target.values, weight=data.weight, scale=scale, loss=data.loss, l2=l2
         )
         return value, self._layout.weights(gradient), self._layout.biases(gradient), dx
@@ -242,13 +246,13 @@ class MLP:
 
         return profile(self, X, y, batch_size, optimizer, loss, l2, shuffle, sample_weight, class_weight)
 
-    def engine(self) -> Any:
-        """What runs this network: its buffers and compiled code, made when first asked for."""
-        if self._engine is None or self._engine.process != os.getpid():
-            self.prepare()
+    def engine(self, *needs: Any) -> Any:
+        """What runs this network: its buffers and compiled code, made when first asked for; needs as for `prepare`."""
+        if self._engine is None or self._engine.process != os.getpid() or (needs and needs not in self._loaded):
+            self.prepare(reports.line, *needs)
         return self._engine
 
-    def prepare(self, say: Callable[[str], None] = reports.line, *needs: Any) -> float:
+    def prepare(self, say: Callable[[str], None], *needs: Any) -> float:
         """Make what `engine` returns, with all that `needs`, the arguments of its `load`, ask for.
 
         Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
@@ -258,7 +262,10 @@ class MLP:
                 self._engine = dispatch.engine(self.device)(
                     self.layers, self.activations, self.output, self._parameters, self.bias, self.threads, self.dropout
                 )
-        return training.load_kernels(self._engine, say, *needs)
+                self._loaded = set()
+        seconds = training.load_kernels(self._engine, say, *needs)
+        self._loaded.add(needs)
+        return seconds
 
     def loss_name(self, loss: str | None) -> str:
         """The loss for this network: its output's own, or `loss` if that goes with the output."""

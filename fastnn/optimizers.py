@@ -46,7 +46,7 @@ class SGD:
         check_number("momentum", self.momentum, 0, 1)
         if not isinstance(self.nesterov, (bool, np.bool_)):
             raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
-        _check_clip_norm(self.clip_norm)
+        check_clip_norm(self.clip_norm)
 
     @property
     def slots(self) -> int:
@@ -90,7 +90,7 @@ class Adam:
         check_number("beta1", self.beta1, 0, 1, closed="left")
         check_number("beta2", self.beta2, 0, 1, closed="left")
         check_number("epsilon", self.epsilon, 0, closed="neither")
-        _check_clip_norm(self.clip_norm)
+        check_clip_norm(self.clip_norm)
 
     def scalars(self, first_step: int, n_steps: int) -> np.ndarray:
         """What an update needs at steps first_step, first_step + 1, ...: (n_steps, 8) float64.
@@ -110,7 +110,7 @@ class Adam:
 Optimizer = SGD | Adam
 
 
-def _check_clip_norm(value: float | None) -> None:
+def check_clip_norm(value: float | None) -> None:
     """Clipping is off, or to a finite number > 0."""
     if value is not None:
         check_number("clip_norm", value, 0, closed="neither")
@@ -141,7 +141,9 @@ def _learning_rates(learning_rate: float | Schedule, first_step: int, n_steps: i
     """The rate of each step; what a schedule returns is checked here, since anybody may write one."""
     if not callable(learning_rate):
         return learning_rate
-    rates = np.asarray(learning_rate(np.arange(first_step, first_step + n_steps)), dtype=np.float64)
+    rates = np.asarray(learning_rate(np.arange(first_step, first_step + n_steps)))
+    if rates.dtype.kind not in "iuf":
+        raise TypeError(f"learning_rate must return numbers, got dtype {rates.dtype}")
     if rates.shape != (n_steps,):
         raise ValueError(f"learning_rate must return one rate per step, shape ({n_steps},), got shape {rates.shape}")
     right = (rates >= 0) & (rates < np.inf)

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from fastnn import architectures
+from fastnn.optimizers import check_clip_norm
 from fastnn.schedules import check_count, check_number
 
 SOLVERS = ("lbfgs", "sgd", "adam")
@@ -37,9 +38,9 @@ def check(estimator: Any) -> list[int]:
         check_choice("learning_rate", estimator.learning_rate, SCHEDULES)
     for name in ("alpha", "tol", "power_t"):
         check_number(name, getattr(estimator, name), 0)
-    for name in ("learning_rate_init", "epsilon", "clip_norm"):
-        if (name, getattr(estimator, name)) != ("clip_norm", None):
-            check_number(name, getattr(estimator, name), 0, closed="neither")
+    for name in ("learning_rate_init", "epsilon"):
+        check_number(name, getattr(estimator, name), 0, closed="neither")
+    check_clip_norm(estimator.clip_norm)
     check_number("momentum", estimator.momentum, 0, 1)
     for name in ("beta_1", "beta_2", "validation_fraction"):
         check_number(name, getattr(estimator, name), 0, 1, closed="left")

@@ -63,7 +63,7 @@ def fit(
     history = History(device=model.device)
     say = nothing if progress is False else reports.line
     outputs = validation is not None and data.target.metric is None  # R2 is worked out of them
-    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train)), outputs)
+    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train), outputs))
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model.engine(), data, memory, batch_size, l2)
     if validation is not None:
@@ -129,7 +129,7 @@ def train_on_batch(
     if model.optimizer_state is None or model.optimizer_state.optimizer != optimizer:
         model.optimizer_state = Memory.fresh(model, optimizer)
     n = len(data.X)
-    ((_, logs),) = Learner(model.engine(), data, model.optimizer_state, n, l2).epoch(None)
+    ((_, logs),) = Learner(model.engine(*data.needs(optimizer, n)), data, model.optimizer_state, n, l2).epoch(None)
     return logs
 
 
@@ -157,16 +157,13 @@ class Data:
             weight = np.ldexp(weight, -np.frexp(weight.max())[1])
         return cls(X, target, weight, loss)
 
-    def needs(self, optimizer: Optimizer, rows: int) -> tuple[Any, ...]:
-        """What an engine's `load` wants to know; rows of a batch."""
+    def needs(self, optimizer: Optimizer | None = None, rows: int = 1, outputs: bool = False) -> tuple[Any, ...]:
+        """What an engine's `load` wants to know of training, or without an optimiser of evaluation; rows of a batch."""
         target = self.target.values.dtype if self.target.values.ndim == 2 else None
-        return (
-            self.loss,
-            optimizer.kernel,
-            (self.X.dtype, target, None if self.weight is None else self.weight.dtype),
-            rows,
-            optimizer.clip_norm is not None,
-        )
+        gathered = (self.X.dtype, target, None if self.weight is None else self.weight.dtype)
+        if optimizer is None:
+            return self.loss, None, gathered, rows, False, outputs
+        return self.loss, optimizer.kernel, gathered, rows, optimizer.clip_norm is not None, outputs
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""
@@ -363,7 +360,7 @@ def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
     if not announced:
         return 0.0
     seconds = time.perf_counter() - start
-    say(f"compiled in {seconds:.1f} s; the next program starts without")
+    say(f"compiled in {seconds:.1f} s, and cached for later programs")
     return seconds
 
 

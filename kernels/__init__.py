@@ -197,9 +197,10 @@ def adam(
     checks.numbers_in(
         {
             "learning_rate": (learning_rate, 0, np.inf), "beta1": (beta1, 0, 1 - 1e-16), "beta2": (beta2, 0, 1 - 1e-16),
-            "epsilon": (epsilon, 0, np.inf), "step": (step, 1, np.inf),
+            "epsilon": (epsilon, 0, np.inf),
         }
     )  # fmt: skip
+    checks.count("step", step)
     (w, dw, m, v), outputs = checks.update_arrays({"w": w, "dw": dw, "m": m, "v": v})
     backend.adam(
         w, dw, m, v, step=step, learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon

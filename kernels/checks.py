@@ -170,6 +170,12 @@ def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:
             raise ValueError(f"{name} must be a finite number from {low} to {high}, got {value!r}")
 
 
+def count(name: str, value: Any) -> None:
+    """An integer from 1 on."""
+    if not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+
+
 def update_arrays(arrays: Mapping[str, Any]) -> tuple[list[Any], Outputs]:
     """w, dw and state arrays of one shape, as matrices; all but dw are written into."""
     first = _taken(arrays["w"], "w")

@@ -249,8 +249,8 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNames
 
     @compiled
     def sigmoid_cross_entropy(z, target):
-        """-t log s(z) - (1 - t) log(1 - s(z)), without overflow."""
-        return select(z < zero, zero, z) - z * target + softplus_of_minus(abs(z))
+        """-t log s(z) - (1 - t) log(1 - s(z)), without overflow, and its slope."""
+        return select(z < zero, zero, z) - z * target + softplus_of_minus(abs(z)), sigmoid(z) - target
 
     @compiled
     def sgd(w, g, velocity, rate, momentum, nesterov):

@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .simd import I16, I32, I64, InstructionSet, Vectors, calling, chosen, element
+from .simd import I16, I32, I64, InstructionSet, Vectors, calling, chosen, element, internal_function
 
 POSITIVE_INFINITY = 0x08  # of vfpclassps
 SCALARS = 9  # rate, beta1, share1, beta2, share2, epsilon, correction1, correction2, see kernels.scalar; then l2
@@ -22,12 +22,9 @@ def rows_step(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
     w, m and v have rows `ldw` bytes apart, g `ldg`. Estimates and Newton steps err by some 3 units in the last place of
     what w changes by. Where v is infinite nothing changes, as by a division.
     """
-    name = f"adam_{isa.name}_{real}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*[I64] * 8, *[element(real)] * SCALARS]), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
+    function = internal_function(module, f"adam_{isa.name}_{real}", [*[I64] * 8, *[element(real)] * SCALARS])
+    if not function.is_declaration:
+        return function
     rows, columns, w, ldw, g, ldg, m, v, *scalars = function.args
     x = Vectors(function, isa, real)
     build = x.builder

@@ -1,5 +1,6 @@
 """What a user's own @njit code passes to a kernel: its types, checked when that code is compiled; how arrays lie."""
 
+import functools
 from typing import Any
 
 from numba import types
@@ -62,27 +63,32 @@ def at(array):
     return types.int64(array.ctypes.data)
 
 
-@jit.inline
-def _check_last_axis(array):
-    if array.shape[-1] > 1 and array.strides[-1] != array.itemsize:
-        raise ValueError("an array's last axis must have a unit stride")
+@functools.cache
+def row_stride(function: str, name: str) -> Any:
+    """f(array): bytes between the rows of this argument; raises for columns that are not next to each other."""
+    message = f"{function}: {name} must have a unit stride along its last axis"
+
+    @jit.inline
+    def stride(array):
+        if array.shape[-1] > 1 and array.strides[-1] != array.itemsize:
+            raise ValueError(message)
+        return array.strides[0]
+
+    return stride
 
 
-@jit.inline
-def row_stride(array):
-    """Bytes between rows; raises for columns that are not next to each other."""
-    _check_last_axis(array)
-    return array.strides[0]
+@functools.cache
+def rows_of(function: str, name: str, ndim: int) -> Any:
+    """f(array): (rows, columns, bytes between rows) of this argument; a vector, a bias say, is one row."""
+    stride = row_stride(function, name)
 
+    @jit.inline
+    def of_matrix(array):
+        return array.shape[0], array.shape[1], stride(array)
 
-@jit.inline
-def rows_of_matrix(array):
-    """(rows, columns, bytes between rows)"""
-    return array.shape[0], array.shape[1], row_stride(array)
+    @jit.inline
+    def of_vector(array):
+        stride(array)
+        return 1, array.shape[0], 0
 
-
-@jit.inline
-def row_of_vector(array):
-    """A vector, a bias say, as a matrix of one row."""
-    _check_last_axis(array)
-    return 1, array.shape[0], 0
+    return of_vector if ndim == 1 else of_matrix

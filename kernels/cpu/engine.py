@@ -86,6 +86,7 @@ class Engine:
         self._job = aligned_zeros(field.LAYERS + field.RECORD * n_layers, np.int64)
         self._layers = [self._job[field.LAYERS + field.RECORD * n :][: field.RECORD] for n in range(n_layers)]
         self._one = np.ones(1, self.dtype)
+        self._single = np.zeros((1, 2), np.int64)  # the one batch of what is not training: see `_batches`
         self._capacity = 0
         self._buffers: list[np.ndarray] = []
         self._tiles = plans.weight_tiles(self.layout.widths)
@@ -272,6 +273,11 @@ class Engine:
         job[field.TICKET] = job[field.DONE] = job[field.SLOT] = 0
         teams.team.run(self.kernel, address(job), threads)
 
+    def _one_batch(self, rows: int) -> np.ndarray:
+        """What `_batches` makes of so many rows in one batch, in no time: 5 us of predicting one row in 22."""
+        self._single[0, 1] = rows
+        return self._single
+
     def threads_for(self, rows: int) -> int:
         """How many threads a step on so many rows uses."""
         work = 3 * rows * self.multiply_adds * self.dtype.itemsize // 4
@@ -355,7 +361,7 @@ class Engine:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
         rows = len(x)
         job, base = self._job, address(self.parameters)
-        self._set_data(x, target, None, weight, 0, _batches(rows, rows))
+        self._set_data(x, target, None, weight, 0, self._one_batch(rows))
         plan = self._plan_step(rows, dx=True, split=False)
         self._follow(plan)
         self._drop(None)
@@ -391,7 +397,7 @@ class Engine:
         order: the rows of x (and of target and weight) to take, uint32, or None for all.
         """
         rows, job = len(x) if order is None else len(order), self._job
-        self._set_data(x, target, order, weight, 0, _batches(rows, rows))
+        self._set_data(x, target, order, weight, 0, self._one_batch(rows))
         plan = plans.for_outputs(rows, self.threads_for(rows))
         self._follow(plan)
         self._drop(None)
@@ -405,7 +411,7 @@ class Engine:
         return results[0], results[1]
 
 
-def _batches(total: int, size: int, passes: int = 1, one_after_another: bool = False) -> np.ndarray:
+def _batches(total: int, size: int, passes: int, one_after_another: bool) -> np.ndarray:
     """(start, rows) of each batch: int64 (steps, 2)."""
     starts = np.arange(0, total, size)
     batches = np.empty((passes, len(starts), 2), np.int64)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
@@ -28,6 +28,9 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from .inlining import inlined
+
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise ImportError("fastnn's kernels have to be compiled: unset NUMBA_DISABLE_JIT")
 
 # Numba's fast-math flags, by LLVM's names. `reassoc` would break the error-free reductions in exp, and `nnan` and
 # `ninf` would fold isnan away: NaN and Inf keep their meaning everywhere. `contract` lets a * b + c become one FMA.

@@ -43,7 +43,8 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
     def loss(real: Any) -> Any:
         f = _parts(real)
         of_block, block, elements, doubles, are_right = make(real, f), f.block, f.elements, f.doubles, f.are_right
-        line, scratch_bytes, zero, half, one = f.line, f.scratch_bytes, real(0.0), real(0.5), real(1.0)
+        line, scratch_bytes, zero, half = f.line, f.scratch_bytes, real(0.0), real(0.5)
+        doubled = types.float64  # weights of any size, 1e-40 or 1e38, where they make no sum or product too large
 
         def function(output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right):
             scratch = memory.stack(scratch_bytes)
@@ -58,12 +59,12 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
                 z_at, t_at, dz_at = z + row * ldz, target + row * (ldt if ldt != 0 else 8), dz + row * lddz
                 if weight != 0:
                     for r in range(count):
-                        s[r] = real(scale) * weights[row + r]
+                        s[r] = real(scale * doubled(weights[row + r]))
                 if right != 0:
                     are_right(metric, count, columns, z_at, ldz, t_at, ldt, threshold, scratch, right + row * 8)
                 of_block(output, topped, count, columns, z_at, ldz, t_at, ldt, dz_at, lddz, scratch)
                 for r in range(count):
-                    weighted = (weights[row + r] if weight != 0 else one) * value[r]
+                    weighted = (doubled(weights[row + r]) if weight != 0 else 1.0) * value[r]
                     sum_of_losses += weighted
                     if row_loss != 0:
                         losses[r] = weighted
@@ -166,13 +167,7 @@ def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Callable[[Any, 
 @_each_output
 def _sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
     """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
-    cross_entropy, sigmoid = f.scalar.sigmoid_cross_entropy, f.scalar.sigmoid
-
-    @jit.inline
-    def of_output(z, t):
-        return cross_entropy(z, t), sigmoid(z) - t
-
-    return of_output
+    return f.scalar.sigmoid_cross_entropy
 
 
 @_each_output

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import I64, InstructionSet, Vectors, chosen, element, itemsize
+from .simd import I64, InstructionSet, Vectors, chosen, element, internal_function, itemsize
 
 # Steps along k in one round of the loop over rows of a. The addresses of MR rows at any stride cost integer
 # instructions that take issue slots from the multiply-adds: 90 % of the FMA peak with 1 or 2 steps a round, 95 % with
@@ -36,11 +36,9 @@ def micro_kernel(
     and columns were split.
     """
     name = f"micro_{isa.name}_{real}_{mr}x{nv}{'_packed' if packed else ''}{'_tail' if masked else ''}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*[I64] * 9, element(real), I64]), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
+    function = internal_function(module, name, [*[I64] * 9, element(real), I64])
+    if not function.is_declaration:
+        return function
     if isa.tune:  # llvmlite lists no attributes with a value, but writes what the set holds
         set.add(function.attributes, f'"tune-cpu"="{isa.tune}"')
     k, a, rsa, b, ldb, c, ldc, init, ldi, floor, tail = function.args

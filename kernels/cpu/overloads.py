@@ -24,9 +24,8 @@ from .arguments import (
     check_written,
     is_none,
     one_dtype,
-    row_of_vector,
     row_stride,
-    rows_of_matrix,
+    rows_of,
 )
 from .elementwise import backward, forward
 from .linear import linear, linear_backward
@@ -55,6 +54,7 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
     fused = name == "relu" and not has_pre
     separate = not fused and (has_pre or name != "identity")
     kernel = jit.address(forward[name][str(real)])
+    x_stride, w_stride, out_stride, pre_row = _strides("linear", "x", "w", "out", "pre")
 
     def implementation(x, w, b=None, activation="identity", out=None, pre=None):
         m, k, n = x.shape[0], x.shape[1], w.shape[1]
@@ -70,11 +70,11 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
         if has_pre:
             if pre.shape[0] != m or pre.shape[1] != n:
                 raise ValueError("linear: pre must be (B, O)")
-            pre_at, pre_stride = at(pre), row_stride(pre)
+            pre_at, pre_stride = at(pre), pre_row(pre)
         if m > 0 and n > 0 and k > 0:
             call(
-                m, n, k, at(x), row_stride(x), at(w), row_stride(w), b_at, fused, f, pre_at, pre_stride, at(out),
-                row_stride(out), 0,
+                m, n, k, at(x), x_stride(x), at(w), w_stride(w), b_at, fused, f, pre_at, pre_stride, at(out),
+                out_stride(out), 0,
             )  # fmt: skip
         return out
 
@@ -97,6 +97,8 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
     check_given(saved, "pre" if from_pre else "y", function)
     check_array(saved, "pre" if from_pre else "y", 2, function)
     has_dz = not is_none(dz)
+    dy_stride, saved_stride, x_stride, w_stride = _strides(function, "dy", "pre" if from_pre else "y", "x", "w")
+    dx_stride, dw_stride, dz_row = _strides(function, "dx", "dw", "dz")
 
     def implementation(dy, x, w, y=None, activation="identity", pre=None, dx=None, dw=None, db=None, dz=None):
         m, k, n = x.shape[0], x.shape[1], w.shape[1]
@@ -110,11 +112,11 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
             f = kernel()
             if dz.shape != dy.shape:
                 raise ValueError("linear_backward: dz must be like dy")
-            dz_at, dz_stride = at(dz), row_stride(dz)
+            dz_at, dz_stride = at(dz), dz_row(dz)
         if m > 0 and n > 0 and k > 0:
             call(
-                m, n, k, at(dy), row_stride(dy), at(saved), row_stride(saved), f, at(x), row_stride(x), at(w),
-                row_stride(w), dz_at, dz_stride, at(dx), row_stride(dx), at(dw), row_stride(dw), at(db),
+                m, n, k, at(dy), dy_stride(dy), at(saved), saved_stride(saved), f, at(x), x_stride(x), at(w),
+                w_stride(w), dz_at, dz_stride, at(dx), dx_stride(dx), at(dw), dw_stride(dw), at(db),
             )  # fmt: skip
         return dx, dw, db
 
@@ -125,11 +127,12 @@ def _activate(z, activation="identity", out=None):
     check_array(z, "z", 2, "activate")
     check_written(out, "out", 2, "activate")
     call = forward[activation_name(activation, "activate")](one_dtype("activate", z=z, out=out))
+    z_stride, out_stride = _strides("activate", "z", "out")
 
     def implementation(z, activation="identity", out=None):
         if out.shape != z.shape:
             raise ValueError("activate: out must be like z")
-        call(z.shape[0], z.shape[1], at(z), row_stride(z), at(out), row_stride(out))
+        call(z.shape[0], z.shape[1], at(z), z_stride(z), at(out), out_stride(out))
         return out
 
     return implementation
@@ -145,14 +148,15 @@ def _activate_backward(dy, y=None, activation="identity", pre=None, out=None):
     check_given(saved, "pre" if from_pre else "y", function)
     check_array(saved, "pre" if from_pre else "y", 2, function)
     call = backward[name](one_dtype(function, dy=dy, y=y, pre=pre, out=out))
+    dy_stride, saved_stride, out_stride = _strides(function, "dy", "pre" if from_pre else "y", "out")
 
     def implementation(dy, y=None, activation="identity", pre=None, out=None):
         saved = pre if from_pre else (dy if plain else y)
         if out.shape != dy.shape or saved.shape != dy.shape:
             raise ValueError("activate_backward: y (or pre) and out must be like dy")
         call(
-            dy.shape[0], dy.shape[1], at(dy), row_stride(dy), at(saved), row_stride(saved), at(out),
-            row_stride(out),
+            dy.shape[0], dy.shape[1], at(dy), dy_stride(dy), at(saved), saved_stride(saved), at(out),
+            out_stride(out),
         )  # fmt: skip
         return out
 
@@ -163,11 +167,12 @@ def _softmax(z, out=None):
     check_array(z, "z", 2, "softmax")
     check_written(out, "out", 2, "softmax")
     call = output(one_dtype("softmax", z=z, out=out))
+    z_stride, out_stride = _strides("softmax", "z", "out")
 
     def implementation(z, out=None):
         if out.shape != z.shape:
             raise ValueError("softmax: out must be like z")
-        call(SOFTMAX, z.shape[0], z.shape[1], at(z), row_stride(z), at(out), row_stride(out))
+        call(SOFTMAX, z.shape[0], z.shape[1], at(z), z_stride(z), at(out), out_stride(out))
         return out
 
     return implementation
@@ -194,6 +199,7 @@ def _loss_overload(name: str) -> Any:
             check_array(weight, "weight", 1, name)
         real = one_dtype(name, z=z, weight=weight, dz=dz, **({} if labels else {"target": target}))
         call, weighted = losses[name](real), not is_none(weight)
+        z_stride, target_stride, dz_stride = _strides(name, "z", "target", "dz")
 
         def implementation(z, target, weight=None, dz=None):
             rows, columns = z.shape
@@ -213,7 +219,7 @@ def _loss_overload(name: str) -> Any:
             else:
                 if target.shape[-1] != columns:
                     raise ValueError(wrong_target)
-                stride = row_stride(target)
+                stride = target_stride(target)
             mass, weight_at = float(rows), 0
             if weighted:
                 if weight.shape[0] != rows or (rows > 1 and weight.strides[0] != weight.itemsize):
@@ -223,8 +229,8 @@ def _loss_overload(name: str) -> Any:
                     mass += w
             scale = (1.0 / mass if mass > 0.0 else 0.0) if mean else 1.0
             total = call(
-                IDENTITY, rows, columns, at(z), row_stride(z), at(target), stride, weight_at, scale,
-                at(dz), row_stride(dz), NO_METRIC, 0, 0,
+                IDENTITY, rows, columns, at(z), z_stride(z), at(target), stride, weight_at, scale,
+                at(dz), dz_stride(dz), NO_METRIC, 0, 0,
             )  # fmt: skip
             return (scale * total if scale != 0.0 else 0.0), dz
 
@@ -233,13 +239,17 @@ def _loss_overload(name: str) -> Any:
     return typing
 
 
-def _updated(function: str, w: Any, dw: Any, **state: Any) -> tuple[Any, Any]:
-    """The dtype of an update's arrays, vectors or matrices, and the function that says how they lie."""
+def _strides(function: str, *names: str) -> list[Any]:
+    return [row_stride(function, name) for name in names]
+
+
+def _updated(function: str, w: Any, dw: Any, **state: Any) -> tuple[Any, Any, Any]:
+    """The dtype of an update's arrays, vectors or matrices, and the functions that say how w and dw lie."""
     ndim = 1 if getattr(w, "ndim", 2) == 1 else 2
     for name, kind in {"w": w, **state}.items():
         check_written(kind, name, ndim, function)
     check_array(dw, "dw", ndim, function)
-    return one_dtype(function, w=w, dw=dw, **state), row_of_vector if ndim == 1 else rows_of_matrix
+    return one_dtype(function, w=w, dw=dw, **state), rows_of(function, "w", ndim), rows_of(function, "dw", ndim)
 
 
 @jit.inline
@@ -253,7 +263,7 @@ def _update_rows(array, w):
 def _sgd(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False):
     check_given(learning_rate, "learning_rate", "sgd")
     moving = not is_none(velocity)
-    dtype, rows_of = _updated("sgd", w, dw, **({"velocity": velocity} if moving else {}))
+    dtype, rows_of_w, rows_of_dw = _updated("sgd", w, dw, **({"velocity": velocity} if moving else {}))
     call = updates["sgd"](dtype)
 
     def implementation(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False):
@@ -265,15 +275,15 @@ def _sgd(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False)
         elif momentum != 0.0:
             raise ValueError("sgd: velocity must be given with momentum")
         scalars = (float(learning_rate), float(momentum), 1.0 if nesterov else 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        rows, columns, stride = rows_of(w)
-        call(rows, columns, at(w), stride, at(dw), rows_of(dw)[2], first, 0, address_of(scalars), 0.0)
+        rows, columns, stride = rows_of_w(w)
+        call(rows, columns, at(w), stride, at(dw), rows_of_dw(dw)[2], first, 0, address_of(scalars), 0.0)
 
     return implementation
 
 
 def _adam(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
     check_given(step, "step", "adam")
-    dtype, rows_of = _updated("adam", w, dw, m=m, v=v)
+    dtype, rows_of_w, rows_of_dw = _updated("adam", w, dw, m=m, v=v)
     call = updates["adam"](dtype)
 
     def implementation(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
@@ -284,9 +294,9 @@ def _adam(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, ep
         t = float(step)  # Numba's power by an integer rounds otherwise than Python's
         correction1, correction2 = 1.0 / (1.0 - beta1**t), 1.0 / (1.0 - beta2**t)
         scalars = (float(learning_rate), float(beta1), float(beta2), float(epsilon), correction1, correction2, 0.0, 0.0)
-        rows, columns, stride = rows_of(w)
+        rows, columns, stride = rows_of_w(w)
         call(
-            rows, columns, at(w), stride, at(dw), rows_of(dw)[2], _update_rows(m, w), _update_rows(v, w),
+            rows, columns, at(w), stride, at(dw), rows_of_dw(dw)[2], _update_rows(m, w), _update_rows(v, w),
             address_of(scalars), 0.0,
         )  # fmt: skip
 

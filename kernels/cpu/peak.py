@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from ..layout import address
 from . import jit
-from .simd import I64, InstructionSet, Vectors, chosen
+from .simd import I64, InstructionSet, Vectors, chosen, internal_function
 
 
 def multiply_add_loop(real: Any) -> Any:
@@ -31,9 +31,7 @@ def multiply_add_loop(real: Any) -> Any:
 
 
 def _multiply_add_function(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64, I64]), f"peak_{isa.name}_{real}")
-    function.linkage = "internal"
-    function.attributes.add("noinline")
+    function = internal_function(module, f"peak_{isa.name}_{real}", [I64, I64])
     steps, target = function.args
     v = Vectors(function, isa, real)
     build, entry = v.builder, v.builder.block
@@ -105,9 +103,7 @@ LEAST_BUFFER = 4096
 
 
 def _stream_function(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 3), f"stream_{isa.name}_{real}")
-    function.linkage = "internal"
-    function.attributes.add("noinline")
+    function = internal_function(module, f"stream_{isa.name}_{real}", [I64] * 3)
     v = Vectors(function, isa, real)
     build, entry = v.builder, v.builder.block
     loop, done = function.append_basic_block("loop"), function.append_basic_block("done")

@@ -157,14 +157,21 @@ class Vectors:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
 
 
-def square_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
-    """Write (or find) the transpose of a square of lanes x lanes elements: (source, its row stride, target, its)."""
-    name = f"transpose_{isa.name}_{real}"
+def internal_function(module: ir.Module, name: str, argtypes: list[ir.Type]) -> ir.Function:
+    """The module's own function of that name, never inlined; a declaration until its body has been written."""
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 4), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), argtypes), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
+    return function
+
+
+def square_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
+    """Write (or find) the transpose of a square of lanes x lanes elements: (source, its row stride, target, its)."""
+    function = internal_function(module, f"transpose_{isa.name}_{real}", [I64] * 4)
+    if not function.is_declaration:
+        return function
     source, lds, target, ldt = function.args
     v = Vectors(function, isa, real)
     rows, at = [], source
@@ -185,12 +192,9 @@ def part_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Func
     rows and columns, 1 to lanes, are the source's. Of the target's rows so many lanes are written as `width` says,
     which may be more than `rows`: those repeat the source's last row.
     """
-    name = f"transpose_part_{isa.name}_{real}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 7), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
+    function = internal_function(module, f"transpose_part_{isa.name}_{real}", [I64] * 7)
+    if not function.is_declaration:
+        return function
     rows, columns, source, lds, target, ldt, width = function.args
     v = Vectors(function, isa, real)
     build = v.builder
@@ -258,12 +262,9 @@ def panel_copy(module: ir.Module, isa: InstructionSet, real: Any, nv: int) -> ir
     Whole vectors are written, with zeros past the last column, row after row: with a target stride of less than a
     vector each row overwrites the zeros of the one before.
     """
-    name = f"panel_{isa.name}_{real}_{nv}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 6), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
+    function = internal_function(module, f"panel_{isa.name}_{real}_{nv}", [I64] * 6)
+    if not function.is_declaration:
+        return function
     k, columns, b, ldb, panel, ldp = function.args
     v = Vectors(function, isa, real)
     build = v.builder

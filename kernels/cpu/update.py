@@ -17,7 +17,7 @@ def sgd(real: Any) -> Any:
     """scalars: rate, momentum, nesterov. first: the velocity, or address 0 without momentum."""
     step = scalar.functions(real, jit.inline, floats.bits(real)).sgd
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
-    squares = _sum_of_squares(real)
+    squares = sum_of_squares(real)
 
     def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
         p, decay, total = doubles(scalars), real(l2), 0.0
@@ -44,7 +44,7 @@ def adam(real: Any) -> Any:
     """scalars: rate, beta1, beta2, epsilon, 1 / (1 - beta1^t), 1 / (1 - beta2^t). first, second: m and v."""
     step = scalar.functions(real, jit.inline, floats.bits(real)).adam
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
-    squares = _sum_of_squares(real)
+    squares = sum_of_squares(real)
 
     @jit.inline
     def one_by_one(
@@ -76,22 +76,28 @@ def adam(real: Any) -> Any:
     return function
 
 
-def _sum_of_squares(real: Any) -> Any:
+def sum_of_squares(wide: Any) -> Any:
+    """A function (n, address as a pointer) -> the sum of n elements' squares, in float64; each square is `wide`."""
+
+    @jit.inline
+    def square(value):
+        return wide(value) * wide(value)
+
     @jit.inline
     def sum_of_squares(n, w):
         # eight sums side by side: one would wait for each addition, and fast-math may not reorder it
         s0, s1, s2, s3, s4, s5, s6, s7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for j in range(0, n - 7, 8):
-            s0 += w[j] * w[j]
-            s1 += w[j + 1] * w[j + 1]
-            s2 += w[j + 2] * w[j + 2]
-            s3 += w[j + 3] * w[j + 3]
-            s4 += w[j + 4] * w[j + 4]
-            s5 += w[j + 5] * w[j + 5]
-            s6 += w[j + 6] * w[j + 6]
-            s7 += w[j + 7] * w[j + 7]
+            s0 += square(w[j])
+            s1 += square(w[j + 1])
+            s2 += square(w[j + 2])
+            s3 += square(w[j + 3])
+            s4 += square(w[j + 4])
+            s5 += square(w[j + 5])
+            s6 += square(w[j + 6])
+            s7 += square(w[j + 7])
         for j in range(n // 8 * 8, n):
-            s0 += w[j] * w[j]
+            s0 += square(w[j])
         return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
 
     return sum_of_squares

@@ -81,7 +81,7 @@ def _of_loss(f: dict[str, int], loss: str, output: str, labels: bool) -> int:
     if loss == "softmax_cross_entropy":
         return f["exp"] + (3 if labels else 9)
     if loss == "sigmoid_cross_entropy":
-        return f["sigmoid_cross_entropy"] + f["sigmoid"] + 3
+        return f["sigmoid_cross_entropy"] + 2
     if loss == "poisson":
         return f["exp"] + 7  # the logarithm of a target, which a library takes, is one of them
     return 6 + {"identity": 2, "sigmoid": f["sigmoid"] + 5, "softmax": f["exp"] + 7}[output]

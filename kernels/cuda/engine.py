@@ -87,7 +87,7 @@ class Engine:
         gathered: Sequence[np.dtype | None] = (),
         rows: int = 1,
         clips: bool = False,
-        outputs: bool = True,
+        outputs: bool = False,
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 

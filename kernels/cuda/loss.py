@@ -100,13 +100,7 @@ def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Any:
 @_each_output
 def sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
     """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
-    cross_entropy, sigmoid = f.scalar.sigmoid_cross_entropy, f.scalar.sigmoid
-
-    @jit.inline
-    def of_output(z, t):
-        return cross_entropy(z, t), sigmoid(z) - t
-
-    return of_output
+    return f.scalar.sigmoid_cross_entropy
 
 
 @_each_output

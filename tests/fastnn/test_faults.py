@@ -30,6 +30,7 @@ BAD_DATA = [
     ((None, Y), {}, "X must hold real numbers, got NoneType"),
     ((NAN, Y), {}, "X must be finite in float32, got nan at [4, 1]"),
     ((INF, Y), {}, "X must be finite in float32, got inf at [19, 0]"),
+    ((np.ma.masked_less(X, 0.0), Y), {}, "X must have no masked elements, got .* of them: fill or leave them out"),
     ((X, Y[:19]), {}, "y must have 20 rows, one for each row of X, got shape (19,)"),
     ((X, None), {}, "y must hold real numbers, got NoneType"),
     ((X, Y * 1.0), {}, "y must hold integer labels or have 2 columns, got dtype float64"),
@@ -54,6 +55,7 @@ BAD_OPTIMIZERS = [
     (["sgd"], "optimizer must be one of 'sgd', 'adam' or an instance such as Adam(1e-3), got ['sgd']"),
     (Adam, "optimizer must be one of 'sgd', 'adam' or an instance such as Adam(1e-3), got <class .*>"),
     (SGD(lambda step: -1.0 * step - 1), "learning_rate must return finite rates >= 0, got -1.0 at step 0"),
+    (SGD(lambda step: np.full(len(step), "0.1")), "learning_rate must return numbers, got dtype <U3"),
 ]  # fmt: skip
 BAD_FITS = [
     ({"optimizer": SGD(lambda step: np.where(step < 3, 0.1, np.nan)), "batch_size": 5},
@@ -112,6 +114,7 @@ BAD_MODELS = [
     (([3, 2],), {"precision": np.arange(2)},
      "precision must be 'float32', got array([0, 1]): this version has no other"),
     (([3, 2],), {"precision": "fp8"}, "precision must be 'float32', got 'fp8': this version has no other"),
+    (([3, 2],), {"bias": "no"}, "bias must be True or False, got 'no'"),
     (([3, 2],), {"threads": 0}, "threads must be an integer >= 1, got 0"),
     (([3, 2],), {"threads": True}, "threads must be an integer >= 1, got True"),
     (([3, 2],), {"seed": -1}, "seed must be an integer >= 0, got -1"),

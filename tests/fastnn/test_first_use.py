@@ -38,6 +38,42 @@ PROGRAM = textwrap.dedent("""
     print(json.dumps([[history.compile_seconds, history.seconds] for history in histories]))
 """)
 
+ASKED = textwrap.dedent("""
+    import numpy as np
+    import fastnn
+
+    X, y = np.ones((2, 3), np.float32), np.array([[0.0], [1.0]])
+    model = fastnn.MLP([3, 2, 1], output="identity", threads=1)
+    for ask in (lambda: model.predict(X), lambda: model.evaluate(X, y), lambda: model.train_on_batch(X, y, "sgd")):
+        for _ in range(2):
+            ask()
+""")
+
+WARMED = textwrap.dedent("""
+    import numpy as np
+    import fastnn
+    import kernels
+    from fastnn import optimizers
+    from kernels import scalar
+    from kernels.cpu import jit
+
+    kernels.cpu.warmup()
+    loaded = len(jit.Kernel.loaded)
+    hidden = list(scalar.ACTIVATIONS)
+    dtypes = [np.float32, np.float64, np.float16, np.uint8, np.int64, ">i2", bool]
+    losses = {"softmax": [None], "sigmoid": [None], "exp": [None], "identity": [None, "sum_squared_error"]}
+    for output, loss in [(output, loss) for output in losses for loss in losses[output]]:
+        for optimizer in (optimizers.SGD(), optimizers.SGD(momentum=0.9, clip_norm=1.0), optimizers.Adam()):
+            model = fastnn.MLP([3, *[4] * len(hidden), 2], hidden, output, dropout=0.1, threads=2)
+            for dtype in dtypes:
+                X, y = np.ones((4, 3), dtype), np.ones((4, 2), np.int8)
+                y = y[:, 0] if output == "softmax" else y
+                model.fit(X, y, optimizer=optimizer, loss=loss, sample_weight=np.ones(4), progress=False)
+                model.predict(X), model.evaluate(X, y, loss=loss), model.loss_and_gradients(X, y, loss=loss)
+    new = [kernel.symbol for kernel in jit.Kernel.loaded[loaded:]]
+    assert not new, new
+""")
+
 
 def test_compiles_once_and_says_so(tmp_path):
     """Two threads find an empty cache; then a second program finds a full one."""
@@ -52,6 +88,16 @@ def test_compiles_once_and_says_so(tmp_path):
     warm = run(PROGRAM, env=env)
     assert "compil" not in warm.stderr
     assert [compiling for compiling, _ in json.loads(warm.stdout)] == [0.0, 0.0]
+
+
+def test_what_predict_evaluate_and_a_batch_compile_is_said(tmp_path):
+    cold = run(ASKED, env=environment(NUMBA_CACHE_DIR=str(tmp_path)))
+    assert cold.stderr.count("compiling kernels once ...\n") == 3
+    assert cold.stderr.count("compiled in ") == 3
+
+
+def test_warmup_leaves_nothing_to_compile():
+    run(WARMED)
 
 
 def test_several_kernels_are_announced_once():
@@ -72,3 +118,18 @@ def test_nothing_is_announced_where_nothing_is_compiled():
     said = []
     assert load_kernels(SimpleNamespace(load=lambda: None), said.append) == 0.0
     assert said == []
+
+
+def test_without_a_compiler_there_are_no_kernels():
+    run(
+        """
+import fastnn
+try:
+    fastnn.MLP
+except ImportError as error:
+    assert str(error) == "fastnn's kernels have to be compiled: unset NUMBA_DISABLE_JIT", error
+else:
+    raise AssertionError
+""",
+        env=environment(NUMBA_DISABLE_JIT="1"),
+    )

@@ -355,3 +355,9 @@ def test_safetensors_without_the_package_names_the_extra(tmp_path, monkeypatch):
 def test_check_suffix():
     assert formats.check_suffix("a/b.NPZ") == ".npz"
     assert formats.check_suffix("net-{epoch:03d}-{val_loss:.2f}.safetensors") == ".safetensors"
+
+
+@pytest.mark.parametrize("path", [None, 3, ["a.npz"]])
+def test_what_is_no_path(path):
+    with pytest.raises(TypeError, match=r"^path must be a str or PathLike, got "):
+        formats.check_suffix(path)

@@ -155,7 +155,8 @@ OTHERS = [
     ("sgd", [Y, DY], {"learning_rate": 0.1, "momentum": 0.9}, ValueError, "velocity must be given with momentum 0.9"),
     ("sgd", [Y, DY, Y], {"learning_rate": 0.1}, ValueError, "velocity and w must not share memory"),
     ("sgd", [Y, DY, B.copy()], {"learning_rate": 0.1}, ValueError, "velocity must have shape (4, 5), got (5,)"),
-    ("adam", [Y, DY, Y.copy(), Y.copy()], {"step": 0}, ValueError, "step must be a finite number from 1 to inf, got 0"),
+    ("adam", [Y, DY, Y.copy(), Y.copy()], {"step": 0}, ValueError, "step must be an integer >= 1, got 0"),
+    ("adam", [Y, DY, Y.copy(), Y.copy()], {"step": 1.5}, ValueError, "step must be an integer >= 1, got 1.5"),
     (
         "adam",
         [Y, DY, Y.copy(), Y.copy()],

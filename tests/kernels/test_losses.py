@@ -122,6 +122,13 @@ def test_no_weight_at_all(loss, dtype):
     np.testing.assert_array_equal(dz, 0.0)
 
 
+@pytest.mark.parametrize("size", [1e-40, 3e-38, 1e38])
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "sum_squared_error"])
+def test_a_mean_by_tiny_and_huge_weights(loss, size):
+    z, target = data(6, loss, (7, 9), np.float32)
+    check(loss, z, target, np.linspace(1.0, 3.0, 7, dtype=np.float32) * np.float32(size))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_whole_weight_is_that_many_rows(loss, dtype):

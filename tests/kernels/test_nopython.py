@@ -212,7 +212,13 @@ def test_typing_errors(call, args, message):
         (lambda x, w, y: kernels.linear(x, w, out=y), (X, W[:2], Y), "x must be .B, I., w .I, O. and out .B, O."),
         (lambda x, w, y: kernels.linear(x, w, out=y), (X, W, Y[:3]), "x must be .B, I., w .I, O. and out .B, O."),
         (lambda x, w, y: kernels.linear(x, w, y[0, :4], out=y), (X, W, Y), "b must be .O,."),
-        (lambda x, w, y: kernels.linear(x, w, out=y), (X.repeat(2, 1)[:, ::2], W, Y), "last axis must have a unit"),
+        (
+            lambda x, w, y: kernels.linear(x, w, out=y),
+            (X.repeat(2, 1)[:, ::2], W, Y),
+            "^linear: x must have a unit stride",
+        ),
+        (lambda x, w, y: kernels.linear(x, w, out=y), (X, W.T.copy().T, Y), "^linear: w must have a unit stride"),
+        (lambda w, g: kernels.sgd(w, g, learning_rate=0.1), (X, X.repeat(2, 1)[:, ::2]), "^sgd: dw must have a unit"),
         (lambda x, y: kernels.activate(x, "relu", out=y), (X, Y), "out must be like z"),
         (lambda x, y: kernels.softmax(x, out=y), (X, Y), "out must be like z"),
         (
