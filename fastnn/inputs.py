@@ -1,6 +1,6 @@
 """What people pass in, checked and made ready for compiled code. Nothing is changed before everything is checked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from fastnn.schedules import check_number
 from kernels import dispatch
 
+_BLOCK_LABELS = 1 << 16
 _BLOCK_BYTES = 1 << 24  # arrays are looked through in blocks of so many bytes, so that a memory map stays one
 
 
@@ -185,16 +186,26 @@ def row_weights(
     if target.labels is None:
         raise ValueError("class_weight must be None unless y holds integer labels")
     labels = on_host(target.labels)
-    labels = labels if labels.dtype.kind == "i" else labels.astype(np.int64)
-    weights = (1.0 if weights is None else weights) * _per_class(class_weight, labels)[labels]
+    labels = labels.view(np.uint8) if labels.dtype == bool else labels
+    per_class, by_class = _per_class(class_weight, labels), np.empty(n_rows)
+    for block in _blocks(labels):
+        by_class[block] = per_class[labels[block]]
+    weights = by_class if weights is None else np.multiply(weights, by_class, out=by_class)
     if weights.sum() == 0:
         raise ValueError("class_weight must leave some row a weight, got only zeros for the labels of y")
     return weights
 
 
+def _blocks(labels: np.ndarray) -> Iterator[slice]:
+    """Some labels at a time: to count with them, or by them, NumPy copies them to int64."""
+    return (slice(start, start + _BLOCK_LABELS) for start in range(0, len(labels), _BLOCK_LABELS))
+
+
 def _per_class(class_weight: Any, labels: np.ndarray) -> np.ndarray:
     """The weight of each class; "balanced" as in scikit-learn: n / (classes * count), of the classes that occur."""
-    counts = np.bincount(labels)
+    counts = np.zeros(int(labels.max()) + 1, np.int64)
+    for block in _blocks(labels):
+        counts += np.bincount(labels[block], minlength=len(counts))
     if isinstance(class_weight, str) and class_weight == "balanced":
         return np.divide(len(labels), np.count_nonzero(counts) * counts, out=np.zeros(len(counts)), where=counts > 0)
     if not isinstance(class_weight, Mapping):

@@ -157,7 +157,7 @@ class MLP:
         bytes a row. loss: by default that of the output (cross-entropy for softmax and sigmoid, poisson for exp, else
         mean_squared_error); sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
         validation_split: the fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one
-        below 1e-38 of the largest counts as zero. class_weight: {label: weight} or "balanced". progress: None shows a
+        below 1e-32 of the largest counts as zero. class_weight: {label: weight} or "balanced". progress: None shows a
         bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
 
         Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True.

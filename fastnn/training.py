@@ -23,7 +23,7 @@ from kernels.cpu.batch import ROW_NUMBER
 from kernels.layout import aligned_copy, aligned_zeros
 
 DIVERGED = "the loss is {} after epoch {}: lower the learning_rate, or scale inputs and targets to smaller numbers"
-MANY_ROWS = 1 << 18
+MANY_ROWS = 1 << 16
 SLICE_SECONDS = 0.1  # how long compiled code runs before Ctrl-C, callbacks and the progress bar get their turn
 
 
@@ -152,7 +152,7 @@ class Data:
         loss = model.loss_name(loss)
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss, dtype=model.dtype)
         weight = inputs.row_weights(sample_weight, class_weight, target, len(X), dtype=model.dtype)
-        if weight is not None and loss != "sum_squared_error":
+        if weight is not None and loss != "sum_squared_error" and not 2.0**-20 <= weight.max() <= 2.0**32:
             # A mean is the same to the bit, and none of its weights and their sums is too large or small for float32
             weight = np.ldexp(weight, -np.frexp(weight.max())[1])
         return cls(X, target, weight, loss)

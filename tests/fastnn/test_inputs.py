@@ -137,29 +137,34 @@ def test_a_memory_map_larger_than_a_batch(tmp_path):
 # slots) + activations of one batch + fixed row chunks, within 20 MB
 MEMORY = textwrap.dedent("""
     import re
+    import sys
     from pathlib import Path
     import numpy as np
-    import fastnn
-    from fastnn import Adam, SGD
+    sys.path.append("{folder}")
+    import cached
 
     def peak():  # Linux; what getrusage says begins with the parent's
         return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
-    warm = fastnn.MLP([3, 3], threads=2)
-    warm.fit(np.zeros((4, 3)), [0, 1, 2, 0], progress=False)
+    cached.function(1)
     start = peak()
+    import fastnn
+    from fastnn import Adam
     {body}
     print(peak() - start, data + n_parameters * 4 * (4 + slots) + activations)
 """)
 
 
 @pytest.fixture(scope="module")
-def compiled():
-    """Every kernel in the cache: compiling takes more memory than what is measured here."""
+def folder(tmp_path_factory):
+    """Where cached.py is. Its function and all kernels are in the cache: compiling takes more than what is measured."""
+    folder = tmp_path_factory.mktemp("memory")
+    (folder / "cached.py").write_text("import numba\n@numba.njit(cache=True)\ndef function(x):\n    return x + 1\n")
+    run(f"import sys; sys.path.append({str(folder)!r}); import cached; cached.function(1)")
     run("import kernels.cpu; kernels.cpu.warmup()")
+    return folder
 
 
-@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("body", [
     """
     X = np.zeros((200_000, 100), np.uint8); X += 1; y = np.zeros(200_000, np.int64); data = X.nbytes + y.nbytes
@@ -188,9 +193,21 @@ def compiled():
     model = fastnn.MLP([10, 500, 300, 10]); model.fit(X, y, 1, 20_000, Adam(), progress=False)
     n_parameters, slots, activations = model.n_parameters, 2, 20_000 * 4 * (10 + 2 * (512 + 320 + 16) + 16)
     """,
-], ids=["bytes", "doubles", "many parameters", "big-endian", "one batch"])  # fmt: skip
-def test_peak_memory(body):
-    used, allowed = map(int, run(MEMORY.format(body=textwrap.dedent(body).strip())).stdout.split())
+    """
+    X = np.zeros((1_000_000, 20), np.uint8); X += 1; y = np.zeros(1_000_000, np.int8); y[::2] = 1
+    weight = np.arange(1.0, 1_000_001.0); data = X.nbytes + y.nbytes + weight.nbytes
+    model = fastnn.MLP([20, 64, 10]); model.fit(X, y, 1, 1000, sample_weight=weight, progress=False)
+    n_parameters, slots, activations = model.n_parameters, 2, 0
+    """,
+    """
+    X = np.zeros((800_000, 20), np.uint8); X += 1; y = np.zeros(800_000, np.int8); y[::2] = 1
+    data = X.nbytes + y.nbytes
+    model = fastnn.MLP([20, 64, 10]); model.fit(X, y, 1, 1000, class_weight="balanced", progress=False)
+    n_parameters, slots, activations = model.n_parameters, 2, 0
+    """,
+], ids=["bytes", "doubles", "many parameters", "big-endian", "one batch", "row weights", "class weights"])  # fmt: skip
+def test_peak_memory(body, folder):
+    used, allowed = map(int, run(MEMORY.format(folder=folder, body=textwrap.dedent(body).strip())).stdout.split())
     assert used <= allowed + 20_000_000
     assert used > 0
 
