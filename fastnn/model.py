@@ -196,6 +196,9 @@ class MLP:
         X = inputs.matrix(X, self.layers[0], finite=False)
         engine = self.engine(None, None, (X.dtype, None, None), 1, False, True)
         out = np.empty((len(X), self.layers[-1]), self.dtype) if isinstance(X, np.ndarray) else engine.outputs(len(X))
+        if len(X) == 1:  # in no time: 1 us of 10
+            engine.forward(X, out=out)
+            return out
         for block in self.blocks(len(X)):
             engine.forward(X[block], out=out[block])
         return out

@@ -19,6 +19,7 @@ from .dropout import dropout as _dropout
 from .loss import IDENTITY, NO_METRIC, SOFTMAX
 from .loss import losses as _losses
 from .loss import output as _output
+from .turn import turn as _turn
 from .update import updates as _updates
 
 
@@ -92,15 +93,23 @@ def linear_backward(
         )
         for i, rows, j, columns in _linear.tiles(m, k, threads, size)
     ]  # fmt: skip
+    turned = _linear.better_turned(m, k, n, simd.chosen().lanes(size))
+    if turned:
+        dw_turned = aligned_empty((n, k), dtype)
+        a_at, lda, b_at, ldb, c_at, ldc = z_at, lddz, x_at, ldx, address(dw_turned), dw_turned.strides[0]
+    else:
+        a_at, lda, b_at, ldb, c_at, ldc = x_at, ldx, z_at, lddz, dw_at, lddw
     tasks += [
         (
-            rows, columns, m, x_at + i * size, size, ldx, z_at + j * size, lddz, dw_at + i * lddw + j * size, lddw,
-            0, 0, 0, 0, 0, dw_at + i * lddw + j * size, lddw,
+            rows, columns, m, a_at + i * size, size, lda, b_at + j * size, ldb, c_at + i * ldc + j * size, ldc,
+            0, 0, 0, 0, 0, c_at + i * ldc + j * size, ldc,
         )
-        for i, rows, j, columns in _linear.tiles(k, n, threads, size)
+        for i, rows, j, columns in _linear.tiles(*((n, k) if turned else (k, n)), threads, size)
     ]  # fmt: skip
     tasks.append((1, n, m, address(one), 0, 0, z_at, lddz, address(db), 0, 0, 0, 0, 0, 0, address(db), 0))
     _linear.run(dtype, tasks, threads)
+    if turned:
+        _turn[dtype](n, k, c_at, ldc, dw_at, lddw)
     return dx, dw, db
 
 
@@ -258,7 +267,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         for families in (_elementwise.forward, _elementwise.backward, _losses, _updates, _gathers):
             for family in families.values():
                 family[dtype].load()
-        for family in (_output, _dropout, _clip):
+        for family in (_output, _dropout, _clip, _turn):
             family[dtype].load()
     _team.load()
     return time.perf_counter() - start

@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from .rows import each_vector
 from .simd import I16, I32, I64, InstructionSet, Vectors, calling, chosen, element, internal_function
 
 POSITIVE_INFINITY = 0x08  # of vfpclassps
@@ -58,43 +59,7 @@ def rows_step(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
         for value, address in zip((w_now, m_now, v_now), (at[0], *at[2:]), strict=True):
             x.store(value, address, masked)
 
-    bytes_ = ir.Constant(I64, x.lanes * x.size)
-    whole = build.udiv(columns, ir.Constant(I64, x.lanes))
-    rest = build.urem(columns, ir.Constant(I64, x.lanes))
-    x.keep_first(rest)
-    entry = build.block
-    row, vector, after, tail, row_end, done = (
-        function.append_basic_block(name) for name in ("row", "vector", "after", "tail", "row.end", "done")
-    )
-    build.branch(row)
-    build.position_at_end(row)
-    left, starts = build.phi(I64), [build.phi(I64) for _ in range(4)]
-    build.cbranch(build.icmp_unsigned("!=", whole, ir.Constant(I64, 0)), vector, after)
-    build.position_at_end(vector)
-    vectors, at = build.phi(I64), [build.phi(I64) for _ in range(4)]
-    step(at, masked=False)
-    fewer, further = build.sub(vectors, ir.Constant(I64, 1)), [build.add(address, bytes_) for address in at]
-    for node, first, then in zip([vectors, *at], [whole, *starts], [fewer, *further], strict=True):
-        node.add_incoming(first, row)
-        node.add_incoming(then, vector)
-    build.cbranch(build.icmp_unsigned("!=", fewer, ir.Constant(I64, 0)), vector, after)
-    build.position_at_end(after)
-    ends = [build.phi(I64) for _ in range(4)]
-    for node, first, then in zip(ends, starts, further, strict=True):
-        node.add_incoming(first, row)
-        node.add_incoming(then, vector)
-    build.cbranch(build.icmp_unsigned("!=", rest, ir.Constant(I64, 0)), tail, row_end)
-    build.position_at_end(tail)
-    step(ends, masked=True)
-    build.branch(row_end)
-    build.position_at_end(row_end)
-    fewer = build.sub(left, ir.Constant(I64, 1))
-    nexts = [build.add(start, stride) for start, stride in zip(starts, (ldw, ldg, ldw, ldw), strict=True)]
-    for node, first, then in zip([left, *starts], [rows, w, g, m, v], [fewer, *nexts], strict=True):
-        node.add_incoming(first, entry)
-        node.add_incoming(then, row_end)
-    build.cbranch(build.icmp_unsigned("!=", fewer, ir.Constant(I64, 0)), row, done)
-    build.position_at_end(done)
+    each_vector(x, rows, columns, [w, g, m, v], [ldw, ldg, ldw, ldw], step)
     build.ret_void()
     return function
 

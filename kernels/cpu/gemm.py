@@ -116,10 +116,13 @@ def gemm(real: Any) -> Any:
         if m <= 2 and not pack_a and not pack_b:
             kc, nc, wide = k, n, one_row if m == 1 else two_rows
         group = block + block_bytes
-        passes = (k + kc - 1) // kc
-        deepest = (k + passes - 1) // passes
-        blocks = (m + mr - 1) // mr
-        height, taller = m // blocks, m % blocks  # split evenly, so that no block is nearly empty
+        passes, deepest, blocks, height, taller = 1, k, 1, m, 0  # what small products need not divide for
+        if k > kc:
+            passes = (k + kc - 1) // kc
+            deepest = (k + passes - 1) // passes
+        if m > mr:
+            blocks = (m + mr - 1) // mr
+            height, taller = m // blocks, m % blocks  # split evenly, so that no block is nearly empty
         for j0 in range(0, n, nc):
             width = min(nc, n - j0)
             for p0 in range(0, k, deepest):

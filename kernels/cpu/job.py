@@ -10,6 +10,7 @@ _field = count(24)
     PHASES, ONCE, EACH_STEP,  # address of the phases' records; how many come once, and how many then in each step
     FIRST_LAYER, CHUNK,  # of what goes through many layers at once
     FLUSH,  # 1 where subnormal numbers count as zero
+    ALONE,  # 1 for one thread, which need not claim what it does
     X, X_ROW, X_COLUMN, X_GATHER,  # data: address, strides in bytes, kernel for its number type, 0 to read it in place
     T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; or, T_COLUMNS 0, labels of T_GATHER bytes
     ORDER, WEIGHT, WEIGHT_GATHER,  # uint32 row numbers or 0; float64 row weights or 0
@@ -22,7 +23,7 @@ _field = count(24)
     ACTIVATE_OUTPUT, OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
     TIMES,  # the threads' records of the clock, for `timed_network`
     SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-) = (next(_field) for _ in range(59))  # fmt: skip
+) = (next(_field) for _ in range(60))  # fmt: skip
 LAYERS = 88  # where the layers' records begin
 
 # A layer's record. Addresses; strides in bytes.
@@ -31,7 +32,8 @@ LAYERS = 88  # where the layers' records begin
     FUSED, ACTIVATE, ACTIVATE_BACKWARD,  # 1 for ReLU; kernels of another activation and of its derivative, or 0
     INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT,
     DROP, LIMIT, DROPPED,  # dropout: its kernel or 0; see kernels.random; where y goes, which may be y itself
-) = range(20)  # fmt: skip
+    TURNED, LD_TURNED,  # 1 where dw is made as its transpose, in whose rows these are the bytes from one to the next
+) = range(22)  # fmt: skip
 RECORD = 24
 
 # A phase's record: what is done, to which layer, by tiles of so many rows of the batch times so many columns, of which

@@ -31,7 +31,9 @@ from .floats import FLUSH_SUBNORMALS
 from .gemm import gemm
 from .loss import OUTPUT_SIGNATURE
 from .loss import SIGNATURE as LOSS_SIGNATURE
-from .simd import chosen, itemsize, transpose_part, transpose_square
+from .rows import outer_product
+from .simd import chosen, itemsize
+from .turn import turn as turn_kernel
 from .update import SIGNATURE as UPDATE_SIGNATURE
 
 LOW = (1 << 32) - 1  # of the ticket: phase << 32 | next tile
@@ -52,13 +54,12 @@ def timed_network(real: Any) -> Any:
 def _network(real: Any, stamp: Any) -> Any:
     size = itemsize(real)
     lanes = chosen().lanes(size)
-    product, output_activation = gemm(real), jit.caller_of_address(OUTPUT_SIGNATURE, real)
+    product, turn, output_activation = gemm(real), turn_kernel(real), jit.caller_of_address(OUTPUT_SIGNATURE, real)
     gather = jit.caller_of_address(GATHER_SIGNATURE, real)
     activate = jit.caller_of_address(FORWARD_SIGNATURE, real)
     activate_backward = jit.caller_of_address(BACKWARD_SIGNATURE, real)
     row_loss, step_update = jit.caller_of_address(LOSS_SIGNATURE, real), jit.caller_of_address(UPDATE_SIGNATURE, real)
     hook, drop = jit.caller_of_address("v i", real), jit.caller_of_address(DROPOUT_SIGNATURE, real)
-    square, part = transpose_square(real), transpose_part(real)
     integers, doubles, elements = memory.pointer(types.int64), memory.pointer(types.float64), memory.pointer(real)
     octets, shorts, row_numbers = (memory.pointer(kind) for kind in (types.uint8, types.uint16, types.uint32))
     none, zero = real(float("-inf")), real(0.0)
@@ -198,6 +199,14 @@ def _network(real: Any, stamp: Any) -> Any:
             stamp(times, n - 1, clock.DERIVATIVE)
 
     @jit.inline
+    def dw(layer, inputs, outputs, rows, x, ldx, dz, ld, g, ldg, init):
+        """g = init + x.T @ dz, or its transpose."""
+        if layer[field.TURNED] != 0:
+            product(outputs, inputs, rows, dz, size, ld, x, ldx, g, ldg, init, ldg, none, 0, 0)
+        else:
+            product(inputs, outputs, rows, x, size, ldx, dz, ld, g, ldg, init, ldg, none, 0, 1)
+
+    @jit.inline
     def add_gradient(job, layers, group, at, position, rows, starts, times):
         """Add x.T @ dz of so many rows to a group's share of the gradient, which starts with them or goes on."""
         twin = job[field.PARTIALS] + group * job[field.PARTIAL_BYTES]
@@ -206,7 +215,8 @@ def _network(real: Any, stamp: Any) -> Any:
             x, ldx = input_of(job, layer, n, at, position)
             ld, ldw, columns = layer[field.LD_OUT], layer[field.LDW], layer[field.N_OUT]
             dz, g, gb = layer[field.DZ] + at * ld, layer[field.W] + twin, layer[field.B] + twin
-            product(layer[field.N_IN], columns, rows, x, size, ldx, dz, ld, g, ldw, 0 if starts else g, ldw, none, 0, 1)
+            across = layer[field.LD_TURNED] if layer[field.TURNED] != 0 else ldw
+            dw(layer, layer[field.N_IN], columns, rows, x, ldx, dz, ld, g, across, 0 if starts else g)
             if layer[field.B] != 0:
                 product(1, columns, rows, job[field.ONE], 0, 0, dz, ld, gb, 0, 0 if starts else gb, 0, none, 0, 1)
             stamp(times, n, clock.DW)
@@ -227,36 +237,46 @@ def _network(real: Any, stamp: Any) -> Any:
     @jit.inline
     def refresh_transposed(layer, i0, i1, j0, j1):
         """wt[j0:j1, i0:i1] = w[i0:i1, j0:j1].T"""
-        w, ldw, wt, ldwt = layer[field.W], layer[field.LDW], layer[field.WT], layer[field.LDWT]
-        for i in range(i0, i1, lanes):
-            for j in range(j0, j1, lanes):
-                if i + lanes <= i1 and j + lanes <= j1:
-                    square(w + i * ldw + j * size, ldw, wt + j * ldwt + i * size, ldwt)
-                else:
-                    rows, columns = min(lanes, i1 - i), min(lanes, j1 - j)
-                    part(rows, columns, w + i * ldw + j * size, ldw, wt + j * ldwt + i * size, ldwt, rows)
+        ldw, ldwt = layer[field.LDW], layer[field.LDWT]
+        turn(
+            i1 - i0, j1 - j0, layer[field.W] + i0 * ldw + j0 * size, ldw, layer[field.WT] + j0 * ldwt + i0 * size, ldwt
+        )  # fmt: skip
 
     @jit.inline
-    def step_tile(job, layer, n, step, at, g, ldg, gb, squares, i0, i1, j0, j1, times):
-        """Update w[i0:i1, j0:j1] by g, and with i0 == 0 the bias by gb; then its part of w.T."""
-        w, scalars = layer[field.W] + at, job[field.SCALARS] + step * 64
+    def update_rows(job, layer, step, at, rows, columns, g, ldg, decay):
+        """Update so many rows of w, and of b, which is the row after its last, by g; returns w's sum of squares."""
+        w = layer[field.W] + at
         first = w + job[field.FIRST_STATE] if job[field.FIRST_STATE] != 0 else 0
         second = w + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
-        decay = 0.0 if squares == 0 else doubles(job[field.L2])[step]
-        total = step_update(
-            job[field.UPDATE], i1 - i0, j1 - j0, w, layer[field.LDW], g, ldg, first, second, scalars, decay
-        )  # fmt: skip
-        if squares != 0:
-            doubles(squares)[0] = total
-        if i0 == 0 and layer[field.B] != 0:
-            b = layer[field.B] + j0 * size
-            first = b + job[field.FIRST_STATE] if job[field.FIRST_STATE] != 0 else 0
-            second = b + job[field.SECOND_STATE] if job[field.SECOND_STATE] != 0 else 0
-            step_update(job[field.UPDATE], 1, j1 - j0, b, 0, gb, 0, first, second, scalars, 0.0)
+        scalars = job[field.SCALARS] + step * 64
+        return step_update(job[field.UPDATE], rows, columns, w, layer[field.LDW], g, ldg, first, second, scalars, decay)
+
+    @jit.inline
+    def step_tile(job, layer, n, step, at, g, ldg, squares, i0, i1, j0, j1, times):
+        """Update w[i0:i1, j0:j1] by g, and with the last rows the bias by the row after them; then its part of w.T."""
+        rows, bias = i1 - i0, has_bias(layer, i1)
+        if squares == 0:
+            update_rows(job, layer, step, at, rows + bias, j1 - j0, g, ldg, 0.0)
+        else:
+            decay = doubles(job[field.L2])[step]
+            doubles(squares)[0] = update_rows(job, layer, step, at, rows, j1 - j0, g, ldg, decay)
+            if bias:
+                update_rows(job, layer, step, at + rows * layer[field.LDW], 1, j1 - j0, g + rows * ldg, ldg, 0.0)
         stamp(times, n, clock.UPDATE)
         if layer[field.WT] != 0:
             refresh_transposed(layer, i0, i1, j0, j1)
             stamp(times, n, clock.TRANSPOSE)
+
+    @jit.inline
+    def outer_by_product(inputs, outputs, x, dz, g, ldg):
+        product(inputs, outputs, 1, x, size, 0, dz, 0, g, ldg, 0, 0, none, 0, 1)
+
+    of_one_row = outer_product(real) or outer_by_product
+
+    @jit.inline
+    def has_bias(layer, i1):
+        """1 where rows of w up to i1 are followed by its bias, in the parameters and in all that is like them."""
+        return types.int64(i1 == layer[field.N_IN] and layer[field.B] != 0)
 
     @jit.inline
     def sum_partials(job, groups, at, ld, rows, columns, g, ldg):
@@ -277,31 +297,43 @@ def _network(real: Any, stamp: Any) -> Any:
         layer = layer_of(layers, where[0])
         i0, i1, j0, j1 = where[1], where[2], where[3], where[4]
         rows, at, columns = rows_of(job, step), i0 * layer[field.LDW] + j0 * size, j1 - j0
+        bias, height, turned = has_bias(layer, i1), i1 - i0, layer[field.TURNED] != 0
+        gt, ldgt = job[field.SCRATCH] + slot * job[field.SCRATCH_BYTES], whole(height) * size
         if job[field.GRADIENT] != 0:
             g, ldg = layer[field.W] + job[field.GRADIENT] + at, layer[field.LDW]
-            gb = layer[field.B] + job[field.GRADIENT] + j0 * size
         else:
-            gb = job[field.SCRATCH] + slot * job[field.SCRATCH_BYTES]
-            ldg = (columns // lanes + 2) * lanes * size
-            g = gb + ldg
+            g, ldg = gt + (columns * ldgt if turned else 0), (columns // lanes + 2) * lanes * size
+        gb = g + height * ldg
         if job[field.PARTIALS] != 0:
-            groups, ldw = groups_of(job, step), layer[field.LDW]
-            sum_partials(job, groups, layer[field.W] + at, ldw, i1 - i0, whole(columns), g, ldg)
-            if i0 == 0 and layer[field.B] != 0:
-                sum_partials(job, groups, layer[field.B] + j0 * size, 0, 1, whole(columns), gb, 0)
+            groups, ldw, ldt = groups_of(job, step), layer[field.LDW], layer[field.LD_TURNED]
+            if turned:
+                sum_partials(job, groups, layer[field.W] + j0 * ldt + i0 * size, ldt, columns, whole(height), gt, ldgt)
+                sum_partials(job, groups, layer[field.W] + at + height * ldw, 0, bias, whole(columns), gb, 0)
+            else:
+                sum_partials(job, groups, layer[field.W] + at, ldw, height + bias, whole(columns), g, ldg)
             stamp(times, where[0], clock.SUM)
         else:
             x, ldx = input_of(job, layer, where[0], 0, start_of(job, step))
             dz, ld = layer[field.DZ] + j0 * size, layer[field.LD_OUT]
-            product(i1 - i0, columns, rows, x + i0 * size, size, ldx, dz, ld, g, ldg, 0, 0, none, 0, 1)
-            if i0 == 0 and layer[field.B] != 0:  # db: the same product with a row of ones
+            into, across = (gt, ldgt) if turned else (g, ldg)
+            if rows == 1 and not turned:
+                of_one_row(height, columns, x + i0 * size, dz, g, ldg)
+            else:
+                dw(layer, height, columns, rows, x + i0 * size, ldx, dz, ld, into, across, 0)
+            if bias and rows == 1:
+                for j in range(whole(columns)):
+                    elements(gb)[j] = elements(dz)[j]
+            elif bias:  # the same product with a row of ones
                 product(1, columns, rows, job[field.ONE], 0, 0, dz, ld, gb, 0, 0, 0, none, 0, 1)
+            stamp(times, where[0], clock.DW)
+        if turned:
+            turn(columns, height, gt, ldgt, g, ldg)
             stamp(times, where[0], clock.DW)
         squares = 0
         if job[field.SQUARES] != 0:
             squares = job[field.SQUARES] + (step * job[field.N_TILES] + tile) * 8
         if job[field.GRADIENT] == 0:
-            step_tile(job, layer, where[0], step, at, g, ldg, gb, squares, i0, i1, j0, j1, times)
+            step_tile(job, layer, where[0], step, at, g, ldg, squares, i0, i1, j0, j1, times)
         elif squares != 0:
             total, factor = 0.0, real(doubles(job[field.L2])[step])
             for i in range(i1 - i0):
@@ -318,8 +350,8 @@ def _network(real: Any, stamp: Any) -> Any:
         layer = layer_of(layers, where[0])
         i0, i1, j0, j1 = where[1], where[2], where[3], where[4]
         at = i0 * layer[field.LDW] + j0 * size
-        g, gb = layer[field.W] + job[field.GRADIENT] + at, layer[field.B] + job[field.GRADIENT] + j0 * size
-        step_tile(job, layer, where[0], step, at, g, layer[field.LDW], gb, 0, i0, i1, j0, j1, times)
+        g = layer[field.W] + job[field.GRADIENT] + at
+        step_tile(job, layer, where[0], step, at, g, layer[field.LDW], 0, i0, i1, j0, j1, times)
 
     @jit.inline
     def sum_rows(job, first, rows):
@@ -363,10 +395,12 @@ def _network(real: Any, stamp: Any) -> Any:
     @jit.inline
     def do(job, layers, phase, step, tile, slot, times):
         """One tile of a phase."""
-        operation, n, across = phase[field.OPERATION], phase[field.LAYER], phase[field.ACROSS]
-        row = tile // across * phase[field.ROWS]
-        rows = min(phase[field.ROWS], rows_of(job, step) - row)
-        first, chunk = tile % across * phase[field.COLUMNS], job[field.CHUNK]
+        operation, n, across, row, first = phase[field.OPERATION], phase[field.LAYER], phase[field.ACROSS], 0, 0
+        if across == 1:
+            row = tile * phase[field.ROWS]
+        elif phase[field.ROWS] != 0:
+            row, first = tile // across * phase[field.ROWS], tile % across * phase[field.COLUMNS]
+        rows, chunk = min(phase[field.ROWS], rows_of(job, step) - row), job[field.CHUNK]
         position = start_of(job, step) + row
         stamp(times, 0, clock.CLAIMED)
         if operation == field.THROUGH:
@@ -414,43 +448,45 @@ def _network(real: Any, stamp: Any) -> Any:
 
     @jit.inline
     def tiles_of(job, record, step):
-        if record[field.ROWS] == 0:
+        rows = rows_of(job, step)
+        if rows <= record[field.ROWS] or record[field.ROWS] == 0:
             return record[field.ACROSS]
-        return (rows_of(job, step) + record[field.ROWS] - 1) // record[field.ROWS] * record[field.ACROSS]
-
-    @jit.inline
-    def place_of(job, phase):
-        """(step, the phase's record)"""
-        step, n = 0, phase
-        if phase >= job[field.ONCE]:
-            step = (phase - job[field.ONCE]) // job[field.EACH_STEP]
-            n -= step * job[field.EACH_STEP]
-        return step, integers(job[field.PHASES] + n * field.PHASE_RECORD * 8)
+        return (rows + record[field.ROWS] - 1) // record[field.ROWS] * record[field.ACROSS]
 
     def function(address):
         job, layers = integers(address), address + field.LAYERS * 8
-        phases = job[field.ONCE] + job[field.EACH_STEP] * job[field.STEPS]
+        last, alone = job[field.ONCE] + job[field.EACH_STEP], job[field.ALONE] != 0
         mode = floats.mode()
         if job[field.FLUSH] != 0:
             floats.set_mode(mode | FLUSH_SUBNORMALS)
         slot = memory.fetch_add(address + field.SLOT * 8, 1)
         times = job[field.TIMES] + slot * (clock.HEAD + clock.WORDS * job[field.N_LAYERS]) * 8
-        phase, step, record, tiles = -1, 0, job, 0
+        phase, step, n, record, tiles, tile = -1, 0, -1, job, 0, -1
         while True:
-            ticket = memory.fetch_add(address + field.TICKET * 8, 1)
-            if ticket >> 32 != phase:
-                phase = ticket >> 32
-                if phase == phases:
+            if alone:
+                tile += 1
+                now = phase if tile < tiles else phase + 1
+                tile = tile if tile < tiles else 0
+            else:
+                ticket = memory.fetch_add(address + field.TICKET * 8, 1)
+                now, tile = ticket >> 32, ticket & LOW
+            if now != phase:
+                n += now - phase  # in the list of phases, which begins anew with every step
+                phase = now
+                while n >= last and step < job[field.STEPS]:
+                    n -= job[field.EACH_STEP]
+                    step += 1
+                if step == job[field.STEPS]:
                     break
-                step, record = place_of(job, phase)
+                record = integers(job[field.PHASES] + n * field.PHASE_RECORD * 8)
                 tiles = tiles_of(job, record, step)
-            if ticket & LOW >= tiles:  # all taken: wait for the phase to end
+            if tile >= tiles:  # all taken: wait for the phase to end
                 spins = 0
-                while memory.load(address + field.TICKET * 8) >> 32 == phase:
+                while not alone and memory.load(address + field.TICKET * 8) >> 32 == phase:
                     spins = memory.wait(spins)
                 continue
-            do(job, layers, record, step, ticket & LOW, slot, times)
-            if memory.fetch_add(address + field.DONE * 8, 1) == tiles - 1:
+            do(job, layers, record, step, tile, slot, times)
+            if not alone and memory.fetch_add(address + field.DONE * 8, 1) == tiles - 1:
                 memory.store(address + field.DONE * 8, 0)
                 memory.store(address + field.TICKET * 8, (phase + 1) << 32)
         floats.set_mode(mode)

@@ -6,14 +6,16 @@ depend on the number of threads as well.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
 
+from ..layout import leading_dimension
 from . import job as field
 from .gemm import FEW_ROWS
-from .linear import tile_grid
+from .linear import better_turned, tile_grid
+from .simd import chosen
 
 # The most rows that go through all layers together: their activations stay in L2. 384 in even chunks against 240 and a
 # rest: 341 and 385 ms an epoch of 1024-2048-2048-1024-10 on 2 threads (batch 512, Intel Xeon with AVX-512)
@@ -43,6 +45,7 @@ class Plan:
     groups: int  # of rows, each of which leaves a share of dw; 0 where dw is one sum over the batch
     group_rows: int
     transposed: range  # the layers of which w.T is kept
+    turned: tuple[bool, ...] = ()  # whether a layer's dw is made as its transpose
 
 
 @lru_cache(maxsize=64)
@@ -70,7 +73,8 @@ def for_step(
     phases = [(field.TRANSPOSE, 0, 0, n_tiles, 0), *steps]
     kept = range(max(layers, 0 if dx else 1), len(widths) - 1)
     buffered = chunk * threads if groups else rows
-    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, together if groups else 0, kept)
+    turned = tuple(_fits_turned(rows, a, b, itemsize) for a, b in pairwise(widths))
+    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, together if groups else 0, kept, turned)
 
 
 @lru_cache(maxsize=64)
@@ -100,9 +104,17 @@ def _tile(weights: int) -> tuple[int, int]:
 
 
 def scratch_size(tiles: np.ndarray, lanes: int) -> int:
-    """Elements that dw of any tile and its db need."""
+    """Elements that dw of any tile, its db and its transpose need."""
     _, i0, i1, j0, j1 = tiles.T
-    return int(((i1 - i0 + 1) * ((j1 - j0) // lanes + 2) * lanes).max())
+    rows, columns = i1 - i0, j1 - j0
+    return int(((rows + 1) * (columns // lanes + 2) * lanes + columns * (rows // lanes + 1) * lanes).max())
+
+
+def _fits_turned(rows: int, inputs: int, outputs: int, itemsize: int) -> bool:
+    """Whether dw is better made as its transpose, and that fits where a group's share of dw lies."""
+    stride = partial(leading_dimension, itemsize=itemsize)
+    fits = outputs * stride(inputs) <= inputs * stride(outputs)
+    return fits and better_turned(rows, inputs, outputs, chosen().lanes(itemsize))
 
 
 def _groups(widths: Sequence[int], rows: int) -> int:

@@ -95,7 +95,7 @@ class Vectors:
     """Loads, stores and arithmetic on vectors of one type in one function that is being written."""
 
     def __init__(self, function: ir.Function, isa: InstructionSet, real: Any) -> None:
-        self.module, self.isa = function.module, isa
+        self.function, self.module, self.isa = function, function.module, isa
         self.size, self.lanes = itemsize(real), isa.lanes(itemsize(real))
         self.element = element(real)
         self.type = ir.VectorType(self.element, self.lanes)

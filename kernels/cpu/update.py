@@ -5,6 +5,7 @@ from typing import Any
 from .. import scalar
 from . import floats, jit, memory
 from .adam import rows_of_adam
+from .rows import rows_of_sgd
 
 # rows, columns, w, ldw, g, ldg, first, second, scalars, l2. One step on w (rows, columns), in place; returns the sum of
 # w^2 before it where l2 is not 0. w, first and second (the optimiser's state) have rows `ldw` bytes apart, the gradient
@@ -19,21 +20,30 @@ def sgd(real: Any) -> Any:
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = sum_of_squares(real)
 
+    @jit.inline
+    def one_by_one(rows, columns, w, ldw, g, ldg, rate, decay):
+        for r in range(rows):
+            w_row, g_row = elements(w + r * ldw), elements(g + r * ldg)
+            for j in range(columns):
+                w_row[j] = w_row[j] - rate * (g_row[j] + decay * w_row[j])
+
+    step_on_rows = rows_of_sgd(real) or one_by_one
+
     def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
         p, decay, total = doubles(scalars), real(l2), 0.0
         rate, momentum, nesterov = real(p[0]), real(p[1]), p[2] != 0.0
+        if l2 != 0.0:
+            for r in range(rows):
+                total += squares(columns, elements(w + r * ldw))
+        if first == 0:
+            step_on_rows(rows, columns, w, ldw, g, ldg, rate, decay)
+            return total
         for r in range(rows):
             w_row, g_row, v_row = elements(w + r * ldw), elements(g + r * ldg), elements(first + r * ldw)
-            if l2 != 0.0:
-                total += squares(columns, w_row)
-            if first == 0:
-                for j in range(columns):
-                    w_row[j] = w_row[j] - rate * (g_row[j] + decay * w_row[j])
-            else:
-                for j in range(columns):
-                    w_row[j], v_row[j] = step(
-                        w_row[j], g_row[j] + decay * w_row[j], v_row[j], rate, momentum, nesterov
-                    )  # fmt: skip
+            for j in range(columns):
+                w_row[j], v_row[j] = step(
+                    w_row[j], g_row[j] + decay * w_row[j], v_row[j], rate, momentum, nesterov
+                )  # fmt: skip
         return total
 
     return function

@@ -15,7 +15,7 @@ from tests.oracle import assert_close, network_depth, random_arrays, random_labe
 
 # What a step is made of: widths, rows of the batch, rows of a second batch that is smaller
 KINDS = {
-    "rows": ([20, 33, 5], 50, 7),
+    "rows": ([20, 33, 5], 50, 1),
     "layers": ([300, 290, 70, 5], 65, 21),
     "layers alone": ([90, 300], 3, 2),
     "groups": ([60, 13, 3], 8000, 2501),
@@ -160,3 +160,33 @@ def test_labels_are_read_as_they_are(kind, dtype):
     for one, other in zip(expected.train(), actual.train(), strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(actual.parameters, expected.parameters)
+
+
+@pytest.fixture
+def never_turned(monkeypatch):
+    """From here on dw is never made as its transpose."""
+
+    def forget():
+        monkeypatch.setattr(plans, "better_turned", lambda *sizes: False)
+        plans.for_step.cache_clear()
+
+    yield forget
+    plans.for_step.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["rows", "layers", "groups"])
+def test_a_gradient_made_as_its_transpose_has_the_same_bits(kind, never_turned):
+    widths, rows, _ = KINDS[kind]
+    assert any(plans.for_step(tuple(widths), rows, 1, 8, gathered=True, dx=False, split=False).turned)
+    found = []
+    for forget in (lambda: None, never_turned):
+        forget()
+        setting = Setting(kind, "relu", 2)
+        losses, _ = setting.train()
+        value, gradient, _ = setting.engine.gradients(
+            setting.x, setting.y, weight=None, scale=1.0, loss="softmax_cross_entropy"
+        )
+        found.append([losses, setting.parameters, value, gradient])
+    assert not any(plans.for_step(tuple(widths), rows, 1, 8, gathered=True, dx=False, split=False).turned)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)

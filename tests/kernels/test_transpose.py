@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kernels.cpu import jit, simd
+from kernels.cpu.turn import turn
 
 
 @jit.kernel("v 7i")
@@ -39,3 +40,15 @@ def test_every_part_of_a_square(dtype):
                 expected[:columns, :height] = source[:height, :columns].T
                 expected[:columns, height:width] = source[height - 1, :columns, np.newaxis]
                 np.testing.assert_array_equal(target, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 2), (2, 1), (3, 3), (16, 16), (17, 15), (31, 64), (65, 33)])
+def test_a_matrix(shape, dtype):
+    source = np.full((shape[0] + 1, shape[1] + 3), np.nan, dtype)
+    source[: shape[0], : shape[1]] = np.random.default_rng(0).random(shape)
+    target = np.full((shape[1] + 1, shape[0] + 5), -1.0, dtype)
+    expected = target.copy()
+    expected[: shape[1], : shape[0]] = source[: shape[0], : shape[1]].T
+    turn[dtype](*shape, source.ctypes.data, source.strides[0], target.ctypes.data, target.strides[0])
+    np.testing.assert_array_equal(target, expected)
