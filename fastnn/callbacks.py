@@ -1,6 +1,5 @@
 """Callbacks: what happens between epochs besides training. Write one by overriding methods of Callback."""
 
-import csv
 import math
 import os
 import string
@@ -12,6 +11,7 @@ import numpy as np
 
 from fastnn import formats
 from fastnn.schedules import check_count, check_number
+from fastnn.table import write_csv
 
 Logs = Mapping[str, float]
 
@@ -163,16 +163,13 @@ class CSVLogger(Callback):
     def on_train_begin(self, model: Any) -> None:
         """Empty the file: a path that cannot be written fails now, not after the first epoch."""
         self._columns = []
-        open(self.path, "w").close()
+        write_csv(self.path, [])
 
     def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> None:
         """Add a line, below a line of names if it is the first."""
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if not self._columns:
-                self._columns = list(logs)
-                writer.writerow(["epoch", *self._columns])
-            writer.writerow([epoch, *(float(logs[name]) for name in self._columns)])
+        rows = [] if self._columns else [["epoch", *logs]]
+        self._columns = self._columns or list(logs)
+        write_csv(self.path, [*rows, [epoch, *(float(logs[name]) for name in self._columns)]], "a")
 
 
 def _check_monitor(monitor: object) -> None:

@@ -28,10 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code: 0; 2 after one line `fastnn: error: ...` on stderr; 130 after Ctrl-C; 141 where the reader of
     stdout has gone. Arguments that cannot be parsed, --help and --version raise SystemExit, as argparse does.
     """
-    args = _parser().parse_args(argv)
+    for name in ("stdout", "stderr"):  # None where whoever starts this has closed it
+        setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
+            args = _parser().parse_args(argv)
             code: int | None = args.command(args)
             sys.stdout.flush()
             return code or 0

@@ -10,7 +10,6 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from fastnn import callbacks, formats, optimizers, plots
 from fastnn.cli import EXIT_INTERRUPTED
 from fastnn.data import Dataset, load
 from fastnn.history import History
-from fastnn.preprocessing import Preprocessing
-from fastnn.table import DataError, Table, quoted
+from fastnn.preprocessing import Preprocessing, check_magnitude
+from fastnn.table import DataError, Table, quoted, write_csv
 from fastnn.targets import Target
 
 PREDICT_ROWS = 65536
@@ -38,6 +37,8 @@ def train(args: Namespace) -> int | None:
     assert data.target is not None
 
     target = Target.fit(data.target, data.target_name, args.task, scaling=not args.no_scaling)
+    if isinstance(data.inputs, Table):
+        target = target.as_written(data.target, data.inputs.columns[data.target_name])
     preprocessing, training, validation = _prepare(args, data, target)
     if args.early_stopping and not validation:
         raise DataError("--early-stopping needs rows to validate on: raise --validation")
@@ -71,6 +72,7 @@ def train(args: Namespace) -> int | None:
         raise ValueError("training diverged: the loss is not finite; lower --learning-rate (nothing was saved)")
     if history.interrupted:
         output = output.with_name(f"{output.stem}.interrupted{output.suffix}")  # the last whole run's model is kept
+    model.save(output)  # before anything else can fail
     _report("all rows" if "validation_split" in validation else "train", metrics)
     if "validation_data" in validation:
         _report("validation", _measure(model, target, *validation["validation_data"]))
@@ -81,7 +83,6 @@ def train(args: Namespace) -> int | None:
     _report_speed(history, len(training[1]))
     if args.plot:
         plots.history(history, args.plot)
-    model.save(output)
     _line("saved", str(output))
     _line("next", f"fastnn predict {shlex.quote(str(output))} {_new_rows(data)}")
     return EXIT_INTERRUPTED if history.interrupted else None
@@ -97,17 +98,19 @@ def predict(args: Namespace) -> None:
     data = load(args.data, part="test")
     blocks = (slice(start, start + PREDICT_ROWS) for start in range(0, len(data), PREDICT_ROWS))
     outputs = np.concatenate([model.predict(preprocessing.transform(data.inputs, block)) for block in blocks])
-    decoded = target.decode(outputs)
+    decoded = target.decode(outputs, data.where)
     if not target.classes:
         header = [target.name] if target.n_outputs == 1 else [f"{target.name}_{i}" for i in range(target.n_outputs)]
         rows: Iterable[list[Any]] = ([f"{value:.9g}" for value in row] for row in decoded)
     elif args.proba:
-        header = [target.name, *(f"probability_{name}" for name in target.classes)]
+        header = [target.name, *(f"probability_{name}" for name in target.class_names)]
         rows = ([name, *(f"{value:.9g}" for value in row)] for name, row in zip(decoded, outputs, strict=True))
     else:
         header, rows = [target.name], ([name] for name in decoded)
-    with open(args.output, "w", newline="", encoding="utf-8") if args.output else nullcontext(sys.stdout) as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    if args.output:
+        write_csv(args.output, [header, *rows])
+    else:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
 
 
 def evaluate(args: Namespace) -> None:
@@ -116,7 +119,7 @@ def evaluate(args: Namespace) -> None:
     data = load(args.data, args.targets, target=target.name, part="test", text_target=target.text)
     if data.target is None:
         raise DataError(_no_target(data))
-    y = target.encode(data.target, data.where)
+    y = target.encode(data.target, data.where_target)
     metrics = _measure(model, target, preprocessing.transform(data.inputs), y)
     _line("data", f"{data.source}: {len(data):,} rows")
     _report("metrics", metrics)
@@ -176,6 +179,10 @@ def _model_path(args: Namespace) -> Path:
     formats.check_suffix(path)
     if not path.parent.is_dir():
         raise DataError(f"--output: there is no folder {path.parent}")
+    if path.is_dir():
+        raise DataError(f"--output: {path} is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"--output: no permission to write into the folder {path.parent}")
     _not_over("--output", path, args.data, args.targets)
     if args.metrics:
         _not_over("--metrics", args.metrics, args.data, args.targets, path)
@@ -207,7 +214,10 @@ def _prepare(
     y = target.encode(np.asarray(data.target))
     if isinstance(data.inputs, np.memmap) and (args.no_scaling or data.inputs.dtype != np.uint8):
         # left as it is: `fit` draws the rows and converts them batch by batch
-        share = {"validation_split": args.validation} if round(args.validation * len(data)) else {}
+        if not args.no_scaling:
+            check_magnitude(data.inputs, data.source)
+        n_validation = int(args.validation * len(data))
+        share = {"validation_split": n_validation / len(data)} if n_validation else {}
         preprocessing = Preprocessing.fit(data.inputs, data.names, scaling=False)
         return preprocessing, (preprocessing.transform(data.inputs), y), share
     rows, held_out = data.split(args.validation, y if target.classes else None, args.seed)
@@ -257,7 +267,7 @@ def _describe(
     _line("data", f"{data.source}: {len(data):,} rows, {n_columns:,} columns ({columns})")
     task = f"{target.task} of '{target.name}'"
     if target.classes:
-        task += f", {len(target.classes)} classes: {quoted(target.classes, 10)}"
+        task += f", {len(target.classes)} classes: {quoted(target.class_names, 10)}"
         task += " (--task regression if these are quantities)" if args.task == "auto" and not target.text else ""
     _line("task", task)
     if (preprocessing.scale == 255).all():

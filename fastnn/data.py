@@ -48,10 +48,16 @@ class Dataset:
         return isinstance(self.inputs, np.memmap)
 
     def where(self, row: int) -> str:
+        """The place of a row for messages."""
+        if isinstance(self.inputs, Table):
+            return f"{self.source}: line {self.inputs.lines[row]}"
+        return f"{self.source}: row {row}"
+
+    def where_target(self, row: int) -> str:
         """The place of a row's target for messages."""
         if isinstance(self.inputs, Table):
             return self.inputs.where(row, self.target_name)
-        return f"{self.source}: row {row} of {self.target_name}"
+        return f"{self.where(row)} of {self.target_name}"
 
     def split(
         self, fraction: float, labels: np.ndarray | None = None, seed: int | None = None

@@ -1,9 +1,10 @@
 """What a training run leaves behind: one value per epoch of everything that was measured, and how long it took."""
 
-import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from fastnn.table import write_csv
 
 USUAL_METRICS = ("loss", "accuracy", "r2", "val_loss", "val_accuracy", "val_r2", "learning_rate")
 
@@ -61,8 +62,5 @@ class History:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Write a table: a line per epoch, counted from 0, and a column per metric (what CSVLogger writes, too)."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["epoch", *self.metrics])
-            for epoch, row in enumerate(zip(*self.metrics.values(), strict=True)):
-                writer.writerow([epoch, *row])
+        rows = ([epoch, *row] for epoch, row in enumerate(zip(*self.metrics.values(), strict=True)))
+        write_csv(path, [["epoch", *self.metrics], *rows])

@@ -5,6 +5,8 @@ matplotlib is imported when the first picture is drawn, through its Figure objec
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -27,6 +29,8 @@ def prepare(folder: str | PathLike[str]) -> None:
     """Make the folder. Raises ImportError naming the extra where matplotlib is missing, OSError for a bad folder."""
     _figure((1, 1))
     Path(folder).mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(folder))
 
 
 def history(history: History, folder: str | PathLike[str]) -> list[Path]:

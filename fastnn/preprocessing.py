@@ -21,6 +21,12 @@ BLOCK_ROWS = 16384
 MAX_CATEGORIES = 1000
 MIN_CATEGORIES = 20
 
+# Beyond these root mean squares of the inputs training suffers. MLP([n, 64, 64, m]).fit(scale * X, y, epochs=100), X
+# standardised and scale 0.001, 0.01, 1, 10, 100: of scikit-learn's digits 91.9, 96.8, 98.0, 94.9, 88.6 % are right, of
+# its wines 90.0, 96.1, 96.1, 90.6, 93.3 %; r2 of its make_friedman1(1000) is 0.78, 0.97, 0.92, -0.6, -154 (on a fifth
+# held out, means of five seeds).
+SMALL, LARGE = 0.01, 10.0
+
 Rows = np.ndarray | slice
 
 
@@ -174,6 +180,18 @@ def _categories(table: Table, name: str, rows: Rows, wanted: bool) -> tuple[str,
         raise DataError(f"{message}; leave it out (--ignore {name})")
     warnings.warn(f"{message}: it is left out", stacklevel=3)
     return None
+
+
+def check_magnitude(X: np.ndarray, source: str) -> None:
+    """Warn where the numbers of an array that is taken as it is are far from 1, by some thousand rows all over it."""
+    with np.errstate(over="ignore"):
+        size = np.sqrt(np.square(X[:: max(1, len(X) // 1024)], dtype=np.float64).mean())
+    if not SMALL <= size <= LARGE:
+        warnings.warn(
+            f"{source}: a memory map is taken as it is, and its numbers, about {size:.3g}, are far from 1: scale each "
+            "column to about 1, or save X and y in one .npz, whose columns are standardised",
+            stacklevel=3,
+        )
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

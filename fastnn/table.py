@@ -1,8 +1,9 @@
-"""A CSV file as columns of text, with the place of every cell kept for the messages.
+"""CSV files. Read as columns of text, with the place of every cell kept for the messages; and written.
 
-The first line is the header. The delimiter is the one of comma, semicolon and tab that occurs most often in the
-header. Blank lines are skipped, blanks around a cell are dropped, and a cell of `MISSING` is a missing value. Where
-semicolons or tabs separate the cells, all numbers of a column may have a decimal comma, as in 1234,5.
+The first line is the header. The delimiter is the one of comma, semicolon and tab that divides the header into the
+most columns. Lines of nothing but blanks are skipped, blanks around a cell are dropped, and a cell of `MISSING` is a
+missing value; where it is a line's only one, it has to be written, as "". Where semicolons or tabs separate the cells,
+all numbers of a column may have a decimal comma, as in 1234,5.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike, fspath
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -127,20 +129,20 @@ class Table:
 def read_csv(path: str | PathLike[str]) -> Table:
     """Read a CSV file with a header, in UTF-8.
 
-    A first column without a name, as pandas writes an index, is left out. Raises DataError for a file that is empty or
-    without rows, another unnamed or a repeated column, and a line with more or fewer cells than the header; OSError
-    where the file cannot be read.
+    A first column without a name, as pandas writes an index, is left out, and so are others without a name that have no
+    value, as a delimiter at the end of every line makes one. Raises DataError for a file that is empty or without rows,
+    an unnamed column with values, a repeated name, and a line with more or fewer cells than the header; OSError where
+    the file cannot be read.
     """
     path = fspath(path)
     lines: list[int] = []
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
+            delimiter = max(",;\t", key=lambda delimiter: _n_columns(file, delimiter))
             file.seek(0)
-            delimiter = max(",;\t", key=header.count)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             names = [name.strip() for name in next(reader, [])]
-            _check_header(path, header, names)
+            _check_header(path, names, reader.line_num)
             columns = list(zip(*_rows(path, reader, names, lines), strict=True))
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: not a CSV file: {error}") from None
@@ -148,8 +150,21 @@ def read_csv(path: str | PathLike[str]) -> Table:
         raise DataError(f"{path}: not a text file in UTF-8: {error.reason} {error.object[error.start]:#04x}") from None
     if not lines:
         raise DataError(f"{path}: line 1 is the header, and no row follows it")
+    for position, (name, column) in enumerate(zip(names, columns, strict=True), 1):
+        if not name and position > 1 and any(column):
+            raise DataError(f"{path}: line 1, column {position} has no name")
     cells = {name: list(column) for name, column in zip(names, columns, strict=True) if name}
     return Table(path, cells, lines, commas=delimiter != ",")
+
+
+def write_csv(path: str | PathLike[str], rows: Iterable[Iterable[Any]], mode: str = "w") -> None:
+    """Write rows to a CSV file, in UTF-8. An OSError names the file, on a full disk too."""
+    try:
+        with open(path, mode, newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+    except OSError as error:
+        error.filename = fspath(path)
+        raise
 
 
 def quoted(names: object, limit: int = 20) -> str:
@@ -158,16 +173,23 @@ def quoted(names: object, limit: int = 20) -> str:
     return ", ".join(listed[:limit]) + (f", and {len(listed) - limit} more" if len(listed) > limit else "")
 
 
-def _check_header(path: str, header: str, names: list[str]) -> None:
-    if not header:
+def _n_columns(file: TextIO, delimiter: str) -> int:
+    """Into how many columns a delimiter divides the header, of which a quoted cell is one, whatever is in it."""
+    file.seek(0)
+    try:
+        return len(next(csv.reader(file, delimiter=delimiter, strict=True), []))
+    except csv.Error:
+        return 0
+
+
+def _check_header(path: str, names: list[str], n_lines: int) -> None:
+    if n_lines == 0:
         raise DataError(f"{path}: the file is empty")
     if not any(names):
         raise DataError(f"{path}: line 1 is blank; the first line must name the columns")
     for position, name in enumerate(names, 1):
-        if not name and position > 1:
-            raise DataError(f"{path}: line 1, column {position} has no name")
         first = names.index(name) + 1
-        if first != position:
+        if name and first != position:
             raise DataError(f"{path}: line 1, columns {first} and {position} have the same name '{name}'")
 
 
@@ -175,15 +197,14 @@ def _rows(path: str, reader: Iterator[list[str]], names: list[str], lines: list[
     """The rows behind the header, each of len(names) cells; the line of each is appended to `lines`."""
     for row in reader:
         line = reader.line_num  # type: ignore[attr-defined]
-        if not row:
+        if not row or (len(row) == 1 and row[0].isspace()):
             continue
-        if len(row) != len(names):
-            what = (
-                f"no cell for column '{names[len(row)]}'" if len(row) < len(names) else f"'{row[len(names)]}' too many"
-            )
+        absent = [name for name in names[len(row) :] if name]
+        if absent or len(row) > len(names):
+            what = f"no cell for column '{absent[0]}'" if absent else f"'{row[len(names)]}' too many"
             raise DataError(f"{path}: line {line}: {len(row)} cells where the header has {len(names)}: {what}")
         lines.append(line)
-        yield [cell.strip() for cell in row]
+        yield [cell.strip() for cell in row] + [""] * (len(names) - len(row))
 
 
 def _number(cell: str) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,14 @@ class Target:
     name:          what is predicted.
     classes:       the classes, text or numbers, sorted; label i of the network is classes[i]. None for a regression.
     shift, scale:  (outputs,) float64 of a regression: z is learnt as (z - shift) / scale.
+    written:       the classes as a file writes them, where they are numbers in a form of its own, 007 say; else None.
     """
 
     name: str
     classes: tuple[str | int | float, ...] | None
     shift: np.ndarray
     scale: np.ndarray
+    written: tuple[str, ...] | None = None
 
     @classmethod
     def fit(cls, values: np.ndarray, name: str, task: str = "auto", *, scaling: bool = True) -> Target:
@@ -69,6 +71,19 @@ class Target:
             )
         return cls(name, tuple(map(_plain, classes)), np.zeros(0), np.zeros(0))
 
+    def as_written(self, values: np.ndarray, cells: Sequence[str]) -> Target:
+        """The same target with each class named as the first of the `cells` (n,) that hold `values` (n,) writes it."""
+        if self.classes is None:
+            return self
+        first = dict(zip(values[::-1].tolist(), cells[::-1], strict=True))
+        written = tuple(first[name] for name in self.classes)
+        return replace(self, written=None if written == tuple(map(str, self.classes)) else written)
+
+    @property
+    def class_names(self) -> tuple[str | int | float, ...]:
+        """The classes as predictions name them; none of a regression."""
+        return self.written or self.classes or ()
+
     @property
     def task(self) -> str:
         """ "classification" or "regression"."""
@@ -94,7 +109,8 @@ class Target:
         if self.classes is None:
             columns = values.reshape(len(values), -1)
             if _is_text(values) or columns.shape[1] != self.n_outputs:
-                raise DataError(f"target '{self.name}': expected numbers in {self.n_outputs} columns")
+                got = "text" if _is_text(values) else columns.shape[1]
+                raise DataError(f"target '{self.name}': expected numbers in {self.n_outputs} columns, got {got}")
             return ((columns - self.shift) / self.scale).astype(np.float32)
         if values.ndim == 2:
             if values.shape[1] != self.n_outputs:
@@ -107,27 +123,38 @@ class Target:
         if labels.min(initial=0) < 0:
             row = int(np.argmin(labels))
             unknown = _plain(values[row])
-            raise DataError(f"{where(row)}: {unknown!r} is none of the classes learnt: {quoted(self.classes)}")
+            raise DataError(f"{where(row)}: {unknown!r} is none of the classes learnt: {quoted(self.class_names)}")
         return labels
 
-    def decode(self, outputs: np.ndarray) -> np.ndarray:
-        """What the network's outputs (n, outputs) say: classes (n,), or float64 (n, outputs) in the target's units."""
+    def decode(self, outputs: np.ndarray, where: Callable[[int], str] = "row {}".format) -> np.ndarray:
+        """What the network's outputs (n, outputs) say: classes (n,), or float64 (n, outputs) in the target's units.
+
+        where: the place of a row for the message. Raises DataError for an output that is not finite.
+        """
+        wrong = np.argwhere(~np.isfinite(outputs))
+        if len(wrong):
+            row, column = wrong[0].tolist()
+            raise DataError(
+                f"{where(row)}: the network's output is {outputs[row, column]}: "
+                "the row's numbers are too large for it, or its weights are not finite"
+            )
         if self.classes is None:
             return outputs * self.scale + self.shift
-        return np.array(self.classes)[outputs.argmax(axis=1)]
+        return np.array(self.class_names, dtype=object)[outputs.argmax(axis=1)]
 
     def to_dict(self) -> dict[str, Any]:
         """Lists, numbers and text only, for JSON."""
-        classes = None if self.classes is None else list(self.classes)
-        return {"name": self.name, "classes": classes, "shift": self.shift.tolist(), "scale": self.scale.tolist()}
+        classes, written = (None if names is None else list(names) for names in (self.classes, self.written))
+        numbers = {"shift": self.shift.tolist(), "scale": self.scale.tolist()}
+        return {"name": self.name, "classes": classes, "written": written, **numbers}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Target:
-        """What `to_dict` gave."""
-        classes = None if values["classes"] is None else tuple(values["classes"])
-        return cls(
-            values["name"], classes, np.array(values["shift"], np.float64), np.array(values["scale"], np.float64)
-        )
+        """What `to_dict` gave, or did before there was `written`."""
+        both = values["classes"], values.get("written")
+        classes, written = (None if names is None else tuple(names) for names in both)
+        shift, scale = (np.array(values[key], np.float64) for key in ("shift", "scale"))
+        return cls(values["name"], classes, shift, scale, written)
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import progress
 from fastnn.callbacks import Callback
 from fastnn.history import History
+from fastnn.model import MLP
+from fastnn.optimizers import Optimizer
+from fastnn.training import Data
 
 BLOCKS, SHADES = "▁▂▃▄▅▆▇█", " ░▒▓█"
 ASCII_BLOCKS, ASCII_SHADES = "_.-=+*%#", " .+%#"  # where stdout cannot encode the others
@@ -28,12 +32,9 @@ class Watch(Callback):
         except ImportError:
             return
         self._bar = tqdm(total=epochs, desc=title, unit="epoch", leave=False, disable=None, file=sys.stderr)
-        self._bar.set_postfix_str("loading kernels; the first time, they are compiled")
 
     def on_train_begin(self, model: Any) -> None:
         """Start the clock."""
-        if self._bar is not None:
-            self._bar.set_postfix_str("")
         self._start = time.perf_counter()
 
     def on_epoch_end(self, model: Any, epoch: int, logs: Mapping[str, float]) -> None:
@@ -46,6 +47,12 @@ class Watch(Callback):
         """Wipe the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def prepare(net: MLP, X: Any, y: Any, optimizer: Optimizer, loss: str | None = None) -> None:
+    """Load the kernels that `fit` with these arguments and `predict` run; a line on stderr says so if they compile."""
+    data = Data.checked(net, X, y, loss)
+    net.prepare(progress.line, *data.needs(optimizer, len(data.X), outputs=True))
 
 
 def finished(history: History) -> History:
@@ -69,12 +76,6 @@ def line(label: str, text: str) -> None:
 def percent(share: float) -> str:
     """97.5 % for 0.975."""
     return f"{100 * share:.1f} %"
-
-
-def duration(history: History) -> str:
-    """How long training took, and apart from it how long compiling."""
-    compiling = f" (and {history.compile_seconds:.1f} s of compiling, once)" if history.compile_seconds else ""
-    return f"{history.seconds:.2f} s{compiling}"
 
 
 def threads(history: History) -> str:

@@ -92,6 +92,8 @@ def run(step: Step, digits: Digits, seed: int, threads: int | None = None) -> Ou
     """Look at the gradients of a new network, and train it."""
     layers = [digits.side**2, *step.hidden, 10]
     net = fastnn.MLP(layers, activation="relu", output=step.output, init=step.init, seed=seed, threads=threads)
+    optimizer = fastnn.SGD(CosineDecay(RATE, steps=EPOCHS * -(-len(digits.X) // BATCH_SIZE)))
+    console.prepare(net, digits.X, digits.y, optimizer)
     watch = console.Watch(step.name, EPOCHS)
     _, dws, dbs, _ = net.loss_and_gradients(digits.X, digits.y)
     norms = [float(np.hypot(np.linalg.norm(dw), np.linalg.norm(db))) for dw, db in zip(dws, dbs, strict=True)]
@@ -100,7 +102,7 @@ def run(step: Step, digits: Digits, seed: int, threads: int | None = None) -> Ou
         digits.y,
         epochs=EPOCHS,
         batch_size=BATCH_SIZE,
-        optimizer=fastnn.SGD(CosineDecay(RATE, steps=EPOCHS * -(-len(digits.X) // BATCH_SIZE))),
+        optimizer=optimizer,
         l2=step.l2,
         callbacks=[watch],
         progress=False,
@@ -151,7 +153,7 @@ def tell(step: Step, outcome: Outcome) -> None:
     console.line("gradients", f"{norms}   norm per layer, first to last, before training")
     console.line("cost", f"{history.loss[0]:.2f} {console.curve(history.loss, EPOCHS)} {history.loss[-1]:.2f}")
     accuracy = f"{console.percent(outcome.accuracy)} held out, {console.percent(history.accuracy[-1])} trained"
-    console.line("accuracy", f"{accuracy}, after {console.duration(history)}")
+    console.line("accuracy", f"{accuracy}, after {history.seconds:.2f} s")
 
 
 def show(digits: Digits, outputs: np.ndarray, wrong: np.ndarray) -> None:

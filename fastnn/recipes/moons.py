@@ -62,13 +62,14 @@ def split(seed: int) -> Split:
 def train(X: np.ndarray, y: np.ndarray, seed: int, threads: int | None = None) -> tuple[fastnn.MLP, History, Snapshots]:
     """A network that has learnt these points, how that went, and what it was like on the way."""
     net = fastnn.MLP.from_architecture(ARCHITECTURE, seed=seed, threads=threads)
-    snapshots = Snapshots(EPOCHS)
+    snapshots, optimizer = Snapshots(EPOCHS), fastnn.SGD(RATE)
+    console.prepare(net, X, y, optimizer)
     history = net.fit(
         X,
         y,
         epochs=EPOCHS,
         batch_size=len(X),
-        optimizer=fastnn.SGD(RATE),
+        optimizer=optimizer,
         shuffle=False,
         callbacks=[snapshots, console.Watch(f"split {seed}", EPOCHS)],
         progress=False,
@@ -95,7 +96,7 @@ def main(argv: Sequence[str]) -> int | None:
         accuracies.append(net.evaluate(splits[seed][1], splits[seed][3])["accuracy"])
         result = f"accuracy {console.percent(accuracies[-1])} held out, {console.percent(history.accuracy[-1])} trained"
         curve = f"{history.loss[0]:.2f} {console.curve(history.loss, 20)} {history.loss[-1]:.3f}"
-        console.line(f"split {seed}", f"loss {curve}, {result}, {console.duration(history)}")
+        console.line(f"split {seed}", f"loss {curve}, {result}, {history.seconds:.2f} s")
     console.line("mean", f"accuracy {console.percent(float(np.mean(accuracies)))} held out")
     best = f"the moons overlap: on new points no classifier can exceed {console.percent(BEST_POSSIBLE)} on average"
     console.line("", best)

@@ -1,12 +1,13 @@
 """What the recipes' command lines share: their common options, and the files these ask for."""
 
-import csv
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from os import PathLike
+from typing import Any
 
 from fastnn import cli, plots
 from fastnn.history import History
+from fastnn.table import write_csv
 
 
 def parser(name: str, description: str, *, seed: int = 0) -> ArgumentParser:
@@ -26,16 +27,15 @@ def check(args: Namespace) -> None:
     if args.plot:
         plots.prepare(args.plot)
     if args.metrics:
-        open(args.metrics, "w").close()
+        write_csv(args.metrics, [])
 
 
 def write_metrics(path: str | PathLike[str], runs: Mapping[str, History]) -> None:
     """Write a CSV with a line per run and epoch, counted from 0; what a run did not measure stays empty."""
     columns = list(dict.fromkeys(name for history in runs.values() for name in history.metrics))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["run", "epoch", *columns])
-        for run, history in runs.items():
-            for epoch in range(history.epochs):
-                values = [history.metrics[name][epoch] if name in history.metrics else "" for name in columns]
-                writer.writerow([run, epoch, *values])
+    rows: list[list[Any]] = [["run", "epoch", *columns]]
+    for run, history in runs.items():
+        for epoch in range(history.epochs):
+            values = [history.metrics[name][epoch] if name in history.metrics else "" for name in columns]
+            rows.append([run, epoch, *values])
+    write_csv(path, rows)

@@ -25,13 +25,15 @@ def train(truth: str, seed: int, threads: int | None = None) -> tuple[fastnn.MLP
     net = fastnn.MLP([3, 4, 1], activation="sigmoid", output="sigmoid", bias=False, seed=seed, threads=threads)
     for w in net.weights:
         w[...] = net.random.random(w.shape)
+    y, optimizer, loss = np.array(TRUTHS[truth]), fastnn.SGD(learning_rate=1.0), "sum_squared_error"
+    console.prepare(net, INPUTS, y, optimizer, loss)
     history = net.fit(
         INPUTS,
-        np.array(TRUTHS[truth]),
+        y,
         epochs=ITERATIONS,
         batch_size=len(INPUTS),
-        optimizer=fastnn.SGD(learning_rate=1.0),
-        loss="sum_squared_error",
+        optimizer=optimizer,
+        loss=loss,
         shuffle=False,
         callbacks=[console.Watch(truth, ITERATIONS)],
         progress=False,
@@ -46,7 +48,7 @@ def main(argv: Sequence[str]) -> int | None:
     args = parser.parse_args(argv)
     options.check(args)
 
-    print(f"The truth table of {args.truth}, learnt by two layers of sigmoids, 3-4-1, without biases")
+    print(f"The truth table of {args.truth}, learnt by two layers of sigmoids, 3-4-1, without biases", flush=True)
     net, history = train(args.truth, args.seed, args.threads)
     outputs, expected = net.predict(INPUTS)[:, 0], TRUTHS[args.truth]
 
@@ -54,9 +56,8 @@ def main(argv: Sequence[str]) -> int | None:
     console.line("loss", f"{history.loss[0]:.3f} {console.curve(history.loss)} {history.loss[-1]:.5f}")
     rises = int((np.diff(history.loss) > 0).sum())
     console.line("falling", "in every iteration" if rises == 0 else f"but for {rises} of the iterations")
-    console.line(
-        "training", f"{history.epochs:,} iterations in {console.duration(history)}, {console.threads(history)}"
-    )
+    seconds = f"{history.seconds:.2f} s, {console.threads(history)}"
+    console.line("training", f"{history.epochs:,} iterations in {seconds}")
 
     console.heading(f"a  b   {args.truth:<6}predicted")
     for (a, b, _), truth, output in zip(INPUTS, expected, outputs, strict=True):

@@ -199,6 +199,60 @@ def test_memory_mapped_inputs_are_passed_on_as_they_are(linear, capsys):
     assert cli.main(["evaluate", "X.fastnn.npz", "X.npy", "y.npy"]) == 0
 
 
+def test_labels_come_back_as_they_are_written(linear, capsys):
+    codes = ["-0", "007", "1.50"]
+    Path("codes.csv").write_text("size,code\n" + "".join(f"{i % 3},{codes[i % 3]}\n" for i in range(60)))
+    assert cli.main(["train", "codes.csv", "--target", "code", "--task", "classification"]) == 0
+    assert "3 classes: '-0', '1.50', '007'\n" in capsys.readouterr().out
+    Path("new.csv").write_text("size,code\n1,7\n0,0\n2,1.5\n")
+    assert cli.main(["predict", "codes.fastnn.npz", "new.csv", "--proba"]) == 0
+    header, *rows = table_of(capsys.readouterr().out)
+    assert header == ["code", "probability_-0", "probability_1.50", "probability_007"]
+    assert linear.last.predict(np.array([[1.0], [0.0], [2.0]])).shape == (3, 3)
+    assert {row[0] for row in rows} <= set(codes)
+    assert rows[0][0] == header[1 + np.argmax(np.array(rows[0][1:], float))].removeprefix("probability_")
+    assert cli.main(["evaluate", "codes.fastnn.npz", "new.csv"]) == 0  # the same numbers
+
+
+@pytest.mark.parametrize(("data", "place"), [("new.csv", "new.csv: line 4"), ("new.npz", "new.npz: row 1")])
+def test_outputs_that_are_not_finite_are_no_prediction(linear, capsys, monkeypatch, data, place):
+    write_kinds(Path("kinds.csv"))
+    assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id,shape"]) == 0
+    capsys.readouterr()
+    Path("new.csv").write_text("size\n1\n\n2\n3\n")
+    np.savez("new.npz", X=np.arange(1.0, 4.0).reshape(3, 1))
+    monkeypatch.setattr(LinearModel, "predict", lambda self, X: np.array([[1, 0, 0], [1, np.nan, 0], [np.nan, 0, 1]]))
+    message = error_of(capsys, "predict", "kinds.fastnn.npz", data, "--output", "p.csv")
+    assert message.startswith(f"{place}: the network's output is nan: the row's numbers are too large for it, or")
+    assert not Path("p.csv").exists()
+
+
+@pytest.mark.filterwarnings("default:.* far from 1")
+def test_a_memory_map_far_from_one_is_warned_of(linear, capsys):
+    def train(X, *options):
+        np.save("X.npy", X)
+        np.save("y.npy", np.arange(50) % 2)
+        np.savez("d.npz", X=X, y=np.arange(50) % 2)
+        found = []
+        for data in (["X.npy", "y.npy"], ["d.npz"]):
+            assert cli.main(["train", *data, *options, "--output", "m.npz"]) == 0
+            found.append(capsys.readouterr().err)
+        assert found[1] == ""
+        return found[0]
+
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    assert re.fullmatch(r"fastnn: warning: X.npy: [^\n]* far from 1: scale [^\n]* in one .npz[^\n]*\n", train(300 * X))
+    assert train(X) == train(300 * X, "--no-scaling") == train(np.abs(50 * X).astype(np.uint8)) == ""
+
+
+def test_the_share_held_out_of_a_memory_map_is_that_of_a_table(linear):
+    np.save("X.npy", np.random.default_rng(0).normal(size=(50, 3)))
+    np.save("y.npy", np.arange(50) % 2)
+    for share, expected in (("0.999", 49 / 50), ("0.15", 7 / 50), ("0.01", 0.0)):
+        assert cli.main(["train", "X.npy", "y.npy", "--validation", share]) == 0
+        assert linear.last.fit_options.get("validation_split", 0.0) == expected
+
+
 def test_prediction_goes_block_by_block(linear, capsys, monkeypatch):
     monkeypatch.setattr("fastnn.commands.PREDICT_ROWS", 7)
     write_kinds(Path("kinds.csv"))
@@ -276,6 +330,7 @@ def test_task_of_numbers_is_said_and_can_be_changed(linear, capsys):
         ("train kinds.csv --target size --text size --task regression", "--text size: a regression needs numbers"),
         ("train kinds.csv --target kind --output m.txt", "m.txt"),
         ("train kinds.csv --target kind --output nowhere/m.npz", "--output: there is no folder nowhere"),
+        ("train kinds.csv --target kind --output folder.npz", "--output: folder.npz is a folder"),
         ("train d.npz --output d.npz", "--output: d.npz is a file that this command reads or writes already"),
         ("train d.npz --metrics d.npz", "--metrics: d.npz is a file that this command reads or writes already"),
         (
@@ -292,10 +347,30 @@ def test_task_of_numbers_is_said_and_can_be_changed(linear, capsys):
 )
 def test_errors_are_one_line(linear, recipes, capsys, argv, message):
     write_kinds(Path("kinds.csv"), prefix="n")
+    Path("folder.npz").mkdir()
     np.save("X.npy", np.zeros((4, 2)))
     np.savez("d.npz", X=np.zeros((4, 2)), y=np.arange(4) % 2)
     formats.save_arrays("foreign.npz", {"w": np.zeros((2, 1))}, {"layers": [1, 1], "more": {}})
     assert message in error_of(capsys, *argv.split())
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(linear, capsys, monkeypatch):
+    write_kinds(Path("kinds.csv"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    message = error_of(capsys, "train", "kinds.csv", "--target", "kind", "--output", "./m.npz")
+    assert message == "--output: no permission to write into the folder ."
+
+
+def test_what_fails_after_training_does_not_cost_the_model(linear, capsys, monkeypatch):
+    def fail(history, folder):
+        raise OSError(28, "No space left on device", folder)
+
+    monkeypatch.setattr("fastnn.plots.history", fail)
+    write_kinds(Path("kinds.csv"))
+    argv = ["train", "kinds.csv", "--target", "kind", "--ignore", "id"]
+    assert cli.main([*argv, "--plot", "pictures"]) == 2
+    assert capsys.readouterr().err == "fastnn: error: pictures: No space left on device\n"
+    assert cli.main(["evaluate", "kinds.fastnn.npz", "kinds.csv"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -503,6 +578,17 @@ def test_process_survives_a_reader_that_leaves(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("command", "code", "message"), [
+    ("recipe >&-", 0, ""), ("train nowhere.csv >&- 2>&-", 2, ""),
+    ("--version > /dev/full", 2, "fastnn: error: [Errno 28] No space left on device\n"),
+])  # fmt: skip
+def test_process_without_anywhere_to_write(tmp_path, command, code, message):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = f"{sys.executable} -m fastnn {command}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", message)
 
 
 def test_ctrl_c_ends_training_and_keeps_what_was_learnt(tmp_path):

@@ -44,7 +44,8 @@ def test_csv(tmp_path):
     assert data.target_name == "kind"
     assert data.target.tolist() == ["x", "y"]
     assert len(data) == 2
-    assert data.where(1) == f"{path}: line 3, column 'kind'"
+    assert data.where(1) == f"{path}: line 3"
+    assert data.where_target(1) == f"{path}: line 3, column 'kind'"
     assert load(path).target is None
     assert load(path).names == ("id", "a", "kind", "b")
 
@@ -89,7 +90,8 @@ def test_npy_pair_stays_on_disk(tmp_path):
     np.testing.assert_array_equal(data.inputs, X)
     np.testing.assert_array_equal(data.target, y)
     assert load(tmp_path / "X.npy").target is None
-    assert data.where(4) == f"{tmp_path / 'X.npy'}: row 4 of y"
+    assert data.where(4) == f"{tmp_path / 'X.npy'}: row 4"
+    assert data.where_target(4) == f"{tmp_path / 'X.npy'}: row 4 of y"
 
 
 def test_npy_of_images_is_flattened_without_a_copy(tmp_path):

@@ -39,6 +39,13 @@ def assert_drawn(path):
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
 
 
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(PermissionError) as caught:
+        plots.prepare(tmp_path / "a")
+    assert caught.value.filename == str(tmp_path / "a")
+
+
 def test_curves(tmp_path, figures):
     path = tmp_path / "c.png"
     lines = {"a": (range(1, 4), [3.0, 2.0, 1.0]), "b": ([1, 3], [2.5, 0.5])}

@@ -1,9 +1,10 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
 
-from fastnn.preprocessing import Preprocessing
+from fastnn.preprocessing import Preprocessing, check_magnitude
 from fastnn.table import DataError, read_csv
 
 EPS32 = np.finfo(np.float32).eps
@@ -150,3 +151,24 @@ def test_a_number_too_large_beside_a_text_column(tmp_path):
     fitted = Preprocessing.fit(table(tmp_path, "a,b\n1,x\n2,y\n3,x\n"), ["a", "b"])
     with pytest.raises(DataError, match=r"line 3, column 'a': 1e300 is too large for float32"):
         fitted.transform(table(tmp_path, "a,b\n1,x\n1e300,y\n"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ">f8", np.int16, bool])
+def test_magnitudes_near_one_are_no_matter(dtype):
+    X = np.random.default_rng(0).normal(0, 3, (5000, 4))
+    with warnings.catch_warnings(action="error"):
+        check_magnitude(X.astype(dtype), "X.npy")
+        check_magnitude(X[:1].astype(dtype), "X.npy")
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1e200, "inf"), (300.0, "300"), (1e-3, "0.001"), (0.0, "0")])
+def test_magnitudes_far_from_one_are_warned_of(scale, size):
+    with pytest.warns(UserWarning, match=rf"^X.npy: a memory map .* its numbers, about {size}, are far from 1: scale"):
+        check_magnitude(np.full((5000, 4), scale), "X.npy")
+
+
+def test_magnitudes_are_those_of_rows_all_over_the_array():
+    X = np.ones((5000, 4))
+    X[4000:] = 1000
+    with pytest.warns(UserWarning, match="are far from 1"):
+        check_magnitude(X, "X.npy")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import cli
+from fastnn import cli, progress, training
 from fastnn.history import History
 from fastnn.recipes import RECIPES, breast_cancer, console, digits, moons, options, plain_numpy, xor
 from tests.oracle import assert_close, network_depth
@@ -198,6 +198,26 @@ def test_a_seed_is_the_same_run_with_any_number_of_threads(name, short):
     assert Path("other.csv").read_bytes() != Path("1.csv").read_bytes()
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_recipe_compiles_is_said_before(name, short, monkeypatch):
+    said, unsaid = set(), set()
+    load_kernels = training.load_kernels
+
+    def load(engine, say, *needs):
+        loss, update, (X, target, _), *_ = needs
+        found = {("loss", loss), ("update", update), ("data", X), ("target", target)}
+        if say is progress.line:
+            said.update(found)
+        else:
+            unsaid.update(found - said)
+        return load_kernels(engine, say, *needs)
+
+    monkeypatch.setattr(training, "load_kernels", load)
+    assert cli.main(["recipe", name]) == 0
+    assert {kind for kind, _ in said} == {"loss", "update", "data", "target"}
+    assert unsaid == set()
+
+
 def test_a_missing_peer_is_said(short, capsys):
     assert cli.main(["recipe", "moons"]) == 0
     out = capsys.readouterr().out
@@ -325,7 +345,7 @@ def test_headings_are_bold_on_a_terminal_alone(monkeypatch, capsys):
 def test_the_bar_is_shown_on_a_terminal_and_wiped(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     watch = console.Watch("xor", 3)
-    assert "loading kernels" in capsys.readouterr().err
+    assert "0/3" in capsys.readouterr().err
     watch.on_train_begin(None)
     for epoch in range(3):
         watch.on_epoch_end(None, epoch, {})
@@ -342,8 +362,3 @@ def test_the_clock_runs_without_tqdm(monkeypatch, capsys):
     watch.on_train_end(None)
     assert len(watch.seconds) == 1
     assert capsys.readouterr().err == ""
-
-
-def test_compiling_is_told_apart():
-    assert console.duration(History(seconds=1.234)) == "1.23 s"
-    assert console.duration(History(seconds=1.234, compile_seconds=8.91)) == "1.23 s (and 8.9 s of compiling, once)"

@@ -1,7 +1,9 @@
+import errno
+
 import numpy as np
 import pytest
 
-from fastnn.table import DataError, read_csv
+from fastnn.table import DataError, read_csv, write_csv
 
 
 def write(folder, text, name="rows.csv", encoding="utf-8"):
@@ -28,6 +30,38 @@ def test_delimiter_is_taken_from_the_header(tmp_path, delimiter):
     assert table.columns == {"a": ["1"], "b": ["2"], "c": ["3"]}
 
 
+@pytest.mark.parametrize(("header", "row", "names"), [
+    ('"a;b;c;d",y', "1,2", ["a;b;c;d", "y"]), ('"Weight, kg";"Height, cm"', "1;2", ["Weight, kg", "Height, cm"]),
+    ('"two\nlines;of,a\tname";y', "1;2", ["two\nlines;of,a\tname", "y"]),
+    ('5" disk;a;b,c', "1;2;3", ['5" disk', "a", "b,c"]),
+    ('"say ""a,b,c""";y', "1;2", ['say "a,b,c"', "y"]), ('"a;b",y,"c;d;e"', "1,2,3", ["a;b", "y", "c;d;e"]),
+])  # fmt: skip
+def test_a_delimiter_within_quotes_is_part_of_a_name(tmp_path, header, row, names):
+    assert list(read_csv(write(tmp_path, f"{header}\n{row}\n")).columns) == names
+
+
+@pytest.mark.parametrize("blank", ["", "   ", "\u00a0", " \t "])
+def test_lines_of_blanks_are_skipped(tmp_path, blank):
+    table = read_csv(write(tmp_path, f"a,b\n{blank}\n1,2\n{blank}\n3,4\n{blank}"))
+    assert table.columns == {"a": ["1", "3"], "b": ["2", "4"]}
+    assert table.lines == [3, 5]
+
+
+def test_a_column_alone_has_its_missing_values_written(tmp_path):
+    # As pandas writes and reads it.
+    table = read_csv(write(tmp_path, 'a\n1\n\n  \n""\n3\n'))
+    np.testing.assert_array_equal(table.numbers("a"), [1, np.nan, 3])
+    assert table.lines == [2, 5, 6]
+
+
+@pytest.mark.parametrize("text", [
+    "a,b,\n1,2,\n3,4,\n", "a,b,\n1,2\n3,4\n", "a,b,,,\n1,2,,,\n3,4, ,,\n", ",a,b,\n0,1,2,\n1,3,4,\n",
+    "a,,b\n1,,2\n3,,4\n", "a;b;\n1;2;\n3;4;\n",
+])  # fmt: skip
+def test_columns_without_name_and_values_are_left_out(tmp_path, text):
+    assert read_csv(write(tmp_path, text)).columns == {"a": ["1", "3"], "b": ["2", "4"]}
+
+
 def test_byte_order_mark_of_spreadsheets_is_no_part_of_the_first_name(tmp_path):
     assert list(read_csv(write(tmp_path, "a,b\n1,2\n", encoding="utf-8-sig")).columns) == ["a", "b"]
 
@@ -46,9 +80,15 @@ def test_messages_give_the_line_of_the_file(tmp_path):
         ("a,b\n", "line 1 is the header, and no row follows"),
         ("a,b,a\n1,2,3\n", "line 1, columns 1 and 3 have the same name 'a'"),
         ("a,,b\n1,2,3\n", "line 1, column 2 has no name"),
+        ("a,b,\n1,2,\n3,4,x\n", "line 1, column 3 has no name"),
+        ("a,b,\n1,2,\n3\n", "line 3: 1 cells where the header has 3: no cell for column 'b'"),
+        ("a,b\n1,2,\n", "line 2: 3 cells where the header has 2: '' too many"),
+        ("   \na,b\n1,2\n", "rows.csv: line 1 is blank"),
         ("a,b\n1,2\n3\n", "line 3: 1 cells where the header has 2: no cell for column 'b'"),
         ("a,b\n1,2\n3,4,extra\n", "line 3: 3 cells where the header has 2: 'extra' too many"),
         ('a,b\n1,"2\n', "rows.csv: line 2: not a CSV file"),
+        ('"a,b\n1,2\n', "rows.csv: line 2: not a CSV file: unexpected end of data"),
+        ('"a' + 200_000 * "x", "rows.csv: line 1: not a CSV file: field larger than field limit"),
     ],
 )
 def test_malformed_file(tmp_path, text, message):
@@ -155,3 +195,19 @@ def test_underscores_make_a_text(tmp_path):
     assert not table.is_number("quarter")
     assert table.target("quarter").tolist() == ["2020_1", "2020_2"]
     assert table.texts("code").tolist() == ["3_1", "4"]
+
+
+def test_rows_are_written_and_added(tmp_path):
+    write_csv(tmp_path / "rows.csv", [["a", "b"], [1, "x,y"]])
+    write_csv(tmp_path / "rows.csv", [[2, "ü"]], "a")
+    assert (tmp_path / "rows.csv").read_bytes().decode() == 'a,b\n1,"x,y"\n2,ü\n'
+
+
+def test_a_disk_that_is_full_is_named_by_the_file(tmp_path):
+    def rows():
+        yield ["a"]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_csv(tmp_path / "rows.csv", rows())
+    assert caught.value.filename == str(tmp_path / "rows.csv")
