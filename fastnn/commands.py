@@ -6,7 +6,6 @@ import csv
 import importlib
 import os
 import platform
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterable
@@ -16,10 +15,9 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from fastnn import callbacks, formats, optimizers, plots
+from fastnn import callbacks, formats, optimizers, plots, report
 from fastnn.cli import EXIT_INTERRUPTED
 from fastnn.data import Dataset, load
-from fastnn.history import History
 from fastnn.preprocessing import Preprocessing, check_magnitude
 from fastnn.table import DataError, Table, quoted, write_csv
 from fastnn.targets import Target
@@ -53,19 +51,21 @@ def train(args: Namespace) -> int | None:
         seed=args.seed,
     )
     model.metadata.update(inputs=preprocessing.to_dict(), target=target.to_dict())
-    _describe(args, data, target, preprocessing, model, bool(validation))
+    optimizer = _optimizer(args)
+    report.describe(args, data, target, preprocessing, model, optimizer, bool(validation))
     stopping = callbacks.EarlyStopping(patience=args.early_stopping) if args.early_stopping else None
     logger = callbacks.CSVLogger(args.metrics) if args.metrics else None
     history = model.fit(
         *training,
         epochs=args.epochs,
         batch_size=min(args.batch_size, len(training[1])),
-        optimizer=_optimizer(args),
+        optimizer=optimizer,
         l2=args.l2,
         **validation,
         callbacks=[callback for callback in (stopping, logger) if callback],
     )
     if history.interrupted and history.epochs == 0:
+        report.line("saved", "nothing: not one epoch had ended")
         return EXIT_INTERRUPTED
     metrics = _measure(model, target, *training)
     if not np.isfinite(metrics["loss"]):
@@ -73,18 +73,17 @@ def train(args: Namespace) -> int | None:
     if history.interrupted:
         output = output.with_name(f"{output.stem}.interrupted{output.suffix}")  # the last whole run's model is kept
     model.save(output)  # before anything else can fail
-    _report("all rows" if "validation_split" in validation else "train", metrics)
+    report.metrics("all rows" if "validation_split" in validation else "train", metrics)
     if "validation_data" in validation:
-        _report("validation", _measure(model, target, *validation["validation_data"]))
+        report.metrics("validation", _measure(model, target, *validation["validation_data"]))
     elif validation:
         epoch = -1 if stopping is None or stopping.best_epoch is None else stopping.best_epoch
         values = {name.removeprefix("val_"): value for name, value in history.metrics.items() if "val_" in name}
-        _report("validation", {name: value[epoch] for name, value in values.items()})
-    _report_speed(history, len(training[1]))
+        report.metrics("validation", {name: value[epoch] for name, value in values.items()})
+    report.speed(history, len(training[1]))
+    report.saved(output, data)
     if args.plot:
         plots.history(history, args.plot)
-    _line("saved", str(output))
-    _line("next", f"fastnn predict {shlex.quote(str(output))} {_new_rows(data)}")
     return EXIT_INTERRUPTED if history.interrupted else None
 
 
@@ -121,8 +120,8 @@ def evaluate(args: Namespace) -> None:
         raise DataError(_no_target(data))
     y = target.encode(data.target, data.where_target)
     metrics = _measure(model, target, preprocessing.transform(data.inputs), y)
-    _line("data", f"{data.source}: {len(data):,} rows")
-    _report("metrics", metrics)
+    report.line("data", f"{data.source}: {len(data):,} rows")
+    report.metrics("metrics", metrics)
 
 
 def recipe(args: Namespace) -> int | None:
@@ -256,55 +255,3 @@ def _measure(model: Any, target: Target, X: np.ndarray, y: np.ndarray) -> dict[s
     if not target.classes:
         metrics["rmse"] = float(np.sqrt(np.mean(((model.predict(X) - y) * target.scale) ** 2)))
     return metrics
-
-
-def _describe(
-    args: Namespace, data: Dataset, target: Target, preprocessing: Preprocessing, model: Any, validates: bool
-) -> None:
-    """What is about to be learnt, from what and with what."""
-    n_columns, n_texts = len(preprocessing.names), len(preprocessing.categories)
-    columns = f"{n_columns - n_texts:,} of numbers" + (f", {n_texts:,} of text" if n_texts else "")
-    _line("data", f"{data.source}: {len(data):,} rows, {n_columns:,} columns ({columns})")
-    task = f"{target.task} of '{target.name}'"
-    if target.classes:
-        task += f", {len(target.classes)} classes: {quoted(target.class_names, 10)}"
-        task += " (--task regression if these are quantities)" if args.task == "auto" and not target.text else ""
-    _line("task", task)
-    if (preprocessing.scale == 255).all():
-        scaled = "bytes divided by 255"
-    elif data.memory_mapped:
-        scaled = "memory-mapped, taken as they are"
-    else:
-        scaled = "numbers as they are" if args.no_scaling else "numbers standardised"
-    _line("inputs", f"{preprocessing.n_inputs:,}, {scaled}" + (", text one-hot encoded" if n_texts else ""))
-    widths = [*(f"{width} {args.activation}" for width in args.layers), f"{target.n_outputs} {model.output}"]
-    dropout = f", dropout {args.dropout:g}" if args.dropout else ""
-    _line(
-        "network", f"{' -> '.join([str(preprocessing.n_inputs), *widths])}, {model.n_parameters:,} parameters{dropout}"
-    )
-    held_out = f"{100 * args.validation:.3g} % of the rows held out" if validates else "no rows held out"
-    optimizer = f"{args.optimizer} at {_optimizer(args).learning_rate}"
-    _line("training", f"{held_out}; up to {args.epochs} epochs, batches of {args.batch_size}, {optimizer}")
-    sys.stdout.flush()
-
-
-def _report(label: str, metrics: dict[str, float]) -> None:
-    _line(label, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-
-
-def _report_speed(history: History, n_rows: int) -> None:
-    rate = f"{n_rows * history.epochs / max(history.seconds, 1e-9):,.0f} rows/s"
-    compiling = f", and {history.compile_seconds:.1f} s of compiling" if history.compile_seconds >= 0.05 else ""
-    on = "on cuda" if history.device == "cuda" else f"on cpu, {history.threads} thread{'s'[: history.threads != 1]}"
-    _line("speed", f"{history.epochs} epochs in {history.seconds:.3g} s, {rate} {on}{compiling}")
-
-
-def _new_rows(data: Dataset) -> str:
-    """What the printed next command predicts."""
-    if isinstance(data.inputs, Table):
-        return "NEW.csv"
-    return "NEW.npy" if data.memory_mapped else shlex.quote(data.source)
-
-
-def _line(label: str, text: str) -> None:
-    print(f"{label:<12}{text}")

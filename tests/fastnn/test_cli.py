@@ -369,7 +369,9 @@ def test_what_fails_after_training_does_not_cost_the_model(linear, capsys, monke
     write_kinds(Path("kinds.csv"))
     argv = ["train", "kinds.csv", "--target", "kind", "--ignore", "id"]
     assert cli.main([*argv, "--plot", "pictures"]) == 2
-    assert capsys.readouterr().err == "fastnn: error: pictures: No space left on device\n"
+    out, err = capsys.readouterr()
+    assert err == "fastnn: error: pictures: No space left on device\n"
+    assert "saved       kinds.fastnn.npz" in out
     assert cli.main(["evaluate", "kinds.fastnn.npz", "kinds.csv"]) == 0
 
 
@@ -432,6 +434,16 @@ def test_an_interrupted_training_is_saved_beside_the_model(linear, capsys, monke
     assert "saved       kinds.fastnn.interrupted.npz" in out
     assert Path("kinds.fastnn.npz").read_bytes() == b"the last whole run"
     assert cli.main(["evaluate", "kinds.fastnn.interrupted.npz", "kinds.csv"]) == 0
+
+
+@pytest.mark.filterwarnings("default:training was interrupted")
+def test_a_training_without_an_epoch_says_that_nothing_is_saved(linear, capsys, monkeypatch):
+    write_kinds(Path("kinds.csv"))
+    monkeypatch.setattr(LinearModel, "interrupt", True)
+    monkeypatch.setattr(History, "append", lambda self, logs: None)
+    assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id"]) == 130
+    assert capsys.readouterr().out.endswith("saved       nothing: not one epoch had ended\n")
+    assert [path.name for path in Path().iterdir()] == ["kinds.csv"]
 
 
 def test_ctrl_c_outside_of_training(capsys, monkeypatch):
