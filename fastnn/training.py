@@ -86,6 +86,8 @@ def fit(
         try:
             tell("on_train_begin")
             model.optimizer_state = None  # that of train_on_batch
+            if validation_split and order is not None:
+                order = _draw(model, order, n_train)
             while epoch < epochs and not stop:
                 together = 1 if watched else learner.together(n_train, epochs - epoch)
                 if together > 1:
@@ -367,16 +369,13 @@ def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
 def _split(
     model: Any, data: Data, validation_data: Any, fraction: float
 ) -> tuple[np.ndarray | None, tuple[Any, ...] | None]:
-    """The rows to train on, None for all, and what `evaluation.measure` takes for the validation, if any."""
+    """All rows, still to be drawn from, None without a split, and what `evaluation.measure` takes, if anything."""
     n = len(data.X)
     if validation_data is None and not fraction:
         return None, None
     if validation_data is None:
-        held_out, order = _held_out(n, fraction), numbered(n)
-        model.random.shuffle(order)
-        order[held_out:].sort()
-        order[:held_out].sort()
-        return order[held_out:], (data.X, data.target, data.loss, order[:held_out])
+        order = numbered(n)
+        return order, (data.X, data.target, data.loss, order[: _held_out(n, fraction)])
     if fraction:
         raise ValueError("validation_split must be 0 with validation_data, got both")
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
@@ -387,6 +386,15 @@ def _split(
         validation_data[1], len(X), model.layers[-1], model.output, data.loss, "validation_data[1]", dtype=model.dtype
     )  # fmt: skip
     return None, (X, target, data.loss, None)
+
+
+def _draw(model: Any, order: np.ndarray, n_train: int) -> np.ndarray:
+    """Draw the rows held out, which come first in `order`; the others."""
+    held_out, train = order[:-n_train], order[-n_train:]
+    model.random.shuffle(order)
+    held_out.sort()
+    train.sort()
+    return train
 
 
 def numbered(n: int) -> np.ndarray:

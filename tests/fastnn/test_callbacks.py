@@ -265,13 +265,14 @@ def test_one_that_fails_before_training_leaves_the_model_as_it_was():
     X, y = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])
     model = MLP([3, 2], seed=0)
     model.train_on_batch(X, y)
-    parameters, state = model.parameters.copy(), model.optimizer_state
+    parameters, state, stream = model.parameters.copy(), model.optimizer_state, model.random.bit_generator.state
 
     class Fails(Callback):
         def on_train_begin(self, model):
             raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        model.fit(X, y, 1, callbacks=[Fails()], progress=False)
+        model.fit(X, y, 1, validation_split=0.25, callbacks=[Fails()], progress=False)
     np.testing.assert_array_equal(model.parameters, parameters)
     assert model.optimizer_state is state
+    assert model.random.bit_generator.state == stream
