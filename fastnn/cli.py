@@ -124,6 +124,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--batch-size", metavar="N", type=count, default=32, help="default 32")
     training.add_argument("--optimizer", choices=["adam", "sgd"], default="adam", help="default adam")
     training.add_argument("--learning-rate", metavar="R", type=_rate, help="default 0.001 for adam, 0.01 for sgd")
+    training.add_argument(
+        "--loss",
+        metavar="NAME",
+        type=_loss,
+        help="of a regression: absolute_error, huber:DELTA or quantile:LEVEL "
+        "(default mean_squared_error); standardised targets make the unit of DELTA their standard deviation",
+    )
     training.add_argument("--l2", metavar="R", type=_penalty, default=0.0, help="penalty on weights (default 0)")
     training.add_argument(
         "--early-stopping", metavar="PATIENCE", type=count, help="stop after so many epochs without a better val_loss"
@@ -173,9 +180,15 @@ def _number(
 
 count = _number(int, lambda value: value >= 1, "a whole number of at least 1")
 seed = _number(int, lambda value: value >= 0, "a whole number of at least 0")
+_real = _number(float, lambda value: True, "a number behind the colon")
 _share = _number(float, lambda value: 0 <= value < 1, "a share from 0 to below 1")
 _rate = _number(float, lambda value: 0 < value < float("inf"), "a number above 0")
 _penalty = _number(float, lambda value: 0 <= value < float("inf"), "a number of at least 0")
+
+
+def _loss(text: str) -> str | tuple[str, float]:
+    name, colon, parameter = text.partition(":")
+    return (name, _real(parameter)) if colon else name
 
 
 def _widths(text: str) -> tuple[int | float, ...]:

@@ -18,6 +18,7 @@ import fastnn
 from fastnn import callbacks, formats, optimizers, plots, report
 from fastnn.cli import EXIT_INTERRUPTED
 from fastnn.data import Dataset, load
+from fastnn.losses import loss_for
 from fastnn.preprocessing import Preprocessing, check_magnitude
 from fastnn.table import DataError, Table, quoted, write_csv
 from fastnn.targets import Target
@@ -50,7 +51,8 @@ def train(args: Namespace) -> int | None:
         threads=args.threads,
         seed=args.seed,
     )
-    model.metadata.update(inputs=preprocessing.to_dict(), target=target.to_dict())
+    loss = loss_for(model.output, args.loss)
+    model.metadata.update(inputs=preprocessing.to_dict(), target=target.to_dict(), loss=loss)
     optimizer = _optimizer(args)
     report.describe(args, data, target, preprocessing, model, optimizer, bool(validation))
     stopping = callbacks.EarlyStopping(patience=args.early_stopping) if args.early_stopping else None
@@ -60,6 +62,7 @@ def train(args: Namespace) -> int | None:
         epochs=args.epochs,
         batch_size=min(args.batch_size, len(training[1])),
         optimizer=optimizer,
+        loss=loss,
         l2=args.l2,
         **validation,
         callbacks=[callback for callback in (stopping, logger) if callback],
@@ -251,7 +254,7 @@ def _load_model(path: str) -> tuple[Any, Preprocessing, Target]:
 
 def _measure(model: Any, target: Target, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """The model's metrics; for a regression the root of the mean squared error in the target's units, too."""
-    metrics = model.evaluate(X, y)
+    metrics = model.evaluate(X, y, loss=model.metadata.get("loss"))
     if not target.classes:
         metrics["rmse"] = float(np.sqrt(np.mean(((model.predict(X) - y) * target.scale) ** 2)))
     return metrics

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from fastnn import inputs
+from kernels.scalar import Loss
 
 
 def measure(
-    model: Any, X: Any, target: inputs.Targets, loss: str, rows: np.ndarray | None = None, values: Any = None
+    model: Any, X: Any, target: inputs.Targets, loss: Loss, rows: np.ndarray | None = None, values: Any = None
 ) -> dict[str, float]:
     """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, on all rows of checked input or some.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnn.schedules import check_number
 from kernels import dispatch
+from kernels.scalar import Loss
 
 _BLOCK_LABELS = 1 << 16
 _BLOCK_BYTES = 1 << 24  # arrays are looked through in blocks of so many bytes, so that a memory map stays one
@@ -109,7 +110,7 @@ def matrix(X: Any, n_columns: int, name: str = "X", *, dtype: str = "float64", f
 
 
 def targets(
-    y: Any, n_rows: int, n_outputs: int, output: str, loss: str, name: str = "y", *, dtype: str = "float64"
+    y: Any, n_rows: int, n_outputs: int, output: str, loss: Loss, name: str = "y", *, dtype: str = "float64"
 ) -> Targets:
     """y for a network with these outputs: labels, one-hot rows or probabilities, several labels, or numbers.
 
@@ -144,7 +145,7 @@ def targets(
     return Targets(values, metric, labels)
 
 
-def _from_labels(values: Any, n_outputs: int, classes: bool, loss: str, name: str) -> Targets:
+def _from_labels(values: Any, n_outputs: int, classes: bool, loss: Loss, name: str) -> Targets:
     if not classes:
         raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
     if values.dtype.kind not in "iub":

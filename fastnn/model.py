@@ -15,17 +15,11 @@ from fastnn.history import History
 from fastnn.schedules import check_count, check_number
 from kernels import dispatch
 from kernels.layout import Layout, aligned_copy, aligned_zeros
+from kernels.scalar import Loss
 
 if TYPE_CHECKING:
     from fastnn.profile import Profile
 
-DEFAULT_LOSS = {
-    "softmax": "softmax_cross_entropy",
-    "sigmoid": "sigmoid_cross_entropy",
-    "identity": "mean_squared_error",
-    "exp": "poisson",
-}
-SQUARED = ("mean_squared_error", "sum_squared_error")
 RELU_FAMILY = ("relu", "leaky_relu", "silu", "gelu")
 # Between two looks for Ctrl-C: so many multiply-adds, about 0.02 s, and at most so many rows, for what each row needs
 FORWARD_BLOCK = 1 << 30
@@ -137,7 +131,7 @@ class MLP:
         epochs: int = 1,
         batch_size: int = 32,
         optimizer: optimizers.Optimizer | str = optimizers.Adam(),  # noqa: B008 (frozen)
-        loss: str | None = None,
+        loss: Loss | None = None,
         l2: float = 0.0,
         *,
         shuffle: bool = True,
@@ -159,6 +153,7 @@ class MLP:
         validation_split: the fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one
         below 1e-32 of the largest counts as zero. class_weight: {label: weight} or "balanced". progress: None shows a
         bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
+        Other losses of numbers: "absolute_error"; ("huber", delta), "huber" for delta 1; ("quantile", level).
 
         Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True.
         Raises ValueError or TypeError, with the model unchanged, for input that does not fit, and for a schedule that
@@ -176,7 +171,7 @@ class MLP:
         y: Any,
         optimizer: optimizers.Optimizer | str = optimizers.Adam(),  # noqa: B008 (frozen)
         *,
-        loss: str | None = None,
+        loss: Loss | None = None,
         l2: float = 0.0,
         sample_weight: Any = None,
     ) -> dict[str, float]:
@@ -203,14 +198,14 @@ class MLP:
             engine.forward(X[block], out=out[block])
         return out
 
-    def evaluate(self, X: Any, y: Any, *, loss: str | None = None) -> dict[str, float]:
+    def evaluate(self, X: Any, y: Any, *, loss: Loss | None = None) -> dict[str, float]:
         """{"loss", "accuracy"}, or {"loss", "r2"} for identity outputs. The loss is without the l2 term."""
         data = training.Data.checked(self, X, y, loss)
         self.engine(*data.needs(outputs=data.target.metric is None))
         return evaluation.measure(self, data.X, data.target, data.loss)
 
     def loss_and_gradients(
-        self, X: Any, y: Any, *, loss: str | None = None, l2: float = 0.0, sample_weight: Any = None
+        self, X: Any, y: Any, *, loss: Loss | None = None, l2: float = 0.0, sample_weight: Any = None
     ) -> tuple[float, list[np.ndarray], list[np.ndarray], np.ndarray]:
         """Backpropagation for its own sake: (loss, [dw], [db], dX), without dropout, and no update.
 
@@ -231,7 +226,7 @@ class MLP:
         y: Any,
         batch_size: int = 32,
         optimizer: optimizers.Optimizer | str = optimizers.Adam(),  # noqa: B008 (frozen)
-        loss: str | None = None,
+        loss: Loss | None = None,
         l2: float = 0.0,
         *,
         shuffle: bool = True,
@@ -269,15 +264,6 @@ class MLP:
         seconds = training.load_kernels(self._engine, say, *needs)
         self._loaded.add(needs)
         return seconds
-
-    def loss_name(self, loss: str | None) -> str:
-        """The loss for this network: its output's own, or `loss` if that goes with the output."""
-        if loss is None:
-            return DEFAULT_LOSS[self.output]
-        allowed = sorted({DEFAULT_LOSS[self.output], *(SQUARED if self.output != "exp" else ())})
-        if not isinstance(loss, str) or loss not in allowed:
-            raise ValueError(f"loss must be one of {', '.join(allowed)} for {self.output} outputs, got {loss!r}")
-        return loss
 
     def summary(self) -> None:
         """Print the network as a table: per layer its widths, activation and number of parameters."""

@@ -19,6 +19,7 @@ from kernels.cpu import clock, peak
 from kernels.cpu.timed import TimedEngine
 from kernels.cpu.work import work
 from kernels.layout import aligned_copy, aligned_zeros
+from kernels.scalar import Loss
 
 SECONDS = 1.0  # of measuring, where a step is short enough for LEAST_ROUNDS
 ROUND_SECONDS = 0.05
@@ -107,7 +108,7 @@ def profile(
     y: Any,
     batch_size: int,
     optimizer: Optimizer | str,
-    loss: str | None,
+    loss: Loss | None,
     l2: float,
     shuffle: bool,
     sample_weight: Any,

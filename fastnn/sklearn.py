@@ -19,12 +19,14 @@ from sklearn.utils.validation import validate_data
 
 from fastnn.estimators import Perceptron
 from fastnn.inputs import Targets
-from fastnn.parameters import check_choice, store
+from fastnn.losses import checked_loss
+from fastnn.parameters import store
 from fastnn.solvers import Problem
+from kernels.scalar import Loss
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
-LOSSES = {"squared_error": ("mean_squared_error", "identity"), "poisson": ("poisson", "exp")}
+LOSSES = ("squared_error", "absolute_error", "huber", "quantile", "poisson")
 
 
 class MLPClassifier(ClassifierMixin, Perceptron):
@@ -183,11 +185,13 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
     What scikit-learn's has not: activation, learning_rate, dropout, clip_norm, callbacks, threads, device and the
     validation set of `fit` as in MLPClassifier; logs have r2 in the place of accuracy.
+
+    loss: also "absolute_error", ("huber", delta), where "huber" alone has the delta 1, and ("quantile", level).
     """
 
     def __init__(
         self,
-        loss: str = "squared_error",
+        loss: Loss = "squared_error",
         hidden_layer_sizes: Any = (100,),
         activation: Any = "relu",
         *,
@@ -243,7 +247,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
-        check_choice("loss", self.loss, tuple(LOSSES))
+        checked_loss(self.loss, LOSSES)
         X, y = validate_data(
             self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True, dtype=(np.float64, np.float32),
             reset=reset,
@@ -254,7 +258,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
     def _problem(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Problem:
         values = y[:, np.newaxis] if y.ndim == 1 else y
-        loss, output = LOSSES[self.loss]
-        if self.loss == "poisson" and values.min() < 0:
+        loss, output = checked_loss(self.loss, LOSSES), "exp" if self.loss == "poisson" else "identity"
+        loss = "mean_squared_error" if loss == "squared_error" else loss
+        if loss == "poisson" and values.min() < 0:
             raise ValueError(f"y must be >= 0 for loss 'poisson', got {values.min()}")
         return Problem(X, Targets(values, None, None), weight, loss, output, values.shape[1])

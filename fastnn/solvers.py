@@ -23,8 +23,9 @@ BLOCK_BYTES = 1 << 26  # of sparse rows made dense at a time
 class Problem(Data):
     """What an estimator learns from. X may be sparse (CSR): its rows are made dense when their turn comes.
 
-    The squared error is scikit-learn's: half of it, summed over outputs where steps are made and averaged over them
-    where it is reported. The l2 of a batch is alpha divided by the batch's weight. output: the output activation.
+    Losses of identity outputs are as scikit-learn has its squared error: summed over outputs where steps are made and
+    averaged over them where they are reported; of the squared error it is half. The l2 of a batch is alpha divided by
+    the batch's weight. output: the output activation.
     """
 
     output: str
@@ -32,13 +33,14 @@ class Problem(Data):
 
     @property
     def factor(self) -> float:
-        """What the kernel's loss, for squares a mean over outputs, is multiplied by."""
-        return 0.5 * self.n_outputs if self.loss == "mean_squared_error" else 1.0
+        """What the kernel's loss, for identity outputs a mean over them, is multiplied by."""
+        half = 0.5 if self.loss == "mean_squared_error" else 1.0
+        return half * self.n_outputs if self.output == "identity" else 1.0
 
     @property
     def reported(self) -> float:
         """What the loss of a step is multiplied by to be reported."""
-        return 1.0 / self.n_outputs if self.loss == "mean_squared_error" else 1.0
+        return 1.0 / self.n_outputs if self.output == "identity" else 1.0
 
     def scales(self, mass: np.ndarray) -> np.ndarray:
         """What each batch's sum of row losses is multiplied by."""

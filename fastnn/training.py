@@ -15,12 +15,14 @@ from fastnn import evaluation, inputs, optimizers
 from fastnn import progress as reports
 from fastnn.callbacks import Callback
 from fastnn.history import History
+from fastnn.losses import loss_for
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from fastnn.sharing import Share
 from kernels.cpu import jit
 from kernels.cpu.batch import ROW_NUMBER
 from kernels.layout import aligned_copy, aligned_zeros
+from kernels.scalar import Loss
 
 DIVERGED = "the loss is {} after epoch {}: lower the learning_rate, or scale inputs and targets to smaller numbers"
 MANY_ROWS = 1 << 16
@@ -34,7 +36,7 @@ def fit(
     epochs: int,
     batch_size: int,
     optimizer: Optimizer | str,
-    loss: str | None,
+    loss: Loss | None,
     l2: float,
     shuffle: bool,
     validation_data: tuple[Any, Any] | None,
@@ -122,7 +124,7 @@ def fit(
 
 
 def train_on_batch(
-    model: Any, X: Any, y: Any, optimizer: Optimizer | str, loss: str | None, l2: float, sample_weight: Any
+    model: Any, X: Any, y: Any, optimizer: Optimizer | str, loss: Loss | None, l2: float, sample_weight: Any
 ) -> dict[str, float]:
     """See MLP.train_on_batch."""
     data = Data.checked(model, X, y, loss, sample_weight)
@@ -137,21 +139,21 @@ def train_on_batch(
 
 @dataclass(frozen=True)
 class Data:
-    """What to learn from: X (n, inputs), targets, float64 row weights (n,) or None where all are 1, the loss's name."""
+    """What to learn from: X (n, inputs), targets, float64 row weights (n,) or None where all are 1, the loss."""
 
     X: Any
     target: inputs.Targets
     weight: np.ndarray | None
-    loss: str
+    loss: Loss
 
     @classmethod
     def checked(
-        cls, model: Any, X: Any, y: Any, loss: str | None, sample_weight: Any = None, class_weight: Any = None
+        cls, model: Any, X: Any, y: Any, loss: Loss | None, sample_weight: Any = None, class_weight: Any = None
     ) -> "Data":
         """What was passed to a model, or a ValueError or TypeError that says what is wrong with it."""
         inputs.check_device(model.device, X=X, y=y, sample_weight=sample_weight)
         X = inputs.matrix(X, model.layers[0], dtype=model.dtype)
-        loss = model.loss_name(loss)
+        loss = loss_for(model.output, loss)
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss, dtype=model.dtype)
         weight = inputs.row_weights(sample_weight, class_weight, target, len(X), dtype=model.dtype)
         if weight is not None and loss != "sum_squared_error" and not 2.0**-20 <= weight.max() <= 2.0**32:
@@ -252,8 +254,8 @@ class Learner:
         return self.engine.place(self.data.X, self.data.target.values, self.data.weight)
 
     def placed(
-        self, X: Any, target: inputs.Targets, loss: str, rows: np.ndarray | None
-    ) -> tuple[Any, inputs.Targets, str, np.ndarray | None, Any]:
+        self, X: Any, target: inputs.Targets, loss: Loss, rows: np.ndarray | None
+    ) -> tuple[Any, inputs.Targets, Loss, np.ndarray | None, Any]:
         """What `evaluation.measure` takes, with its data where the engine reads it best."""
         same = X is self.data.X and target is self.data.target
         x, values, _ = self._placed if same else self.engine.place(X, target.values)

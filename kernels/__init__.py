@@ -17,8 +17,9 @@ from . import checks, dispatch
 from .cpu import overloads
 
 __all__ = [
-    "activate", "activate_backward", "adam", "linear", "linear_backward", "mean_squared_error", "poisson", "sgd",
-    "sigmoid_cross_entropy", "softmax", "softmax_cross_entropy", "sum_squared_error",
+    "absolute_error", "activate", "activate_backward", "adam", "huber", "linear", "linear_backward",
+    "mean_squared_error", "poisson", "quantile", "sgd", "sigmoid_cross_entropy", "softmax", "softmax_cross_entropy",
+    "sum_squared_error",
 ]  # fmt: skip
 
 DISTRIBUTION = "fastnn-numba"  # whose `kernels` this is: others install packages of that name too
@@ -152,13 +153,42 @@ def poisson(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple
     return _loss("poisson", z, target, weight, dz)
 
 
-def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any) -> tuple[float, np.ndarray]:
+def absolute_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, np.ndarray]:
+    """(loss, dz): the weighted mean over rows of the mean over outputs of |z - target|; z, target (B, O).
+
+    Where z is the target dz is 0.
+    """
+    return _loss("absolute_error", z, target, weight, dz)
+
+
+def huber(z: Any, target: Any, weight: Any = None, *, delta: float = 1.0, dz: Any = None) -> tuple[float, np.ndarray]:
+    """(loss, dz): the weighted mean over rows of the mean over outputs of a parabola that goes on as its tangents.
+
+    e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), with e = z - target (Huber 1964; factors as in Keras and
+    PyTorch): an outlier pulls no harder than an error of delta > 0. z, target (B, O).
+    """
+    checks.number_between("delta", delta, 0, np.inf)
+    return _loss("huber", z, target, weight, dz, delta=delta)
+
+
+def quantile(z: Any, target: Any, weight: Any = None, *, level: float, dz: Any = None) -> tuple[float, np.ndarray]:
+    """(loss, dz): the weighted mean over rows of the mean over outputs of the pinball loss (Koenker & Bassett 1978).
+
+    level (t - z) where z is below the target t, (1 - level) (z - t) above it: least where t is below z with
+    probability `level`, which lies between 0 and 1. Where z is the target dz is 0. z, target (B, O).
+    """
+    checks.number_between("level", level, 0, 1)
+    return _loss("quantile", z, target, weight, dz, level=level)
+
+
+def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, **parameter: float) -> tuple[float, np.ndarray]:
     backend = dispatch.backend(z=z, target=target, weight=weight, dz=dz)
     z = checks.array(z, "z", 2)
     target = checks.loss_target(target, z, name)
     weight = checks.row_weight(weight, z)
     outputs = checks.Outputs([array for array in (z, target, weight) if array is not None])
-    loss, gradient = getattr(backend, name)(z, target, weight, dz=outputs.add(dz, "dz", z.shape, z.dtype))
+    dz = outputs.add(dz, "dz", z.shape, z.dtype)
+    loss, gradient = getattr(backend, name)(z, target, weight, dz=dz, **parameter)
     outputs.finish()
     return loss, outputs.own(gradient)
 

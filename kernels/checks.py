@@ -170,6 +170,12 @@ def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:
             raise ValueError(f"{name} must be a finite number from {low} to {high}, got {value!r}")
 
 
+def number_between(name: str, value: Any, low: float, high: float) -> None:
+    """A finite real number in (low, high)."""
+    if not isinstance(value, numbers.Real) or not low < float(value) < high:
+        raise ValueError(f"{name} must be a finite number in ({low}, {high}), got {value!r}")
+
+
 def count(name: str, value: Any) -> None:
     """An integer from 1 on."""
     if not isinstance(value, numbers.Integral) or value < 1:

@@ -280,13 +280,59 @@ def poisson(
     return loss, _deliver(gradient, dz)
 
 
-LOSSES = {
+def absolute_error(
+    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
+) -> tuple[float, Array]:
+    """Row loss: the mean over outputs of |z - t|; weighted mean over rows. Where z is t the gradient is 0."""
+    z = _float64(z)
+    error = z - _target_matrix(target, z.shape)
+    loss, gradient = _weighted_mean(np.abs(error).mean(axis=1), np.sign(error) / z.shape[1], weight)
+    return loss, _deliver(gradient, dz)
+
+
+def huber(
+    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, delta: float = 1.0, dz: Array | None = None
+) -> tuple[float, Array]:
+    """Row loss: the mean over outputs of e^2 / 2 where |e| <= delta, and of delta (|e| - delta / 2) beyond; e = z - t.
+
+    Huber 1964, "Robust estimation of a location parameter", with the factor 1/2 and the default of Keras and PyTorch;
+    weighted mean over rows.
+    """
+    z = _float64(z)
+    error = z - _target_matrix(target, z.shape)
+    size = np.abs(error)
+    row_loss = np.where(size <= delta, 0.5 * error**2, delta * (size - 0.5 * delta)).mean(axis=1)
+    loss, gradient = _weighted_mean(row_loss, np.clip(error, -delta, delta) / z.shape[1], weight)
+    return loss, _deliver(gradient, dz)
+
+
+def quantile(
+    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, level: float, dz: Array | None = None
+) -> tuple[float, Array]:
+    """Row loss: the mean over outputs of level (t - z) where z <= t, and of (1 - level) (z - t) where z > t.
+
+    The pinball loss of Koenker & Bassett 1978, "Regression quantiles": least where t lies below z with probability
+    `level`. Weighted mean over rows. Where z is t the gradient is 0.
+    """
+    z = _float64(z)
+    error = z - _target_matrix(target, z.shape)
+    row_loss = np.where(error > 0.0, (1.0 - level) * error, -level * error).mean(axis=1)
+    slope = np.select([error > 0.0, error < 0.0], [1.0 - level, -level], error)
+    loss, gradient = _weighted_mean(row_loss, slope / z.shape[1], weight)
+    return loss, _deliver(gradient, dz)
+
+
+LOSSES: dict[str, Callable[..., tuple[float, Array]]] = {
     "softmax_cross_entropy": softmax_cross_entropy,
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
     "mean_squared_error": mean_squared_error,
     "sum_squared_error": sum_squared_error,
     "poisson": poisson,
+    "absolute_error": absolute_error,
+    "huber": huber,
+    "quantile": quantile,
 }
+LOSS_PARAMETERS = {"huber": "delta", "quantile": "level"}
 
 
 # Updates, in place, on arrays of one shape ----------------------------------------------------------------------------
@@ -375,6 +421,12 @@ OUTPUT_LOSSES = {
     "identity": "mean_squared_error",
     "exp": "poisson",
 }
+OTHER_LOSSES = {
+    "softmax": ("mean_squared_error", "sum_squared_error"),
+    "sigmoid": ("mean_squared_error", "sum_squared_error"),
+    "identity": ("sum_squared_error", "absolute_error", "huber", "quantile"),
+    "exp": (),
+}
 
 
 def _layers(
@@ -429,7 +481,7 @@ def network_loss_and_gradients(
     biases: Sequence[ArrayLike] | None,
     activations: Sequence[str],
     output: str,
-    loss: str | None = None,
+    loss: str | tuple[str, float] | None = None,
     weight: ArrayLike | None = None,
     l2: float = 0.0,
     factors: Sequence[ArrayLike] | None = None,
@@ -437,19 +489,20 @@ def network_loss_and_gradients(
     """(loss, [dw], [db], dx) of a whole network; db is returned without biases too, as if they were zero.
 
     `loss` None is the cross-entropy of a softmax or sigmoid output, poisson of an exp output and mean_squared_error of
-    an identity output; mean_squared_error and sum_squared_error may be taken of all but exp. `weight` (B,) are row
-    weights; `l2` adds l2 / 2 * sum(w^2) over all weights, biases excepted. `factors` has an array (B, width), which its
-    output is multiplied by, for each hidden layer: see `dropout_factors`.
+    an identity output; OTHER_LOSSES are what else goes with them. ("huber", delta) and ("quantile", level) are losses
+    with their parameters. `weight` (B,) are row weights; `l2` adds l2 / 2 * sum(w^2) over all weights, biases excepted.
+    `factors` has an array (B, width), which its output is multiplied by, for each hidden layer: see `dropout_factors`.
     """
     pre_activations, outputs, seen = _layers(x, weights, biases, activations, output, factors)
     loss = OUTPUT_LOSSES[output] if loss is None else loss
-    if loss != OUTPUT_LOSSES[output] and (output == "exp" or loss not in ("mean_squared_error", "sum_squared_error")):
+    name, options = (loss, {}) if isinstance(loss, str) else (loss[0], {LOSS_PARAMETERS[loss[0]]: loss[1]})
+    if name not in (OUTPUT_LOSSES[output], *OTHER_LOSSES[output]):
         raise ValueError(f"loss: expected one that goes with a {output} output, got {loss!r}")
-    if loss in ("softmax_cross_entropy", "sigmoid_cross_entropy", "poisson"):
-        value, dz = LOSSES[loss](pre_activations[-1], target, weight)
+    if name in ("softmax_cross_entropy", "sigmoid_cross_entropy", "poisson"):
+        value, dz = LOSSES[name](pre_activations[-1], target, weight)
     else:
         y = outputs[-1]
-        value, dy = LOSSES[loss](y, target, weight)
+        value, dy = LOSSES[name](y, target, weight, **options)
         if output == "softmax":
             dz = y * (dy - (dy * y).sum(axis=1, keepdims=True))  # the Jacobian of softmax is diag(y) - y y^T
         else:

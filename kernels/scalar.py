@@ -19,6 +19,8 @@ NEEDS_PRE = {"silu", "gelu"}  # whose derivative cannot be had from the output
 
 LEAKY_SLOPE = 0.01
 
+Loss = str | tuple[str, float]  # a loss as engines are told of it: its name, or its name and its parameter
+
 # Bounds of the largest error in ulp, subnormal results included. Found: 0.99, 0.87, 1.34 and 2.77 over every float32
 # from 2^-14 to 2^7 in magnitude, with FMA and without; 0.96, 0.80, 1.23 and 1.56 over a million float64.
 MAX_ULP = {"exp": 1.0, "log": 1.1, "log1p": 1.0, "tanh": 1.5, "erf": 3.0}
@@ -85,6 +87,11 @@ _SERIES: dict[str, dict[str, tuple[float, ...]]] = {
 def canonical(activation: str) -> str:
     """The name of an activation without aliases."""
     return ALIASES.get(activation, activation)
+
+
+def loss_and_parameter(loss: Loss) -> tuple[str, float]:
+    """The name of a loss, and its parameter or 0."""
+    return (loss, 0.0) if isinstance(loss, str) else loss
 
 
 def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNamespace:
@@ -247,10 +254,37 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNames
         """log(1 + exp(-a)) for a >= 0."""
         return log1p(exp(-a))
 
+    # Losses of one output, with their slopes. Their parameter is for those that have one.
+
     @compiled
-    def sigmoid_cross_entropy(z, target):
-        """-t log s(z) - (1 - t) log(1 - s(z)), without overflow, and its slope."""
+    def sigmoid_cross_entropy(z, target, parameter):
+        """-t log s(z) - (1 - t) log(1 - s(z)), without overflow."""
         return select(z < zero, zero, z) - z * target + softplus_of_minus(abs(z)), sigmoid(z) - target
+
+    @compiled
+    def absolute_error(z, target, parameter):
+        """|z - t|; where z is the target, the slope is 0."""
+        error = z - target
+        return abs(error), select(error > zero, one, select(error < zero, -one, error))
+
+    @compiled
+    def huber(z, target, delta):
+        """e^2 / 2 for e = z - t, and beyond |e| = delta its tangents (Huber 1964)."""
+        error = z - target
+        size = abs(error)
+        curved = select(size > delta, delta, size)
+        slope = select(error > delta, delta, select(error < -delta, -delta, error))
+        return curved * (size - half * curved), slope
+
+    @compiled
+    def quantile(z, target, level):
+        """level (t - z) below the target and (1 - level) (z - t) above it (Koenker & Bassett 1978).
+
+        Where z is the target, the slope is 0, which lies between those on either side.
+        """
+        error = z - target
+        slope = select(error > zero, one - level, select(error < zero, -level, error))
+        return slope * error, slope
 
     @compiled
     def sgd(w, g, velocity, rate, momentum, nesterov):
@@ -274,7 +308,7 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNames
 _NAMES = {
     "select", "exp", "log", "log1p", "tanh", "erf", "identity", "identity_slope", "relu", "relu_slope", "leaky_relu",
     "leaky_relu_slope", "sigmoid", "sigmoid_slope", "tanh_slope", "silu", "silu_slope", "gelu", "gelu_slope",
-    "softplus_of_minus", "sigmoid_cross_entropy", "sgd", "adam",
+    "softplus_of_minus", "sigmoid_cross_entropy", "absolute_error", "huber", "quantile", "sgd", "adam",
 }  # fmt: skip
 
 

@@ -184,20 +184,48 @@ def poisson(
     return _mean_loss("poisson", z, target, weight, dz)
 
 
-def _mean_loss(name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any) -> tuple[float, np.ndarray]:
+def absolute_error(
+    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
+    return _mean_loss("absolute_error", z, target, weight, dz)
+
+
+def huber(
+    z: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None = None,
+    *,
+    delta: float = 1.0,
+    dz: np.ndarray | None = None,
+) -> tuple[float, np.ndarray]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
+    return _mean_loss("huber", z, target, weight, dz, delta)
+
+
+def quantile(
+    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, level: float, dz: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
+    return _mean_loss("quantile", z, target, weight, dz, level)
+
+
+def _mean_loss(
+    name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, parameter: float = 0.0
+) -> tuple[float, np.ndarray]:
     # one after the other, as inside a user's @njit
     mass = len(z) if weight is None else float(np.add.accumulate(weight, dtype=np.float64)[-1])
-    return _call_loss(name, z, target, weight, dz, 1.0 / mass if mass > 0 else 0.0)
+    return _call_loss(name, z, target, weight, dz, 1.0 / mass if mass > 0 else 0.0, parameter)
 
 
 def _call_loss(
-    name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, scale: float
+    name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, scale: float, parameter: float = 0.0
 ) -> tuple[float, np.ndarray]:
     dz = aligned_empty(z.shape, z.dtype) if dz is None else dz
     total = _losses[name][z.dtype](
         IDENTITY, *z.shape, address(z), z.strides[0], address(target),
         target.strides[0] if target.ndim == 2 else 0, 0 if weight is None else address(weight), scale,
-        address(dz), dz.strides[0], NO_METRIC, 0, 0,
+        address(dz), dz.strides[0], NO_METRIC, 0, 0, parameter,
     )  # fmt: skip
     return scale * total if scale else 0.0, dz
 

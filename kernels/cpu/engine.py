@@ -87,7 +87,7 @@ class Engine:
         self._at = address(self._words)
         self._job = self._words.data  # which is written to in half the time that NumPy's array takes
         self._layers = [self._job[field.LAYERS + field.RECORD * n :][: field.RECORD] for n in range(n_layers)]
-        self._one = np.ones(1, self.dtype)
+        self._one, self._loss_parameter = np.ones(1, self.dtype), np.zeros(1)
         self._single = np.zeros((1, 2), np.int64)  # the one batch of what is not training: see `_batches`
         self._single_at = address(self._single)
         self._capacity = 0
@@ -103,7 +103,7 @@ class Engine:
 
     def load(
         self,
-        loss: str | None = None,
+        loss: scalar.Loss | None = None,
         update: str | None = None,
         gathered: Iterable[np.dtype | None] = (),
         rows: int = 1,
@@ -118,7 +118,7 @@ class Engine:
         self.kernel.load()
         self._load_activations()
         if loss is not None:
-            losses[loss][self.dtype].load()
+            losses[scalar.loss_and_parameter(loss)[0]][self.dtype].load()
         if outputs:
             output[self.dtype].load()
         if update is not None:
@@ -173,7 +173,7 @@ class Engine:
         job[field.OUTPUT] = OUTPUTS[self.output]
         job[field.TILES], job[field.N_TILES] = address(self._tiles), len(self._tiles)
         job[field.SCRATCH], job[field.SCRATCH_BYTES] = address(self._scratch), self._scratch_size * size
-        job[field.ONE] = address(self._one)
+        job[field.ONE], job[field.LOSS_PARAMETER] = address(self._one), address(self._loss_parameter)
 
     def _follow(self, plan: plans.Plan) -> None:
         """Set a job's phases, and have the buffers that they need."""
@@ -272,6 +272,10 @@ class Engine:
             job[field.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
         job[field.FIRST], job[field.BATCHES] = first, batches
 
+    def _set_loss(self, loss: scalar.Loss, metric: str | None) -> None:
+        name, self._loss_parameter[0] = scalar.loss_and_parameter(loss)
+        self._job[field.LOSS], self._job[field.METRIC] = losses[name][self.dtype].address, METRICS[metric]
+
     def _run(self, threads: int, steps: int, flush: bool) -> None:
         job = self._job
         job[field.STEPS], job[field.FLUSH], job[field.ALONE] = steps, flush, threads == 1
@@ -302,7 +306,7 @@ class Engine:
         steps: int,
         passes: int = 1,
         scales: np.ndarray,
-        loss: str,
+        loss: scalar.Loss,
         metric: str | None,
         update: str,
         state: Sequence[np.ndarray],
@@ -341,7 +345,7 @@ class Engine:
         sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
         twins = [address(array) - base for array in state] + [0, 0]
         job[field.FIRST_STATE], job[field.SECOND_STATE] = twins[:2]
-        job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
+        self._set_loss(loss, metric)
         job[field.ROW_LOSS], job[field.RIGHT] = address(results[0]), address(results[1]) if metric else 0
         job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
         job[field.UPDATE], job[field.SCALARS] = updates[update][self.dtype].address, address(scalars)
@@ -361,7 +365,7 @@ class Engine:
         *,
         weight: np.ndarray | None,
         scale: float,
-        loss: str,
+        loss: scalar.Loss,
         l2: float = 0.0,
     ) -> tuple[float, np.ndarray, np.ndarray]:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
@@ -377,7 +381,7 @@ class Engine:
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
         sums, squares = np.zeros((1, 2)), np.zeros(len(self._tiles))
         scales, decay = np.array([scale]), np.array([l2], np.float64)
-        job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, NO_METRIC
+        self._set_loss(loss, None)
         job[field.ROW_LOSS], job[field.RIGHT] = address(results), 0
         job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
         job[field.L2], job[field.SQUARES] = address(decay), address(squares) if l2 else 0
@@ -394,7 +398,7 @@ class Engine:
         out: np.ndarray | None = None,
         target: np.ndarray | None = None,
         weight: np.ndarray | None = None,
-        loss: str = "softmax_cross_entropy",
+        loss: scalar.Loss = "softmax_cross_entropy",
         metric: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The network's outputs into out (n, O), and with a target the weighted loss and rightness of each row.
@@ -414,7 +418,7 @@ class Engine:
                 job[field.OUT], job[field.OUT_ROW] = address(out), out.strides[0]
                 job[field.ACTIVATE_OUTPUT] = output[self.dtype].address
             if target is not None:
-                job[field.LOSS], job[field.METRIC] = losses[loss][self.dtype].address, METRICS[metric]
+                self._set_loss(loss, metric)
                 job[field.ROW_LOSS], job[field.RIGHT] = address(results), address(right) if metric else 0
             self._run(plan.threads, 1, flush=False)
         return results, right

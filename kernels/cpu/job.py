@@ -15,7 +15,8 @@ _field = count(24)
     T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; or, T_COLUMNS 0, labels of T_GATHER bytes
     ORDER, WEIGHT, WEIGHT_GATHER,  # uint32 row numbers or 0; float64 row weights or 0
     ROW_TARGET, LD_TARGET, ROW_LABEL, ROW_WEIGHT,  # the batch's own
-    LOSS, OUTPUT, METRIC, ROW_LOSS, RIGHT, GROUP_SUMS, SUMS, SCALES,
+    LOSS, LOSS_PARAMETER, OUTPUT, METRIC,  # a kernel; address of a float64; codes
+    ROW_LOSS, RIGHT, GROUP_SUMS, SUMS, SCALES,
     UPDATE, FIRST_STATE, SECOND_STATE, GRADIENT,  # byte offsets of the parameters' twins; 0 for none
     PARTIALS, PARTIAL_BYTES, GROUP_ROWS,  # the same of the first group's share of dw; from one to the next; its rows
     SCALARS, L2, SQUARES,
@@ -23,7 +24,7 @@ _field = count(24)
     ACTIVATE_OUTPUT, OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
     TIMES,  # the threads' records of the clock, for `timed_network`
     SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-) = (next(_field) for _ in range(60))  # fmt: skip
+) = (next(_field) for _ in range(61))  # fmt: skip
 LAYERS = 88  # where the layers' records begin
 
 # A layer's record. Addresses; strides in bytes.

@@ -24,19 +24,19 @@ FEW = 8  # rows below which each is done on its own: one row of 10 outputs 0.2 u
 # Numbers that are kept for each of these rows: what its dz is to be multiplied by, its loss, and what the losses need
 SCALE, VALUE, TOP, TOTAL, OTHER, LINES = range(6)
 
-# output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right. The loss of z (rows,
-# columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled. output: the output
+# output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right, parameter. The loss of z
+# (rows, columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled. output: the output
 # activation, which counts for squared errors alone (the others take logits). target: (rows, columns), rows `ldt`
 # bytes apart; for softmax cross-entropy with ldt 0, int64 labels. weight: one per row, or address 0. dz is that of
 # scale * weight * row loss; dz may be z. row_loss and right (float64, by `metric`) receive a value per row where not 0.
-SIGNATURE = "d 3i 2i 2i i d 2i 3i"
+SIGNATURE = "d 3i 2i 2i i d 2i 3i d"
 
 
 def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool = False) -> jit.Family:
     """The kernel of a loss.
 
-    make(real, parts) -> of_block(output, rows, columns, z, ldz, target, ldt, dz, lddz, scratch): at most a block of
-    rows. It reads SCALE, and writes dz and VALUE, the rows' losses.
+    make(real, parts) -> of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch): at
+    most a block of rows. It reads SCALE, and writes dz and VALUE, the rows' losses. topped: TOP and OTHER are there.
     """
 
     @jit.kernel(SIGNATURE, name)
@@ -46,7 +46,9 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
         line, scratch_bytes, zero, half = f.line, f.scratch_bytes, real(0.0), real(0.5)
         doubled = types.float64  # weights of any size, 1e-40 or 1e38, where they make no sum or product too large
 
-        def function(output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right):
+        def function(
+            output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right, parameter
+        ):  # fmt: skip
             scratch = memory.stack(scratch_bytes)
             s, value, weights = elements(scratch + SCALE * line), elements(scratch + VALUE * line), elements(weight)
             topped = right != 0 and metric != ALL_OUTPUTS
@@ -62,7 +64,7 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
                         s[r] = real(scale * doubled(weights[row + r]))
                 if right != 0:
                     are_right(metric, count, columns, z_at, ldz, t_at, ldt, threshold, scratch, right + row * 8)
-                of_block(output, topped, count, columns, z_at, ldz, t_at, ldt, dz_at, lddz, scratch)
+                of_block(output, topped, count, columns, z_at, ldz, t_at, ldt, dz_at, lddz, real(parameter), scratch)
                 for r in range(count):
                     weighted = (doubled(weights[row + r]) if weight != 0 else 1.0) * value[r]
                     sum_of_losses += weighted
@@ -82,7 +84,7 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
     largest, exponentials, log, select, zero = f.largest, f.exponentials, f.scalar.log, f.scalar.select, real(0.0)
 
     @jit.inline
-    def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, scratch):
+    def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
         n, labels, mass = whole(rows), integers(target), elements(scratch + OTHER * line)
         s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
         top, total = elements(scratch + TOP * line), elements(scratch + TOTAL * line)
@@ -134,17 +136,23 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
     return of_block
 
 
-def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Callable[[Any, SimpleNamespace], Any]:
-    """A loss that is a sum over outputs. make(real, parts) -> a function (z, t) -> (the output's loss, its slope)."""
+def _each_output(
+    make: Callable[[Any, SimpleNamespace], Any], mean: bool = False
+) -> Callable[[Any, SimpleNamespace], Any]:
+    """A loss that is a sum or mean over outputs.
+
+    make(real, parts) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
+    """
 
     def make_block(real: Any, f: SimpleNamespace) -> Any:
         lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
         elements, whole, turn_in, turn_out, zero = f.elements, f.whole, f.turn_in, f.turn_out, real(0.0)
-        of_output = make(real, f)
+        of_output, one = make(real, f), real(1.0)
 
         @jit.inline
-        def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, scratch):
-            n, s, value = whole(rows), elements(scratch + SCALE * line), elements(scratch + VALUE * line)
+        def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
+            n, share = whole(rows), one / real(columns) if mean else one
+            s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
             for r in range(n):
                 value[r] = zero
             for j0 in range(0, columns, lanes):
@@ -154,9 +162,9 @@ def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Callable[[Any, 
                 for j in range(width):
                     logit, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
                     for r in range(n):
-                        loss, slope = of_output(logit[r], t[r])
-                        value[r] += loss
-                        logit[r] = s[r] * slope
+                        loss, slope = of_output(logit[r], t[r], parameter)
+                        value[r] += share * loss
+                        logit[r] = share * s[r] * slope
                 turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
 
         return of_block
@@ -176,11 +184,26 @@ def _poisson(real: Any, f: SimpleNamespace) -> Any:
     exp, log, select, zero = f.scalar.exp, f.scalar.log, f.scalar.select, real(0.0)
 
     @jit.inline
-    def of_output(z, t):
+    def of_output(z, t, parameter):
         error = exp(z) - t
         return error + t * select(t > zero, log(t) - z, zero), error
 
     return of_output
+
+
+def _absolute_error(real: Any, f: SimpleNamespace) -> Any:
+    """The mean over outputs of |z - t|."""
+    return f.scalar.absolute_error
+
+
+def _huber(real: Any, f: SimpleNamespace) -> Any:
+    """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
+    return f.scalar.huber
+
+
+def _quantile(real: Any, f: SimpleNamespace) -> Any:
+    """The mean over outputs of the pinball loss, its level the parameter."""
+    return f.scalar.quantile
 
 
 def _squared_error(mean: bool) -> Callable[[Any, SimpleNamespace], Any]:
@@ -191,7 +214,7 @@ def _squared_error(mean: bool) -> Callable[[Any, SimpleNamespace], Any]:
         zero, one, two = real(0.0), real(1.0), real(2.0)
 
         @jit.inline
-        def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, scratch):
+        def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
             n, share, dot = whole(rows), one / real(columns) if mean else one, elements(scratch + OTHER * line)
             s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
             outputs(output, rows, columns, z, ldz, dz, lddz, scratch)
@@ -234,6 +257,9 @@ losses = {
     "mean_squared_error": _loss("mean_squared_error", _squared_error(mean=True), squared=True),
     "sum_squared_error": _loss("sum_squared_error", _squared_error(mean=False), squared=True),
     "poisson": _loss("poisson", _poisson),
+    "absolute_error": _loss("absolute_error", _each_output(_absolute_error, mean=True)),
+    "huber": _loss("huber", _each_output(_huber, mean=True)),
+    "quantile": _loss("quantile", _each_output(_quantile, mean=True)),
 }
 
 

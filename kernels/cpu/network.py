@@ -161,7 +161,7 @@ def _network(real: Any, stamp: Any) -> Any:
             job[field.LOSS], job[field.OUTPUT], rows, layer[field.N_OUT], layer[field.Y] + at * ld, ld, target,
             job[field.LD_TARGET] if job[field.T_COLUMNS] != 0 else 0, weight, scale, layer[field.DZ] + at * ld, ld,
             job[field.METRIC], job[field.ROW_LOSS] + row * 8,
-            job[field.RIGHT] + row * 8 if job[field.RIGHT] != 0 else 0,
+            job[field.RIGHT] + row * 8 if job[field.RIGHT] != 0 else 0, doubles(job[field.LOSS_PARAMETER])[0],
         )  # fmt: skip
         stamp(times, job[field.N_LAYERS] - 1, clock.LOSS)
 

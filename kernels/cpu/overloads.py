@@ -10,6 +10,7 @@ dy itself.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
@@ -178,14 +179,15 @@ def _softmax(z, out=None):
     return implementation
 
 
-def _loss_overload(name: str) -> Any:
+def _loss_of(name: str) -> Any:
+    """What the overload of a loss makes of its arguments' types: a function (z, target, weight, dz, parameter)."""
     mean, takes_labels = name != "sum_squared_error", name == "softmax_cross_entropy"
     wrong_rows = f"{name}: dz must be like z, and target must have as many rows"
     wrong_target = f"{name}: target must be like z" + ("" if takes_labels else ", or (B,) where z is (B, 1)")
     wrong_labels = f"{name}: target must hold labels from 0 to O - 1, with a unit stride"
     wrong_weight = f"{name}: weight must be (B,) with a unit stride"
 
-    def typing(z, target, weight=None, dz=None):
+    def typed(z, target, weight, dz):
         check_array(z, "z", 2, name)
         check_written(dz, "dz", 2, name)
         flat = getattr(target, "ndim", 2) == 1
@@ -201,7 +203,8 @@ def _loss_overload(name: str) -> Any:
         call, weighted = losses[name](real), not is_none(weight)
         z_stride, target_stride, dz_stride = _strides(name, "z", "target", "dz")
 
-        def implementation(z, target, weight=None, dz=None):
+        @jit.inline
+        def loss(z, target, weight, dz, parameter):
             rows, columns = z.shape
             if dz.shape != z.shape or target.shape[0] != rows:
                 raise ValueError(wrong_rows)
@@ -230,13 +233,50 @@ def _loss_overload(name: str) -> Any:
             scale = (1.0 / mass if mass > 0.0 else 0.0) if mean else 1.0
             total = call(
                 IDENTITY, rows, columns, at(z), z_stride(z), at(target), stride, weight_at, scale,
-                at(dz), dz_stride(dz), NO_METRIC, 0, 0,
+                at(dz), dz_stride(dz), NO_METRIC, 0, 0, parameter,
             )  # fmt: skip
             return (scale * total if scale != 0.0 else 0.0), dz
+
+        return loss
+
+    return typed
+
+
+def _loss_overload(name: str) -> Any:
+    typed = _loss_of(name)
+
+    def typing(z, target, weight=None, dz=None):
+        loss = typed(z, target, weight, dz)
+
+        def implementation(z, target, weight=None, dz=None):
+            return loss(z, target, weight, dz, 0.0)
 
         return implementation
 
     return typing
+
+
+def _huber(z, target, weight=None, delta=1.0, dz=None):
+    loss = _loss_of("huber")(z, target, weight, dz)
+
+    def implementation(z, target, weight=None, delta=1.0, dz=None):
+        if not (delta > 0.0 and delta < np.inf):
+            raise ValueError("huber: delta must be finite and above 0")
+        return loss(z, target, weight, dz, delta)
+
+    return implementation
+
+
+def _quantile(z, target, weight=None, level=None, dz=None):
+    check_given(level, "level", "quantile")
+    loss = _loss_of("quantile")(z, target, weight, dz)
+
+    def implementation(z, target, weight=None, level=None, dz=None):
+        if not (level > 0.0 and level < 1.0):
+            raise ValueError("quantile: level must lie between 0 and 1")
+        return loss(z, target, weight, dz, level)
+
+    return implementation
 
 
 def _strides(function: str, *names: str) -> list[Any]:
@@ -314,6 +354,9 @@ _IMPLEMENTATIONS = {
     "mean_squared_error": _loss_overload("mean_squared_error"),
     "sum_squared_error": _loss_overload("sum_squared_error"),
     "poisson": _loss_overload("poisson"),
+    "absolute_error": _loss_overload("absolute_error"),
+    "huber": _huber,
+    "quantile": _quantile,
     "sgd": _sgd,
     "adam": _adam,
 }

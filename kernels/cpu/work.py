@@ -25,7 +25,7 @@ def work(
     rows: int,
     order: np.ndarray | None,
     weight: np.ndarray | None,
-    loss: str,
+    loss: scalar.Loss,
     metric: str | None,
     update: str,
     state: list[np.ndarray],
@@ -76,12 +76,15 @@ def work(
     return result
 
 
-def _of_loss(f: dict[str, int], loss: str, output: str, labels: bool) -> int:
+def _of_loss(f: dict[str, int], loss: scalar.Loss, output: str, labels: bool) -> int:
     """Operations of a loss and its gradient for each output, see kernels.cpu.loss."""
+    loss, _ = scalar.loss_and_parameter(loss)
     if loss == "softmax_cross_entropy":
         return f["exp"] + (3 if labels else 9)
     if loss == "sigmoid_cross_entropy":
         return f["sigmoid_cross_entropy"] + 2
+    if loss in ("absolute_error", "huber", "quantile"):
+        return f[loss] + 4  # the share of an output, in the row's loss and in the gradient
     if loss == "poisson":
         return f["exp"] + 7  # the logarithm of a target, which a library takes, is one of them
     return 6 + {"identity": 2, "sigmoid": f["sigmoid"] + 5, "softmax": f["exp"] + 7}[output]

@@ -149,7 +149,25 @@ def poisson(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple
     return _loss("poisson", z, target, weight, dz)
 
 
-def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any) -> tuple[float, Any]:
+@on_its_stream
+def absolute_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
+    return _loss("absolute_error", z, target, weight, dz)
+
+
+@on_its_stream
+def huber(z: Any, target: Any, weight: Any = None, *, delta: float = 1.0, dz: Any = None) -> tuple[float, Any]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
+    return _loss("huber", z, target, weight, dz, delta)
+
+
+@on_its_stream
+def quantile(z: Any, target: Any, weight: Any = None, *, level: float, dz: Any = None) -> tuple[float, Any]:
+    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
+    return _loss("quantile", z, target, weight, dz, level)
+
+
+def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, parameter: float = 0.0) -> tuple[float, Any]:
     (rows, columns), dtype = z.shape, z.dtype
     dz = memory.shaped(z.shape, dtype) if dz is None else dz
     scale = 1.0
@@ -164,7 +182,7 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any) -> tuple[float, 
         header[fields.LDT] = row(target)
     job = make_job((), tuple((field, int(value)) for field, value in header.items()))
     numbers = np.zeros(fields.NUMBERS, dtype)
-    numbers[fields.SCALE] = scale
+    numbers[[fields.SCALE, fields.PARAMETER]] = scale, parameter
     factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
     labels = target.ndim == 1
     losses[name](dtype.name, row_threads(columns), "int64" if labels else SOURCES[target.dtype], labels)(

@@ -82,7 +82,7 @@ class Engine:
 
     def load(
         self,
-        loss: str | None = None,
+        loss: scalar.Loss | None = None,
         update: str | None = None,
         gathered: Sequence[np.dtype | None] = (),
         rows: int = 1,
@@ -102,7 +102,7 @@ class Engine:
             data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
             kernels += plan.kernels(name if data is None else SOURCES[data])
             if loss is not None:
-                kernels.append(losses[loss](name, threads, *target_constants(target)))
+                kernels.append(losses[scalar.loss_and_parameter(loss)[0]](name, threads, *target_constants(target)))
         if update is not None:
             kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
             kernels += [dropout_kernel(name)] if any(self.dropout) else []
@@ -176,7 +176,7 @@ class Engine:
         steps: int,
         passes: int = 1,
         scales: np.ndarray,
-        loss: str,
+        loss: scalar.Loss,
         metric: str | None,
         update: str,
         state: Sequence[Any],
@@ -198,6 +198,7 @@ class Engine:
         seed, first_step = noise or (0, 0)
         numbers = np.zeros((steps, fields.NUMBERS))
         numbers[:, :8], numbers[:, fields.SCALE], numbers[:, fields.DECAY] = scalars, scales, l2
+        name, numbers[:, fields.PARAMETER] = scalar.loss_and_parameter(loss)
         if update == "adam":  # rounded once: 1 - beta of float32's 0.999 would be wrong by 5e-5
             numbers[:, 6:8] = 1.0 - numbers[:, 1:3]
         decays = bool(np.any(l2))
@@ -214,7 +215,7 @@ class Engine:
 
         def step() -> None:
             launches.forward()
-            launches.loss(loss)
+            launches.loss(name)
             launches.backward(decays)
             if norms is not None:
                 launches.clip(norms)
@@ -240,7 +241,7 @@ class Engine:
         *,
         weight: Host | None,
         scale: float,
-        loss: str,
+        loss: scalar.Loss,
         l2: float = 0.0,
     ) -> tuple[float, np.ndarray, np.ndarray]:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
@@ -248,12 +249,13 @@ class Engine:
         plan = self._plan(rows, gradients=True)
         buffers.reserve(plan, rows)
         numbers = np.zeros(fields.NUMBERS, self.dtype)
-        numbers[[fields.SCALE, fields.DECAY]] = scale, l2
+        name, parameter = scalar.loss_and_parameter(loss)
+        numbers[[fields.SCALE, fields.DECAY, fields.PARAMETER]] = scale, l2, parameter
         batches = Batches(*self.place(x, target, weight), None, 0, rows, rows)
         launches = Steps(plan, buffers, batches, numbers, self.output, None, PARTS=buffers.parts.size if l2 else 0)
         sums = memory.empty(2, self.dtype)
         launches.forward()
-        launches.loss(loss)
+        launches.loss(name)
         launches.backward(bool(l2))
         launches.dx()
         launches.sums(sums)
@@ -271,7 +273,7 @@ class Engine:
         out: Any = None,
         target: Host | None = None,
         weight: Host | None = None,
-        loss: str = "softmax_cross_entropy",
+        loss: scalar.Loss = "softmax_cross_entropy",
         metric: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The network's outputs into out (n, O), and with a target the weighted loss and rightness of each row.
@@ -287,6 +289,7 @@ class Engine:
         self._buffers.reserve(plan, total)
         batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)
         numbers = np.ones((steps, fields.NUMBERS), self.dtype)
+        name, numbers[:, fields.PARAMETER] = scalar.loss_and_parameter(loss)
         launches = Steps(plan, self._buffers, batches, numbers, self.output, metric, steps, KEEP=1)
         on_host = isinstance(out, np.ndarray)
         outputs: Any = None
@@ -296,7 +299,7 @@ class Engine:
             launches.at(step)
             launches.forward()
             if target is not None:
-                launches.loss(loss)
+                launches.loss(name)
             if outputs is not None:
                 launches.outputs(outputs, step)
         if on_host:

@@ -31,9 +31,9 @@ ROWS = -1  # a size: the rows of the step's batch
 NONE = -1  # an offset: nowhere
 
 # Numbers of a step, in the kernel's real type: eight for the update, see kernels.cuda.update; then the factor of the
-# sum of row losses, and that of l2
-SCALE, DECAY = 8, 9
-NUMBERS = 10
+# sum of row losses, that of l2, and the loss's parameter
+SCALE, DECAY, PARAMETER = 8, 9, 10
+NUMBERS = 11
 
 
 @jit.inline

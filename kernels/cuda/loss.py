@@ -3,6 +3,7 @@
 A row is taken by a thread or by a block, see kernels.cuda.rows.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -66,8 +67,11 @@ def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: boo
     return function, SIGNATURE.format("I" if labels else target_type), block_threads(threads)
 
 
-def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Any:
-    """A loss that is a sum over outputs. make(real, parts) -> a function (z, t) -> (the output's loss, its slope)."""
+def _each_output(make: Callable[[Any, SimpleNamespace], Any], mean: bool = False) -> Any:
+    """A loss that is a sum or mean over outputs.
+
+    make(real, parts) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
+    """
 
     def each_output(real: Any, threads: int, target_type: str, labels: bool) -> Any:
         f = row_parts(real, threads)
@@ -81,20 +85,28 @@ def _each_output(make: Callable[[Any, SimpleNamespace], Any]) -> Any:
             shared = cuda.shared.array(threads, real)
             n, thread = job[fields.COLUMNS], lane()
             _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
+            parameter = numbers[job[fields.STEP] * fields.NUMBERS + fields.PARAMETER]
             right = one
             if job[fields.METRIC] != NO_METRIC:
                 right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
+            factor = s / real(n) if mean else s
             value = zero
             for j in range(thread, n, threads):
-                loss, slope = of_output(z[z_at + j], real(target[t_at + j]))
+                loss, slope = of_output(z[z_at + j], real(target[t_at + j]), parameter)
                 value += loss
-                dz[dz_at + j] = s * slope
-            finish(results, job, w * total_of(shared, value), right)
+                dz[dz_at + j] = factor * slope
+            value = total_of(shared, value)
+            if mean:
+                value = value / real(n)
+            finish(results, job, w * value, right)
 
         return function, SIGNATURE.format(target_type), block_threads(threads)
 
     each_output.__name__, each_output.__doc__ = make.__name__, make.__doc__
     return jit.kernel(each_output)
+
+
+_mean_of_outputs = functools.partial(_each_output, mean=True)
 
 
 @_each_output
@@ -109,11 +121,29 @@ def poisson(real: Any, f: SimpleNamespace) -> Any:
     exp, zero = f.exp, real(0.0)
 
     @jit.inline
-    def of_output(z, t):
+    def of_output(z, t, parameter):
         error = exp(z) - t
         return error + (t * (real(math.log(t)) - z) if t > zero else zero), error
 
     return of_output
+
+
+@_mean_of_outputs
+def absolute_error(real: Any, f: SimpleNamespace) -> Any:
+    """The mean over outputs of |z - t|."""
+    return f.scalar.absolute_error
+
+
+@_mean_of_outputs
+def huber(real: Any, f: SimpleNamespace) -> Any:
+    """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
+    return f.scalar.huber
+
+
+@_mean_of_outputs
+def quantile(real: Any, f: SimpleNamespace) -> Any:
+    """The mean over outputs of the pinball loss, its level the parameter."""
+    return f.scalar.quantile
 
 
 def _squared_error(mean: bool) -> Any:
@@ -176,6 +206,9 @@ losses = {
     "mean_squared_error": _squared_error(mean=True),
     "sum_squared_error": _squared_error(mean=False),
     "poisson": poisson,
+    "absolute_error": absolute_error,
+    "huber": huber,
+    "quantile": quantile,
 }
 
 
