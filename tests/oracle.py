@@ -1,7 +1,9 @@
 """What the tests share: finite differences, tolerances derived from rounding, comparisons, seeded data."""
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -11,6 +13,9 @@ AWKWARD_SIZES = (1, 2, 15, 16, 17, 63, 64, 65, 1000)
 
 # Roundings outside the sums: an activation's approximation (4.5 ulp are 9 units), its derivative, bias, scaling.
 ELEMENTWISE_ROUNDINGS = 16
+
+# Of the losses that have one, their parameter: its name, and a value to test with.
+LOSS_PARAMETERS = {"huber": ("delta", 0.7), "quantile": ("level", 0.9)}
 
 # Central differences err by eps^2 |f'''| / 6 + u |f| / eps for unit roundoff u; this eps balances the two.
 DIFFERENCE_STEP = float(np.cbrt(np.finfo(np.float64).eps / 2.0))
@@ -143,6 +148,17 @@ def random_target(seed: int, loss: str, batch: int, n_outputs: int, dtype: DType
     if loss == "poisson":
         return rng.poisson(1.0, (batch, n_outputs)).astype(dtype)
     return rng.standard_normal((batch, n_outputs)).astype(dtype)
+
+
+def loss_of(module: Any, name: str) -> Callable[..., Any]:
+    """A module's loss of this name, with its parameter where it has one."""
+    function = getattr(module, name)
+    return functools.partial(function, **dict([LOSS_PARAMETERS[name]])) if name in LOSS_PARAMETERS else function
+
+
+def loss_with_parameter(name: str) -> str | tuple[str, float]:
+    """A loss as networks are told of it."""
+    return (name, LOSS_PARAMETERS[name][1]) if name in LOSS_PARAMETERS else name
 
 
 def random_network(

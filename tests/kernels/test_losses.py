@@ -12,6 +12,7 @@ from kernels import reference
 from kernels.cpu.loss import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, losses
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
+from tests.oracle import LOSS_PARAMETERS, loss_of
 
 DTYPES = (np.float32, np.float64)
 LOSSES = list(reference.LOSSES)
@@ -40,9 +41,11 @@ def magnitudes(loss, z, target, weight):
     elif loss == "poisson":
         log_t = np.log(t, out=np.zeros_like(t), where=t > 0)
         row, element = (t * (np.abs(log_t) + np.abs(z)) + t + np.exp(z)).sum(1), t + np.exp(z)
-    else:
+    elif loss.endswith("squared_error"):
         mean = z.shape[1] if loss == "mean_squared_error" else 1
         row, element = ((z - t) ** 2).sum(1) / mean, 2 * np.abs(z - t) / mean
+    else:
+        row, element = np.abs(z - t).mean(1), np.ones(z.shape) / z.shape[1]
     share = np.ones(len(z)) if weight is None else np.asarray(weight, np.float64)
     if loss != "sum_squared_error":
         share = share / (share.sum() or 1.0)
@@ -52,14 +55,14 @@ def magnitudes(loss, z, target, weight):
 def check(loss, z, target, weight):
     """The loss against the oracle, into a given array and a new one."""
     dz = np.full(z.shape, np.nan, z.dtype)
-    value, got = getattr(kernels, loss)(z, target, weight, dz=dz)
+    value, got = loss_of(kernels, loss)(z, target, weight, dz=dz)
     assert got is dz
     assert type(value) is float
-    expected, expected_dz = reference.LOSSES[loss](z, target, weight)
+    expected, expected_dz = loss_of(reference, loss)(z, target, weight)
     value_scale, dz_scale = magnitudes(loss, z, target, weight)
     oracle.assert_close(value, expected, z.dtype, z.shape[1], value_scale)
     oracle.assert_close(dz, expected_dz, z.dtype, z.shape[1], dz_scale)
-    again, new = getattr(kernels, loss)(z, target, weight)
+    again, new = loss_of(kernels, loss)(z, target, weight)
     assert again == value
     np.testing.assert_array_equal(new, dz)
 
@@ -117,7 +120,7 @@ def test_labels_of_every_integer_type(integer):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_no_weight_at_all(loss, dtype):
     z, target = data(6, loss, (7, 9), dtype)
-    value, dz = getattr(kernels, loss)(z, target, np.zeros(7, dtype), dz=np.full(z.shape, np.nan, dtype))
+    value, dz = loss_of(kernels, loss)(z, target, np.zeros(7, dtype), dz=np.full(z.shape, np.nan, dtype))
     assert value == 0.0
     np.testing.assert_array_equal(dz, 0.0)
 
@@ -134,8 +137,8 @@ def test_a_mean_by_tiny_and_huge_weights(loss, size):
 def test_a_whole_weight_is_that_many_rows(loss, dtype):
     z, target = data(7, loss, (6, 5), dtype)
     counts = np.array([1, 0, 3, 2, 0, 1])
-    value, dz = getattr(kernels, loss)(z, target, counts.astype(dtype))
-    repeated, gradient = getattr(kernels, loss)(np.repeat(z, counts, 0), np.repeat(target, counts, 0))
+    value, dz = loss_of(kernels, loss)(z, target, counts.astype(dtype))
+    repeated, gradient = loss_of(kernels, loss)(np.repeat(z, counts, 0), np.repeat(target, counts, 0))
     oracle.assert_close(value, repeated, dtype, 5)
     rows = np.cumsum(counts) - 1
     for row in np.flatnonzero(counts):
@@ -191,16 +194,50 @@ def test_poisson_far_out(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 40])  # one by one, and in vectors
+@pytest.mark.parametrize(
+    ("loss", "below", "above", "value_below", "value_above"),
+    [("absolute_error", -1, 1, 2, 2), ("huber", -0.7, 0.7, 0.7 * 1.65, 0.7 * 1.65), ("quantile", -0.9, 0.1, 1.8, 0.2)],
+)
+def test_kinks_and_far_out(loss, below, above, value_below, value_above, rows, dtype):
+    large = np.finfo(dtype).max
+    for z, target, value, dz in (
+        (1.0, 1.0, 0.0, 0.0), (0.0, -0.0, 0.0, 0.0), (-1.5, 0.5, value_below, below), (2.5, 0.5, value_above, above),
+        (-np.inf, 0.0, math.inf, below), (np.inf, 0.0, math.inf, above), (-large, large, math.inf, below),
+        (large, -large, math.inf, above), (np.inf, np.inf, math.nan, math.nan), (0.0, np.nan, math.nan, math.nan),
+    ):  # fmt: skip
+        got, gradient = loss_of(kernels, loss)(np.full((rows, 1), z, dtype), np.full((rows, 1), target, dtype))
+        tolerance = oracle.tolerance(dtype, rows)
+        np.testing.assert_allclose(got, value, tolerance)
+        np.testing.assert_allclose(gradient, np.full((rows, 1), dz / rows), tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_of_huber_and_quantile_the_limits_are_other_losses(dtype):
+    z, target = data(6, "huber", (40, 7), dtype)
+    weight = oracle.random_row_weights(7, 40, dtype)
+    value, dz = kernels.huber(z, target, weight, delta=100.0)
+    square, gradient = kernels.mean_squared_error(z, target, weight)
+    oracle.assert_close(value, square / 2, dtype, 7)
+    oracle.assert_close(dz, gradient / 2, dtype, 7)
+    value, dz = kernels.quantile(z, target, weight, level=0.5)
+    absolute, gradient = kernels.absolute_error(z, target, weight)
+    assert value == absolute / 2
+    np.testing.assert_array_equal(dz, gradient / 2)
+    assert kernels.huber(z, target)[0] == kernels.huber(z, target, delta=1)[0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_nan_stays_in_its_row(loss, dtype):
     z, target = data(8, loss, (21, 37), dtype)
     targets = [target, oracle.random_labels(9, 21, 37)] if loss == "softmax_cross_entropy" else [target]
     for each in targets:
-        _, clean = getattr(kernels, loss)(z, each)
+        _, clean = loss_of(kernels, loss)(z, each)
         for column in (0, 17, 36):
             bad, expected = z.copy(), clean.copy()
             bad[5, column] = np.nan
-            value, dz = getattr(kernels, loss)(bad, each)
+            value, dz = loss_of(kernels, loss)(bad, each)
             assert math.isnan(value)
             expected[5, slice(None) if loss == "softmax_cross_entropy" else column] = np.nan
             np.testing.assert_array_equal(dz, expected)
@@ -214,9 +251,9 @@ def test_layouts_of_inputs(loss, dtype, layout):
     weight = oracle.random_row_weights(11, 21, dtype)
     targets = [target, oracle.random_labels(12, 21, 37)] if loss == "softmax_cross_entropy" else [target]
     for each in targets:
-        value, dz = getattr(kernels, loss)(z, each, weight)
+        value, dz = loss_of(kernels, loss)(z, each, weight)
         inputs = [layout(a) for a in (z, each, weight)]
-        again, gradient = getattr(kernels, loss)(*inputs)
+        again, gradient = loss_of(kernels, loss)(*inputs)
         assert again == value
         np.testing.assert_array_equal(gradient, dz)
         for array, before in zip(inputs, (z, each, weight)):
@@ -227,16 +264,16 @@ def test_layouts_of_inputs(loss, dtype, layout):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_layouts_of_outputs(loss, dtype):
     z, target = data(13, loss, (21, 37), dtype)
-    value, dz = getattr(kernels, loss)(z, target)
+    value, dz = loss_of(kernels, loss)(z, target)
     for layout in WRITABLE:
         out = layout(np.full(z.shape, np.nan, dtype))
-        again, got = getattr(kernels, loss)(z, target, dz=out)
+        again, got = loss_of(kernels, loss)(z, target, dz=out)
         assert got is out
         assert again == value
         np.testing.assert_array_equal(out, dz)
     for shares in (0, 1):  # the gradient over the logits, or over the target
         inputs = [z.copy(), target.copy()]
-        again, got = getattr(kernels, loss)(*inputs, dz=inputs[shares])
+        again, got = loss_of(kernels, loss)(*inputs, dz=inputs[shares])
         assert got is inputs[shares]
         assert again == value
         np.testing.assert_array_equal(got, dz)
@@ -249,7 +286,7 @@ def rows_of(loss, z, target, weight, first, rows):
     losses[loss][z.dtype](
         IDENTITY, rows, z.shape[1], z[first:].ctypes.data, z.strides[0], target[first:].ctypes.data,
         0 if target.ndim == 1 else target.strides[0], weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
-        metric, row_loss.ctypes.data, right.ctypes.data,
+        metric, row_loss.ctypes.data, right.ctypes.data, LOSS_PARAMETERS.get(loss, ("", 0.0))[1],
     )  # fmt: skip
     return dz, row_loss, right
 

@@ -47,6 +47,10 @@ def losses(z, labels, t, weight, dz):
         kernels.sigmoid_cross_entropy(z, t, weight, dz=dz)[0],
         kernels.mean_squared_error(z, t, dz=dz)[0],
         kernels.poisson(z, t, weight, dz=dz)[0],
+        kernels.absolute_error(z, t, weight, dz=dz)[0],
+        kernels.huber(z, t, weight, dz=dz)[0],
+        kernels.huber(z, t, weight, delta=0.1, dz=dz)[0],
+        kernels.quantile(z, t, level=0.9, dz=dz)[0],
         kernels.sum_squared_error(z, t, weight, dz=dz)[0],
     )
 
@@ -102,6 +106,10 @@ def test_losses(layer):
         kernels.sigmoid_cross_entropy(z, t, weight)[0],
         kernels.mean_squared_error(z, t)[0],
         kernels.poisson(z, t, weight)[0],
+        kernels.absolute_error(z, t, weight)[0],
+        kernels.huber(z, t, weight)[0],
+        kernels.huber(z, t, weight, delta=0.1)[0],
+        kernels.quantile(z, t, level=0.9)[0],
         kernels.sum_squared_error(z, t, weight)[0],
     )
     assert losses(z, labels, t, weight, dz) == expected
@@ -114,15 +122,16 @@ def losses_of_one_output(z, t, dz):
         kernels.sigmoid_cross_entropy(z, t, dz=dz)[0],
         kernels.sum_squared_error(z, t, dz=dz)[0],
         kernels.mean_squared_error(z, t, dz=dz)[0],
+        kernels.absolute_error(z, t, dz=dz)[0],
     )
 
 
 def test_losses_of_one_output_take_targets_without_columns(layer):
     z, t = oracle.random_arrays(1, (90, 1), (180,), dtype=layer[0].dtype)
     t, dz = (abs(t) / abs(t).max())[::2], np.full_like(z, np.nan)
-    names = ("sigmoid_cross_entropy", "sum_squared_error", "mean_squared_error")
+    names = ("sigmoid_cross_entropy", "sum_squared_error", "mean_squared_error", "absolute_error")
     assert losses_of_one_output(z, t, dz) == tuple(getattr(kernels, name)(z, t)[0] for name in names)
-    np.testing.assert_array_equal(dz, kernels.mean_squared_error(z, t)[1])
+    np.testing.assert_array_equal(dz, kernels.absolute_error(z, t)[1])
 
 
 @pytest.mark.parametrize("step", [1, 7, 1000, 123_456])
@@ -196,6 +205,7 @@ WEIGHT = np.ones(4, np.float32)
             r"target must be int64 labels \(B,\) or like z, got array\(float32, 1d, C\)\n",
         ),
         (lambda z: kernels.linear_backward(z, X, W, dx=z, dw=z), (Y,), "linear_backward: db must be given"),
+        (lambda z: kernels.quantile(z, z, dz=z), (X,), "quantile: level must be given"),
         (lambda w: kernels.sgd(w, w), (X,), "sgd: learning_rate must be given"),
         (lambda w: kernels.sgd(w, w, learning_rate=0.1), (FROZEN,), "sgd: w must be writable"),
         (lambda w: kernels.adam(w, w, w, w), (X,), "adam: step must be given"),
@@ -242,6 +252,10 @@ def test_typing_errors(call, args, message):
             "^mean_squared_error: dz must be like z, and target must have as many rows$",
         ),
         (lambda z, w: kernels.mean_squared_error(z, z, w, dz=z), (Y.copy(), WEIGHT[:3]), "weight must be .B,."),
+        (lambda z, d: kernels.huber(z, z, delta=d, dz=z), (X.copy(), 0.0), "^huber: delta must be finite and above 0$"),
+        (lambda z, d: kernels.huber(z, z, delta=d, dz=z), (X.copy(), np.inf), "^huber: delta must be finite"),
+        (lambda z, p: kernels.quantile(z, z, level=p, dz=z), (X.copy(), 1), "^quantile: level must lie between 0"),
+        (lambda z, p: kernels.quantile(z, z, level=p, dz=z), (X.copy(), np.nan), "^quantile: level must lie between 0"),
         (lambda w, g: kernels.sgd(w, g, learning_rate=0.1), (X, Y), "dw must be like w"),
         (lambda w, g: kernels.sgd(w, g, g[1:], learning_rate=0.1), (X.copy(), X), "must have one shape"),
         (lambda w: kernels.sgd(w, w, learning_rate=0.1, momentum=0.9), (X,), "velocity must be given with momentum"),
