@@ -128,8 +128,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--loss",
         metavar="NAME",
         type=_loss,
-        help="of a regression: absolute_error, huber:DELTA or quantile:LEVEL "
-        "(default mean_squared_error); standardised targets make the unit of DELTA their standard deviation",
+        help="absolute_error, huber:DELTA (in standard deviations of standardised targets) or quantile:LEVEL in a "
+        "regression (default mean_squared_error)",
     )
     training.add_argument("--l2", metavar="R", type=_penalty, default=0.0, help="penalty on weights (default 0)")
     training.add_argument(

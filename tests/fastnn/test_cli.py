@@ -46,7 +46,8 @@ class LinearModel:
     def predict(self, X):
         return (np.c_[X, np.ones(len(X))] @ self.weights).astype(np.float32)
 
-    def evaluate(self, X, y):
+    def evaluate(self, X, y, loss):
+        self.evaluated = loss
         if y.ndim == 1:
             return {"loss": 0.5, "accuracy": float(np.mean(self.predict(X).argmax(axis=1) == y))}
         return {"loss": float(np.mean((self.predict(X) - y) ** 2)), "r2": 0.5}
@@ -285,6 +286,43 @@ def test_options_reach_the_model(linear, capsys):
     assert 0 < model.X[:, 0].mean() < 2  # sizes as they are
 
 
+@pytest.mark.parametrize(
+    ("given", "loss", "said"),
+    [("huber:0.5", ("huber", 0.5), "adam at 0.001, huber 0.5"), ("huber", ("huber", 1.0), "huber 1"),
+     ("absolute_error", "absolute_error", "adam at 0.001, absolute_error"),
+     ("quantile:9e-1", ("quantile", 0.9), "adam at 0.001, quantile 0.9")],
+)  # fmt: skip
+def test_the_loss_is_learnt_saved_and_measured(linear, capsys, given, loss, said):
+    write_prices(Path("prices.csv"))
+    assert cli.main(["train", "prices.csv", "--target", "price", "--loss", given]) == 0
+    assert linear.last.fit_options["loss"] == linear.last.evaluated == loss
+    assert f"{said}\n" in capsys.readouterr().out
+    assert cli.main(["evaluate", "prices.fastnn.npz", "prices.csv"]) == 0
+    assert linear.last.evaluated == (loss if isinstance(loss, str) else [*loss])
+
+
+@pytest.mark.parametrize(
+    ("target", "given", "message"),
+    [
+        ("price", "hinge", r"loss must be one of .* \('quantile', level\) for identity outputs, got 'hinge'"),
+        ("price", "quantile", r"loss must be \('quantile', level\), such as \('quantile', 0.9\), got 'quantile'"),
+        ("price", "huber:-1", r"loss: delta must be a finite number in \(0, inf\), got -1.0"),
+        ("price", "absolute_error:1", r"loss must be one of .*, got \('absolute_error', 1.0\)"),
+        ("kind", "huber", r"loss must be one of .* for softmax outputs, got 'huber'"),
+    ],
+)
+def test_a_loss_that_is_wrong(linear, capsys, target, given, message):
+    write_prices(Path("price.csv"))
+    write_kinds(Path("kind.csv"))
+    assert re.fullmatch(message, error_of(capsys, "train", f"{target}.csv", "--target", target, "--loss", given))
+
+
+def test_a_parameter_of_a_loss_that_is_no_number(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "price.csv", "--loss", "huber:big"])
+    assert "argument --loss: expected a number behind the colon, got 'big'" in capsys.readouterr().err
+
+
 def test_validation_may_be_left_out(linear, capsys):
     write_kinds(Path("kinds.csv"))
     assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id", "--validation", "0"]) == 0
@@ -417,7 +455,7 @@ def test_a_failed_run_leaves_the_model_alone(linear, capsys, monkeypatch):
 
 def test_a_diverged_model_is_not_saved(linear, monkeypatch, capsys):
     write_kinds(Path("kinds.csv"))
-    monkeypatch.setattr(LinearModel, "evaluate", lambda self, X, y: {"loss": float("nan"), "accuracy": 0.25})
+    monkeypatch.setattr(LinearModel, "evaluate", lambda self, X, y, loss: {"loss": float("nan")})
     assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id"]) == 2
     assert capsys.readouterr().err.startswith("fastnn: error: training diverged: the loss is not finite")
     assert not Path("kinds.fastnn.npz").exists()

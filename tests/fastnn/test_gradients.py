@@ -23,7 +23,8 @@ ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh", "silu", "gel
 LOSSES = [
     ("softmax", "softmax_cross_entropy"), ("softmax", "mean_squared_error"), ("softmax", "sum_squared_error"),
     ("sigmoid", "sigmoid_cross_entropy"), ("sigmoid", "mean_squared_error"), ("sigmoid", "sum_squared_error"),
-    ("identity", "mean_squared_error"), ("identity", "sum_squared_error"), ("exp", "poisson"),
+    ("identity", "mean_squared_error"), ("identity", "sum_squared_error"), ("identity", "absolute_error"),
+    ("identity", ("huber", 0.7)), ("identity", ("quantile", 0.9)), ("exp", "poisson"),
 ]  # fmt: skip
 
 

@@ -96,6 +96,14 @@ class TestCounts:
         assert rows[1, "loss"][0] == 10 * (squared if loss else cross)[output]
         assert rows[1, "update"] == (8 * (2 + 7), 4 * 5 * 8)
 
+    @pytest.mark.parametrize(
+        ("loss", "operations"), [("absolute_error", 1), (("huber", 0.5), 4), (("quantile", 0.9), 3)]
+    )
+    def test_other_losses_of_numbers(self, loss, operations):
+        model = MLP([3, 2], output="identity", seed=0)
+        rows = counted(model.profile(data()[0], np.ones((N, 2)), 5, loss=loss))
+        assert rows[1, "loss"][0] == 10 * (operations + 4)  # its share of a mean, of the loss and of the gradient
+
     def test_poisson(self):
         rows = counted(MLP([3, 2], output="exp", seed=0).profile(data()[0], np.ones((N, 2)), 5))
         assert rows[1, "loss"][0] == 10 * (27 + 7)  # exp, and beside it the logarithm of the target and 6 more

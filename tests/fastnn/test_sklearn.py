@@ -566,8 +566,13 @@ class TestInput:
             regressor.fit(X_NUMBERS, SEVERAL, X_val=X_NUMBERS, y_val=NUMBERS)
         with pytest.raises(ValueError, match="y must be >= 0 for loss 'poisson', got -"):
             MLPRegressor("poisson").fit(X_NUMBERS, NUMBERS)
-        with pytest.raises(ValueError, match="loss must be one of 'squared_error', 'poisson', got 'hinge'"):
-            MLPRegressor("hinge").fit(X_NUMBERS, NUMBERS)
+        for loss, message in (
+            ("hinge", r"loss must be one of 'squared_error', 'absolute_error', .*, 'poisson', got 'hinge'"),
+            ("quantile", r"loss must be \('quantile', level\), such as \('quantile', 0.9\), got 'quantile'"),
+            (("huber", 0), r"loss: delta must be a finite number in \(0, inf\), got 0"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                MLPRegressor(loss).fit(X_NUMBERS, NUMBERS)
 
     def test_partial_fit_that_is_wrong(self):
         with pytest.raises(ValueError, match="classes must be passed on the first call"):

@@ -19,7 +19,8 @@ from tests.oracle import (
 PROBLEMS = [
     ("softmax_cross_entropy", "softmax", 3), ("sigmoid_cross_entropy", "logistic", 1),
     ("sigmoid_cross_entropy", "logistic", 4), ("mean_squared_error", "identity", 1),
-    ("mean_squared_error", "identity", 3), ("poisson", "exp", 2),
+    ("mean_squared_error", "identity", 3), ("poisson", "exp", 2), ("absolute_error", "identity", 2),
+    (("huber", 0.7), "identity", 1), (("huber", 0.7), "identity", 3), (("quantile", 0.9), "identity", 2),
 ]  # fmt: skip
 
 

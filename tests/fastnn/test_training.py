@@ -109,7 +109,8 @@ class TestFitEqualsAPlainLoop:
     @pytest.mark.parametrize(
         ("output", "loss"),
         [("softmax", None), ("softmax", "sum_squared_error"), ("sigmoid", None), ("sigmoid", "mean_squared_error"),
-         ("identity", None), ("identity", "sum_squared_error")],
+         ("identity", None), ("identity", "sum_squared_error"), ("identity", "absolute_error"),
+         ("identity", ("huber", 0.3)), ("identity", ("quantile", 0.8))],
     )  # fmt: skip
     def test_every_output(self, dtype, weighted, output, loss):
         optimizer = SGD(0.02, momentum=0.9)

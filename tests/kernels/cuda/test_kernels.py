@@ -13,7 +13,15 @@ from kernels import cuda as device
 from kernels import reference, scalar
 from kernels.cuda import gemm
 from tests.kernels.cuda.device import SIMULATED, SIZES
-from tests.oracle import assert_close, random_arrays, random_labels, random_row_weights, random_target
+from tests.oracle import (
+    LOSS_PARAMETERS,
+    assert_close,
+    loss_of,
+    random_arrays,
+    random_labels,
+    random_row_weights,
+    random_target,
+)
 
 DTYPES = ["float32", "float64"]
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns of the simulator's own overflows
@@ -147,14 +155,26 @@ def test_losses(name, columns, weighted, dtype):
     target = random_labels(4, rows, columns) if name == "labels" else random_target(4, name, rows, columns, dtype)
     name = "softmax_cross_entropy" if name == "labels" else name
     weight = random_row_weights(5, rows, dtype) if weighted else None
-    expected, gradient = getattr(reference, name)(z, target, weight)
-    value, dz = getattr(device, name)(placed(z, 1), placed(target, 2), placed(weight))
+    expected, gradient = loss_of(reference, name)(z, target, weight)
+    value, dz = loss_of(device, name)(placed(z, 1), placed(target, 2), placed(weight))
     assert_close(np.asarray(value), expected, dtype, rows * columns)
     assert_close(host(dz), gradient, dtype, columns)
     dz = placed(np.zeros_like(z), 3)
-    again, returned = getattr(device, name)(placed(z), placed(target), placed(weight), dz=dz)
+    again, returned = loss_of(device, name)(placed(z), placed(target), placed(weight), dz=dz)
     assert (again, returned) == (value, dz)
     assert_close(host(dz), gradient, dtype, columns)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LOSS_PARAMETERS | {"absolute_error": None})
+def test_kinks_and_far_out(name, dtype):
+    z = np.array([[1.0], [0.5], [-np.inf], [np.inf], [np.inf], [np.nan]], dtype)
+    target = np.array([[1.0], [1.5], [0.0], [0.0], [np.inf], [0.0]], dtype)
+    for row in range(6):
+        expected, gradient = loss_of(reference, name)(z[[row]], target[[row]])
+        value, dz = loss_of(device, name)(placed(z[[row]]), placed(target[[row]]))
+        assert_close(np.asarray(value), expected, dtype, 1)
+        assert_close(host(dz), gradient, dtype, 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
