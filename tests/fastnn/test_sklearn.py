@@ -1,5 +1,6 @@
 """The estimators beside scikit-learn's: the same numbers from the same seed; and what scikit-learn's have not."""
 
+import functools
 import pickle
 
 import joblib
@@ -14,7 +15,8 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris, make_classification, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_pinball_loss
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -125,6 +127,17 @@ class TestSameAsScikitLearn:
         assert (ours.predict(X_NUMBERS) > 0).all()
         assert ours.out_activation_ == "exp"
 
+    @pytest.mark.parametrize(
+        ("y", "options"),
+        [(NUMBERS, {}), (NUMBERS, {"solver": "sgd"}), (NUMBERS, {"early_stopping": True}),
+         (SEVERAL, {"alpha": 0.0}), (SEVERAL, {"alpha": 0.0, "solver": "sgd"})],
+        ids=str,
+    )  # fmt: skip
+    def test_the_squared_error_is_a_huber_loss_that_no_error_reaches(self, y, options):
+        """Half a square, summed over outputs where steps are made, averaged where it is reported."""
+        ours, reference = pair("MLPRegressor", **options)
+        same(ours.set_params(loss=("huber", 1e9)).fit(X_NUMBERS, y), reference.fit(X_NUMBERS, y))
+
     @pytest.mark.parametrize("solver", ["adam", "sgd"])
     def test_sample_weight(self, solver):
         """One batch an epoch: scikit-learn averages the losses of batches by their rows, not by their weights."""
@@ -160,6 +173,50 @@ class TestSameAsScikitLearn:
     def test_parameters_and_defaults(self, kind):
         ours, reference = getattr(fastnn, kind)().get_params(), getattr(theirs, kind)().get_params()
         assert {name: ours[name] for name in reference} == reference
+
+
+class TestLossesOfNumbers:
+    """Those that scikit-learn's regressor has not."""
+
+    @pytest.mark.parametrize("y", [NUMBERS, SEVERAL], ids=["one", "several"])
+    @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["alike", "weighted"])
+    def test_what_is_reported_are_the_metrics_of_scikit_learn(self, y, weight):
+        for loss, metric in (
+            ("absolute_error", mean_absolute_error),
+            (("quantile", 0.9), functools.partial(mean_pinball_loss, alpha=0.9)),
+            (("quantile", 0.1), functools.partial(mean_pinball_loss, alpha=0.1)),
+        ):
+            model = MLPRegressor(loss, max_iter=3, random_state=0)
+            model.fit(X_NUMBERS, y, X_val=X_NUMBERS, y_val=y, sample_weight_val=weight)
+            expected = metric(y, model.predict(X_NUMBERS), sample_weight=weight)
+            assert model.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-12)
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"solver": "sgd", "learning_rate_init": 0.01}, {"solver": "lbfgs"}], ids=str
+    )
+    @pytest.mark.parametrize("level", [0.1, 0.9])
+    def test_quantiles(self, level, options):
+        model = MLPRegressor(("quantile", level), 20, random_state=0, max_iter=300, **options)
+        model.fit(10 * X_NUMBERS, NUMBERS)
+        assert abs((model.predict(10 * X_NUMBERS) > NUMBERS).mean() - level) < 0.04
+
+    @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+    @pytest.mark.parametrize("loss", ["absolute_error", "huber", ("huber", 0.1)], ids=str)
+    def test_outliers(self, loss, solver):
+        y = np.where(np.arange(len(NUMBERS)) % 20 == 0, 50.0, NUMBERS)
+        options = {"solver": solver, "random_state": 0, "max_iter": 300, "learning_rate_init": 0.01}
+        model = MLPRegressor(loss, 20, **options).fit(10 * X_NUMBERS, y)
+        assert abs(np.mean(model.predict(10 * X_NUMBERS))) < 0.5
+        assert np.mean(MLPRegressor("squared_error", 20, **options).fit(10 * X_NUMBERS, y).predict(10 * X_NUMBERS)) > 2
+
+    def test_where_parameters_go(self):
+        losses = ["squared_error", "absolute_error", "huber", ("huber", 0.5), ("quantile", 0.9)]
+        search = GridSearchCV(MLPRegressor(max_iter=3), {"loss": losses}, cv=2).fit(X_NUMBERS, NUMBERS)
+        assert list(search.cv_results_["param_loss"]) == losses
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        model = clone(MLPRegressor(("huber", 0.5), random_state=0)).partial_fit(X_NUMBERS, NUMBERS)
+        loss = model.loss_
+        assert pickle.loads(pickle.dumps(model)).partial_fit(X_NUMBERS, NUMBERS).loss_ < loss
 
 
 @pytest.mark.parametrize("make", [scipy.sparse.csr_array, scipy.sparse.csc_matrix, scipy.sparse.coo_array])
