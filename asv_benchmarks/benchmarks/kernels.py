@@ -210,7 +210,7 @@ class Loss(Sampled):
 
     params = [
         DEVICES,
-        sweep("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "sum_squared_error"),
+        sweep(*reference.LOSSES),
         sweep(10, 1000),
         DTYPES,
     ]
@@ -224,10 +224,11 @@ class Loss(Sampled):
         if name == "softmax_cross_entropy":
             target = np.random.default_rng(1).integers(0, outputs, 128)
         wide = target if target.ndim == 1 else target.astype(float)
-        _, self.exact = getattr(reference, name)(z.astype(float), wide)
+        parameter = {"level": 0.9} if name == "quantile" else {}
+        _, self.exact = getattr(reference, name)(z.astype(float), wide, **parameter)
         loss, (z, target, dz) = getattr(backend(device), name), placed(device, z, target, dz)
         self.dz = dz
-        return waiting(device, lambda: loss(z, target, dz=dz))
+        return waiting(device, lambda: loss(z, target, dz=dz, **parameter))
 
     def time_loss(self, device: str, name: str, outputs: int, dtype: str) -> None:
         self.call()
