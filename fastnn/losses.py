@@ -1,7 +1,7 @@
 """Losses by name: which go with which outputs, and the parameters that some of them have."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from fastnn.schedules import check_number
@@ -28,7 +28,7 @@ def loss_for(output: str, loss: Any) -> Loss:
     return names[0] if loss is None else checked_loss(loss, names, f" for {output} outputs")
 
 
-def checked_loss(loss: Any, names: Iterable[str], where: str = "") -> Loss:
+def checked_loss(loss: Any, names: Sequence[str], where: str = "") -> Loss:
     """One of these losses, as a name or ("huber", delta) or ("quantile", level); "huber" is ("huber", 1.0).
 
     Raises ValueError or TypeError for anything else; `where` ends the list of names in its message.
@@ -41,7 +41,7 @@ def checked_loss(loss: Any, names: Iterable[str], where: str = "") -> Loss:
         return name
     parameter, limit, default = _PARAMETERS[name]
     value = given[0] if given else default
-    if value is None:
+    if not given and default is None:
         raise ValueError(f"loss must be {_FORMS[name]}, such as ('quantile', 0.9), got {loss!r}")
     check_number(f"loss: {parameter}", value, 0, limit, closed="neither")
     return name, float(value)

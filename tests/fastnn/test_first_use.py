@@ -62,6 +62,7 @@ WARMED = textwrap.dedent("""
     hidden = list(scalar.ACTIVATIONS)
     dtypes = [np.float32, np.float64, np.float16, np.uint8, np.int64, ">i2", bool]
     losses = {"softmax": [None], "sigmoid": [None], "exp": [None], "identity": [None, "sum_squared_error"]}
+    losses["identity"] += ["absolute_error", "huber", ("quantile", 0.9)]
     for output, loss in [(output, loss) for output in losses for loss in losses[output]]:
         for optimizer in (optimizers.SGD(), optimizers.SGD(momentum=0.9, clip_norm=1.0), optimizers.Adam()):
             model = fastnn.MLP([3, *[4] * len(hidden), 2], hidden, output, dropout=0.1, threads=2)

@@ -40,6 +40,7 @@ def test_forms(given):
         (("huber", np.inf), ValueError, r"^loss: delta must be a finite number in \(0, inf\), got inf$"),
         (("huber", np.nan), ValueError, r"^loss: delta must be a finite number in \(0, inf\), got nan$"),
         (("huber", "1"), TypeError, r"^loss: delta must be a finite number in \(0, inf\), got '1'$"),
+        (("quantile", None), TypeError, r"^loss: level must be a finite number in \(0, 1\), got None$"),
         (("huber", True), TypeError, r"^loss: delta must be a finite number in \(0, inf\), got True$"),
         (("huber", 1.0, 2.0), ValueError, r"^loss must be one of .*'huber', \('huber', delta\), .*, got \('huber', 1"),
         (("absolute_error", 1.0), ValueError, r"^loss must be one of .*, got \('absolute_error', 1.0\)$"),

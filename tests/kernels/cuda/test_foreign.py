@@ -98,6 +98,8 @@ def test_losses_and_updates(dtype):
     value, dz = kernels.softmax_cross_entropy(*arrays)
     assert_close(np.asarray(value), expected, dtype, 15)
     assert_close(host(dz), slope, dtype, 3)
+    value, _ = kernels.quantile(arrays[0], ByInterface(z[::-1]), level=0.9)
+    assert_close(np.asarray(value), reference.quantile(z, z[::-1], level=0.9)[0], dtype, 15)
     w = z.astype(np.float64)
     reference.sgd(w, slope, learning_rate=0.5)
     kernels.sgd(arrays[0], dz, learning_rate=0.5)
