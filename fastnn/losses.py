@@ -40,7 +40,7 @@ def checked_loss(loss: Any, names: Sequence[str], where: str = "") -> Loss:
     if name not in _PARAMETERS:
         return name
     parameter, limit, default = _PARAMETERS[name]
-    value = given[0] if given else default
+    value: Any = given[0] if given else default
     if not given and default is None:
         raise ValueError(f"loss must be {_FORMS[name]}, such as ('quantile', 0.9), got {loss!r}")
     check_number(f"loss: {parameter}", value, 0, limit, closed="neither")
