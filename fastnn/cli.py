@@ -33,19 +33,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            args = _parser().parse_args(argv)
-            code: int | None = args.command(args)
-            sys.stdout.flush()
+            try:
+                args = _parser().parse_args(argv)
+                code: int | None = args.command(args)
+            finally:  # --version, too, is found out here to have nowhere to go
+                sys.stdout.flush()
             return code or 0
         except KeyboardInterrupt:
             print("fastnn: interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED
-        except BrokenPipeError:  # the reader has left (`| head`); what is still buffered has nowhere to go
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # the reader has left (`| head`)
+            _drop_output()
             return EXIT_BROKEN_PIPE
         except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
             print(f"fastnn: error: {_one_line(error)}", file=sys.stderr)
+            try:
+                sys.stdout.flush()
+            except OSError:  # a full disk
+                _drop_output()
             return EXIT_ERROR
+
+
+def _drop_output() -> None:
+    """What is still buffered has nowhere to go: Python would try once more, and say so."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: Exception) -> str:

@@ -1,13 +1,15 @@
 """CSV files. Read as columns of text, with the place of every cell kept for the messages; and written.
 
-The first line is the header. The delimiter is the one of comma, semicolon and tab that divides the header into the
-most columns. Lines of nothing but blanks are skipped, blanks around a cell are dropped, and a cell of `MISSING` is a
-missing value; where it is a line's only one, it has to be written, as "". Where semicolons or tabs separate the cells,
-all numbers of a column may have a decimal comma, as in 1234,5.
+The first line is the header. The delimiter is the one of comma, semicolon, tab and bar that divides it into the most
+columns, unless a line before it names one, as Excel's sep=; does. Lines of nothing but blanks are skipped, blanks
+around a cell are dropped, and a cell of `MISSING` is a missing value; where it is a line's only one, it has to be
+written, as "". Where another delimiter than the comma separates the cells, all numbers of a column may have a decimal
+comma, as in 1234,5.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
 import re
@@ -127,7 +129,7 @@ class Table:
 
 
 def read_csv(path: str | PathLike[str]) -> Table:
-    """Read a CSV file with a header, in UTF-8.
+    """Read a CSV file with a header, in UTF-8, or in UTF-16 where that begins with its mark.
 
     A first column without a name, as pandas writes an index, is left out, and so are others without a name that have no
     value, as a delimiter at the end of every line makes one. Raises DataError for a file that is empty or without rows,
@@ -137,17 +139,21 @@ def read_csv(path: str | PathLike[str]) -> Table:
     path = fspath(path)
     lines: list[int] = []
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            delimiter = max(",;\t", key=lambda delimiter: _n_columns(file, delimiter))
+        with open(path, encoding=_encoding(path), newline="") as file:
+            named = re.fullmatch(r'"?sep=(.)"?\s*', file.readline())
+            delimiter = named[1] if named else max(",;\t|", key=lambda delimiter: _n_columns(file, delimiter))
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
+            if named:
+                next(reader)
             names = [name.strip() for name in next(reader, [])]
             _check_header(path, names, reader.line_num)
             columns = list(zip(*_rows(path, reader, names, lines), strict=True))
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: not a CSV file: {error}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file in UTF-8: {error.reason} {error.object[error.start]:#04x}") from None
+        wrong = f"{error.reason} {error.object[error.start]:#04x}"
+        raise DataError(f"{path}: not a text file in UTF-8: {wrong}; save it as one (Excel's CSV UTF-8)") from None
     if not lines:
         raise DataError(f"{path}: line 1 is the header, and no row follows it")
     for position, (name, column) in enumerate(zip(names, columns, strict=True), 1):
@@ -171,6 +177,12 @@ def quoted(names: object, limit: int = 20) -> str:
     """`'a', 'b'`: names as messages list them, the first `limit` of them."""
     listed = [f"'{name}'" for name in names]  # type: ignore[attr-defined]
     return ", ".join(listed[:limit]) + (f", and {len(listed) - limit} more" if len(listed) > limit else "")
+
+
+def _encoding(path: str) -> str:
+    """UTF-8, or UTF-16, which begins with a mark, as Excel's "Unicode text" does."""
+    with open(path, "rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def _n_columns(file: TextIO, delimiter: str) -> int:
@@ -199,6 +211,8 @@ def _rows(path: str, reader: Iterator[list[str]], names: list[str], lines: list[
         line = reader.line_num  # type: ignore[attr-defined]
         if not row or (len(row) == 1 and row[0].isspace()):
             continue
+        if any("\0" in cell for cell in row):
+            raise DataError(f"{path}: line {line}: a byte of 0, which no text has: the file is damaged")
         absent = [name for name in names[len(row) :] if name]
         if absent or len(row) > len(names):
             what = f"no cell for column '{absent[0]}'" if absent else f"'{row[len(names)]}' too many"

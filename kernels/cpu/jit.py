@@ -11,6 +11,8 @@ anew.
 import contextlib
 import hashlib
 import importlib
+import pickle
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +74,11 @@ class _MachineCode(CompileResultCacheImpl):
         return (name, kind, (code, symbol.as_bitcode())), *rest
 
 
+_DAMAGED = (  # what unpickling raises
+    pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError,
+)  # fmt: skip
+
+
 class _Cache(FunctionCache):
     """Numba's disk cache, keyed by the hash of all the kernels' sources instead of one function's bytecode."""
 
@@ -79,6 +86,23 @@ class _Cache(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         return (sig, codegen.magic_tuple(), STAMP)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What is cached, or None; also where a file is damaged, which is then written anew."""
+        try:
+            return super().load_overload(sig, target_context)
+        except _DAMAGED:
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled; where there is no room, say so and go on."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            why = f"compiled kernels cannot be kept in {self.cache_path}: {error.strerror}"
+            warnings.warn(f"{why}; the next program compiles them again", RuntimeWarning, stacklevel=2)
 
 
 class _CFunc(CFunc):

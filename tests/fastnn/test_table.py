@@ -211,3 +211,27 @@ def test_a_disk_that_is_full_is_named_by_the_file(tmp_path):
     with pytest.raises(OSError, match="No space left on device") as caught:
         write_csv(tmp_path / "rows.csv", rows())
     assert caught.value.filename == str(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["a;b\n1,5;x\n", "sep=;\na;b\n1,5;x\n", '"sep=;"\r\na;b\r\n1,5;x\r\n', "a|b\n1,5|x\n", "a\tb\n1,5\tx\n"],
+)
+def test_delimiters(tmp_path, content):
+    for encoding in ("utf-8", "utf-16"):
+        path = tmp_path / f"{encoding}.csv"
+        path.write_text(content, encoding=encoding, newline="")
+        table = read_csv(path)
+        assert table.numbers("a").tolist() == [1.5]
+        assert table.columns["b"] == ["x"]
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"a,b\n1,2\n\0\0,\0\n", "line 3: a byte of 0, which no text has: the file is damaged$"),
+    ("a,b\n1,ö\n".encode("latin-1"), r"not a text file in UTF-8: .* 0xf6; save it as one \(Excel's CSV UTF-8\)$"),
+])  # fmt: skip
+def test_what_is_no_text(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_csv(path)

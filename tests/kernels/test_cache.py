@@ -1,0 +1,42 @@
+"""Compiled kernels on disk: a damaged file is written anew, and a full disk is no obstacle."""
+
+import errno
+import textwrap
+
+import pytest
+from numba.core.caching import FunctionCache
+
+from kernels.cpu import jit
+from tests.programs import environment, run
+
+PROGRAM = textwrap.dedent("""
+    import numpy as np
+    import kernels
+    from kernels.cpu import jit
+
+    compiled = []
+    jit.announce = lambda: compiled.append(1)
+    print(kernels.activate(np.array([[-1.0, 2.0]]), "relu").tolist(), bool(compiled))
+""")
+RIGHT = "[[0.0, 2.0]]"
+
+
+@pytest.mark.parametrize("suffix", [".nbc", ".nbi"])
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_damaged_file_is_written_anew(tmp_path, suffix, left):
+    env = environment(NUMBA_CACHE_DIR=str(tmp_path))
+    assert run(PROGRAM, env=env).stdout == f"{RIGHT} True\n"
+    for path in tmp_path.rglob(f"*{suffix}"):
+        path.write_bytes(path.read_bytes()[:left])
+    assert run(PROGRAM, env=env).stdout == f"{RIGHT} True\n"
+    assert run(PROGRAM, env=env).stdout == f"{RIGHT} False\n"
+
+
+def test_a_full_disk(monkeypatch):
+    def save(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache = jit._Cache(test_a_full_disk)
+    monkeypatch.setattr(FunctionCache, "save_overload", save)
+    with pytest.warns(RuntimeWarning, match="cannot be kept in .*: No space left on device; the next program"):
+        cache.save_overload(None, None)
