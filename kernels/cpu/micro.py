@@ -17,6 +17,7 @@ from .simd import I64, InstructionSet, Vectors, chosen, element, internal_functi
 # instructions that take issue slots from the multiply-adds: 90 % of the FMA peak with 1 or 2 steps a round, 95 % with
 # 4, as much as with a packed a, whose offsets are constants (12x2, B in L1, Intel Xeon with AVX-512, one core; Zen 4
 # does not mind).
+# Few rows have few addresses: their loop is not unrolled, and gemm compiles in 0.9 of the time.
 UNROLL = 4
 # One or two rows of NV vectors are too few sums to keep the multiply-add units busy, which take 4 cycles for each: so
 # many vectors then. One row of 784-256-128-10: 10.4 us of kernels with 2 vectors, 7.5 with 8.
@@ -95,7 +96,7 @@ def micro_kernel(
         return results[:2], [results[2 + r * nv : 2 + (r + 1) * nv] for r in range(mr)]
 
     at, sums = [a, b], start
-    if packed:
+    if packed or 2 * mr <= isa.mr:
         _, new = loop("loop", k, at, sums, 1)
     else:
         rounds = build.lshr(k, ir.Constant(I64, UNROLL.bit_length() - 1))
