@@ -33,11 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            try:
-                args = _parser().parse_args(argv)
-                code: int | None = args.command(args)
-            finally:  # --version, too, is found out here to have nowhere to go
-                sys.stdout.flush()
+            args = _parser().parse_args(argv)
+            code: int | None = args.command(args)
+            sys.stdout.flush()
             return code or 0
         except KeyboardInterrupt:
             print("fastnn: interrupted", file=sys.stderr)
@@ -71,6 +69,10 @@ def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors look like all others: one line on stderr."""
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        sys.stdout.flush()  # --help and --version have nowhere to go where this raises
+        super().exit(status, message)
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_ERROR, f"fastnn: error: {message} (see {self.prog} --help)\n")
