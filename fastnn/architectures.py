@@ -92,7 +92,11 @@ def device(name: Any) -> str:
     return dispatch.device(name)
 
 
-def check_precision(name: Any) -> None:
-    """There is one precision of the products so far."""
-    if not isinstance(name, str) or name != "float32":
-        raise ValueError(f"precision must be 'float32', got {name!r}: this version has no other")
+def precision(name: Any, dtype: str, device: str) -> str:
+    """The precision of the products of a network of this dtype on this device."""
+    if not isinstance(name, str) or name not in dispatch.PRECISIONS:
+        raise ValueError(f"precision must be 'float32', 'tf32' or 'bf16', got {name!r}")
+    if name != "float32" and dtype != "float32":
+        raise ValueError(f"precision {name!r} needs dtype float32, got {dtype}")
+    dispatch.check_precision(name, device)
+    return name

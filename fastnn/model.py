@@ -37,10 +37,11 @@ class MLP:
     what is not training drops nothing. output: softmax (classes), sigmoid (one
     or several yes/no labels), identity (numbers), exp (counts). init: "auto" (he for the ReLU family, xavier
     otherwise), or a name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64". precision:
-    that of the products of a float32 network, "float32". device: "cpu", "cuda" (an NVIDIA GPU; needs the extra
-    `cuda`), or "auto", the GPU where one can be used. threads: at most so many, by default NUMBA_NUM_THREADS or all
-    cores; the result is the same bits with any number. seed: of the initial weights, the shuffling, the split-off of
-    validation rows and dropout.
+    to what the products of a float32 network round their factors, "float32", "tf32" (to 11 significant bits) or "bf16"
+    (to 8), the last two on a GPU's tensor cores; sums, parameters and the optimiser's state stay float32. device:
+    "cpu", "cuda" (an NVIDIA GPU; needs the extra `cuda`), or "auto", the GPU where one can be used. threads: at most so
+    many, by default NUMBA_NUM_THREADS or all cores; the result is the same bits with any number. seed: of the initial
+    weights, the shuffling, the split-off of validation rows and dropout.
 
     Raises ValueError or TypeError naming the argument that is wrong; for device "cuda" ImportError or RuntimeError
     naming what is missing.
@@ -68,7 +69,7 @@ class MLP:
         if not isinstance(bias, (bool, np.bool_)):
             raise TypeError(f"bias must be True or False, got {bias!r}")
         self.bias, self.dtype, self.device = bool(bias), architectures.dtype(dtype), architectures.device(device)
-        architectures.check_precision(precision)
+        self.precision = architectures.precision(precision, self.dtype, self.device)
         if threads is not None:
             check_count("threads", threads)
         if seed is not None:
@@ -257,9 +258,10 @@ class MLP:
         """
         with _making:  # or two threads would each make one, and train at once
             if self._engine is None or self._engine.process != os.getpid():
-                self._engine = dispatch.engine(self.device)(
-                    self.layers, self.activations, self.output, self._parameters, self.bias, self.threads, self.dropout
-                )
+                self._engine = dispatch.engine(self.device, self.precision)(
+                    self.layers, self.activations, self.output, self._parameters, self.bias, self.threads, self.dropout,
+                    self.precision,
+                )  # fmt: skip
                 self._loaded = set()
         seconds = training.load_kernels(self._engine, say, *needs)
         self._loaded.add(needs)
@@ -272,7 +274,8 @@ class MLP:
             size = w.size + (w.shape[1] if self.bias else 0)
             print(f"{n:>5}  {w.shape[0]:>7,}  {w.shape[1]:>7,}  {name:<10}  {size:>11,}")
         biases = "" if self.bias else ", no biases"
-        print(f"{self.n_parameters:,} parameters in {self.dtype}{biases}, on the {self.device}")
+        products = "" if self.precision == "float32" else f", products in {self.precision}"
+        print(f"{self.n_parameters:,} parameters in {self.dtype}{biases}{products}, on the {self.device}")
         if any(self.dropout):
             print(f"dropout of hidden layers: {', '.join(f'{rate:g}' for rate in self.dropout)}")
 
@@ -282,7 +285,7 @@ class MLP:
         arrays |= {f"b{n}": b for n, b in enumerate(self.biases)}
         architecture = {
             "layers": self.layers, "activations": self.activations, "output": self.output, "bias": self.bias,
-            "dtype": self.dtype, "dropout": self.dropout,
+            "dtype": self.dtype, "dropout": self.dropout, "precision": self.precision,
         }  # fmt: skip
         formats.save_arrays(path, arrays, {"architecture": architecture, "user": self.metadata})
 
@@ -307,24 +310,28 @@ class MLP:
         if any(self.dropout):
             parts.append(f"dropout={self.dropout[0] if len(set(self.dropout)) == 1 else self.dropout!r}")
         parts += [] if self.bias else ["bias=False"]
-        return f"MLP({', '.join([*parts, f'dtype={self.dtype!r}'])})"
+        parts.append(f"dtype={self.dtype!r}")
+        parts += [] if self.precision == "float32" else [f"precision={self.precision!r}"]
+        return f"MLP({', '.join(parts)})"
 
 
 def load(path: str | PathLike[str], **options: Any) -> MLP:
-    """Read a model that `MLP.save` wrote. `options`: threads, device, seed, as for MLP.
+    """Read a model that `MLP.save` wrote. `options`: threads, device, precision, seed, as for MLP.
 
-    Raises ValueError for a file that is damaged, of a newer version or not fastnn's.
+    precision: by default the saved model's. Raises ValueError for a file that is damaged, of a newer version or not
+    fastnn's, and for a precision that the device has not.
     """
     arrays, metadata = formats.load_arrays(path)
-    unknown = options.keys() - {"threads", "device", "seed"}
+    known = "threads", "device", "precision", "seed"
+    unknown = options.keys() - set(known)
     if unknown:
-        raise TypeError(f"options of load must be among threads, device, seed, got {', '.join(sorted(unknown))}")
+        raise TypeError(f"options of load must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
     MLP([1, 2], **options)  # what is wrong with the options is not the file's fault
     try:
         a = metadata["architecture"]
         model = MLP(
             a["layers"], a["activations"], a["output"], dropout=a.get("dropout", 0.0), bias=a["bias"],
-            dtype=a["dtype"], init="zeros", **options,
+            dtype=a["dtype"], init="zeros", **{**options, "precision": "float32"},
         )  # fmt: skip
         views = {f"w{n}": w for n, w in enumerate(model.weights)} | {f"b{n}": b for n, b in enumerate(model.biases)}
         for name, view in views.items():
@@ -334,4 +341,9 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
         model.metadata = metadata["user"]
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a model of this version of fastnn: {error}") from error
+    try:
+        precision = options.get("precision", a.get("precision", "float32"))
+        model.precision = architectures.precision(precision, model.dtype, model.device)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be loaded as it is: {error}; pass precision='float32'") from error
     return model

@@ -135,6 +135,7 @@ def profile(
         model.bias,
         model.threads,
         model.dropout,
+        model.precision,
     )
     training.load_kernels(engine, reports.line, *data.needs(optimizer, batch_size))
     memory = training.Memory.fresh(model, optimizer)

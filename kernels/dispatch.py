@@ -16,6 +16,9 @@ from . import cpu
 EXTRA = "the package numba-cuda: pip install 'fastnn-numba[cuda]'"
 DEVICES = ("auto", "cpu", "cuda")
 LOWEST_CAPABILITY = (7, 5)  # of GPUs that the kernels are compiled for in the tests
+PRECISIONS = ("float32", "tf32", "bf16")  # of a float32 network's products
+CPU_PRECISIONS = ("float32",)
+TENSOR_CAPABILITY = (8, 0)  # the lowest that multiplies tf32 and bf16
 
 
 def backend(**arrays: Any) -> ModuleType:
@@ -64,9 +67,22 @@ def device(name: Any) -> str:
     return "cuda" if name == "auto" and not why_not() else "cpu"
 
 
-def engine(name: str) -> Any:
-    """The class that runs a network on this device. Raises what `device` does: a model may come from elsewhere."""
-    if device(name) == "cuda":
+def check_precision(precision: str, device: str) -> None:
+    """Raise ValueError where this device does not multiply in this precision, one of PRECISIONS."""
+    if device == "cpu" and precision not in CPU_PRECISIONS:
+        raise ValueError(f"precision {precision!r} needs device 'cuda', got 'cpu'")
+    if device == "cuda" and precision != "float32" and not simulated() and _capability() < TENSOR_CAPABILITY:
+        needed, found = _dotted(TENSOR_CAPABILITY), _dotted(_capability())
+        raise ValueError(f"precision {precision!r} needs a GPU of compute capability {needed} or newer, got {found}")
+
+
+def engine(name: str, precision: str = "float32") -> Any:
+    """The class that runs a network on this device. Raises what `device` and `check_precision` do: a model may come
+    from elsewhere.
+    """
+    found = device(name)
+    check_precision(precision, found)
+    if found == "cuda":
         from .cuda.engine import Engine as CudaEngine
 
         return CudaEngine
@@ -110,11 +126,10 @@ def missing_gpu() -> str:
 @functools.lru_cache(maxsize=1)
 def _ask_driver(process: int) -> str:
     """The same for this process, out of the driver itself: numba-cuda takes half a second to import."""
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
-        driver = ctypes.CDLL(library)
+        driver = ctypes.CDLL(_LIBRARY)
     except OSError:
-        return f"NVIDIA's driver, whose {library} was not found"
+        return f"NVIDIA's driver, whose {_LIBRARY} was not found"
     error = driver.cuInit(0)
     count = ctypes.c_int()
     if error == 0:
@@ -125,16 +140,25 @@ def _ask_driver(process: int) -> str:
         return f"a working NVIDIA driver: it answered with CUDA error {error}"
     if error == _NO_DEVICE or count.value == 0:
         return "an NVIDIA GPU: the driver sees none (is CUDA_VISIBLE_DEVICES set?)"
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, 0)
-    driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, 0)
-    if (major.value, minor.value) < LOWEST_CAPABILITY:
-        lowest = ".".join(map(str, LOWEST_CAPABILITY))
-        return f"a GPU of compute capability {lowest} or newer, got {major.value}.{minor.value}"
+    if (found := _capability()) < LOWEST_CAPABILITY:
+        return f"a GPU of compute capability {_dotted(LOWEST_CAPABILITY)} or newer, got {_dotted(found)}"
     return ""
 
 
+def _capability() -> tuple[int, int]:
+    """The GPU's compute capability, where `missing_gpu` finds one."""
+    driver, major, minor = ctypes.CDLL(_LIBRARY), ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, 0)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, 0)
+    return major.value, minor.value
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return ".".join(map(str, capability))
+
+
 # Of the driver's interface, cuda.h
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NOT_INITIALIZED, _NO_DEVICE = 3, 100
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 _DLPACK_CUDA = (2, 13)  # of dlpack.h: kDLCUDA, kDLCUDAManaged

@@ -61,6 +61,7 @@ class Engine:
 
     widths: of input, hidden layers and output. activations: one per hidden layer. parameters: the flat buffer of
     `Layout.of(widths, dtype, bias)`, changed in place by training. dropout: a rate for each hidden layer, or nothing.
+    precision: to what products round their factors, one of kernels.dispatch's.
     Arrays given to a call may have any strides.
     """
 
@@ -73,8 +74,9 @@ class Engine:
         bias: bool = True,
         threads: int | None = None,
         dropout: Sequence[float] = (),
+        precision: str = "float32",
     ) -> None:
-        self.parameters, self.output, self.dropout = parameters, output, dropout
+        self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]

@@ -67,8 +67,11 @@ class Engine:
         bias: bool = True,
         threads: int | None = None,
         dropout: Sequence[float] = (),
+        precision: str = "float32",
     ) -> None:
-        self.parameters, self.output, self.dropout = parameters, output, dropout
+        self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
+        if precision != "float32":
+            raise NotImplementedError(f"precision must be 'float32' on device 'cuda' so far, got {precision!r}")
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]

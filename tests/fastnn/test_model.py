@@ -193,8 +193,24 @@ class TestCopiesAndFiles:
         trained()[0].save(tmp_path / "model.npz")
         with pytest.raises(ValueError, match=r"^threads must be an integer >= 1, got 0$"):
             fastnn.load(tmp_path / "model.npz", threads=0)
-        with pytest.raises(TypeError, match=r"^options of load must be among threads, device, seed, got thread$"):
+        with pytest.raises(
+            TypeError, match=r"^options of load must be among threads, device, precision, seed, got thread$"
+        ):
             fastnn.load(tmp_path / "model.npz", thread=1)
+
+    def test_a_precision_is_kept_and_another_may_be_asked_for(self, tmp_path):
+        path = tmp_path / "model.npz"
+        model = MLP([2, 3])
+        model.precision = "tf32"  # as a GPU would have it
+        model.save(path)
+        message = "model.npz cannot be loaded as it is: precision 'tf32' needs device 'cuda', got 'cpu'; pass precision"
+        with pytest.raises(ValueError, match=f"{message}='float32'$"):
+            fastnn.load(path, device="cpu")
+        assert fastnn.load(path, device="cpu", precision="float32").precision == "float32"
+        with pytest.raises(ValueError, match=r"^precision 'bf16' needs device 'cuda', got 'cpu'$"):
+            fastnn.load(path, device="cpu", precision="bf16")
+        with pytest.raises(ValueError, match="precision 'tf32' needs device 'cuda', got 'cpu'"):
+            model.predict([[0.0, 1.0]])
 
 
 class TestWords:
@@ -206,6 +222,11 @@ class TestWords:
             "    2      256       10  softmax           2,570\n"
             "203,530 parameters in float32, on the cpu\n"
         )
+        model = MLP([2, 1], output="sigmoid")
+        model.precision = "tf32"
+        model.summary()
+        assert capsys.readouterr().out.endswith("3 parameters in float32, products in tf32, on the cpu\n")
+        assert repr(model) == "MLP([2, 1], output='sigmoid', dtype='float32', precision='tf32')"
         MLP([2, 1], output="sigmoid", bias=False, dtype="float64").summary()
         assert capsys.readouterr().out.endswith("2 parameters in float64, no biases, on the cpu\n")
 

@@ -85,6 +85,19 @@ def test_a_model_from_a_machine_with_a_gpu_says_what_is_missing_here(machine):
         model.predict([[0.0, 1.0]])
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_tensor_cores_need_a_newer_gpu(machine, precision):
+    machine(Driver(capability=(8, 0)))
+    model = fastnn.MLP([2, 2], precision=precision)
+    assert (model.device, model.precision) == ("cuda", precision)
+    machine(Driver(capability=(7, 5)))
+    assert fastnn.MLP([2, 2]).precision == "float32"
+    message = f"^precision '{precision}' needs a GPU of compute capability 8.0 or newer, got 7.5$"
+    for use in (lambda: fastnn.MLP([2, 2], precision=precision), lambda: model.predict([[0.0, 1.0]])):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
 def test_a_missing_package_is_named(machine, monkeypatch):
     machine(Driver())
     monkeypatch.setattr(dispatch, "has_extra", lambda: False)
