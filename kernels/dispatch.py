@@ -17,7 +17,6 @@ EXTRA = "the package numba-cuda: pip install 'fastnn-numba[cuda]'"
 DEVICES = ("auto", "cpu", "cuda")
 LOWEST_CAPABILITY = (7, 5)  # of GPUs that the kernels are compiled for in the tests
 PRECISIONS = ("float32", "tf32", "bf16")  # of a float32 network's products
-CPU_PRECISIONS = ("float32",)
 TENSOR_CAPABILITY = (8, 0)  # the lowest that multiplies tf32 and bf16
 
 
@@ -69,8 +68,10 @@ def device(name: Any) -> str:
 
 def check_precision(precision: str, device: str) -> None:
     """Raise ValueError where this device does not multiply in this precision, one of PRECISIONS."""
-    if device == "cpu" and precision not in CPU_PRECISIONS:
-        raise ValueError(f"precision {precision!r} needs device 'cuda', got 'cpu'")
+    if device == "cpu" and precision == "tf32":
+        raise ValueError("precision 'tf32' needs device 'cuda', got 'cpu'")
+    if device == "cpu" and precision == "bf16" and not cpu.bf16.unit():
+        raise ValueError("precision 'bf16' needs a CPU with AVX512-BF16, or device 'cuda'; this CPU has it not")
     if device == "cuda" and precision != "float32" and not simulated() and _capability() < TENSOR_CAPABILITY:
         needed, found = _dotted(TENSOR_CAPABILITY), _dotted(_capability())
         raise ValueError(f"precision {precision!r} needs a GPU of compute capability {needed} or newer, got {found}")

@@ -19,6 +19,7 @@ from . import team as teams
 from .batch import gathers
 from .dropout import dropout as dropout_kernels
 from .elementwise import backward, forward
+from .gemm_bf16 import product_for
 from .loss import (
     ALL_OUTPUTS,
     EXP,
@@ -118,7 +119,7 @@ class Engine:
         clips: whether steps have a clip_norm. outputs: whether they are asked for.
         """
         self.kernel.load()
-        self._load_activations()
+        self._load_layers()
         if loss is not None:
             losses[scalar.loss_and_parameter(loss)[0]][self.dtype].load()
         if outputs:
@@ -150,7 +151,9 @@ class Engine:
     def pull(self) -> None:
         """Bring `parameters` up to date: here they are."""
 
-    def _load_activations(self) -> None:
+    def _load_layers(self) -> None:
+        for record, (inputs, outputs) in zip(self._layers, pairwise(self.layout.widths), strict=True):
+            record[field.PRODUCT] = product_for(self.precision, inputs, outputs)[self.dtype].address
         for record, name in zip(self._layers, self.activations, strict=False):
             record[field.FUSED] = name == "relu"
             if name not in ("identity", "relu"):
@@ -214,7 +217,7 @@ class Engine:
     def _reserve(self, rows: int) -> None:
         """Buffers for so many rows."""
         if not self._capacity:
-            self._load_activations()
+            self._load_layers()
         if rows <= self._capacity:
             return
         self._buffers, self._capacity = [], 0

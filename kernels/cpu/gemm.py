@@ -31,9 +31,10 @@ L1 = 32 * 1024
 GROUP = 8
 PAGE = 4096
 FAR_COLUMNS = 1024
+SIGNATURE = "v 12i r 2i"
 
 
-@jit.kernel("v 12i r 2i")
+@jit.kernel(SIGNATURE)
 def gemm(real: Any) -> Any:
     """c (m, n) = max(init + a (m, k) @ b (k, n), floor), overwritten; strides in bytes.
 

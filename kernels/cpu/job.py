@@ -30,11 +30,12 @@ LAYERS = 88  # where the layers' records begin
 # A layer's record. Addresses; strides in bytes.
 (
     N_IN, N_OUT, W, LDW, B, WT, LDWT,
+    PRODUCT,  # the kernel of its matrix products
     FUSED, ACTIVATE, ACTIVATE_BACKWARD,  # 1 for ReLU; kernels of another activation and of its derivative, or 0
     INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT,
     DROP, LIMIT, DROPPED,  # dropout: its kernel or 0; see kernels.random; where y goes, which may be y itself
     TURNED, LD_TURNED,  # 1 where dw is made as its transpose, in whose rows these are the bytes from one to the next
-) = range(22)  # fmt: skip
+) = range(23)  # fmt: skip
 RECORD = 24
 
 # A phase's record: what is done, to which layer, by tiles of so many rows of the batch times so many columns, of which

@@ -28,6 +28,7 @@ from .dropout import SIGNATURE as DROPOUT_SIGNATURE
 from .elementwise import BACKWARD as BACKWARD_SIGNATURE
 from .elementwise import FORWARD as FORWARD_SIGNATURE
 from .floats import FLUSH_SUBNORMALS
+from .gemm import SIGNATURE as GEMM_SIGNATURE
 from .gemm import gemm
 from .loss import OUTPUT_SIGNATURE
 from .loss import SIGNATURE as LOSS_SIGNATURE
@@ -55,6 +56,7 @@ def _network(real: Any, stamp: Any) -> Any:
     size = itemsize(real)
     lanes = chosen().lanes(size)
     product, turn, output_activation = gemm(real), turn_kernel(real), jit.caller_of_address(OUTPUT_SIGNATURE, real)
+    layer_product = jit.caller_of_address(GEMM_SIGNATURE, real)
     gather = jit.caller_of_address(GATHER_SIGNATURE, real)
     activate = jit.caller_of_address(FORWARD_SIGNATURE, real)
     activate_backward = jit.caller_of_address(BACKWARD_SIGNATURE, real)
@@ -114,9 +116,9 @@ def _network(real: Any, stamp: Any) -> Any:
         z, ldz = y, ld
         if layer[field.PRE] != 0:
             z, ldz = layer[field.PRE] + at * layer[field.LD_PRE] + j0 * size, layer[field.LD_PRE]
-        product(
-            rows, columns, layer[field.N_IN], x, ldx, size, layer[field.W] + j0 * size, layer[field.LDW], z, ldz,
-            b, 0, zero if layer[field.FUSED] != 0 else none, 0, 1,
+        layer_product(
+            layer[field.PRODUCT], rows, columns, layer[field.N_IN], x, ldx, size, layer[field.W] + j0 * size,
+            layer[field.LDW], z, ldz, b, 0, zero if layer[field.FUSED] != 0 else none, 0, 1,
         )  # fmt: skip
         stamp(times, n, clock.FORWARD)
         if layer[field.ACTIVATE] != 0:
@@ -177,14 +179,14 @@ def _network(real: Any, stamp: Any) -> Any:
             ldx = job[field.DX_ROW]
             dx = job[field.DX] + row * ldx + i0 * size
         if layer[field.WT] != 0:
-            product(
-                rows, columns, layer[field.N_OUT], dz, ld, size, layer[field.WT] + i0 * size, layer[field.LDWT], dx,
-                ldx, 0, 0, none, 0, 1,
+            layer_product(
+                layer[field.PRODUCT], rows, columns, layer[field.N_OUT], dz, ld, size, layer[field.WT] + i0 * size,
+                layer[field.LDWT], dx, ldx, 0, 0, none, 0, 1,
             )  # fmt: skip
         else:
-            product(
-                rows, columns, layer[field.N_OUT], dz, ld, size, layer[field.W] + i0 * layer[field.LDW],
-                layer[field.LDW], dx, ldx, 0, 0, none, 1, 0,
+            layer_product(
+                layer[field.PRODUCT], rows, columns, layer[field.N_OUT], dz, ld, size,
+                layer[field.W] + i0 * layer[field.LDW], layer[field.LDW], dx, ldx, 0, 0, none, 1, 0,
             )  # fmt: skip
         stamp(times, n, clock.DX)
         if n > 0 and below[field.ACTIVATE_BACKWARD] != 0:
@@ -201,10 +203,11 @@ def _network(real: Any, stamp: Any) -> Any:
     @jit.inline
     def dw(layer, inputs, outputs, rows, x, ldx, dz, ld, g, ldg, init):
         """g = init + x.T @ dz, or its transpose."""
+        kernel = layer[field.PRODUCT]
         if layer[field.TURNED] != 0:
-            product(outputs, inputs, rows, dz, size, ld, x, ldx, g, ldg, init, ldg, none, 0, 0)
+            layer_product(kernel, outputs, inputs, rows, dz, size, ld, x, ldx, g, ldg, init, ldg, none, 0, 0)
         else:
-            product(inputs, outputs, rows, x, size, ldx, dz, ld, g, ldg, init, ldg, none, 0, 1)
+            layer_product(kernel, inputs, outputs, rows, x, size, ldx, dz, ld, g, ldg, init, ldg, none, 0, 1)
 
     @jit.inline
     def add_gradient(job, layers, group, at, position, rows, starts, times):

@@ -178,7 +178,7 @@ def square_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Fu
     for _ in range(v.lanes):
         rows.append(v.load(at))
         at = v.builder.add(at, lds)
-    rows = _turn(v, rows)
+    rows = columns_of(v, rows)
     for row in rows:
         v.store(row, target)
         target = v.builder.add(target, ldt)
@@ -209,7 +209,7 @@ def part_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Func
         return found
 
     v.keep_first(columns)
-    turned = _turn(v, [v.load(at, masked=True) for at in addresses(source, lds, rows)])
+    turned = columns_of(v, [v.load(at, masked=True) for at in addresses(source, lds, rows)])
     v.keep_first(width)
     for row, at in reversed(
         [*zip(turned, addresses(target, ldt, columns), strict=True)]
@@ -219,7 +219,7 @@ def part_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Func
     return function
 
 
-def _turn(v: Vectors, rows: list[Any]) -> list[Any]:
+def columns_of(v: Vectors, rows: list[Any]) -> list[Any]:
     """The columns of a square of vectors."""
     # log2(lanes) rounds; in each, rows a distance apart swap the halves of blocks of twice that distance
     distance = 1

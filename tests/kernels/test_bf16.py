@@ -1,0 +1,183 @@
+"""Products of factors rounded to bfloat16: against the same products in float64, by AMX and by AVX-512."""
+
+import numpy as np
+import pytest
+
+from kernels.cpu import bf16
+from kernels.cpu.engine import Engine
+from kernels.cpu.gemm import gemm
+from kernels.cpu.gemm_bf16 import KC, LEAST, MC, gemm_amx, gemm_dot, product_for
+from kernels.layout import Layout, address, aligned_zeros
+from tests.oracle import random_arrays, random_labels, random_network
+from tests.programs import environment, run
+
+UNIT = bf16.unit()
+KERNELS = [
+    pytest.param(gemm_amx, marks=pytest.mark.skipif(UNIT != "amx", reason="this CPU or system has no AMX")),
+    pytest.param(gemm_dot, marks=pytest.mark.skipif(not UNIT, reason="this CPU has no AVX512-BF16")),
+]
+needs_bf16 = pytest.mark.skipif(not UNIT, reason="this CPU has no AVX512-BF16")
+EPS = 2.0**-24
+NO_FLOOR = float("-inf")
+
+
+def rounded(x):
+    """x to the nearest bfloat16, ties to even, subnormal numbers to 0; float64."""
+    bits = x.view(np.uint32)
+    nearest = (bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return np.where(np.abs(nearest) < np.finfo(np.float32).tiny, 0, nearest).astype(np.float64)
+
+
+def multiply(kernel, a, b, c, init=None, floor=NO_FLOOR, lanes_exist=False):
+    """c = max(init + a @ b, floor); a or b may be the transpose of what is in memory."""
+    (m, k), n, size = a.shape, b.shape[1], 4
+    transposed = b.strides[1] != size
+    ldb = b.strides[1 if transposed else 0]
+    init_at, init_row = (0, 0) if init is None else (address(init), init.strides[0] if init.ndim == 2 else 0)
+    kernel["float32"](
+        m, n, k, address(a), *a.strides, address(b), ldb, address(c), c.strides[0], init_at, init_row, floor,
+        int(transposed), int(lanes_exist),
+    )  # fmt: skip
+
+
+def check(c, a, b, start=0.0):
+    """Each element is within k + 4 roundings of the exact one, of the sum of what it adds up."""
+    exact, size = rounded(a) @ rounded(b) + start, np.abs(rounded(a)) @ np.abs(rounded(b)) + np.abs(start)
+    assert (np.abs(c - exact) <= (a.shape[1] + 4) * 2 * EPS * size).all()
+
+
+SHAPES = [(1, 1, 1), (16, 16, 32), (32, 32, 64), (33, 17, 31), (5, 200, 65), (MC + 1, 50, 33), (40, 70, 2 * KC + 5)]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_products(shape, across, transposed, kernel):
+    m, n, k = shape
+    a, b, bias, start = random_arrays(
+        0, (k, m) if across else (m, k), (n, k) if transposed else (k, n), (n,), (m, n), dtype="float32"
+    )
+    a, b = a.T if across else a, b.T if transposed else b
+    c = np.full((m, n + 3), np.nan, np.float32)
+    multiply(kernel, a, b, c[:, :n])
+    check(c[:, :n], a, b)
+    multiply(kernel, a, b, c[:, :n], bias, floor=0.0)
+    assert (c[:, :n] >= 0).all()
+    clipped = c[:, :n] == 0
+    multiply(kernel, a, b, c[:, :n], bias)
+    check(c[:, :n], a, b, bias)
+    np.testing.assert_array_equal(c[:, :n] <= 0, clipped)
+    c[:, :n] = start
+    multiply(kernel, a, b, c[:, :n], c[:, :n])
+    check(c[:, :n], a, b, start)
+    assert np.isnan(c[:, n:]).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_no_bit_depends_on_the_split(kernel):
+    a, b = random_arrays(1, (70, KC + 50), (KC + 50, 90), dtype="float32")
+    whole, parts = np.empty((70, 90), np.float32), np.empty((70, 90), np.float32)
+    multiply(kernel, a, b, whole)
+    for rows in (slice(0, 1), slice(1, 33), slice(33, 70)):
+        for columns in (slice(0, 48), slice(48, 90)):
+            multiply(kernel, a[rows], b[:, columns], parts[rows, columns])
+    np.testing.assert_array_equal(whole, parts)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_whole_vectors_where_they_exist(kernel):
+    a, b = random_arrays(2, (20, 40), (40, 32), dtype="float32")
+    b[:, 17:] = 0
+    c = np.full((20, 32), np.nan, np.float32)
+    multiply(kernel, a, b[:, :17], c[:, :17], lanes_exist=True)
+    check(c, a, b)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rounding_and_special_values(kernel):
+    exponent, step = 1.0, 2.0**-7
+    values = [1 + step / 2, 1 + 1.5 * step, 1 + step / 2 + 2.0**-20, -1 - step / 2, 3e38, 1e-40, 65504.0, 1 / 3]
+    a = np.array(values, np.float32)[:, np.newaxis]
+    c = np.zeros((len(values), 1), np.float32)
+    multiply(kernel, a, np.full((1, 1), exponent, np.float32), c)
+    np.testing.assert_array_equal(c[:, 0], rounded(a)[:, 0])
+    assert c[0, 0] == 1
+    assert c[1, 0] == 1 + 2 * step
+    a = np.array([[np.nan, 1], [np.inf, 1], [np.inf, -np.inf], [1, 1]], np.float32)
+    multiply(kernel, a, np.ones((2, 1), np.float32), c[:4], floor=0.0)
+    np.testing.assert_array_equal(c[:4, 0], [np.nan, np.inf, np.nan, 2])
+
+
+def make_engine(widths, precision, threads=1, activation="relu"):
+    layout = Layout.of(widths, "float32", True)
+    parameters = aligned_zeros(layout.size, "float32")
+    weights, biases = random_network(0, widths)
+    for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=True):
+        view[...] = values
+    hidden = [activation] * (len(widths) - 2)
+    return Engine(widths, hidden, "softmax", parameters, True, threads, (), precision)
+
+
+def trained(widths, precision, threads=1, rows=300, steps=3):
+    engine = make_engine(widths, precision, threads)
+    (x,) = random_arrays(1, (rows, widths[0]), dtype="float32")
+    scalars = np.zeros((steps, 8))
+    scalars[:, :3] = [0.1, 0.9, 1.0]
+    losses, _ = engine.train(
+        x, random_labels(2, rows, widths[-1]), order=None, weight=None, first=0, total=rows, batch_size=rows // steps,
+        steps=steps, scales=np.full(steps, steps / rows), loss="softmax_cross_entropy", metric=None, update="sgd",
+        state=[], scalars=scalars,
+    )  # fmt: skip
+    outputs = np.empty((rows, widths[-1]), np.float32)
+    engine.forward(x, out=outputs)
+    return losses, engine.parameters, outputs
+
+
+@needs_bf16
+@pytest.mark.parametrize("rows", [300, 1500])  # the second in groups of rows
+def test_same_bits_with_any_number_of_threads(rows):
+    widths = [70, 130, 65, 10]
+    one = trained(widths, "bf16", rows=rows)
+    for threads in (2, 3):
+        for actual, expected in zip(trained(widths, "bf16", threads, rows), one, strict=True):
+            np.testing.assert_array_equal(actual, expected)
+
+
+@needs_bf16
+def test_training_is_that_of_float32_but_for_the_rounding():
+    widths = [70, 130, 65, 10]
+    for actual, expected in zip(trained(widths, "bf16"), trained(widths, "float32"), strict=True):
+        difference = np.abs(actual - expected).max() / np.abs(expected).max()
+        assert 1e-5 < difference < 2.0**-6
+
+
+@needs_bf16
+def test_small_layers_stay_in_float32():
+    widths = [8, 20, 20, 3]
+    for actual, expected in zip(trained(widths, "bf16"), trained(widths, "float32"), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    assert product_for("bf16", LEAST, 1) is not gemm
+    assert product_for("bf16", LEAST - 1, 1) is gemm
+
+
+WITHOUT = """
+import fastnn
+from kernels.cpu import bf16
+
+assert bf16.unit() == UNIT, bf16.unit()
+try:
+    fastnn.MLP([3, 2], precision="bf16", device="cpu")
+except ValueError as error:
+    assert str(error) == "precision 'bf16' needs a CPU with AVX512-BF16, or device 'cuda'; this CPU has it not", error
+    assert not UNIT
+else:
+    assert UNIT
+"""
+
+
+@pytest.mark.skipif(UNIT != "amx", reason="this CPU or system has no AMX")
+def test_what_the_cpu_lacks(tmp_path):
+    for features, unit in [("+avx512f,+avx512vl,+avx512bw,+avx512bf16", "avx512"), ("", "")]:
+        variables = {"NUMBA_CPU_NAME": "x86-64-v4", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+        run(WITHOUT.replace("UNIT", repr(unit)), env=environment(**variables), timeout=300)
