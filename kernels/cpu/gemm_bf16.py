@@ -48,10 +48,54 @@ def gemm_dot(real: Any) -> Any:
     return _product(real, dot_block, tiles=False)
 
 
+@jit.kernel("v 4i")
+def peak_amx(real: Any) -> Any:
+    """`rounds` products of one strip by one: (rounds, a, b, sums), PEAK_STEPS steps each, which stay in L1."""
+    return _rounds(real, amx_block, tiles=True)
+
+
+@jit.kernel("v 4i")
+def peak_dot(real: Any) -> Any:
+    """The same by AVX-512's dot products."""
+    return _rounds(real, dot_block, tiles=False)
+
+
+PEAK_STEPS = 8
+
+
+def _rounds(real: Any, write_block: Any, tiles: bool) -> Any:
+    block, configure = calling(write_block, real, 4), _configuration()
+
+    def function(rounds, a, b, sums):
+        if tiles:
+            configure(sums)
+        for _ in range(rounds):
+            block(PEAK_STEPS, a, b, sums)
+        if tiles:
+            release_tiles()
+
+    return function
+
+
+def _configuration() -> Any:
+    integers, octets = memory.pointer(types.int64), memory.pointer(types.uint8)
+
+    @jit.inline
+    def configure(at):
+        """Palette 1; eight tiles of 64 bytes a row and 16 rows, as the manual lays that out in 64 bytes."""
+        for n in range(8):
+            integers(at)[n] = 0
+        octets(at)[0] = 1
+        for n in range(8):
+            octets(at)[16 + 2 * n], octets(at)[48 + n] = ROW, LINES
+        configure_tiles(at)
+
+    return configure
+
+
 def _product(real: Any, write_block: Any, tiles: bool) -> Any:
     size, lanes = itemsize(real), chosen().lanes(itemsize(real))
-    integers, elements, octets = memory.pointer(types.int64), memory.pointer(real), memory.pointer(types.uint8)
-    in_float32 = gemm(real)
+    elements, in_float32, configure = memory.pointer(real), gemm(real), _configuration()
     along, along_part = tile_writer(real, True, False, False), tile_writer(real, True, False, True)
     along_turned, along_turned_part = tile_writer(real, True, True, False), tile_writer(real, True, True, True)
     over, over_part = tile_writer(real, False, False, False), tile_writer(real, False, False, True)
@@ -86,16 +130,6 @@ def _product(real: Any, write_block: Any, tiles: bool) -> Any:
             over(LINES, DEPTH, b, stride, target)
         else:
             over_part(lines, depth, b, stride, target)
-
-    @jit.inline
-    def configure(at):
-        """Palette 1; eight tiles of 64 bytes a row and 16 rows, as the manual lays that out."""
-        for n in range(8):
-            integers(at)[n] = 0
-        octets(at)[0] = 1
-        for n in range(8):
-            octets(at)[16 + 2 * n], octets(at)[48 + n] = ROW, LINES
-        configure_tiles(at)
 
     def function(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, lanes_exist):
         if lanes_exist:

@@ -8,8 +8,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..layout import address
-from . import jit
+from ..layout import address, aligned_zeros
+from . import bf16, jit
+from .gemm_bf16 import PEAK_STEPS, peak_amx, peak_dot
 from .simd import I64, InstructionSet, Vectors, chosen, internal_function
 
 
@@ -81,6 +82,21 @@ def flops(dtype: str = "float32", seconds: float = 0.002) -> float:
         if taken >= seconds / 2:
             return 2 * steps * isa.mr * isa.nv * isa.lanes(np.dtype(dtype).itemsize) / taken
         steps *= 2
+
+
+def bf16_flops(seconds: float = 0.002) -> float:
+    """Floating-point operations a second of one core in products of bfloat16 factors out of its L1."""
+    kernel, rounds = (peak_amx if bf16.unit() == "amx" else peak_dot)["float32"], 1000
+    strips = aligned_zeros((2 * PEAK_STEPS * bf16.STEP + bf16.STRIP * bf16.SUMS_ROW) // 4, np.float32)
+    a, b = address(strips), address(strips) + PEAK_STEPS * bf16.STEP
+    kernel(rounds, a, b, b + PEAK_STEPS * bf16.STEP)
+    while True:
+        start = time.perf_counter()
+        kernel(rounds, a, b, b + PEAK_STEPS * bf16.STEP)
+        taken = time.perf_counter() - start
+        if taken >= seconds / 2:
+            return 2 * rounds * bf16.STRIP**2 * PEAK_STEPS * bf16.DEPTH / taken
+        rounds *= 2
 
 
 def stream_loop(real: Any) -> Any:

@@ -9,6 +9,8 @@ from ..layout import address, aligned_zeros
 from . import clock
 from . import job as field
 from .engine import Engine
+from .gemm import gemm
+from .gemm_bf16 import product_for
 from .network import timed_network
 from .plan import Plan
 
@@ -44,6 +46,10 @@ class TimedEngine(Engine):
     def gathers_x(self) -> bool:
         """Whether the last step copied its rows of X, instead of reading them in place."""
         return bool(self._job[field.X_GATHER])
+
+    def in_bf16(self, layer: int) -> bool:
+        """Whether a layer's products round their factors."""
+        return product_for(self.precision, *self.layout.widths[layer : layer + 2]) is not gemm
 
     @property
     def touched_bytes(self) -> int:

@@ -207,8 +207,8 @@ class TestCopiesAndFiles:
         with pytest.raises(ValueError, match=f"{message}='float32'$"):
             fastnn.load(path, device="cpu")
         assert fastnn.load(path, device="cpu", precision="float32").precision == "float32"
-        with pytest.raises(ValueError, match=r"^precision 'bf16' needs device 'cuda', got 'cpu'$"):
-            fastnn.load(path, device="cpu", precision="bf16")
+        with pytest.raises(ValueError, match=r"^precision 'tf32' needs device 'cuda', got 'cpu'$"):
+            fastnn.load(path, device="cpu", precision="tf32")
         with pytest.raises(ValueError, match="precision 'tf32' needs device 'cuda', got 'cpu'"):
             model.predict([[0.0, 1.0]])
 

@@ -1,15 +1,19 @@
 """Products of factors rounded to bfloat16: against the same products in float64, by AMX and by AVX-512."""
 
+import re
+
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from llvmlite import ir
+from numba import types
 
-from kernels.cpu import bf16
+from kernels.cpu import bf16, simd
 from kernels.cpu.engine import Engine
 from kernels.cpu.gemm import gemm
 from kernels.cpu.gemm_bf16 import KC, LEAST, MC, gemm_amx, gemm_dot, product_for
 from kernels.layout import Layout, address, aligned_zeros
 from tests.oracle import random_arrays, random_labels, random_network
-from tests.programs import environment, run
 
 UNIT = bf16.unit()
 KERNELS = [
@@ -161,23 +165,22 @@ def test_small_layers_stay_in_float32():
     assert product_for("bf16", LEAST - 1, 1) is gemm
 
 
-WITHOUT = """
-import fastnn
-from kernels.cpu import bf16
-
-assert bf16.unit() == UNIT, bf16.unit()
-try:
-    fastnn.MLP([3, 2], precision="bf16", device="cpu")
-except ValueError as error:
-    assert str(error) == "precision 'bf16' needs a CPU with AVX512-BF16, or device 'cuda'; this CPU has it not", error
-    assert not UNIT
-else:
-    assert UNIT
-"""
-
-
-@pytest.mark.skipif(UNIT != "amx", reason="this CPU or system has no AMX")
-def test_what_the_cpu_lacks(tmp_path):
-    for features, unit in [("+avx512f,+avx512vl,+avx512bw,+avx512bf16", "avx512"), ("", "")]:
-        variables = {"NUMBA_CPU_NAME": "x86-64-v4", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
-        run(WITHOUT.replace("UNIT", repr(unit)), env=environment(**variables), timeout=300)
+@pytest.mark.parametrize(
+    ("cpu", "block", "instruction", "count"),
+    [("znver4", bf16.dot_block, "vdpbf16ps", 16 * 16), ("sapphirerapids", bf16.amx_block, "tdpbf16ps", 4)],
+)
+def test_the_inner_loop_spills_no_register(cpu, block, instruction, count):
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = ir.Module("block")
+    module.triple = "x86_64-unknown-linux-gnu"
+    block(module, simd.INSTRUCTION_SETS["avx512"], types.float32).linkage = "external"
+    machine = llvm.Target.from_triple(module.triple).create_target_machine(cpu=cpu, features="", opt=3)
+    parsed = llvm.parse_assembly(str(module))
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(parsed, builder)
+    text = machine.emit_assembly(parsed)
+    assert len(re.findall(rf"\b{instruction}\b", text)) == count
+    assert "(%rsp)" not in text
