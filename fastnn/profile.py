@@ -16,6 +16,7 @@ from fastnn import training
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from kernels.cpu import clock, peak
+from kernels.cpu.gemm_bf16 import PRODUCTS
 from kernels.cpu.timed import TimedEngine
 from kernels.cpu.work import work
 from kernels.layout import aligned_copy, aligned_zeros
@@ -26,7 +27,6 @@ ROUND_SECONDS = 0.05
 LEAST_ROUNDS = 5
 RESOLUTION = 1e-9  # a counter may be too coarse to see a phase at all
 
-PRODUCTS = ("forward", "dx", "dw")
 COLUMNS = ["layer", "phase", "operations", "bytes", "time", "of step", "rate", "of roofline", "bound"]
 WORDS = (1, 8)  # columns that hold words: to the left
 
@@ -58,9 +58,9 @@ class Profile:
     """What `MLP.profile` found; `str()` makes a table of it.
 
     rows: by layer and phase. seconds: an average step's. batch_size: rows of a step. threads: those that it ran on.
-    flops: operations a second in multiply-adds on registers; bf16_flops: in products of bfloat16 factors, 0 where the
-    model has none; bandwidth: bytes a second, through as much memory as a
-    step touches (`touched` bytes), so that it is that of the cache which holds them; both by all threads together.
+    flops: operations a second in multiply-adds on registers; product_flops: in products of large layers, where those
+    are made of bfloat16 numbers, 0 where none are; bandwidth: bytes a second, through as much memory as a step touches
+    (`touched` bytes), so that it is that of the cache which holds them; all by all threads together.
     """
 
     rows: tuple[Row, ...]
@@ -70,7 +70,7 @@ class Profile:
     flops: float
     bandwidth: float
     touched: int
-    bf16_flops: float = 0.0
+    product_flops: float = 0.0
 
     @property
     def limiting(self) -> Row:
@@ -92,13 +92,13 @@ class Profile:
         ]  # fmt: skip
         lines.append(["", "waiting", "", "", _scaled(self.waiting, "s"), f"{self.waiting / self.seconds:.1%}", *"   "])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        bf16 = f"{_scaled(self.bf16_flops, 'FLOP/s')} in bf16, " if self.bf16_flops else ""
+        products = f"{_scaled(self.product_flops, 'FLOP/s')} in large products, " if self.product_flops else ""
         most, threads = self.limiting, f"{self.threads} thread{'s' * (self.threads > 1)}"
         return "\n".join(
             [
                 f"a step on {self.batch_size} rows takes {_scaled(self.seconds, 's')} on {threads}",
                 *(_aligned(line, widths) for line in lines),
-                f"roofline: {_scaled(self.flops, 'FLOP/s')}, {bf16}{_scaled(self.bandwidth, 'B/s')} on the "
+                f"roofline: {_scaled(self.flops, 'FLOP/s')}, {products}{_scaled(self.bandwidth, 'B/s')} on the "
                 f"{_scaled(self.touched, 'B')} that a step touches",
                 f"most of the time: {most.phase} of layer {most.layer}, {most.seconds / self.seconds:.0%} of a step, "
                 f"at {most.roofline:.0%} of its {most.bound} roofline",
@@ -149,7 +149,7 @@ def profile(
     next(slices)  # makes the buffers
     threads = engine.threads_for(batch_size)
     touched = engine.touched_bytes + sum(array.nbytes for array in memory.arrays)
-    seconds, times, flops, bf16_flops, bandwidth = _measure(engine, slices, threads, touched)
+    seconds, times, flops, product_flops, bandwidth = _measure(engine, slices, threads, touched)
     counts = work(
         engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
         metric=data.target.metric, update=optimizer.kernel, state=memory.arrays, l2=l2,
@@ -157,13 +157,13 @@ def profile(
     rows = [
         _row(
             n + 1, phase, *counts[n, phase], float(times[n, column]),
-            bf16_flops if phase in PRODUCTS and engine.in_bf16(n) else flops, bandwidth,
+            product_flops if phase in ("forward", "dx", "dw") and engine.product(n) in PRODUCTS else flops, bandwidth,
         )
         for n in range(len(times))
         for column, phase in enumerate(clock.PHASES)
         if (n, phase) in counts
     ]  # fmt: skip
-    return Profile(tuple(rows), seconds, batch_size, threads, flops, bandwidth, touched, bf16_flops)
+    return Profile(tuple(rows), seconds, batch_size, threads, flops, bandwidth, touched, product_flops)
 
 
 def _row(layer: int, phase: str, operations: int, n_bytes: int, seconds: float, flops: float, bandwidth: float) -> Row:
@@ -184,7 +184,7 @@ def _whole_batches(data: training.Data, batch_size: int) -> training.Data:
 def _measure(
     engine: TimedEngine, slices: Iterator[int], threads: int, touched: int
 ) -> tuple[float, np.ndarray, float, float, float]:
-    """Seconds of a step, those of its phases (layers, phases), and the peaks: operations, those of bf16 products,
+    """Seconds of a step, those of its phases (layers, phases), and the peaks: operations, those of large products,
     and bytes a second.
 
     Steps and peaks are measured in turn, for a machine's speed drifts. Of the steps' rounds, that of median time
@@ -192,9 +192,10 @@ def _measure(
     """
     buffers = [aligned_zeros(max(touched // threads, peak.LEAST_BUFFER), np.uint8) for _ in range(threads)]
     rounds: list[tuple[float, np.ndarray]] = []
-    in_bf16 = any(engine.in_bf16(n) for n in range(len(engine.layout.widths) - 1))
+    products = {PRODUCTS.get(engine.product(n), 0) for n in range(len(engine.layout.widths) - 1)}
+    each = max(products)  # of one kind, besides multiply-adds
     flops: list[float] = []
-    bf16_flops = [] if in_bf16 else [0.0]
+    product_flops = [] if each else [0.0]
     bandwidths: list[float] = []
     first_tick, start = clock.now["float32"](), time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
@@ -204,12 +205,12 @@ def _measure(
                 n_steps += next(slices)
             rounds.append(((engine.seconds - seconds) / n_steps, (engine.ticks - ticks) / n_steps))
             flops.append(sum(pool.map(lambda _: peak.flops(engine.dtype.name), buffers)))
-            if in_bf16:
-                bf16_flops.append(sum(pool.map(lambda _: peak.bf16_flops(), buffers)))
+            if each:
+                product_flops.append(sum(pool.map(lambda _: peak.bf16_flops() / each, buffers)))
             bandwidths.append(sum(pool.map(peak.bandwidth, buffers)))
     per_tick = (time.perf_counter() - start) / (clock.now["float32"]() - first_tick)
     seconds, ticks = sorted(rounds, key=lambda one: one[0])[len(rounds) // 2]
-    peaks = (statistics.median(found) for found in (flops, bf16_flops, bandwidths))
+    peaks = (statistics.median(found) for found in (flops, product_flops, bandwidths))
     return seconds, ticks * (per_tick / threads), *peaks
 
 

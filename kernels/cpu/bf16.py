@@ -1,9 +1,15 @@
 """Vector code for products of bfloat16 factors with float32 sums: tiles, and what multiplies blocks of them.
 
 A tile holds 16 rows of a, or 16 columns of b, along 32 steps of k, rounded to bfloat16 (to nearest, ties to even):
-16 x 16 pairs of neighbours along k, 4 bytes each. In a's tiles a row of 64 bytes is one of a's, in b's it is one pair
-of steps: so AMX multiplies them (TDPBF16PS in the Intel 64 and IA-32 Architectures Software Developer's Manual), and so
-AVX-512's VDPBF16PS reads them too. Two tiles that lie one after the other, 32 rows or columns, are a step of a strip.
+16 x 16 pairs of steps i and i + 16, 4 bytes each. In a's tiles a row of 64 bytes is one of a's, in b's it is one pair:
+so AMX multiplies them (TDPBF16PS in the Intel 64 and IA-32 Architectures Software Developer's Manual), and so AVX-512's
+VDPBF16PS reads them too. Two tiles that lie one after the other, 32 rows or columns, are a step of a strip.
+
+A float32 number is exactly the sum of three bfloat16 numbers, of 8 significant bits each: high, middle and low. Strips
+of all three have six tiles a step. Of the nine products of parts the six largest are added up, in float32 (Henry, Tang &
+Heinecke 2019, Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations): what is left
+out is less than 2^-24 of |a| @ |b|, and since a sum is rounded once for two products, the result is closer to the exact
+one than that of float32 multiply-adds. Parts and products below 2^-126 count as zero.
 """
 
 import ctypes
@@ -49,15 +55,15 @@ def _tiles_allowed() -> bool:
     return ctypes.CDLL(None).syscall(system_call, request, tile_data) == 0
 
 
-def _tile(along_k: bool, turn: bool, masked: bool) -> Callable[..., ir.Function]:
+def _tile(along_k: bool, turn: bool, masked: bool, parts: int) -> Callable[..., ir.Function]:
     def write_tile(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
-        """Write (or find) what rounds a tile: (lines, depth, source, stride, target).
+        """Write (or find) what makes a tile, or its `parts`, a step of a strip apart: (lines, depth, source, stride,
+        target).
 
         The source's rows, `stride` bytes apart, are lines along k, or, not along_k, steps across the lines. `turn`
         stores the tile's columns as its rows. masked: of the tile only so many lines and steps exist; the others are 0.
         """
-        name = f"bf16_tile{'_along' if along_k else ''}{'_turned' if turn else ''}{'_part' if masked else ''}"
-        function = internal_function(module, name, [I64] * 5)
+        function = internal_function(module, f"bf16_{write_tile.__name__}", [I64] * 5)
         if not function.is_declaration:
             return function
         lines, depth, source, stride, target = function.args
@@ -73,67 +79,95 @@ def _tile(along_k: bool, turn: bool, masked: bool) -> Callable[..., ir.Function]
             return v.load(v.offset(address, vector), masked)
 
         both = v.declare("llvm.x86.avx512bf16.cvtne2ps2bf16.512", WORDS, v.type, v.type)
-        rows, at = [], source
+        half, upper = (ir.Constant(PAIRS, [n] * LINES) for n in (16, 0xFFFF0000))
+        found: list[list[Any]] = [[] for _ in range(parts)]
+        at, middle = source, build.add(source, build.mul(stride, ir.Constant(I64, LINES)))
         for n in range(LINES):
             if along_k:
-                words = build.call(both, [load(n, 1, at), load(n, 0, at)])
+                low, high = load(n, 0, at), load(n, 1, at)
             else:
-                even, at = load(2 * n, 0, at), build.add(at, stride)
-                words = build.call(both, [load(2 * n + 1, 0, at), even])
-                words = v.shuffle(words, words, [half + i for i in range(LINES) for half in (0, LINES)])
-            at = build.add(at, stride)
-            rows.append(build.bitcast(words, PAIRS))
-        for n, row in enumerate(columns_of(v, rows) if turn else rows):
-            to = build.inttoptr(build.add(target, ir.Constant(I64, n * ROW)), PAIRS.as_pointer())
-            build.store(row, to, align=ROW)
+                low, high = load(n, 0, at), load(LINES + n, 0, middle)
+            at, middle = build.add(at, stride), build.add(middle, stride)
+            for part in found:
+                words = build.call(both, [high, low])
+                pairs = build.bitcast(v.shuffle(words, words, [i + j for i in range(LINES) for j in (0, LINES)]), PAIRS)
+                part.append(pairs)
+                if part is not found[-1]:
+                    low = build.fsub(low, build.bitcast(build.shl(pairs, half), v.type))
+                    high = build.fsub(high, build.bitcast(build.and_(pairs, upper), v.type))
+        for n, part in enumerate(found):
+            for i, row in enumerate(columns_of(v, part) if turn else part):
+                to = build.add(target, ir.Constant(I64, n * STEP + i * ROW))
+                build.store(row, build.inttoptr(to, PAIRS.as_pointer()), align=ROW)
         build.ret_void()
         return function
 
-    write_tile.__name__ = f"tile_{along_k:d}{turn:d}{masked:d}"
+    write_tile.__name__ = f"tile_{along_k:d}{turn:d}{masked:d}{parts}"
     return write_tile
 
 
-def tile_writer(real: Any, along_k: bool, turn: bool, masked: bool) -> Any:
-    """An intrinsic: round a tile, see `_tile`."""
-    return calling(_tile(along_k, turn, masked), real, 5)
+def tile_writer(real: Any, along_k: bool, turn: bool, masked: bool, parts: int) -> Any:
+    """An intrinsic: round a tile, or split it into parts, see `_tile`."""
+    return calling(_tile(along_k, turn, masked, parts), real, 5)
 
 
-def amx_block(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
-    """Write (or find) sums (32, 32) = a strip of a times one of b: (steps, a, b, sums). The tiles are configured."""
-    function = internal_function(module, "bf16_amx_block", [I64] * 4)
-    if not function.is_declaration:
-        return function
-    steps, a, b, sums = function.args
-    build = Vectors(function, isa, real).builder
+HIGH, MIDDLE, LOW = range(3)
+# Which parts of a and b are multiplied, first the small products along all of k, then the large ones. From one product
+# to the next one factor stays in its tiles.
+ROUNDS = {
+    1: [[(HIGH, HIGH)]],
+    3: [[(LOW, HIGH), (MIDDLE, HIGH), (MIDDLE, MIDDLE), (HIGH, MIDDLE), (HIGH, LOW)], [(HIGH, HIGH)]],
+}
 
-    def instruction(name: str, *arguments: Any) -> None:
-        values = [ir.Constant(I8, one) if isinstance(one, int) else one for one in arguments]
-        fnty = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        build.call(cgutils.get_or_insert_function(module, fnty, f"llvm.x86.{name}"), values)
 
-    def memory(address: Any, offset: int, stride: int) -> tuple[Any, Any]:
-        at = build.add(address, ir.Constant(I64, offset))
-        return build.inttoptr(at, ir.PointerType()), ir.Constant(I64, stride)
+def amx_block(parts: int) -> Callable[..., ir.Function]:
+    """What writes (or finds) sums (32, 32) = a strip of a by one of b: (steps, a, b, sums); tiles are configured."""
 
-    for tile in range(4):
-        instruction("tilezero", tile)
-    with _counted(build, steps, (a, STEP), (b, STEP)) as (a_at, b_at):
-        for tile, address, offset in ((4, a_at, 0), (6, b_at, 0), (7, b_at, TILE), (5, a_at, TILE)):
-            instruction("tileloadd64", tile, *memory(address, offset, ROW))
+    def write_block(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
+        function = internal_function(module, f"bf16_amx_block_{parts}", [I64] * 4)
+        if not function.is_declaration:
+            return function
+        steps, a, b, sums = function.args
+        build = Vectors(function, isa, real).builder
+
+        def instruction(name: str, *arguments: Any) -> None:
+            values = [ir.Constant(I8, one) if isinstance(one, int) else one for one in arguments]
+            fnty = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            build.call(cgutils.get_or_insert_function(module, fnty, f"llvm.x86.{name}"), values)
+
+        def memory(address: Any, offset: int, stride: int) -> tuple[Any, Any]:
+            at = build.add(address, ir.Constant(I64, offset))
+            return build.inttoptr(at, ir.PointerType()), ir.Constant(I64, stride)
+
         for tile in range(4):
-            instruction("tdpbf16ps", tile, 4 + tile // 2, 6 + tile % 2)
-    for tile in range(4):
-        offset = tile // 2 * LINES * SUMS_ROW + tile % 2 * ROW
-        instruction("tilestored64", tile, *memory(sums, offset, SUMS_ROW))
-    build.ret_void()
-    return function
+            instruction("tilezero", tile)
+        for products in ROUNDS[parts]:
+            with _counted(build, steps, (a, parts * STEP), (b, parts * STEP)) as (a_at, b_at):
+                there: list[int | None] = [None, None]
+                for product in products:
+                    for n, (part, address) in enumerate(zip(product, (a_at, b_at), strict=True)):
+                        if there[n] != part:
+                            for half in range(2):
+                                offset = part * STEP + half * TILE
+                                instruction("tileloadd64", 4 + 2 * n + half, *memory(address, offset, ROW))
+                            there[n] = part
+                    for tile in range(4):
+                        instruction("tdpbf16ps", tile, 4 + tile // 2, 6 + tile % 2)
+        for tile in range(4):
+            offset = tile // 2 * LINES * SUMS_ROW + tile % 2 * ROW
+            instruction("tilestored64", tile, *memory(sums, offset, SUMS_ROW))
+        build.ret_void()
+        return function
+
+    write_block.__name__ = f"amx_block_{parts}"
+    return write_block
 
 
 DOT_ROWS = 8  # 8 x 2 sums, 2 vectors of b and 1 of a in the 32 registers
 
 
 def dot_block(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
-    """The same with AVX-512's dot products of pairs."""
+    """The same, of one part, with AVX-512's dot products of pairs."""
     function = internal_function(module, "bf16_dot_block", [I64] * 4)
     if not function.is_declaration:
         return function
@@ -164,6 +198,28 @@ def dot_block(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
                 build.store(value, cell)
         for n, cell in enumerate(cells):
             v.store(build.load(cell), build.add(to, ir.Constant(I64, n // 2 * SUMS_ROW + n % 2 * ROW)))
+    build.ret_void()
+    return function
+
+
+def finite_block(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
+    """Write (or find) whether all of a block's sums are finite: (sums, address of the answer, an int64)."""
+    function = internal_function(module, "bf16_finite_block", [I64] * 2)
+    if not function.is_declaration:
+        return function
+    sums, answer = function.args
+    v = Vectors(function, isa, real)
+    build, nothing = v.builder, ir.Constant(v.type, None)
+    totals = [cgutils.alloca_once_value(build, nothing) for _ in range(4)]
+    with _counted(build, ir.Constant(I64, STRIP * STRIP // (4 * v.lanes)), (sums, 4 * ROW)) as (at,):
+        for n, total in enumerate(totals):  # 0, or NaN once there was an infinity or a NaN
+            build.store(v.multiply_add(v.load(v.offset(at, n)), nothing, build.load(total)), total)
+    total = build.load(totals[0])
+    for other in totals[1:]:
+        total = build.fadd(total, build.load(other))
+    bits = build.bitcast(build.fcmp_unordered("uno", total, total), ir.IntType(v.lanes))
+    all_finite = build.icmp_unsigned("==", bits, ir.Constant(bits.type, 0))
+    build.store(build.zext(all_finite, I64), build.inttoptr(answer, I64.as_pointer()))
     build.ret_void()
     return function
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, wraps
@@ -12,7 +13,7 @@ import numpy as np
 
 from .. import random, scalar
 from ..layout import Layout, address, aligned_zeros
-from . import clip
+from . import clip, jit
 from . import job as field
 from . import plan as plans
 from . import team as teams
@@ -119,6 +120,8 @@ class Engine:
         clips: whether steps have a clip_norm. outputs: whether they are asked for.
         """
         self.kernel.load()
+        for n in range(len(self._layers)):
+            self._product(n, sys.maxsize).load()
         self._load_layers()
         if loss is not None:
             losses[scalar.loss_and_parameter(loss)[0]][self.dtype].load()
@@ -152,14 +155,17 @@ class Engine:
         """Bring `parameters` up to date: here they are."""
 
     def _load_layers(self) -> None:
-        for record, (inputs, outputs) in zip(self._layers, pairwise(self.layout.widths), strict=True):
-            record[field.PRODUCT] = product_for(self.precision, inputs, outputs)[self.dtype].address
         for record, name in zip(self._layers, self.activations, strict=False):
             record[field.FUSED] = name == "relu"
             if name not in ("identity", "relu"):
                 record[field.ACTIVATE] = forward[name][self.dtype].address
             if name != "identity":
                 record[field.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
+
+    def _product(self, layer: int, rows: int) -> jit.Kernel:
+        """What multiplies in a layer where there are so many rows."""
+        inputs, outputs = self.layout.widths[layer : layer + 2]
+        return product_for(self.precision, self.dtype, inputs, outputs, rows)[self.dtype]
 
     @cached_property
     def gradient(self) -> np.ndarray:
@@ -194,6 +200,8 @@ class Engine:
             for n, record in enumerate(self._layers):
                 record[field.WT] = self._transposed[n][0] if n in self._transposed else 0
                 record[field.LDWT] = self.layout.strides[n] * self.dtype.itemsize
+        for n, record in enumerate(self._layers):
+            record[field.PRODUCT] = self._product(n, plan.rows).address
         for record, turned in zip(self._layers, plan.turned, strict=False):
             record[field.TURNED] = turned
         job[field.PARTIALS] = 0

@@ -1,7 +1,12 @@
-"""The product of gemm.py on factors that are rounded to bfloat16 as they are packed; its sums stay float32."""
+"""The product of gemm.py with factors that become bfloat16 numbers as they are packed; its sums stay float32.
 
+Either each factor is rounded to one such number, or it is split into the three that add up to it, see bf16.py.
+"""
+
+from itertools import product
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from . import jit, memory
@@ -16,6 +21,7 @@ from .bf16 import (
     configure_tiles,
     dot_block,
     finished_block,
+    finite_block,
     release_tiles,
     tile_writer,
     unit,
@@ -23,23 +29,32 @@ from .bf16 import (
 from .gemm import SIGNATURE, gemm
 from .simd import calling, chosen, itemsize
 
-# A block of a, KC x MC, lies in L2 (512 KiB), under one strip of b at a time, KC x 32, in L1 (32 KiB).
+# A block of a, MC x KC, lies in L2, 512 KiB or in three parts 1.5 MiB, under one strip of b at a time, KC x 32. Time of 1024-2048-2048-1024-10 on one thread of an Intel Xeon, against these: rounded KC 1024 1.06, 2048 1.14, and MC 256
+# 1.2; split KC 256 1.0, MC 256 1.05.
 KC = MC = 512
-# Layers with fewer weights are multiplied in float32, which rounds nothing and packs less.
-LEAST = 64 * 64
+# Layers with fewer weights are multiplied as float32 numbers, which packs less. In epochs of SGD on one layer and a
+# small one, time against float32's on 1 and 2 threads of an Intel Xeon: split 784 x 256 with 128 rows 0.90 and 1.01,
+# with 1024 0.85 and 0.88; 512 x 512 with 32 rows 1.05 and 1.03, with 128 0.88 and 0.94, with 1024 0.78 and 0.84;
+# 256 x 256 with 256 0.92 and 1.02; 30-128-128-10 with 2048 0.82 and 0.92. Rounded, on one thread, 64 x 64 with 16 rows
+# 1.08, with 512 0.70; 400 x 25 with 64 0.70.
+LEAST_ROUNDED, LEAST_SPLIT, LEAST_SPLIT_PRODUCT = 1 << 12, 1 << 14, 1 << 25
 
 
-def product_for(precision: str, inputs: int, outputs: int) -> jit.Family:
-    """The product for a layer, whatever its batch: a row's result does not depend on how many there are."""
-    if precision == "float32" or inputs * outputs < LEAST:
-        return gemm
-    return gemm_amx if unit() == "amx" else gemm_dot
+def product_for(precision: str, dtype: Any, inputs: int, outputs: int, rows: int) -> jit.Family:
+    """The product for a layer on so many rows, of a batch or of all that are predicted."""
+    weights = inputs * outputs
+    if precision == "bf16" and weights >= LEAST_ROUNDED:
+        return gemm_amx if unit() == "amx" else gemm_dot
+    split = weights >= LEAST_SPLIT and weights * rows >= LEAST_SPLIT_PRODUCT
+    if precision == "float32" and dtype == np.float32 and split and unit() == "amx":
+        return gemm_split
+    return gemm
 
 
 @jit.kernel(SIGNATURE)
 def gemm_amx(real: Any) -> Any:
     """The same as `gemm`, of rounded factors, by AMX."""
-    return _product(real, amx_block, tiles=True)
+    return _product(real, amx_block(1), tiles=True)
 
 
 @jit.kernel(SIGNATURE)
@@ -48,10 +63,20 @@ def gemm_dot(real: Any) -> Any:
     return _product(real, dot_block, tiles=False)
 
 
+@jit.kernel(SIGNATURE)
+def gemm_split(real: Any) -> Any:
+    """The same as `gemm`, of factors in three parts, by AMX."""
+    return _product(real, amx_block(3), tiles=True, parts=3)
+
+
+# How many products of bfloat16 numbers each product takes
+PRODUCTS = {gemm_amx: 1, gemm_dot: 1, gemm_split: 6}
+
+
 @jit.kernel("v 4i")
 def peak_amx(real: Any) -> Any:
     """`rounds` products of one strip by one: (rounds, a, b, sums), PEAK_STEPS steps each, which stay in L1."""
-    return _rounds(real, amx_block, tiles=True)
+    return _rounds(real, amx_block(1), tiles=True)
 
 
 @jit.kernel("v 4i")
@@ -93,15 +118,20 @@ def _configuration() -> Any:
     return configure
 
 
-def _product(real: Any, write_block: Any, tiles: bool) -> Any:
-    size, lanes = itemsize(real), chosen().lanes(itemsize(real))
-    elements, in_float32, configure = memory.pointer(real), gemm(real), _configuration()
-    along, along_part = tile_writer(real, True, False, False), tile_writer(real, True, False, True)
-    along_turned, along_turned_part = tile_writer(real, True, True, False), tile_writer(real, True, True, True)
-    over, over_part = tile_writer(real, False, False, False), tile_writer(real, False, False, True)
-    over_turned, over_turned_part = tile_writer(real, False, True, False), tile_writer(real, False, True, True)
-    block, finish = calling(write_block, real, 4), calling(finished_block, real, 7, 1)
-    none = real(float("-inf"))
+def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
+    size, lanes, step_bytes = itemsize(real), chosen().lanes(itemsize(real)), parts * STEP
+    elements, integers = memory.pointer(real), memory.pointer(types.int64)
+    in_float32, configure = gemm(real), _configuration()
+    along, along_part, along_turned, along_turned_part, over, over_part, over_turned, over_turned_part = (
+        tile_writer(real, along_k, turn, masked, parts)
+        for along_k, turn, masked in product((True, False), (False, True), (False, True))
+    )
+    block, finite, finish = (
+        calling(write_block, real, 4),
+        calling(finite_block, real, 2),
+        calling(finished_block, real, 7, 1),
+    )
+    none, zero = real(float("-inf")), real(0.0)
 
     @jit.inline
     def pack_a(lines, depth, a, stride, across, target):
@@ -111,11 +141,11 @@ def _product(real: Any, write_block: Any, tiles: bool) -> Any:
             if full:
                 over_turned(LINES, DEPTH, a, stride, target)
             else:
-                over_turned_part(lines, depth, a, stride, target)
+                over_turned_part(max(lines, 0), depth, a, stride, target)
         elif full:
             along(LINES, DEPTH, a, stride, target)
         else:
-            along_part(lines, depth, a, stride, target)
+            along_part(max(lines, 0), depth, a, stride, target)
 
     @jit.inline
     def pack_b(lines, depth, b, stride, transposed, target):
@@ -125,11 +155,21 @@ def _product(real: Any, write_block: Any, tiles: bool) -> Any:
             if full:
                 along_turned(LINES, DEPTH, b, stride, target)
             else:
-                along_turned_part(lines, depth, b, stride, target)
+                along_turned_part(max(lines, 0), depth, b, stride, target)
         elif full:
             over(LINES, DEPTH, b, stride, target)
         else:
-            over_part(lines, depth, b, stride, target)
+            over_part(max(lines, 0), depth, b, stride, target)
+
+    @jit.inline
+    def mend(rows, columns, depth, a, rsa, csa, b, ldb, transposed, sums, others):
+        """Where sums are not finite, those of the numbers themselves: infinity's parts, say, add up to NaN."""
+        in_float32(rows, columns, depth, a, rsa, csa, b, ldb, others, SUMS_ROW, 0, 0, none, transposed, 0)
+        for i in range(rows):
+            sum_row, other_row = elements(sums + i * SUMS_ROW), elements(others + i * SUMS_ROW)
+            for j in range(columns):
+                if sum_row[j] - sum_row[j] != zero:
+                    sum_row[j] = other_row[j]
 
     def function(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, lanes_exist):
         if lanes_exist:
@@ -138,50 +178,58 @@ def _product(real: Any, write_block: Any, tiles: bool) -> Any:
         a_step, b_line, b_step = csa if across else size, ldb if transposed else size, size if transposed else ldb
         most = (min(k, KC) + DEPTH - 1) // DEPTH
         strips = (min(m, MC) + STRIP - 1) // STRIP
-        heap = memory.allocate((strips + 1) * most * STEP + STRIP * SUMS_ROW + 3 * ROW)
+        heap = memory.allocate((strips + 1) * most * step_bytes + 2 * STRIP * SUMS_ROW + 4 * ROW)
         if heap == 0:  # no memory: what needs none
             in_float32(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, 0)
             return
         sums = (heap + ROW - 1) // ROW * ROW
-        zeros, panel = sums + STRIP * SUMS_ROW, sums + STRIP * SUMS_ROW + 2 * ROW
-        packed = panel + most * STEP
+        others = sums + STRIP * SUMS_ROW
+        zeros, answer = others + STRIP * SUMS_ROW, others + STRIP * SUMS_ROW + 2 * ROW
+        panel = answer + ROW
+        packed = panel + most * step_bytes
         if tiles:
             configure(sums)
         init_step = size
         if init == 0:
             init_step, init, ldi = 0, zeros, 0
             for j in range(STRIP):
-                elements(zeros)[j] = real(0.0)
+                elements(zeros)[j] = zero
         for p0 in range(0, k, KC):
             depth = min(KC, k - p0)
             steps = (depth + DEPTH - 1) // DEPTH
             for i0 in range(0, m, MC):
                 rows = min(MC, m - i0)
-                for i in range(0, rows, LINES):
-                    at = packed + i // STRIP * steps * STEP + i % STRIP * ROW
+                for i in range(0, (rows + STRIP - 1) // STRIP * STRIP, LINES):
+                    at = packed + i // STRIP * steps * step_bytes + i % STRIP * ROW
                     source = a + (i0 + i) * rsa + p0 * a_step
                     for s in range(steps):
                         pack_a(
                             rows - i, depth - s * DEPTH, source + s * DEPTH * a_step, csa if across else rsa, across,
-                            at + s * STEP,
+                            at + s * step_bytes,
                         )  # fmt: skip
                 for j in range(0, n, STRIP):
-                    for half in range(0, min(STRIP, n - j), LINES):
-                        source = b + p0 * b_step + (j + half) * b_line
+                    b_at = b + p0 * b_step + j * b_line
+                    for half in range(0, STRIP, LINES):
                         for s in range(steps):
                             pack_b(
-                                n - j - half, depth - s * DEPTH, source + s * DEPTH * b_step, ldb, transposed,
-                                panel + s * STEP + half * ROW,
+                                n - j - half, depth - s * DEPTH, b_at + half * b_line + s * DEPTH * b_step, ldb,
+                                transposed, panel + s * step_bytes + half * ROW,
                             )  # fmt: skip
+                    columns = min(STRIP, n - j)
                     for i in range(0, rows, STRIP):
-                        block(steps, packed + i // STRIP * steps * STEP, panel, sums)
+                        height = min(STRIP, rows - i)
+                        block(steps, packed + i // STRIP * steps * step_bytes, panel, sums)
+                        if parts > 1:
+                            finite(sums, answer)
+                            if integers(answer)[0] == 0:
+                                a_at = a + (i0 + i) * rsa + p0 * a_step
+                                mend(height, columns, depth, a_at, rsa, csa, b_at, ldb, transposed, sums, others)
                         c_at = c + (i0 + i) * ldc + j * size
                         start, start_row = c_at, ldc
                         if p0 == 0:
                             start, start_row = init + (i0 + i) * ldi + j * init_step, ldi
                         finish(
-                            min(STRIP, rows - i), min(STRIP, n - j), sums, c_at, ldc, start, start_row,
-                            floor if p0 + depth == k else none,
+                            height, columns, sums, c_at, ldc, start, start_row, floor if p0 + depth == k else none
                         )  # fmt: skip
         if tiles:
             release_tiles()

@@ -45,6 +45,7 @@ class Plan:
     groups: int  # of rows, each of which leaves a share of dw; 0 where dw is one sum over the batch
     group_rows: int
     transposed: range  # the layers of which w.T is kept
+    rows: int  # of the batch, or of all that are predicted
     turned: tuple[bool, ...] = ()  # whether a layer's dw is made as its transpose
 
 
@@ -74,14 +75,16 @@ def for_step(
     kept = range(max(layers, 0 if dx else 1), len(widths) - 1)
     buffered = chunk * threads if groups else rows
     turned = tuple(_fits_turned(rows, a, b, itemsize) for a, b in pairwise(widths))
-    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, together if groups else 0, kept, turned)
+    group_rows = together if groups else 0
+    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, group_rows, kept, rows, turned)
 
 
 @lru_cache(maxsize=64)
 def for_outputs(rows: int, threads: int) -> Plan:
     """The plan of a forward pass."""
     chunk = _share(rows, threads)
-    return Plan(threads, _records([(field.PREDICT, 0, chunk, 1, 0)]), 0, 0, chunk, chunk * threads, 0, 0, range(0))
+    phases = _records([(field.PREDICT, 0, chunk, 1, 0)])
+    return Plan(threads, phases, 0, 0, chunk, chunk * threads, 0, 0, range(0), rows)
 
 
 @lru_cache(maxsize=64)

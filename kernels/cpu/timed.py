@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 
 from ..layout import address, aligned_zeros
-from . import clock
+from . import clock, jit
 from . import job as field
 from .engine import Engine
-from .gemm import gemm
-from .gemm_bf16 import product_for
 from .network import timed_network
 from .plan import Plan
 
@@ -47,9 +45,9 @@ class TimedEngine(Engine):
         """Whether the last step copied its rows of X, instead of reading them in place."""
         return bool(self._job[field.X_GATHER])
 
-    def in_bf16(self, layer: int) -> bool:
-        """Whether a layer's products round their factors."""
-        return product_for(self.precision, *self.layout.widths[layer : layer + 2]) is not gemm
+    def product(self, layer: int) -> jit.Family:
+        """What multiplied in a layer in the last step."""
+        return self._product(layer, self.plan.rows).family
 
     @property
     def touched_bytes(self) -> int:

@@ -8,17 +8,29 @@ import pytest
 from llvmlite import ir
 from numba import types
 
-from kernels.cpu import bf16, simd
+from kernels.cpu import bf16, gemm_bf16, simd
 from kernels.cpu.engine import Engine
 from kernels.cpu.gemm import gemm
-from kernels.cpu.gemm_bf16 import KC, LEAST, MC, gemm_amx, gemm_dot, product_for
+from kernels.cpu.gemm_bf16 import (
+    KC,
+    LEAST_ROUNDED,
+    LEAST_SPLIT,
+    LEAST_SPLIT_PRODUCT,
+    MC,
+    gemm_amx,
+    gemm_dot,
+    gemm_split,
+    product_for,
+)  # fmt: skip
 from kernels.layout import Layout, address, aligned_zeros
 from tests.oracle import random_arrays, random_labels, random_network
 
 UNIT = bf16.unit()
+needs_amx = pytest.mark.skipif(UNIT != "amx", reason="this CPU or system has no AMX")
 KERNELS = [
-    pytest.param(gemm_amx, marks=pytest.mark.skipif(UNIT != "amx", reason="this CPU or system has no AMX")),
-    pytest.param(gemm_dot, marks=pytest.mark.skipif(not UNIT, reason="this CPU has no AVX512-BF16")),
+    pytest.param(gemm_amx, marks=needs_amx, id="amx"),
+    pytest.param(gemm_dot, marks=pytest.mark.skipif(not UNIT, reason="this CPU has no AVX512-BF16"), id="dot"),
+    pytest.param(gemm_split, marks=needs_amx, id="split"),
 ]
 needs_bf16 = pytest.mark.skipif(not UNIT, reason="this CPU has no AVX512-BF16")
 EPS = 2.0**-24
@@ -44,9 +56,12 @@ def multiply(kernel, a, b, c, init=None, floor=NO_FLOOR, lanes_exist=False):
     )  # fmt: skip
 
 
-def check(c, a, b, start=0.0):
+def check(kernel, c, a, b, start=0.0):
     """Each element is within k + 4 roundings of the exact one, of the sum of what it adds up."""
-    exact, size = rounded(a) @ rounded(b) + start, np.abs(rounded(a)) @ np.abs(rounded(b)) + np.abs(start)
+    if kernel is not gemm_split:
+        a, b = rounded(a), rounded(b)
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    exact, size = a @ b + start, np.abs(a) @ np.abs(b) + np.abs(start)
     assert (np.abs(c - exact) <= (a.shape[1] + 4) * 2 * EPS * size).all()
 
 
@@ -65,16 +80,16 @@ def test_products(shape, across, transposed, kernel):
     a, b = a.T if across else a, b.T if transposed else b
     c = np.full((m, n + 3), np.nan, np.float32)
     multiply(kernel, a, b, c[:, :n])
-    check(c[:, :n], a, b)
+    check(kernel, c[:, :n], a, b)
     multiply(kernel, a, b, c[:, :n], bias, floor=0.0)
     assert (c[:, :n] >= 0).all()
     clipped = c[:, :n] == 0
     multiply(kernel, a, b, c[:, :n], bias)
-    check(c[:, :n], a, b, bias)
+    check(kernel, c[:, :n], a, b, bias)
     np.testing.assert_array_equal(c[:, :n] <= 0, clipped)
     c[:, :n] = start
     multiply(kernel, a, b, c[:, :n], c[:, :n])
-    check(c[:, :n], a, b, start)
+    check(kernel, c[:, :n], a, b, start)
     assert np.isnan(c[:, n:]).all()
 
 
@@ -95,22 +110,65 @@ def test_whole_vectors_where_they_exist(kernel):
     b[:, 17:] = 0
     c = np.full((20, 32), np.nan, np.float32)
     multiply(kernel, a, b[:, :17], c[:, :17], lanes_exist=True)
-    check(c, a, b)
+    check(kernel, c, a, b)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_rounding_and_special_values(kernel):
-    exponent, step = 1.0, 2.0**-7
+@pytest.mark.parametrize("kernel", KERNELS[:2])
+def test_rounding(kernel):
+    step = 2.0**-7
     values = [1 + step / 2, 1 + 1.5 * step, 1 + step / 2 + 2.0**-20, -1 - step / 2, 3e38, 1e-40, 65504.0, 1 / 3]
     a = np.array(values, np.float32)[:, np.newaxis]
     c = np.zeros((len(values), 1), np.float32)
-    multiply(kernel, a, np.full((1, 1), exponent, np.float32), c)
+    multiply(kernel, a, np.ones((1, 1), np.float32), c)
     np.testing.assert_array_equal(c[:, 0], rounded(a)[:, 0])
     assert c[0, 0] == 1
     assert c[1, 0] == 1 + 2 * step
-    a = np.array([[np.nan, 1], [np.inf, 1], [np.inf, -np.inf], [1, 1]], np.float32)
-    multiply(kernel, a, np.ones((2, 1), np.float32), c[:4], floor=0.0)
-    np.testing.assert_array_equal(c[:4, 0], [np.nan, np.inf, np.nan, 2])
+
+
+@needs_amx
+def test_the_parts_of_a_number_add_up_to_it():
+    a = np.concatenate(random_arrays(3, (300, 1), (300, 1), dtype="float32"))
+    a[300:] *= np.logspace(-31, 37, 300, dtype=np.float32)[:, np.newaxis]
+    a[:3, 0] = np.finfo(np.float32).max, -np.finfo(np.float32).max, np.nextafter(np.float32(1), np.float32(2))
+    c, d = np.zeros((600, 1), np.float32), np.zeros((1, 600), np.float32)
+    multiply(gemm_split, a, np.ones((1, 1), np.float32), c)
+    np.testing.assert_array_equal(c, a)
+    multiply(gemm_split, np.ones((1, 1), np.float32), a.T, d)
+    np.testing.assert_array_equal(d, a.T)
+    # the lower parts of what is so small are subnormal: they count as zero
+    a = np.float32(1e-37) * (1 + np.abs(random_arrays(4, (600, 1), dtype="float32")[0]))
+    multiply(gemm_split, a, np.ones((1, 1), np.float32), c)
+    assert np.abs(c.astype(np.float64) - a).max() < np.finfo(np.float32).tiny
+    assert (c != 0).all()
+
+
+@needs_amx
+def test_split_sums_are_closer_than_those_of_multiply_adds():
+    a, b = (np.abs(array) for array in random_arrays(4, (64, 1000), (1000, 64), dtype="float32"))
+    exact, errors = a.astype(np.float64) @ b.astype(np.float64), {}
+    for kernel in (gemm, gemm_split):
+        c = np.zeros((64, 64), np.float32)
+        multiply(kernel, a, b, c)
+        errors[kernel.name] = np.sqrt(np.mean((c - exact) ** 2))
+    assert 0 < errors["gemm_split"] < 0.5 * errors["gemm"]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_infinity_and_nan(kernel):
+    a = np.array([[np.nan, 1], [np.inf, 1.1], [np.inf, -np.inf], [1, 1]], np.float32)
+    c = np.zeros((4, 1), np.float32)
+    multiply(kernel, a, np.ones((2, 1), np.float32), c, floor=0.0)
+    np.testing.assert_array_equal(c[:, 0], [np.nan, np.inf, np.nan, 2])
+    a, b = random_arrays(5, (50, 70), (70, 40), dtype="float32")
+    clean, c = np.zeros((50, 40), np.float32), np.zeros((50, 40), np.float32)
+    multiply(kernel, a, b, clean)
+    a[7, 3], a[40, 69], b[5, 8], b[0, 33] = np.inf, np.nan, -np.inf, np.nan
+    multiply(kernel, a, b, c)
+    with np.errstate(invalid="ignore"):
+        expected = a.astype(np.float64) @ b.astype(np.float64)
+    touched = ~np.isfinite(expected)
+    np.testing.assert_array_equal(c[touched], expected[touched])
+    np.testing.assert_array_equal(c[~touched], clean[~touched])
 
 
 def make_engine(widths, precision, threads=1, activation="relu"):
@@ -124,6 +182,7 @@ def make_engine(widths, precision, threads=1, activation="relu"):
 
 
 def trained(widths, precision, threads=1, rows=300, steps=3):
+    """(losses, parameters, outputs) after so many steps."""
     engine = make_engine(widths, precision, threads)
     (x,) = random_arrays(1, (rows, widths[0]), dtype="float32")
     scalars = np.zeros((steps, 8))
@@ -140,12 +199,30 @@ def trained(widths, precision, threads=1, rows=300, steps=3):
 
 @needs_bf16
 @pytest.mark.parametrize("rows", [300, 1500])  # the second in groups of rows
-def test_same_bits_with_any_number_of_threads(rows):
-    widths = [70, 130, 65, 10]
-    one = trained(widths, "bf16", rows=rows)
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_same_bits_with_any_number_of_threads(precision, rows, monkeypatch):
+    monkeypatch.setattr(gemm_bf16, "LEAST_SPLIT_PRODUCT", 0)
+    widths = [130, 140, 65, 10]
+    one = trained(widths, precision, rows=rows)
     for threads in (2, 3):
-        for actual, expected in zip(trained(widths, "bf16", threads, rows), one, strict=True):
+        for actual, expected in zip(trained(widths, precision, threads, rows), one, strict=True):
             np.testing.assert_array_equal(actual, expected)
+
+
+@needs_amx
+def test_large_layers_of_float32_are_split(monkeypatch):
+    widths = [130, 140, 65, 10]
+    plain = trained(widths, "float32")
+    monkeypatch.setattr(gemm_bf16, "LEAST_SPLIT_PRODUCT", 0)
+    for actual, expected in zip(trained(widths, "float32"), plain, strict=True):
+        difference = np.abs(actual - expected).max() / np.abs(expected).max()
+        assert 0 < difference < 2.0**-18
+    rows = LEAST_SPLIT_PRODUCT // LEAST_SPLIT
+    monkeypatch.undo()
+    assert product_for("float32", np.dtype("float32"), 128, LEAST_SPLIT // 128, rows) is gemm_split
+    assert product_for("float32", np.dtype("float32"), 128, LEAST_SPLIT // 128, rows - 1) is gemm
+    assert product_for("float32", np.dtype("float32"), 127, LEAST_SPLIT // 128, 100 * rows) is gemm
+    assert product_for("float32", np.dtype("float64"), 128, LEAST_SPLIT // 128, rows) is gemm
 
 
 @needs_bf16
@@ -161,13 +238,17 @@ def test_small_layers_stay_in_float32():
     widths = [8, 20, 20, 3]
     for actual, expected in zip(trained(widths, "bf16"), trained(widths, "float32"), strict=True):
         np.testing.assert_array_equal(actual, expected)
-    assert product_for("bf16", LEAST, 1) is not gemm
-    assert product_for("bf16", LEAST - 1, 1) is gemm
+    assert product_for("bf16", "float32", LEAST_ROUNDED, 1, 1) is not gemm
+    assert product_for("bf16", "float32", LEAST_ROUNDED - 1, 1, 1000) is gemm
 
 
 @pytest.mark.parametrize(
     ("cpu", "block", "instruction", "count"),
-    [("znver4", bf16.dot_block, "vdpbf16ps", 16 * 16), ("sapphirerapids", bf16.amx_block, "tdpbf16ps", 4)],
+    [
+        ("znver4", bf16.dot_block, "vdpbf16ps", 16 * 16),
+        ("sapphirerapids", bf16.amx_block(1), "tdpbf16ps", 4),
+        ("sapphirerapids", bf16.amx_block(3), "tdpbf16ps", 24),
+    ],
 )
 def test_the_inner_loop_spills_no_register(cpu, block, instruction, count):
     llvm.initialize_all_targets()
