@@ -6,10 +6,10 @@ so AMX multiplies them (TDPBF16PS in the Intel 64 and IA-32 Architectures Softwa
 VDPBF16PS reads them too. Two tiles that lie one after the other, 32 rows or columns, are a step of a strip.
 
 A float32 number is exactly the sum of three bfloat16 numbers, of 8 significant bits each: high, middle and low. Strips
-of all three have six tiles a step. Of the nine products of parts the six largest are added up, in float32 (Henry, Tang &
-Heinecke 2019, Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations): what is left
-out is less than 2^-24 of |a| @ |b|, and since a sum is rounded once for two products, the result is closer to the exact
-one than that of float32 multiply-adds. Parts and products below 2^-126 count as zero.
+of all three have six tiles a step. Of the nine products of parts the six largest are added up, in float32 (Henry, Tang
+and Heinecke 2019, Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations): what is
+left out is less than 2^-24 of |a| @ |b|, and since a sum is rounded once for two products, the result is closer to the
+exact one than that of float32 multiply-adds. Parts and products below 2^-126 count as zero.
 """
 
 import ctypes

@@ -29,8 +29,9 @@ from .bf16 import (
 from .gemm import SIGNATURE, gemm
 from .simd import calling, chosen, itemsize
 
-# A block of a, MC x KC, lies in L2, 512 KiB or in three parts 1.5 MiB, under one strip of b at a time, KC x 32. Time of 1024-2048-2048-1024-10 on one thread of an Intel Xeon, against these: rounded KC 1024 1.06, 2048 1.14, and MC 256
-# 1.2; split KC 256 1.0, MC 256 1.05.
+# A block of a, MC x KC, lies in L2, 512 KiB or in three parts 1.5 MiB, under one strip of b at a time, KC x 32. Time of
+# 1024-2048-2048-1024-10 on one thread of an Intel Xeon, against these: rounded KC 1024 1.06, 2048 1.14, and MC 256 1.2;
+# split KC 256 1.0, MC 256 1.05.
 KC = MC = 512
 # Layers with fewer weights are multiplied as float32 numbers, which packs less. In epochs of SGD on one layer and a
 # small one, time against float32's on 1 and 2 threads of an Intel Xeon: split 784 x 256 with 128 rows 0.90 and 1.01,
