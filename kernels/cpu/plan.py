@@ -25,11 +25,14 @@ FORWARD_ROWS = FEW_ROWS
 # groups and 2^19 activations on, a step takes 0.87 of the time at 2-25-50-50-25-1 with 1000 rows, 0.83 at 64-64-64-10
 # with 2000, 0.81 at 20-30-3 with 4000 (2 threads of an Intel Xeon with AVX-512); the first in 3 groups, 1.0
 GROUP_ROWS, GROUPS_AT_ONCE, MOST_GROUPS = 128, 4, 64
-OUT_OF_CACHE = 1 << 16
+# Or in two, so that the second of two threads has half of a step: scikit-learn's batches of 200 rows take 0.84 of the
+# time at 64-100-10 in float64 and 0.88 in float32, 400 rows of 100-200-10 0.80, and on one thread 0.97 to 1.05.
+PAIR_ROWS, OUT_OF_CACHE = 96, 1 << 15
 # Weight tiles, float32 of dw in L2. 384 x 512 against 96 x 256: 646 and 677 ms an epoch of the network above on one
 # thread, 354 and 368 on two
 TILES = (384, 512), (384, 256), (192, 256), (96, 256)
 MANY = 32
+TILE_OF_SHARES = (48, 256)  # small, for it packs nothing
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Plan:
     group_rows: int
     transposed: range  # the layers of which w.T is kept
     rows: int  # of the batch, or of all that are predicted
+    tiles: np.ndarray  # of the weights
     turned: tuple[bool, ...] = ()  # whether a layer's dw is made as its transpose
 
 
@@ -57,7 +61,9 @@ def for_step(
 
     gathered: X is not read in place. dx: its gradient is wanted. split: with a hook.
     """
-    groups, n_tiles = _groups(widths, rows), len(weight_tiles(widths))
+    groups = _groups(widths, rows)
+    tiles = weight_tiles(widths, shares=groups > 0)
+    n_tiles = len(tiles)
     layers = 0 if groups else _layered(widths, rows)
     steps = []
     if layers and gathered:
@@ -76,7 +82,7 @@ def for_step(
     buffered = chunk * threads if groups else rows
     turned = tuple(_fits_turned(rows, a, b, itemsize) for a, b in pairwise(widths))
     group_rows = together if groups else 0
-    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, group_rows, kept, rows, turned)
+    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, group_rows, kept, rows, tiles, turned)
 
 
 @lru_cache(maxsize=64)
@@ -84,13 +90,15 @@ def for_outputs(rows: int, threads: int) -> Plan:
     """The plan of a forward pass."""
     chunk = _share(rows, threads)
     phases = _records([(field.PREDICT, 0, chunk, 1, 0)])
-    return Plan(threads, phases, 0, 0, chunk, chunk * threads, 0, 0, range(0), rows)
+    return Plan(
+        threads, phases, 0, 0, chunk, chunk * threads, 0, 0, range(0), rows, np.empty((0, field.TILE), np.int64)
+    )
 
 
 @lru_cache(maxsize=64)
-def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
-    """int64 (n, field.TILE): the tiles of all layers' weights."""
-    height, width = _tile(sum(a * b for a, b in pairwise(widths)))
+def weight_tiles(widths: tuple[int, ...], shares: bool) -> np.ndarray:
+    """int64 (n, field.TILE): the tiles of all layers' weights; shares: where dw is there in shares, to be added up."""
+    height, width = TILE_OF_SHARES if shares else _tile(sum(a * b for a, b in pairwise(widths)))
     tiles = []
     for layer, (rows, columns) in enumerate(pairwise(widths)):
         parts = -(-rows // height)
@@ -122,8 +130,11 @@ def _fits_turned(rows: int, inputs: int, outputs: int, itemsize: int) -> bool:
 
 def _groups(widths: Sequence[int], rows: int) -> int:
     weights = sum(a * b for a, b in pairwise(widths))
-    least = max(GROUP_ROWS, 2 * weights // sum(widths), -(-rows // MOST_GROUPS))
+    least_rows = 2 * weights // sum(widths)  # or the shares would be larger than what they save
+    least = max(GROUP_ROWS, least_rows, -(-rows // MOST_GROUPS))
     groups = rows // least // GROUPS_AT_ONCE * GROUPS_AT_ONCE
+    if not groups and rows >= 2 * max(PAIR_ROWS, least_rows):
+        groups = 2
     return groups if rows * sum(widths) >= OUT_OF_CACHE else 0
 
 

@@ -19,6 +19,7 @@ KINDS = {
     "layers": ([300, 290, 70, 5], 65, 21),
     "layers alone": ([90, 300], 3, 2),
     "groups": ([60, 13, 3], 8000, 2501),
+    "pair of groups": ([60, 83, 3], 233, 41),
 }
 
 
@@ -47,10 +48,11 @@ def test_what_decides_a_sum_depends_on_the_sizes_alone(widths, rows):
     assert groups == 0 or groups * Layout.of(widths, "float32").size <= rows * sum(widths)  # not more than it saves
 
 
+@pytest.mark.parametrize("shares", [False, True])
 @pytest.mark.parametrize("widths", [(1, 1), (2, 25, 1), (784, 256, 128, 10), (1024, 2048, 2048, 1024, 10)])
-def test_the_weight_tiles_cover_every_weight_once(widths):
+def test_the_weight_tiles_cover_every_weight_once(widths, shares):
     covered = [np.zeros(shape, int) for shape in pairwise(widths)]
-    for layer, i0, i1, j0, j1 in plans.weight_tiles(widths):
+    for layer, i0, i1, j0, j1 in plans.weight_tiles(widths, shares):
         covered[layer][i0:i1, j0:j1] += 1
     assert all((layer == 1).all() for layer in covered)
 
