@@ -70,8 +70,6 @@ class Engine:
         precision: str = "float32",
     ) -> None:
         self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
-        if precision != "float32":
-            raise NotImplementedError(f"precision must be 'float32' on device 'cuda' so far, got {precision!r}")
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
@@ -162,7 +160,8 @@ class Engine:
         if key not in self._plans:
             if len(self._plans) >= PLANS:
                 self._plans.clear()
-            self._plans[key] = Plan(self.layout, self.activations, rows, gradients, self.dropout if drops else ())
+            rates = self.dropout if drops else ()
+            self._plans[key] = Plan(self.layout, self.activations, rows, gradients, rates, self.precision)
         return self._plans[key]
 
     @_alone
