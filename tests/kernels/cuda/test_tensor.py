@@ -2,6 +2,8 @@
 where the threads of a warp exchange what mma.sync takes from them, by the layout that NVIDIA documents.
 """
 
+import pickle
+
 import numpy as np
 import pytest
 from numba import cuda
@@ -11,10 +13,12 @@ from kernels import dispatch
 if not dispatch.has_extra():
     pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
 
-from kernels.cuda import gemm
+import fastnn
+from kernels.cuda import gemm, network
 from kernels.cuda.calls import multiply
+from kernels.layout import Layout
 from tests.kernels.cuda.device import SIMULATED
-from tests.oracle import assert_close, random_arrays
+from tests.oracle import assert_close, network_depth, random_arrays, random_labels
 
 if not SIMULATED and cuda.get_current_device().compute_capability < dispatch.TENSOR_CAPABILITY:
     pytest.skip("tensor cores need compute capability 8.0 or newer", allow_module_level=True)
@@ -115,3 +119,64 @@ def test_narrow_layers_multiply_in_float32(monkeypatch):
     monkeypatch.setattr(gemm, "TENSOR_WIDTH", 6)
     x, w = random_arrays(0, (9, 5), (5, 7), dtype="float32")
     np.testing.assert_array_equal(product("x @ w", x, w, "tf32"), product("x @ w", x, w, "float32"))
+
+
+def emulated(net, x, labels, rounds):
+    """The network's outputs, loss, dw, db and dX in float64, its factors rounded where `rounds` is true of a layer; of
+    dw, where it is true of the largest.
+    """
+
+    def near(array, n):
+        return rounded(array, net.precision) if rounds[n] else np.float64(array)
+
+    last, largest = len(net.weights) - 1, max(range(len(net.weights)), key=lambda n: net.weights[n].size)
+    below = [np.float64(x)]
+    for n, (w, b) in enumerate(zip(net.weights, net.biases, strict=True)):
+        z = near(below[n], n) @ near(w, n) + b
+        below.append(np.maximum(z, 0) if n < last else np.exp(z) / np.exp(z).sum(1, keepdims=True))
+    out, every = below[-1], np.arange(len(x))
+    dz, gradients = (out - np.eye(out.shape[1])[labels]) / len(x), []
+    for n in range(last, -1, -1):
+        gradients += [dz.sum(0), near(below[n], largest).T @ near(dz, largest)]
+        dx = near(dz, n) @ near(net.weights[n], n).T
+        dz = dx * (below[n] > 0)
+    return out, -np.log(out[every, labels]).mean(), gradients[::-2], gradients[-2::-2], dx
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_network_rounds_in_layers_that_are_wide_enough(precision, monkeypatch):
+    monkeypatch.setattr(gemm, "TENSOR_WIDTH", 4)
+    widths, rounds = [5, 9, 8, 3], [True, True, False]
+    x, labels = random_arrays(0, (7, 5), dtype="float32")[0], random_labels(1, 7, 3)
+    net = fastnn.MLP(widths, device="cuda", precision=precision, seed=0)
+    out, loss, dw, db, dx = emulated(net, x, labels, rounds)
+    depth = 2 * network_depth(widths, 7)
+    assert_close(net.predict(x), out, "float32", depth)
+    found = net.loss_and_gradients(x, labels)
+    assert_close(np.float32(found[0]), loss, "float32", depth)
+    for actual, expected in zip((*found[1], *found[2], found[3]), (*dw, *db, dx), strict=True):
+        assert_close(actual, expected, "float32", depth)
+    exact = fastnn.MLP(widths, device="cpu", seed=0).loss_and_gradients(x, labels)
+    assert np.abs(found[1][0] - exact[1][0]).max() > 2.0 ** -(DIGITS[precision] + 4) * np.abs(dw[0]).max()
+    before = [w.copy() for w in net.weights]
+    net.fit(x, labels, batch_size=7, optimizer=fastnn.SGD(0.5), shuffle=False, progress=False)
+    for w, start, gradient in zip(net.weights, before, dw, strict=True):
+        assert_close(w - start, -0.5 * gradient, "float32", 8 * depth)  # of which the difference loses some
+
+
+def test_narrow_networks_that_round_nowhere_keep_their_one_kernel():
+    for precision, layers, is_narrow in (("float32", [3, 7, 6, 2], True), ("tf32", [3, 7, 6, 2], False)):
+        layout = Layout.of(layers, "float32", True)
+        assert (network.Plan(layout, ["relu"] * 2, 8, True, precision=precision).narrow is not None) == is_narrow
+    layout = Layout.of([3, 7, 2], "float32", True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gemm, "TENSOR_WIDTH", 4)
+        assert network.Plan(layout, ["relu"], 8, True, precision="tf32").narrow is not None
+
+
+def test_a_copy_and_a_file_keep_the_precision(tmp_path):
+    net = fastnn.MLP([3, 2], device="cuda", precision="bf16", seed=0)
+    net.save(tmp_path / "net.npz")
+    for twin in (pickle.loads(pickle.dumps(net)), fastnn.load(tmp_path / "net.npz", device="cuda")):
+        assert twin.precision == "bf16"
+        np.testing.assert_array_equal(twin.predict([[1.0, 2.0, 3.0]]), net.predict([[1.0, 2.0, 3.0]]))
