@@ -11,6 +11,7 @@ is multiplied. The order of every sum is that of k, whatever the tile.
               what a warp reads at once of shared memory lies in different banks
 """
 
+import functools
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +105,7 @@ def chunk_for(k: int, parts: int) -> int:
 LAYOUTS = {"x @ w": (False, False), "dz @ w.T": (False, True), "x.T @ dz": (True, False)}
 
 
+@functools.cache
 def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     """The parts of a kernel that multiplies.
 
@@ -157,10 +159,11 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
         for e in range(thread_rows * thread_columns):
             c[e] = zero
         steps = (k + depth - 1) // depth
-        load_a(thread, a, a_at, lda, i0, m, 0, k, a_next)
-        load_b(thread, b, b_at, ldb, j0, n, 0, k, b_next)
-        store_a(thread, a_next, a_tile, 0)
-        store_b(thread, b_next, b_tile, 0)
+        start = k - k  # 0, but not the literal, for whose type Numba would compile all four once more
+        load_a(thread, a, a_at, lda, i0, m, start, k, a_next)
+        load_b(thread, b, b_at, ldb, j0, n, start, k, b_next)
+        store_a(thread, a_next, a_tile, start)
+        store_b(thread, b_next, b_tile, start)
         cuda.syncthreads()
         for step in range(steps):
             now, then = step % 2, (step + 1) % 2
@@ -189,6 +192,7 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     )  # fmt: skip
 
 
+@functools.cache
 def _loader(real: Any, length: int, depth: int, threads: int, along_k: bool, aligned: bool) -> SimpleNamespace:
     """How a block brings (depth, length) elements of an operand into shared memory.
 

@@ -1,5 +1,6 @@
 """What kernels need below Python: vector loads and stores, the bits of a float. Plain stand-ins in the simulator."""
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from .. import scalar
 from ..cpu import floats
 from .jit import SIMULATED, inline
 
@@ -19,6 +21,7 @@ def lanes(real: Any) -> int:
     return VECTOR_BYTES // np.dtype(str(real)).itemsize
 
 
+@functools.cache
 def vector_copy(real: Any, width: int = 0) -> Any:
     """copy(target, at, source, first): target[at : at + width] = source[first : first + width], at once.
 
@@ -57,6 +60,7 @@ def vector_copy(real: Any, width: int = 0) -> Any:
     return vector_copy
 
 
+@functools.cache
 def vector_read(real: Any, aligned: bool) -> Any:
     """read(x, at, left, registers, to): registers[to : to + lanes] = x[at : at + left], then zeros.
 
@@ -73,6 +77,23 @@ def vector_read(real: Any, aligned: bool) -> Any:
                 registers[to + q] = x[at + q] if q < left else zero
 
     return read
+
+
+@functools.cache
+def vector_write(real: Any, aligned: bool) -> Any:
+    """write(x, at, left, registers): x[at : at + lanes] = registers, but no more than `left`. aligned: as above."""
+    width, copy = lanes(real), vector_copy(real)
+
+    @inline
+    def write(x: Any, at: int, left: int, registers: Any) -> None:
+        if aligned and left >= width:
+            copy(x, at, registers, 0)
+        else:
+            for q in range(width):
+                if q < left:
+                    x[at + q] = registers[q]
+
+    return write
 
 
 def row_copy(real: Any, rows: int, columns: int, spacing: int) -> Any:
@@ -198,8 +219,13 @@ def _vector(real: Any) -> Any:
     return ir.VectorType(_element(real), lanes(real))
 
 
-def float_bits(real: Any) -> Any:
-    """The functions on a float's bits that `kernels.scalar` asks of a backend."""
+@functools.cache
+def scalars(real: Any) -> SimpleNamespace:
+    """The scalar functions of `kernels.scalar`, for all kernels of a type: each is compiled once in a process."""
+    return scalar.functions(real, inline, _float_bits(real))
+
+
+def _float_bits(real: Any) -> Any:
     if SIMULATED:
         return _simulated_bits(np.dtype(str(real)))
     from numba.cuda.extending import intrinsic
