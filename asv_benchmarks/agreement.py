@@ -8,8 +8,8 @@ parameter, relative to the largest change of one since the start, and behind it 
 Rounding alone makes these numbers: about 1e-6 after a step in float32, and more from step to step, most where the
 activation has a kink, whose side an element may take on one device alone. With --precision the GPU multiplies on its
 tensor cores, in layers of 32 or more inputs and outputs, and the numbers are what that costs beside the CPU's float32.
-In the simulator, which rounds alike, 3e-4 after a step with tf32 and 2e-3 with bf16 (--layers 32,33,2 --rows 4 --steps 1
---activations relu --optimizers sgd).
+In the simulator, which rounds alike, 3e-4 after a step with tf32 and 2e-3 with bf16 (--layers 32,33,2 --rows 4
+--steps 1 --activations relu --optimizers sgd).
 """
 
 import argparse

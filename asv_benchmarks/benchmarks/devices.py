@@ -34,7 +34,7 @@ def use_precision(precision: str) -> None:
 
 
 def product_call(precision: str, a: Any, b: Any, c: Any) -> Callable[[], Any]:
-    """A call that enqueues c = a @ b, arrays on the GPU, its factors rounded to this precision if it is large enough."""
+    """A call that enqueues c = a @ b, arrays on the GPU, in this precision where the sizes are worth it."""
     from kernels.cuda.calls import multiply
 
     (m, k), n = a.shape, b.shape[1]
