@@ -94,11 +94,11 @@ class Engine:
 
         gathered: the dtypes of data, of targets (None for labels) and of weights. rows: of a batch; other sizes may
         take products of other shapes, which are compiled when they are first needed. clips: whether steps have a
-        clip_norm. outputs changes nothing: their kernel is always loaded.
+        clip_norm. outputs: whether they are asked for.
         """
         name, plan = self.dtype.name, self._plan(rows, gradients=update is not None)
         threads = row_threads(self.layout.widths[-1])
-        kernels = [output(name, threads)]
+        kernels = [output(name, threads)] if outputs else []
         if gathered:
             data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
             kernels += plan.kernels(name if data is None else SOURCES[data])

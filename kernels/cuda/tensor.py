@@ -12,6 +12,7 @@ Which rows, columns and words of a tile these are is for us to say, if a and b a
     columns   column n of instructions 2 i and 2 i + 1 are columns 2 n and 2 n + 1 of 16
 
 So each thread has the part of c that `gemm` says, and what it reads lies side by side: words of a row, rows of a word.
+The sums go along k in steps of eight words, whatever the tile; what a step adds, and how, is the tensor core's affair.
 """
 
 from types import SimpleNamespace

@@ -90,6 +90,17 @@ def test_tiles_of_all_shapes(tile, layout, precision, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+def test_sums_are_the_same_with_any_tile(precision, monkeypatch):
+    depth = gemm.TILES[precision][-1].depth
+    x, y = random_arrays(0, (33, 3 * depth - 1), (3 * depth - 1, 17), dtype="float32")
+    results = []
+    for tile in (gemm.Tile(32, 32, 2 * depth, 4, 8, 8, 4, precision), gemm.Tile(64, 16, depth, 8, 4, 8, 4, precision)):
+        monkeypatch.setattr(gemm, "TILES", {**gemm.TILES, precision: (tile,)})
+        results.append(product("x @ w", x, y, precision))
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_operands_are_rounded_to_nearest(precision):
     """Times one, each number comes out as it was rounded; those that lie in the middle of two, too."""
     digits = DIGITS[precision]
