@@ -24,6 +24,23 @@ def use(device: str, threads: int = 1) -> None:
         raise NotImplementedError("device 'cuda' takes no threads of the host")
 
 
+def use_precision(precision: str) -> None:
+    """Skip the benchmark where there is no GPU that multiplies in this precision."""
+    use("cuda")
+    try:
+        dispatch.check_precision(precision, "cuda")
+    except ValueError as error:
+        raise NotImplementedError(str(error)) from None
+
+
+def product_call(precision: str, a: Any, b: Any, c: Any) -> Callable[[], Any]:
+    """A call that enqueues c = a @ b, arrays on the GPU, in this precision where the sizes are worth it."""
+    from kernels.cuda.calls import multiply
+
+    (m, k), n = a.shape, b.shape[1]
+    return lambda: multiply("x @ w", m, n, k, a, b, c, precision=precision)
+
+
 def backend(device: str) -> Any:
     """The kernels for arrays of this device."""
     if device == "cpu":

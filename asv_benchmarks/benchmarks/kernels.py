@@ -14,7 +14,7 @@ from kernels import reference
 from kernels.layout import aligned_zeros
 
 from .common import Sampled, import_or_skip, once, sweep, use_threads
-from .devices import DEVICES, backend, on_host, placed, use, waiting
+from .devices import DEVICES, backend, on_host, placed, product_call, use, use_precision, waiting
 from .peak import product, share_of_peak
 
 SHAPES = sweep(
@@ -127,6 +127,29 @@ class Linear(Sampled):
         return error(y, exact, np.abs(x) @ np.abs(w) + np.abs(b))
 
     track_share_of_peak.unit = "% of FMA peak"
+    track_error.unit = "eps"
+
+
+class TensorCores(Sampled):
+    """x @ w on a GPU's tensor cores; of float32's error, `track_error` is a multiple."""
+
+    params = [sweep("tf32", "bf16"), SHAPES]
+    param_names = ["precision", "shape"]
+
+    @once
+    def setup(self, precision: str, shape: str) -> Callable[[], Any]:
+        use_precision(precision)
+        B, I, O = sizes(shape)
+        self.arrays = placed("cuda", normal(0, B, I), normal(1, I, O), empty(B, O))
+        return waiting("cuda", product_call(precision, *self.arrays))
+
+    def time_product(self, precision: str, shape: str) -> None:
+        self.call()
+
+    def track_error(self, precision: str, shape: str) -> float:
+        x, w, y = map(on_host, self.arrays)
+        return error(y, x.astype(float) @ w, np.abs(x) @ np.abs(w))
+
     track_error.unit = "eps"
 
 

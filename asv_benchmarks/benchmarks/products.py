@@ -1,11 +1,14 @@
-"""The libraries that fastnn's matrix product is set beside: c (m, n) = a (m, k) @ b (k, n), float32, in float32."""
+"""The libraries that fastnn's matrix product is set beside: c (m, n) = a (m, k) @ b (k, n), float32.
+
+The sums are float32, and so are the factors where no other precision is named.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .devices import backend, on_host, placed
+from .devices import backend, on_host, placed, product_call, use_precision
 from .kernels import empty, normal, sizes
 
 
@@ -13,6 +16,7 @@ class Product:
     """What all of them keep. `multiply()` enqueues a product, `wait()` returns when all are done."""
 
     devices: tuple[str, ...] = ("cpu", "cuda")
+    tolerance = 1e-4  # of the result, relative to |a| @ |b|
     calls = 0  # of one measurement of compare.py, once it is known
 
     def __init__(self, shape: str, threads: int, device: str) -> None:
@@ -61,6 +65,26 @@ class FastnnFused(Fastnn):
         return np.maximum(a @ b + self.b_vector, 0)
 
 
+class FastnnTF32(Fastnn):
+    """The product on a GPU's tensor cores, in TF32: factors are rounded to 11 bits."""
+
+    devices = ("cuda",)
+    precision = "tf32"
+    tolerance = 2.0**-10
+
+    def prepare(self) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], np.ndarray]]:
+        use_precision(self.precision)
+        a, b, c = placed(self.device, self.a, self.b, self.c)
+        return product_call(self.precision, a, b, c), super().prepare()[1], lambda: on_host(c)
+
+
+class FastnnBF16(FastnnTF32):
+    """The same in bf16: to 8 bits."""
+
+    precision = "bf16"
+    tolerance = 2.0**-7
+
+
 class Numpy(Product):
     """NumPy's dot."""
 
@@ -88,15 +112,18 @@ class Torch(Product):
 
 
 class TorchTF32(Torch):
-    """cuBLAS with TF32: inputs are rounded to 10 bits."""
+    """cuBLAS with TF32."""
 
     devices = ("cuda",)
     precision = "high"
+    tolerance = FastnnTF32.tolerance
 
 
 PEERS: dict[str, type[Product]] = {
     "fastnn": Fastnn,
     "fastnn, bias and ReLU": FastnnFused,
+    "fastnn TF32": FastnnTF32,
+    "fastnn bf16": FastnnBF16,
     "PyTorch": Torch,
     "PyTorch TF32": TorchTF32,
     "NumPy": Numpy,

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import jit, memory
 from . import job as fields
-from .gemm import chunk_for, parts_for, tile_for
+from .gemm import arithmetic, chunk_for, parts_for, tile_for
 from .linear import compiled, linear
 from .network import COLUMN_LANES, column_blocks
 from .ptx import VECTOR_BYTES
@@ -16,12 +16,13 @@ from .update import column_sums, sum_parts
 
 def multiply(
     layout: str, m: int, n: int, k: int, a: Any, b: Any, c: Any, bias: Any = None, pre: Any = None,
-    *, activation: str = "identity",
+    *, activation: str = "identity", precision: str = "float32",
 ) -> None:  # fmt: skip
-    """c (m, n) = f(the product of a and b + bias)."""
-    parts = parts_for(m, n, k, c.dtype) if layout == "x.T @ dz" else 1
+    """c (m, n) = f(the product of a and b + bias). precision: as a network's layers have it."""
+    kind = arithmetic(c.dtype, precision, *((m, n) if layout == "x.T @ dz" else (n, k)))
+    parts = parts_for(m, n, k, kind) if layout == "x.T @ dz" else 1
     result = c if parts == 1 else memory.shaped((parts * m, n), c.dtype)
-    tile = tile_for(m, n, a.dtype, jit.processors(), parts)
+    tile = tile_for(m, n, kind, jit.processors(), parts)
     written = result if pre is None else pre
     operands = [a, b, result, written] if bias is None else [a, b, result, written, bias]
     aligned = all(
@@ -47,7 +48,7 @@ def multiply(
 def sum_columns(dz: Any, db: Any) -> None:
     """db (n,) = the sums of the columns of dz (m, n)."""
     m, n = dz.shape
-    parts = parts_for(1, n, m, dz.dtype)
+    parts = parts_for(1, n, m, dz.dtype.name)
     result = db if parts == 1 else memory.empty(parts * n, dz.dtype)
     record = (
         (fields.N, n), (fields.LDB, row(dz)), (fields.DB, 0), (fields.CHUNK, chunk_for(m, parts)), (fields.SPACING, n),

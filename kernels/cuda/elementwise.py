@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from .. import scalar
 from . import jit
 from .jit import cuda
-from .ptx import float_bits
+from .ptx import scalars
 
 
 @jit.kernel
 def forward(real: Any, name: str) -> Any:
     """z, y, rows, columns, ldz, ldy: y (rows, columns) = f(z), overwritten; y may be z. A thread per element."""
-    f = getattr(scalar.functions(real, jit.inline, float_bits(real)), name)
+    f = getattr(scalars(real), name)
 
     def function(z, y, rows, columns, ldz, ldy):
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
@@ -28,7 +27,7 @@ def backward(real: Any, name: str) -> Any:
 
     saved: y, or z for scalar.NEEDS_PRE.
     """
-    slope = getattr(scalar.functions(real, jit.inline, float_bits(real)), f"{name}_slope")
+    slope = getattr(scalars(real), f"{name}_slope")
 
     def function(dy, saved, dz, rows, columns, lddy, lds, lddz):
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x

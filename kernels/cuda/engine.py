@@ -70,8 +70,6 @@ class Engine:
         precision: str = "float32",
     ) -> None:
         self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
-        if precision != "float32":
-            raise NotImplementedError(f"precision must be 'float32' on device 'cuda' so far, got {precision!r}")
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
@@ -96,11 +94,11 @@ class Engine:
 
         gathered: the dtypes of data, of targets (None for labels) and of weights. rows: of a batch; other sizes may
         take products of other shapes, which are compiled when they are first needed. clips: whether steps have a
-        clip_norm. outputs changes nothing: their kernel is always loaded.
+        clip_norm. outputs: whether they are asked for.
         """
         name, plan = self.dtype.name, self._plan(rows, gradients=update is not None)
         threads = row_threads(self.layout.widths[-1])
-        kernels = [output(name, threads)]
+        kernels = [output(name, threads)] if outputs else []
         if gathered:
             data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
             kernels += plan.kernels(name if data is None else SOURCES[data])
@@ -162,7 +160,8 @@ class Engine:
         if key not in self._plans:
             if len(self._plans) >= PLANS:
                 self._plans.clear()
-            self._plans[key] = Plan(self.layout, self.activations, rows, gradients, self.dropout if drops else ())
+            rates = self.dropout if drops else ()
+            self._plans[key] = Plan(self.layout, self.activations, rows, gradients, rates, self.precision)
         return self._plans[key]
 
     @_alone

@@ -11,20 +11,24 @@ is multiplied. The order of every sum is that of k, whatever the tile.
               what a warp reads at once of shared memory lies in different banks
 """
 
+import functools
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from . import jit
+from . import jit, tensor
 from .jit import cuda
-from .ptx import lanes, outer_products, row_copy, vector_copy
+from .ptx import lanes, outer_products, row_copy, vector_copy, vector_read
 
 
 @dataclass(frozen=True)
 class Tile:
-    """The shape of a block's work: see the module's text. warp_rows, warp_columns: threads of a warp, 32 on a GPU."""
+    """The shape of a block's work: see the module's text. warp_rows, warp_columns: threads of a warp, 32 on a GPU.
+
+    precision: "tf32" or "bf16" for products on tensor cores, see kernels.cuda.tensor, whose warps have 8 x 4 threads.
+    """
 
     rows: int
     columns: int
@@ -33,6 +37,7 @@ class Tile:
     thread_columns: int
     warp_rows: int = 4
     warp_columns: int = 8
+    precision: str = ""
 
     @property
     def threads(self) -> int:
@@ -57,22 +62,38 @@ TILES = {
         Tile(32, 32, 16, 4, 4),  # 128 x 256
     ),
     "float64": (Tile(64, 64, 8, 4, 4), Tile(32, 32, 8, 4, 4)),
-}
+    "tf32": (
+        Tile(128, 128, 8, 8, 16, 8, 4, "tf32"), Tile(128, 64, 16, 8, 8, 8, 4, "tf32"),
+        Tile(64, 64, 16, 4, 8, 8, 4, "tf32"), Tile(32, 32, 16, 4, 4, 8, 4, "tf32"),
+    ),
+    "bf16": (
+        Tile(128, 128, 16, 8, 16, 8, 4, "bf16"), Tile(128, 64, 32, 8, 8, 8, 4, "bf16"),
+        Tile(64, 64, 32, 4, 8, 8, 4, "bf16"), Tile(32, 32, 32, 4, 4, 8, 4, "bf16"),
+    ),
+}  # fmt: skip
+# Tensor cores, where they are asked for, multiply in layers whose inputs and outputs both are at least so many; others
+# have too little to multiply to gain by it what they lose in digits. Unmeasured: no GPU was there.
+TENSOR_WIDTH = 32
 # Where dw has few tiles, the sum over the batch's rows is split into parts: as many as make SPLIT_BLOCKS blocks of the
 # smallest tile, of SPLIT_ROWS rows at least. Untuned, too.
 SPLIT_BLOCKS, SPLIT_ROWS = 256, 128
 
 
-def tile_for(m: int, n: int, dtype: np.dtype, processors: int, parts: int = 1) -> Tile:
+def arithmetic(dtype: np.dtype, precision: str, *widths: int) -> str:
+    """What the products of a layer of these widths are made in, the name of its TILES: a dtype, "tf32" or "bf16"."""
+    return precision if precision != "float32" and min(widths) >= TENSOR_WIDTH else dtype.name
+
+
+def tile_for(m: int, n: int, arithmetic: str, processors: int, parts: int = 1) -> Tile:
     """The tile for a product c (m, n), summed in so many parts; the sums are the same with any."""
-    tiles = TILES[dtype.name]
+    tiles = TILES[arithmetic]
     fitting = (tile for tile in tiles if tile.rows < 2 * m and tile.columns < 2 * n)
     return next((tile for tile in fitting if parts * tile.blocks(m, n) >= processors), tiles[-1])
 
 
-def parts_for(m: int, n: int, k: int, dtype: np.dtype) -> int:
+def parts_for(m: int, n: int, k: int, arithmetic: str) -> int:
     """Into how many parts the sums over k of c (m, n) are split: by the sizes alone, since it decides the bits."""
-    return max(1, min(SPLIT_BLOCKS // TILES[dtype.name][-1].blocks(m, n), k // SPLIT_ROWS))
+    return max(1, min(SPLIT_BLOCKS // TILES[arithmetic][-1].blocks(m, n), k // SPLIT_ROWS))
 
 
 def chunk_for(k: int, parts: int) -> int:
@@ -84,6 +105,7 @@ def chunk_for(k: int, parts: int) -> int:
 LAYOUTS = {"x @ w": (False, False), "dz @ w.T": (False, True), "x.T @ dz": (True, False)}
 
 
+@functools.cache
 def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     """The parts of a kernel that multiplies.
 
@@ -114,13 +136,17 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
         return across + thread % warp_columns * part
 
     copy_row = row_copy(real, thread_rows, thread_columns, warp_columns * part)
-    loaders = [_loader(real, rows, depth, threads, a_along_k, aligned)]
-    loaders.append(_loader(real, columns, depth, threads, not b_along_n, aligned))
-    (load_a, store_a, a_width, a_stride), (load_b, store_b, b_width, b_stride) = loaders
-    a_size, b_size = depth * a_stride, depth * b_stride
     staged = rows // thread_rows * columns
-    a_steps, b_steps = (a_stride, warp_rows * part), (b_stride, warp_columns * part)
-    add = outer_products(real, thread_rows, thread_columns, depth, a_steps, b_steps)
+    if tile.precision:
+        a_operand, b_operand, first_of_a, first_of_b, add = tensor.operands(tile, a_along_k, b_along_n, aligned)
+    else:
+        a_operand = _loader(real, rows, depth, threads, a_along_k, aligned)
+        b_operand = _loader(real, columns, depth, threads, not b_along_n, aligned)
+        first_of_a, first_of_b = first_row, first_column
+        a_steps, b_steps = (a_operand.stride, warp_rows * part), (b_operand.stride, warp_columns * part)
+        add = outer_products(real, thread_rows, thread_columns, depth, a_steps, b_steps)
+    load_a, store_a, a_width, a_size = a_operand.load, a_operand.store, a_operand.registers, a_operand.size
+    load_b, store_b, b_width, b_size = b_operand.load, b_operand.store, b_operand.registers, b_operand.size
 
     @jit.inline
     def multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, a_tile, b_tile, c):
@@ -129,14 +155,15 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
         thread = cuda.threadIdx.x
         across = (n + columns - 1) // columns
         i0, j0 = block // across * rows, block % across * columns
-        i, j = first_row(thread), first_column(thread)
+        i, j = first_of_a(thread), first_of_b(thread)
         for e in range(thread_rows * thread_columns):
             c[e] = zero
         steps = (k + depth - 1) // depth
-        load_a(thread, a, a_at, lda, i0, m, 0, k, a_next)
-        load_b(thread, b, b_at, ldb, j0, n, 0, k, b_next)
-        store_a(thread, a_next, a_tile, 0)
-        store_b(thread, b_next, b_tile, 0)
+        start = k - k  # 0, but not the literal, for whose type Numba would compile all four once more
+        load_a(thread, a, a_at, lda, i0, m, start, k, a_next)
+        load_b(thread, b, b_at, ldb, j0, n, start, k, b_next)
+        store_a(thread, a_next, a_tile, start)
+        store_b(thread, b_next, b_tile, start)
         cuda.syncthreads()
         for step in range(steps):
             now, then = step % 2, (step + 1) % 2
@@ -165,29 +192,20 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     )  # fmt: skip
 
 
-def _loader(
-    real: Any, length: int, depth: int, threads: int, along_k: bool, aligned: bool
-) -> tuple[Any, Any, int, int]:
-    """How a block brings (depth, length) elements of an operand into shared memory: (load, store, registers, stride).
+@functools.cache
+def _loader(real: Any, length: int, depth: int, threads: int, along_k: bool, aligned: bool) -> SimpleNamespace:
+    """How a block brings (depth, length) elements of an operand into shared memory.
 
     load(thread, x, at, ldx, i0, m, k0, k, registers) reads the thread's share of x, zeros beyond m and k. along_k: x
     has rows (k, m), else (m, k) and is transposed on the way. store(thread, registers, target, at) writes it into
-    target, rows `stride` apart.
+    target (size,), rows `stride` apart.
     """
-    width, zero, copy = lanes(real), real(0.0), vector_copy(real)
+    width, copy, read = lanes(real), vector_copy(real), vector_read(real, aligned)
     vectors = depth * length // width // threads
     if vectors * width * threads != depth * length or (depth if not along_k else length) % width:
         raise ValueError(f"threads must share {depth} x {length} elements evenly in vectors of {width}, got {threads}")
     per_row = (length if along_k else depth) // width
     stride = length + width  # the padding spreads what is written transposed over the banks
-
-    @jit.inline
-    def read(x, at, left, registers, to):
-        if aligned and left >= width:
-            copy(registers, to, x, at)
-        else:
-            for q in range(width):
-                registers[to + q] = x[at + q] if q < left else zero
 
     @jit.inline
     def load(thread, x, at, ldx, i0, m, k0, k, registers):
@@ -211,4 +229,6 @@ def _loader(
                 for q in range(width):
                     target[at + (p + q) * stride + i] = registers[v * width + q]
 
-    return load, store, vectors * width, stride
+    return SimpleNamespace(
+        load=load, store=store, registers=vectors * width, stride=stride, size=depth * stride
+    )  # fmt: skip

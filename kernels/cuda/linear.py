@@ -3,12 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
-from .. import scalar
 from . import jit
 from . import job as fields
 from .gemm import Tile, gemm
 from .jit import cuda
-from .ptx import float_bits, lanes, vector_copy
+from .ptx import lanes, scalars, vector_copy, vector_read, vector_write
 
 # a, b, c, bias, extra, job, record's number: c (m, n) = f(a @ b + bias), overwritten. bias (n,) or NONE. extra
 # (m, n): receives a @ b + bias where its offset is not NONE; with `slope` it is read: c = (a @ b) * f'(extra).
@@ -60,30 +59,14 @@ def layer(
     record at `at`; a_tile (a_shared,) and b_tile (b_shared,) are shared memory. keeps: c goes to `kept` too, shared
     memory with rows kept_stride apart, which may be a itself; and to c only where c_at is not NONE.
     """
-    scalars = scalar.functions(real, jit.inline, float_bits(real))
-    f, derivative = getattr(scalars, activation), getattr(scalars, f"{activation}_slope")
-    parts, copy, width, zero = gemm(real, tile, layout, aligned), vector_copy(real), lanes(real), real(0.0)
+    functions = scalars(real)
+    f, derivative = getattr(functions, activation), getattr(functions, f"{activation}_slope")
+    parts, width = gemm(real, tile, layout, aligned), lanes(real)
+    copy, read, write = vector_copy(real), vector_read(real, aligned), vector_write(real, aligned)
     multiply, share, staged_row = parts.multiply, parts.share, parts.staged_row
     rows, columns, thread_rows, threads = tile.rows, tile.columns, tile.thread_rows, tile.threads
     elements, per_row, vectors = thread_rows * tile.thread_columns, columns // width, parts.staged // width
     kept_stride = columns + width
-
-    @jit.inline
-    def read(source, at, left, values):
-        if aligned and left >= width:
-            copy(values, 0, source, at)
-        else:
-            for q in range(width):
-                values[q] = source[at + q] if q < left else zero
-
-    @jit.inline
-    def write(target, at, left, values):
-        if aligned and left >= width:
-            copy(target, at, values, 0)
-        else:
-            for q in range(width):
-                if q < left:
-                    target[at + q] = values[q]
 
     @jit.inline
     def run(block, m, k, a, a_at, lda, b, b_at, c, c_at, bias, extra, job, at, a_tile, b_tile, kept):
@@ -105,12 +88,12 @@ def layer(
                     copy(values, 0, b_tile, v * width)
                     at_extra = extra_at + i * job[at + fields.LD_EXTRA] + j
                     if slope:
-                        read(extra, at_extra, left, saved)
+                        read(extra, at_extra, left, saved, 0)
                         for q in range(width):
                             values[q] *= derivative(saved[q])
                     else:
                         if bias_at != fields.NONE:
-                            read(bias, bias_at + j, left, saved)
+                            read(bias, bias_at + j, left, saved, 0)
                             for q in range(width):
                                 values[q] += saved[q]
                         if extra_at != fields.NONE:

@@ -3,7 +3,6 @@
 A row is taken by a thread or by a block, see kernels.cuda.rows.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -67,7 +66,7 @@ def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: boo
     return function, SIGNATURE.format("I" if labels else target_type), block_threads(threads)
 
 
-def _each_output(make: Callable[[Any, SimpleNamespace], Any], mean: bool = False) -> Any:
+def _each_output(name: str, make: Callable[[Any, SimpleNamespace], Any], mean: bool = False) -> Any:
     """A loss that is a sum or mean over outputs.
 
     make(real, parts) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
@@ -102,21 +101,16 @@ def _each_output(make: Callable[[Any, SimpleNamespace], Any], mean: bool = False
 
         return function, SIGNATURE.format(target_type), block_threads(threads)
 
-    each_output.__name__, each_output.__doc__ = make.__name__, make.__doc__
+    each_output.__name__, each_output.__doc__ = name, make.__doc__
     return jit.kernel(each_output)
 
 
-_mean_of_outputs = functools.partial(_each_output, mean=True)
-
-
-@_each_output
-def sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
+def _sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
     """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
     return f.scalar.sigmoid_cross_entropy
 
 
-@_each_output
-def poisson(real: Any, f: SimpleNamespace) -> Any:
+def _poisson(real: Any, f: SimpleNamespace) -> Any:
     """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
     exp, zero = f.exp, real(0.0)
 
@@ -128,20 +122,17 @@ def poisson(real: Any, f: SimpleNamespace) -> Any:
     return of_output
 
 
-@_mean_of_outputs
-def absolute_error(real: Any, f: SimpleNamespace) -> Any:
+def _absolute_error(real: Any, f: SimpleNamespace) -> Any:
     """The mean over outputs of |z - t|."""
     return f.scalar.absolute_error
 
 
-@_mean_of_outputs
-def huber(real: Any, f: SimpleNamespace) -> Any:
+def _huber(real: Any, f: SimpleNamespace) -> Any:
     """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
     return f.scalar.huber
 
 
-@_mean_of_outputs
-def quantile(real: Any, f: SimpleNamespace) -> Any:
+def _quantile(real: Any, f: SimpleNamespace) -> Any:
     """The mean over outputs of the pinball loss, its level the parameter."""
     return f.scalar.quantile
 
@@ -202,13 +193,13 @@ def _squared_error(mean: bool) -> Any:
 
 losses = {
     "softmax_cross_entropy": softmax_cross_entropy,
-    "sigmoid_cross_entropy": sigmoid_cross_entropy,
+    "sigmoid_cross_entropy": _each_output("sigmoid_cross_entropy", _sigmoid_cross_entropy),
     "mean_squared_error": _squared_error(mean=True),
     "sum_squared_error": _squared_error(mean=False),
-    "poisson": poisson,
-    "absolute_error": absolute_error,
-    "huber": huber,
-    "quantile": quantile,
+    "poisson": _each_output("poisson", _poisson),
+    "absolute_error": _each_output("absolute_error", _absolute_error, mean=True),
+    "huber": _each_output("huber", _huber, mean=True),
+    "quantile": _each_output("quantile", _quantile, mean=True),
 }
 
 

@@ -12,8 +12,8 @@
     sgd or adam       all parameters; dw and db may come in parts of the batch, which it adds up
     step_sums         the step's loss and number of right rows
 
-Where all layers are narrow, share an activation and drop nothing, narrow.forward is all that comes before the loss,
-and narrow.backward all between it and dw.
+Where all layers are narrow, share an activation, drop nothing and none multiplies on tensor cores, narrow.forward is
+all that comes before the loss, and narrow.backward all between it and dw.
 
 Nothing in it waits for the host. Parameters, their gradient and the optimiser's state are flat buffers laid out alike
 (kernels.layout); a batch's activations are matrices in another one, with rows at multiples of 64 bytes.
@@ -31,7 +31,7 @@ from ..layout import Layout, leading_dimension
 from . import jit, narrow
 from . import job as fields
 from .batch import gather
-from .gemm import chunk_for, parts_for, tile_for
+from .gemm import arithmetic, chunk_for, parts_for, tile_for
 from .linear import compiled, linear
 
 COLUMN_LANES = (32, 8)  # of column_sums: columns of a block, threads that share a column
@@ -89,25 +89,30 @@ class Product:
 class Plan:
     """The products of a network for batches of so many rows, and how they stand in a job.
 
-    rates: those of dropout, one per hidden layer, or none for a job in which nothing is dropped. narrow: the tile for
-    kernels.cuda.narrow, or None.
+    rates: those of dropout, one per hidden layer, or none for a job in which nothing is dropped. precision: of the
+    layers that are wide enough for it. narrow: the tile for kernels.cuda.narrow, or None.
     """
 
     def __init__(
-        self, layout: Layout, activations: Sequence[str], rows: int, gradients: bool, rates: Sequence[float] = ()
-    ) -> None:
+        self, layout: Layout, activations: Sequence[str], rows: int, gradients: bool, rates: Sequence[float] = (),
+        precision: str = "float32",
+    ) -> None:  # fmt: skip
         self.layout, self.activations, self.gradients = layout, list(activations), gradients
         self.dtype = np.dtype(layout.dtype)
         self.workspace = Workspace.of(layout, activations, rows, gradients, rates)
         self.layers = range(len(layout.widths) - 1)
+        self.arithmetic = [arithmetic(self.dtype, precision, *widths) for widths in pairwise(layout.widths)]
         self.narrow = None
-        if len(set(activations)) == 1 and not any(rates):
+        # whose kernels take one tile through all layers, and so would round in those that are too narrow for it, too
+        on_tensor_cores = any(name != self.dtype.name for name in self.arithmetic)
+        if len(set(activations)) == 1 and not any(rates) and not on_tensor_cores:
             self.narrow = narrow.tile_for(layout.widths, rows, self.dtype, jit.processors())
         self._records: list[np.ndarray] = []
         self.forward = [self._forward(n) for n in self.layers]
         if gradients:
             self.largest = max(pairwise(layout.widths), key=math.prod)
-            self.parts = parts_for(*self.largest, rows, self.dtype)  # of every dw and db
+            self.dw_arithmetic = arithmetic(self.dtype, precision, *self.largest)  # one launch makes dw of all layers
+            self.parts = parts_for(*self.largest, rows, self.dw_arithmetic)  # of every dw and db
             self.dw = self._dw()
             self.dx = [self._dx(n) for n in self.layers]  # that of layer 0 is dX
         self.drops: dict[tuple[int, bool], int] = {}  # (layer, backward?) -> record's number
@@ -153,9 +158,9 @@ class Plan:
         record[fields.LIMIT] = random.limit(rate)
         return len(self._records) - 1
 
-    def _product(self, layout: str, width: int, activation: str, slope: bool) -> Product:
-        """That of the last record, which has the batch's rows and so many columns."""
-        tile = tile_for(self.workspace.rows, width, self.dtype, jit.processors())
+    def _product(self, n: int, layout: str, width: int, activation: str, slope: bool) -> Product:
+        """That of the last record, for layer n, which has the batch's rows and so many columns."""
+        tile = tile_for(self.workspace.rows, width, self.arithmetic[n], jit.processors())
         kernel = linear(self.dtype.name, tile, layout, True, activation, slope)
         return Product(kernel, tile.blocks(self.workspace.rows, width), len(self._records) - 1)
 
@@ -175,7 +180,7 @@ class Plan:
             record[fields.C] = fields.NONE
         if layout.bias:
             record[fields.BIAS] = layout.b_offsets[n]
-        return self._product("x @ w", layout.widths[n + 1], compiled(name), False)
+        return self._product(n, "x @ w", layout.widths[n + 1], compiled(name), False)
 
     def _dw(self) -> Product:
         """Those of all layers, in one launch."""
@@ -188,7 +193,7 @@ class Plan:
             record[[fields.C, fields.LDC]] = layout.w_offsets[n], layout.strides[n + 1]
             if layout.bias:
                 record[fields.DB] = layout.b_offsets[n]
-        tile = tile_for(*self.largest, self.dtype, jit.processors(), self.parts)
+        tile = tile_for(*self.largest, self.dw_arithmetic, jit.processors(), self.parts)
         most = max(tile.blocks(*widths) for widths in pairwise(layout.widths))
         kernel = linear(self.dtype.name, tile, "x.T @ dz", True, compiled("identity"), False)
         return Product(kernel, (most, self.parts, len(self.layers)), number)
@@ -204,7 +209,7 @@ class Plan:
         if slope:
             saved = work.pre[n - 1] if name in scalar.NEEDS_PRE else work.y[n - 1]
             record[[fields.EXTRA, fields.LD_EXTRA]] = saved, work.strides[n]
-        return self._product("dz @ w.T", layout.widths[n], compiled(name), slope)
+        return self._product(n, "dz @ w.T", layout.widths[n], compiled(name), slope)
 
 
 def column_blocks(widths: Sequence[int]) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """What kernels need below Python: vector loads and stores, the bits of a float. Plain stand-ins in the simulator."""
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,8 +9,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from .. import scalar
 from ..cpu import floats
-from .jit import SIMULATED
+from .jit import SIMULATED, inline
 
 VECTOR_BYTES = 16  # the widest load and store of one thread
 
@@ -19,16 +21,19 @@ def lanes(real: Any) -> int:
     return VECTOR_BYTES // np.dtype(str(real)).itemsize
 
 
-def vector_copy(real: Any) -> Any:
-    """copy(target, at, source, first): target[at : at + lanes] = source[first : first + lanes], 16 bytes at once.
+@functools.cache
+def vector_copy(real: Any, width: int = 0) -> Any:
+    """copy(target, at, source, first): target[at : at + width] = source[first : first + width], at once.
 
-    Both arrays (n,) are contiguous, in any memory; both ends must be aligned to 16 bytes. An array in registers, made
-    by `cuda.local.array` and indexed by what the compiler knows, costs nothing.
+    width: elements, by default `lanes`. Both arrays (n,) are contiguous, in any memory; both ends must be aligned to
+    what is copied. An array in registers, made by `cuda.local.array` and indexed by what the compiler knows, costs
+    nothing.
     """
-    width = lanes(real)
+    width = width or lanes(real)
     if SIMULATED:
 
         def copy(target: Any, at: int, source: Any, first: int) -> None:
+            assert at % width == first % width == 0, "what is copied at once must be aligned"
             for q in range(width):
                 target[at + q] = source[first + q]
 
@@ -36,7 +41,7 @@ def vector_copy(real: Any) -> Any:
 
     from numba.cuda.extending import intrinsic
 
-    vector = _vector(real)
+    vector, size = ir.VectorType(_element(real), width), width * VECTOR_BYTES // lanes(real)
 
     @intrinsic
     def vector_copy(typingctx: Any, target: Any, at: Any, source: Any, first: Any) -> Any:
@@ -46,13 +51,49 @@ def vector_copy(real: Any) -> Any:
                 index = context.cast(builder, args[n + 1], sig.args[n + 1], types.int64)
                 return builder.bitcast(builder.gep(array.data, [index]), vector.as_pointer())
 
-            value = builder.load(pointer(2), align=VECTOR_BYTES)
-            builder.store(value, pointer(0), align=VECTOR_BYTES)
+            value = builder.load(pointer(2), align=size)
+            builder.store(value, pointer(0), align=size)
             return context.get_dummy_value()
 
         return types.void(target, at, source, first), codegen
 
     return vector_copy
+
+
+@functools.cache
+def vector_read(real: Any, aligned: bool) -> Any:
+    """read(x, at, left, registers, to): registers[to : to + lanes] = x[at : at + left], then zeros.
+
+    aligned: 16 bytes are read at once where there are so many.
+    """
+    width, zero, copy = lanes(real), real(0.0), vector_copy(real)
+
+    @inline
+    def read(x: Any, at: int, left: int, registers: Any, to: int) -> None:
+        if aligned and left >= width:
+            copy(registers, to, x, at)
+        else:
+            for q in range(width):
+                registers[to + q] = x[at + q] if q < left else zero
+
+    return read
+
+
+@functools.cache
+def vector_write(real: Any, aligned: bool) -> Any:
+    """write(x, at, left, registers): x[at : at + lanes] = registers, but no more than `left`. aligned: as above."""
+    width, copy = lanes(real), vector_copy(real)
+
+    @inline
+    def write(x: Any, at: int, left: int, registers: Any) -> None:
+        if aligned and left >= width:
+            copy(x, at, registers, 0)
+        else:
+            for q in range(width):
+                if q < left:
+                    x[at + q] = registers[q]
+
+    return write
 
 
 def row_copy(real: Any, rows: int, columns: int, spacing: int) -> Any:
@@ -178,8 +219,13 @@ def _vector(real: Any) -> Any:
     return ir.VectorType(_element(real), lanes(real))
 
 
-def float_bits(real: Any) -> Any:
-    """The functions on a float's bits that `kernels.scalar` asks of a backend."""
+@functools.cache
+def scalars(real: Any) -> SimpleNamespace:
+    """The scalar functions of `kernels.scalar`, for all kernels of a type: each is compiled once in a process."""
+    return scalar.functions(real, inline, _float_bits(real))
+
+
+def _float_bits(real: Any) -> Any:
     if SIMULATED:
         return _simulated_bits(np.dtype(str(real)))
     from numba.cuda.extending import intrinsic

@@ -1,11 +1,13 @@
 """Sums and maxima over a block's threads, in an order that depends on the number of threads alone."""
 
+import functools
 from typing import Any
 
 from . import jit
 from .jit import cuda
 
 
+@functools.cache
 def over_block(threads: int, combine: Any) -> Any:
     """f(shared (threads,), value): what `combine(a, b)` makes of each thread's value, known to all.
 

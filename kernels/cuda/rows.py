@@ -4,15 +4,15 @@ A block takes a row, whose elements its threads read side by side; of short rows
 two is decided by a row's length alone, and so is the order of its sums.
 """
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 
-from .. import scalar
 from ..cpu.loss import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 from . import jit
 from . import job as fields
 from .jit import cuda
-from .ptx import float_bits
+from .ptx import scalars
 from .reduce import block_max, block_sum
 
 ROW_THREADS = 32  # of a block that takes a row
@@ -35,10 +35,11 @@ def block_threads(threads: int) -> int:
     return BLOCK_ROWS if threads == 1 else threads
 
 
+@functools.cache
 def row_parts(real: Any, threads: int) -> SimpleNamespace:
     """What the kernels here have in common. threads: those that share a row."""
-    scalars = scalar.functions(real, jit.inline, float_bits(real))
-    exp, sigmoid, zero, half, one = scalars.exp, scalars.sigmoid, real(0.0), real(0.5), real(1.0)
+    functions = scalars(real)
+    exp, sigmoid, zero, half, one = functions.exp, functions.sigmoid, real(0.0), real(0.5), real(1.0)
     sum_of, max_of = block_sum(threads), block_max(threads)
 
     @jit.inline
@@ -109,6 +110,6 @@ def row_parts(real: Any, threads: int) -> SimpleNamespace:
         return z
 
     return SimpleNamespace(
-        row_number=row_number, lane=lane, scalar=scalars, exp=exp, place=place, finish=finish, sum=sum_of,
+        row_number=row_number, lane=lane, scalar=functions, exp=exp, place=place, finish=finish, sum=sum_of,
         largest_value=largest_value, largest=largest, right=right, activate=activate,
     )  # fmt: skip

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from .. import scalar
 from . import jit
 from . import job as fields
 from .jit import cuda
-from .ptx import float_bits
+from .ptx import scalars
 from .reduce import block_sum
 
 # w, g, first, second, numbers, job. One step on w (W_ROWS, W_COLUMNS), in place. w, first and second (the
@@ -27,7 +26,7 @@ def _gradient(g, at, job):
 @jit.kernel
 def sgd(real: Any) -> Any:
     """numbers: rate, momentum, nesterov. first: the velocity where SLOTS is not 0."""
-    update = scalar.functions(real, jit.inline, float_bits(real)).sgd
+    update = scalars(real).sgd
     zero = real(0.0)
 
     def function(w, g, first, second, numbers, job):
@@ -48,7 +47,7 @@ def sgd(real: Any) -> Any:
 @jit.kernel
 def adam(real: Any) -> Any:
     """numbers: rate, beta1, beta2, epsilon, 1 / (1 - beta1^t), 1 / (1 - beta2^t), 1 - beta1, 1 - beta2."""
-    update = scalar.functions(real, jit.inline, float_bits(real)).adam
+    update = scalars(real).adam
 
     def function(w, g, first, second, numbers, job):
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x

@@ -12,7 +12,13 @@ if dispatch.simulated() and dispatch.has_extra():
     from kernels.cuda import clip, engine, gemm, jit, narrow, network, rows, steps
 
     # 8 x 8 elements of c by four threads, in two warps side by side
-    gemm.TILES = narrow.TILES = dict.fromkeys(gemm.TILES, (gemm.Tile(8, 8, 4, 4, 4, 2, 1),))
+    narrow.TILES = dict.fromkeys(narrow.TILES, (gemm.Tile(8, 8, 4, 4, 4, 2, 1),))
+    gemm.TILES = narrow.TILES | {
+        # what one warp multiplies on tensor cores at least, in one step
+        name: (gemm.Tile(32, 16, depth, 4, 4, 8, 4, name),)
+        for name, depth in (("tf32", 8), ("bf16", 16))
+    }
+    gemm.TENSOR_WIDTH = 4
     gemm.SPLIT_ROWS = 3
     jit.THREADS, rows.ROW_THREADS, rows.BLOCK_ROWS, rows.SHORT = 4, 2, 4, 2
     network.COLUMN_LANES = steps.COLUMN_LANES = engine.COLUMN_LANES = (4, 2)

@@ -82,7 +82,7 @@ def test_every_tile(tile, dtype, monkeypatch):
 @pytest.mark.parametrize("rows", [1, 100, 1000, 1 << 16])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_over_many_rows_are_split_into_parts_that_hold_them_all(dtype, rows, size):
-    parts = gemm.parts_for(size, size, rows, np.dtype(dtype))
+    parts = gemm.parts_for(size, size, rows, dtype)
     chunk = gemm.chunk_for(rows, parts)
     assert parts * chunk >= rows
     assert parts == 1 or chunk >= gemm.SPLIT_ROWS

@@ -26,6 +26,7 @@ from kernels.cuda.gemm import TILES, Tile
 from kernels.cuda.jit import THREADS, _configured
 from kernels.cuda.linear import linear
 from kernels.cuda.loss import losses, output, step_sums
+from kernels.cuda.mma import WORD_ELEMENTS
 from kernels.cuda.network import COLUMN_LANES
 from kernels.cuda.ptx import VECTOR_BYTES, lanes
 from kernels.cuda.rows import ROW_THREADS
@@ -38,6 +39,21 @@ PRODUCTS = [
     ("x @ w", "relu", False), ("x @ w", "gelu", False), ("dz @ w.T", "relu", False), ("dz @ w.T", "relu", True),
     ("dz @ w.T", "gelu", True), ("x.T @ dz", "relu", False),
 ]  # fmt: skip
+
+
+def tensor_kernels(precision):
+    """In each layout, the largest tile and the smallest, and one with the longest of activations."""
+    largest, *_, smallest = TILES[precision]
+    for tile in TILES[precision]:
+        for layout, activation, slope in PRODUCTS:
+            if activation == "relu" and not slope and (layout == "x @ w" or tile in (largest, smallest)):
+                yield (
+                    f"{precision} {layout} {tile.rows}x{tile.columns}",
+                    linear("float32", tile, layout, True, activation, slope),
+                )
+    yield f"{precision} x @ w gelu", linear("float32", largest, "x @ w", True, "gelu", False)
+    yield f"{precision} dz @ w.T gelu slope", linear("float32", largest, "dz @ w.T", True, "gelu", True)
+    yield f"{precision} x.T @ dz unaligned", linear("float32", largest, "x.T @ dz", False, "relu", False)
 
 
 def product_kernels(dtype):
@@ -91,17 +107,44 @@ KERNELS += [
     pytest.param("uint8", extremes("uint8", THREADS), id="extremes uint8"),
 ]
 PRODUCT_KERNELS = [case for case in KERNELS if " @ " in case.id and "unaligned" not in case.id]
+TENSOR_KERNELS = [
+    pytest.param("float32", kernel, id=name)
+    for precision in WORD_ELEMENTS
+    for name, kernel in tensor_kernels(precision)
+]
+KERNELS += TENSOR_KERNELS
+
+
+def capabilities(kernel):
+    """Those of GPUs that have what the kernel uses."""
+    constants = kernel.constants
+    on_tensor_cores = constants and isinstance(constants[0], Tile) and constants[0].precision
+    return [c for c in CAPABILITIES if not on_tensor_cores or c >= dispatch.TENSOR_CAPABILITY]
 
 
 @functools.cache
 def code(kernel):
-    return kernel.ptx(*CAPABILITIES)
+    return dict(zip(capabilities(kernel), kernel.ptx(*capabilities(kernel)), strict=True))
 
 
 def ptxas():
     """The assembler that the wheel of nvidia-cuda-nvcc brings, or one on the path."""
     found = sorted(Path(sys.prefix).glob("lib/python*/site-packages/nvidia/cu*/bin/ptxas"))
     return str(found[-1]) if found else shutil.which("ptxas")
+
+
+def assembled(texts, folder):
+    """What ptxas says of each, all at once."""
+    running = []
+    for (major, minor), text in texts.items():
+        path = folder / f"sm_{major}{minor}.ptx"
+        path.write_text(text)
+        command = [ptxas(), "-v", f"-arch={path.stem}", str(path), "-o", str(path.with_suffix(".cubin"))]
+        running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        said = process.communicate(timeout=1000)[1]
+        assert process.returncode == 0, said
+        yield said
 
 
 def instructions(text):
@@ -111,7 +154,7 @@ def instructions(text):
 
 @pytest.mark.parametrize(("dtype", "kernel"), KERNELS)
 def test_every_kernel_compiles_and_counts_in_its_own_dtype(dtype, kernel):
-    for text, (major, minor) in zip(code(kernel), CAPABILITIES, strict=True):
+    for (major, minor), text in code(kernel).items():
         assert f".target sm_{major}{minor}" in text
         found = instructions(text)
         assert re.search(r"\bret;", found)
@@ -126,22 +169,15 @@ def test_every_kernel_compiles_and_counts_in_its_own_dtype(dtype, kernel):
 @pytest.mark.skipif(ptxas() is None, reason="ptxas is not there: pip install 'cuda-toolkit[nvcc]'")
 @pytest.mark.parametrize(("dtype", "kernel"), KERNELS)
 def test_every_kernel_assembles_without_spills(dtype, kernel, tmp_path):
-    for text, (major, minor) in zip(code(kernel), CAPABILITIES, strict=True):
-        path = tmp_path / "kernel.ptx"
-        path.write_text(text)
-        result = subprocess.run(
-            [ptxas(), "-v", f"-arch=sm_{major}{minor}", str(path), "-o", str(tmp_path / "kernel.cubin")],
-            capture_output=True, text=True, timeout=1000,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
+    for said in assembled(code(kernel), tmp_path):
         stack, stores, loads = map(int, re.search(
-            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", result.stderr
+            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said
         ).groups())  # fmt: skip
         assert (stores, loads) == (0, 0)
         assert stack == 0
-        registers = int(re.search(r"Used (\d+) registers", result.stderr).group(1))
+        registers = int(re.search(r"Used (\d+) registers", said).group(1))
         assert registers * kernel.threads <= 65536, "no block of so many threads fits a multiprocessor's registers"
-        shared = re.search(r"(\d+) bytes smem", result.stderr)
+        shared = re.search(r"(\d+) bytes smem", said)
         assert shared is None or int(shared.group(1)) <= 48 * 1024, "more than a block may have without asking"
 
 
@@ -150,7 +186,7 @@ def test_products_load_and_store_16_bytes_at_once(dtype, kernel):
     width = lanes(dtype)
     assert width == {"float32": 4, "float64": 2}[dtype]
     vector = rf"v{width}\.(f|b|u){8 * VECTOR_BYTES // width}"
-    for text in code(kernel):
+    for text in code(kernel).values():
         found = instructions(text)
         assert len(re.findall(rf"ld\.global\.{vector}", found)) >= 2, "both operands from global memory"
         assert len(re.findall(rf"ld\.shared\.{vector}", found)) >= 2, "both operands from shared memory"
@@ -160,10 +196,32 @@ def test_products_load_and_store_16_bytes_at_once(dtype, kernel):
 @pytest.mark.parametrize(("dtype", "kernel"), PRODUCT_KERNELS)
 def test_products_keep_their_sums_in_registers(dtype, kernel):
     tile = kernel.constants[0]
-    for text in code(kernel):
+    for text in code(kernel).values():
         multiply_adds = re.findall(rf"fma\.rn\.f{'32' if dtype == 'float32' else '64'}", instructions(text))
         assert len(multiply_adds) >= tile.thread_rows * tile.thread_columns * tile.depth, "a step is no loop"
         assert text.count("bar.sync") + text.count("barrier.sync") >= 2
+
+
+@pytest.mark.parametrize(("dtype", "kernel"), TENSOR_KERNELS)
+def test_tensor_cores_multiply_what_was_rounded_as_it_was_stored(dtype, kernel):
+    tile, layout, aligned = kernel.constants[:3]
+    kind, words = {"tf32": ("m16n8k8.row.col.f32.tf32.tf32", 1), "bf16": ("m16n8k16.row.col.f32.bf16.bf16", 2)}[
+        tile.precision
+    ]
+    rounding = {"tf32": "cvt.rna.tf32.f32", "bf16": "cvt.rn.bf16x2.f32"}[tile.precision]
+    steps, elements = tile.depth // words // 8, (tile.rows + tile.columns) * tile.depth // words // tile.threads
+    for text in code(kernel).values():
+        found = instructions(text)
+        multiplied = found.count(f"mma.sync.aligned.{kind}.f32")
+        assert multiplied == steps * tile.thread_rows // 2 * tile.thread_columns // 2, "a step is no loop"
+        assert "fma.rn" not in found or "gelu" in kernel.constants
+        assert found.count(rounding) == 2 * elements, "before the loop and in it, each word once in a block"
+        assert len(re.findall(r"ld\.global\.v4\.[fbu]32", found)) >= (2 if aligned else 0)
+        # of two neighbours at least; of a word's rows, which b has in pairs, four of a
+        assert not re.search(r"ld\.shared\.[fbu]32", found), "no word on its own"
+        assert (re.search(r"ld\.shared\.v4\.[bu]32", found) is not None) == (layout == "x.T @ dz")
+        assert re.search(r"st\.global\.v4\.[fbu]32", found) or not aligned
+        assert found.count("bar.sync") + found.count("barrier.sync") >= 2
 
 
 # What stands in for a GPU here: numba-cuda compiles and caches as it would for one, and leaves out loading the code.
@@ -202,8 +260,9 @@ def test_a_launch_of_few_blocks_is_no_reason_for_a_warning():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_tile_that_its_threads_cannot_share_is_refused(dtype):
-    with pytest.raises(ValueError, match="must share"):
-        linear(dtype, Tile(64, 64, 3, 4, 4), "x @ w", True, "relu", False)
+    for tile in (Tile(64, 64, 3, 4, 4), Tile(128, 32, 8, 8, 4, 8, 4, "tf32")):
+        with pytest.raises(ValueError, match="must share"):
+            linear(dtype, tile, "x @ w", True, "relu", False)
 
 
 def test_stray_float64_would_be_seen():
