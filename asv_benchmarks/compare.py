@@ -3,6 +3,7 @@
     python asv_benchmarks/compare.py                                # every workload, every library that is installed
     python asv_benchmarks/compare.py --workloads moons wide --peers JAX PyTorch
     python asv_benchmarks/compare.py --layers 30,100,2 --rows 4000 --batch 64    # a network of your own
+    python asv_benchmarks/compare.py --precision bf16 --workloads wide           # products of bfloat16 numbers
     python asv_benchmarks/compare.py --device cuda --json h200.json              # on a GPU, larger workloads too
     python asv_benchmarks/compare.py --device cuda --products                    # matrix products, beside cuBLAS
 
@@ -24,6 +25,7 @@ import platform
 import statistics
 import subprocess
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from typing import Any
 from benchmarks.processes import Process, ProcessDiedError, in_turn, started
 
 CHECKED = 2  # epochs before the losses are compared
-TOLERANCE = 1e-4  # of the loss, relative where it is above 1
+TOLERANCES = {"float32": 1e-4, "bf16": 1e-2}  # of the loss, relative where it is above 1
 PREDICTED_ROWS = (1, 10_000)
 PRODUCTS = {
     "cpu": ("128x128x128", "512x512x512", "1024x1024x1024", "128x784x256", "5000x400x25"),
@@ -53,7 +55,8 @@ def training(workload: Any, names: list[str], args: argparse.Namespace) -> dict[
         memory[name] = round(taken.mebibytes)
     losses = {process.name: process.ask("loss") for process in processes}
     middle = statistics.median(losses.values())
-    void = [name for name, loss in losses.items() if not abs(loss - middle) <= TOLERANCE * max(1.0, middle)]
+    most = TOLERANCES[workload.precision] * max(1.0, middle)
+    void = [name for name, loss in losses.items() if not abs(loss - middle) <= most]
     for name in void:
         print(f"  {name}: void, its loss is {losses[name]:.6g} where {middle:.6g} is the median", flush=True)
     result = _timed(processes, void, args, workload.operations, "train")
@@ -152,9 +155,7 @@ def table(results: dict[str, dict[str, Any]], names: list[str]) -> str:
     if not best:
         return "\n".join(lines)
     mean = math.exp(statistics.fmean(map(math.log, best)))
-    lines.append(
-        f"\nfastest other library in float32 against fastnn, geometric mean: {mean:.2f}x; least: {min(best):.2f}x"
-    )
+    lines.append(f"\nfastest other library against fastnn, geometric mean: {mean:.2f}x; least: {min(best):.2f}x")
     return "\n".join(lines)
 
 
@@ -250,7 +251,8 @@ def works(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     if args.products is not None:
         shapes = args.products or PRODUCTS[args.device]
         return names, {shape: partial(multiplication, shape, names, args) for shape in shapes}
-    networks = chosen(args)
+    names = [name for name in names if args.precision in PEERS[name].precisions]  # type: ignore[attr-defined]
+    networks = {label: replace(network, precision=args.precision) for label, network in chosen(args).items()}
     if args.predict:
         return names, {
             f"{label}, {rows} row{'s' * (rows > 1)}": partial(prediction, workload, names, args, rows)
@@ -265,6 +267,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=list(TOLERANCES), default="float32", help="of the networks' products")
     parser.add_argument("--workloads", nargs="+", metavar="NAME")
     parser.add_argument("--layers", help="a network of your own, 30,100,2 say; one output is a sigmoid")
     parser.add_argument("--rows", type=int, default=4000)
@@ -281,8 +284,8 @@ def main() -> None:
     from kernels import dispatch
 
     try:
-        dispatch.device(args.device)
-    except (ImportError, RuntimeError) as error:
+        dispatch.check_precision(args.precision, dispatch.device(args.device))
+    except (ImportError, RuntimeError, ValueError) as error:
         raise SystemExit(f"compare.py: {error}") from None
     where, results = machine(args.threads, args.device), {}
     names, calls = works(args)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import cpu
+from .cpu import bf16
 
 EXTRA = "the package numba-cuda: pip install 'fastnn-numba[cuda]'"
 DEVICES = ("auto", "cpu", "cuda")
@@ -70,7 +71,7 @@ def check_precision(precision: str, device: str) -> None:
     """Raise ValueError where this device does not multiply in this precision, one of PRECISIONS."""
     if device == "cpu" and precision == "tf32":
         raise ValueError("precision 'tf32' needs device 'cuda', got 'cpu'")
-    if device == "cpu" and precision == "bf16" and not cpu.bf16.unit():
+    if device == "cpu" and precision == "bf16" and not bf16.unit():
         raise ValueError("precision 'bf16' needs a CPU with AVX512-BF16, or device 'cuda'; this CPU has it not")
     if device == "cuda" and precision != "float32" and not simulated() and _capability() < TENSOR_CAPABILITY:
         needed, found = _dotted(TENSOR_CAPABILITY), _dotted(_capability())

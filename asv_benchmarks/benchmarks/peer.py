@@ -16,6 +16,7 @@ class Peer:
     """What all of them keep."""
 
     devices: tuple[str, ...] = ("cpu",)
+    precisions: tuple[str, ...] = ("float32",)
 
     def __init__(self, workload: Workload, threads: int, device: str = "cpu") -> None:
         self.workload, self.threads, self.device = workload, threads, device

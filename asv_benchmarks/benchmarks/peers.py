@@ -9,6 +9,7 @@ a GPU without TF32). What runs on a GPU too names it in `devices`; there the dat
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ class Fastnn(Peer):
     """This project."""
 
     devices = ("cpu", "cuda")
+    precisions = ("float32", "bf16")
 
     def prepare(self) -> None:
         """It is what all others start from."""
@@ -38,6 +40,16 @@ class Fastnn(Peer):
 
     def predictor(self, X: np.ndarray) -> Callable[[], Any]:
         return lambda: self.model.predict(X)
+
+
+class FastnnFloat32(Fastnn):
+    """The same in float32, beside other precisions."""
+
+    precisions = ("bf16",)
+
+    def prepare(self) -> None:
+        self.workload = replace(self.workload, precision="float32")
+        super().prepare()
 
 
 class PlainNumpy(Peer):
@@ -253,6 +265,7 @@ class OnnxRuntime(Peer):
 
 PEERS: dict[str, type[Peer]] = {
     "fastnn": Fastnn,
+    "fastnn float32": FastnnFloat32,
     "JAX": Jax,
     "PyTorch": Torch,
     "PyTorch compiled": TorchCompiled,

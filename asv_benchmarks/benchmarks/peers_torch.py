@@ -12,6 +12,7 @@ class Torch(Peer):
     """PyTorch, one operation after the other; optimisers in their fused form."""
 
     devices = ("cpu", "cuda")
+    precisions = ("float32", "bf16")
     compiled = capturable = False
 
     def prepare(self) -> None:
@@ -38,8 +39,13 @@ class Torch(Peer):
             y = y[:, None].float()
         self.batches = list(zip(x.split(self.workload.batch_size), y.split(self.workload.batch_size)))
 
+        if self.workload.precision == "bf16":
+            self.run = torch.autocast(self.device, torch.bfloat16)(self.model)
+        else:
+            self.run = self.model
+
         def measure(x: Any, y: Any) -> Any:
-            return loss(self.model(x), y)
+            return loss(self.run(x), y)
 
         self.measure = torch.compile(measure) if self.compiled else measure
 
@@ -67,7 +73,7 @@ class Torch(Peer):
     def predictor(self, X: np.ndarray) -> Callable[[], Any]:
         torch, x = self.torch, self.torch.from_numpy(X)
         last = torch.sigmoid if self.sigmoid else lambda z: torch.softmax(z, 1)
-        model = torch.compile(self.model) if self.compiled else self.model
+        model = torch.compile(self.run) if self.compiled else self.run
 
         def call() -> Any:
             with torch.inference_mode():

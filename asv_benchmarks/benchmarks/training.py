@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from fastnn.profile import Profile
@@ -44,6 +45,32 @@ class Fit(Sampled):
 
     track_error_rate.unit = "% of rows wrong"
     track_share_of_peak.unit = "% of FMA peak"
+
+
+class Precision(Sampled):
+    """The same `fit` with products of bfloat16 numbers; `Fit` has float32's time and error rate."""
+
+    params = [DEVICES, sweep("wide", "mnist", "small32"), THREADS]
+    param_names = ["device", "workload", "threads"]
+
+    @once
+    def setup(self, device: str, name: str, threads: int) -> Callable[[], Any]:
+        use(device, threads)
+        workload = replace(WORKLOADS[name], precision="bf16")
+        try:
+            self.data, self.model = workload.data(), workload.model(threads, device)
+        except ValueError as error:
+            raise NotImplementedError(str(error)) from None
+        return workload.fit(self.model, *self.data)
+
+    def time_fit(self, device: str, name: str, threads: int) -> None:
+        self.call()
+
+    def track_error_rate(self, device: str, name: str, threads: int) -> float:
+        self.call()
+        return 100.0 * (1.0 - self.model.evaluate(*self.data)["accuracy"])
+
+    track_error_rate.unit = "% of rows wrong"
 
 
 class Step(Sampled):

@@ -20,6 +20,7 @@ class Workload:
     optimizer: fastnn.SGD | fastnn.Adam
     epochs: int  # of one measurement
     output: str = "softmax"
+    precision: str = "float32"  # of the products
 
     @property
     def multiply_adds(self) -> int:
@@ -38,7 +39,9 @@ class Workload:
 
     def model(self, threads: int | None = None, device: str = "cpu") -> fastnn.MLP:
         """The network with its initial weights."""
-        return fastnn.MLP(self.layers, output=self.output, threads=threads, device=device, seed=0)
+        return fastnn.MLP(
+            self.layers, output=self.output, precision=self.precision, threads=threads, device=device, seed=0
+        )
 
     def fit(self, model: fastnn.MLP, X: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
         """The call that trains `model`, always from the weights it has now."""
