@@ -96,8 +96,8 @@ class Engine:
         self._single_at = address(self._single)
         self._capacity = 0
         self._buffers: list[np.ndarray] = []
-        tiles = plans.weight_tiles(self.layout.widths, shares=False)
-        self._scratch_size = plans.scratch_size(tiles, chosen().lanes(size))
+        self._tiles = plans.weight_tiles(self.layout.widths)
+        self._scratch_size = plans.scratch_size(self._tiles, chosen().lanes(size))
         self._scratch = aligned_zeros(self._scratch_size * self.threads, self.dtype)
         self._transposed: dict[int, tuple[int, np.ndarray]] = {}  # by layer, with its address
         self._partials = aligned_zeros(0, self.dtype)
@@ -122,7 +122,7 @@ class Engine:
         self.kernel.load()
         for n in range(len(self._layers)):
             self._product(n, sys.maxsize).load()
-        self._load_layers()
+        self._load_activations()
         if loss is not None:
             losses[scalar.loss_and_parameter(loss)[0]][self.dtype].load()
         if outputs:
@@ -154,7 +154,7 @@ class Engine:
     def pull(self) -> None:
         """Bring `parameters` up to date: here they are."""
 
-    def _load_layers(self) -> None:
+    def _load_activations(self) -> None:
         for record, name in zip(self._layers, self.activations, strict=False):
             record[field.FUSED] = name == "relu"
             if name not in ("identity", "relu"):
@@ -182,6 +182,7 @@ class Engine:
         job = self._job
         job[field.N_LAYERS] = len(self._layers)
         job[field.OUTPUT] = OUTPUTS[self.output]
+        job[field.TILES], job[field.N_TILES] = address(self._tiles), len(self._tiles)
         job[field.SCRATCH], job[field.SCRATCH_BYTES] = address(self._scratch), self._scratch_size * size
         job[field.ONE], job[field.LOSS_PARAMETER] = address(self._one), address(self._loss_parameter)
 
@@ -191,7 +192,6 @@ class Engine:
             return
         job, self._plan = self._job, None  # until all that follows has been done
         job[field.PHASES], job[field.ONCE] = address(plan.phases), plan.once
-        job[field.TILES], job[field.N_TILES] = address(plan.tiles), len(plan.tiles)
         job[field.EACH_STEP] = len(plan.phases) - plan.once
         job[field.FIRST_LAYER], job[field.CHUNK] = plan.first_layer, plan.chunk
         self._reserve(plan.buffered)
@@ -225,7 +225,7 @@ class Engine:
     def _reserve(self, rows: int) -> None:
         """Buffers for so many rows."""
         if not self._capacity:
-            self._load_layers()
+            self._load_activations()
         if rows <= self._capacity:
             return
         self._buffers, self._capacity = [], 0
@@ -355,7 +355,7 @@ class Engine:
         self._drop(noise)
         results = np.empty((2, plan.buffered))
         decay = np.full(steps, l2, np.float64)
-        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(plan.tiles)) if decay.any() else 0)
+        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
         twins = [address(array) - base for array in state] + [0, 0]
         job[field.FIRST_STATE], job[field.SECOND_STATE] = twins[:2]
         self._set_loss(loss, metric)
@@ -392,7 +392,7 @@ class Engine:
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
-        sums, squares = np.zeros((1, 2)), np.zeros(len(plan.tiles))
+        sums, squares = np.zeros((1, 2)), np.zeros(len(self._tiles))
         scales, decay = np.array([scale]), np.array([l2], np.float64)
         self._set_loss(loss, None)
         job[field.ROW_LOSS], job[field.RIGHT] = address(results), 0

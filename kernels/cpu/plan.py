@@ -32,7 +32,6 @@ PAIR_ROWS, OUT_OF_CACHE = 96, 1 << 15
 # thread, 354 and 368 on two
 TILES = (384, 512), (384, 256), (192, 256), (96, 256)
 MANY = 32
-TILE_OF_SHARES = (48, 256)  # small, for it packs nothing
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,6 @@ class Plan:
     group_rows: int
     transposed: range  # the layers of which w.T is kept
     rows: int  # of the batch, or of all that are predicted
-    tiles: np.ndarray  # of the weights
     turned: tuple[bool, ...] = ()  # whether a layer's dw is made as its transpose
 
 
@@ -61,9 +59,7 @@ def for_step(
 
     gathered: X is not read in place. dx: its gradient is wanted. split: with a hook.
     """
-    groups = _groups(widths, rows)
-    tiles = weight_tiles(widths, shares=groups > 0)
-    n_tiles = len(tiles)
+    groups, n_tiles = _groups(widths, rows), len(weight_tiles(widths))
     layers = 0 if groups else _layered(widths, rows)
     steps = []
     if layers and gathered:
@@ -82,7 +78,7 @@ def for_step(
     buffered = chunk * threads if groups else rows
     turned = tuple(_fits_turned(rows, a, b, itemsize) for a, b in pairwise(widths))
     group_rows = together if groups else 0
-    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, group_rows, kept, rows, tiles, turned)
+    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, group_rows, kept, rows, turned)
 
 
 @lru_cache(maxsize=64)
@@ -90,15 +86,13 @@ def for_outputs(rows: int, threads: int) -> Plan:
     """The plan of a forward pass."""
     chunk = _share(rows, threads)
     phases = _records([(field.PREDICT, 0, chunk, 1, 0)])
-    return Plan(
-        threads, phases, 0, 0, chunk, chunk * threads, 0, 0, range(0), rows, np.empty((0, field.TILE), np.int64)
-    )
+    return Plan(threads, phases, 0, 0, chunk, chunk * threads, 0, 0, range(0), rows)
 
 
 @lru_cache(maxsize=64)
-def weight_tiles(widths: tuple[int, ...], shares: bool) -> np.ndarray:
-    """int64 (n, field.TILE): the tiles of all layers' weights; shares: where dw is there in shares, to be added up."""
-    height, width = TILE_OF_SHARES if shares else _tile(sum(a * b for a, b in pairwise(widths)))
+def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
+    """int64 (n, field.TILE): the tiles of all layers' weights."""
+    height, width = _tile(sum(a * b for a, b in pairwise(widths)))
     tiles = []
     for layer, (rows, columns) in enumerate(pairwise(widths)):
         parts = -(-rows // height)

@@ -48,11 +48,10 @@ def test_what_decides_a_sum_depends_on_the_sizes_alone(widths, rows):
     assert groups == 0 or groups * Layout.of(widths, "float32").size <= rows * sum(widths)  # not more than it saves
 
 
-@pytest.mark.parametrize("shares", [False, True])
 @pytest.mark.parametrize("widths", [(1, 1), (2, 25, 1), (784, 256, 128, 10), (1024, 2048, 2048, 1024, 10)])
-def test_the_weight_tiles_cover_every_weight_once(widths, shares):
+def test_the_weight_tiles_cover_every_weight_once(widths):
     covered = [np.zeros(shape, int) for shape in pairwise(widths)]
-    for layer, i0, i1, j0, j1 in plans.weight_tiles(widths, shares):
+    for layer, i0, i1, j0, j1 in plans.weight_tiles(widths):
         covered[layer][i0:i1, j0:j1] += 1
     assert all((layer == 1).all() for layer in covered)
 
