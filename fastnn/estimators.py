@@ -31,8 +31,8 @@ NOT_CONVERGED = (
     "Stochastic Optimizer: Maximum iterations ({0.max_iter}) reached and the optimization hasn't converged yet."
 )
 STALLED = {
-    False: "Training loss did not improve more than tol={0.tol:f} for {0.n_iter_no_change} epochs.",
-    True: "Validation score did not improve more than tol={0.tol:f} for {0.n_iter_no_change} epochs.",
+    False: "Training loss did not improve more than tol={0.tol:f} for {0.n_iter_no_change} consecutive epochs.",
+    True: "Validation score did not improve more than tol={0.tol:f} for {0.n_iter_no_change} consecutive epochs.",
 }
 
 
@@ -210,10 +210,10 @@ class Perceptron(BaseEstimator):
         """The rows of each epoch, shuffled as scikit-learn does; None for all of n_rows as they lie."""
         shuffled = self.shuffle and batch_size < len(order)
         while True:
-            if shuffled:
+            if self.shuffle:
                 permutation = np.arange(len(order))
-                self._random_state.shuffle(permutation)
-                order = order[permutation]
+                self._random_state.shuffle(permutation)  # drawn even for a single batch: others draw after us
+                order = order[permutation] if shuffled else order
             yield order if shuffled or len(order) < n_rows else None
 
     def _improved(self, logs: dict[str, float]) -> bool:
@@ -222,6 +222,7 @@ class Perceptron(BaseEstimator):
         if "val_loss" in logs:
             self.validation_scores_ = [*(self.validation_scores_ or []), score]
             self.validation_loss_curve_ = [*(self.validation_loss_curve_ or []), logs["val_loss"]]
+            self._say(f"Validation score: {score:f}")
         if not self.early_stopping:
             stalled, better = self.loss_ > self.best_loss_ - self.tol, self.loss_ < self.best_loss_
             self.best_loss_ = self.loss_ if better else self.best_loss_

@@ -52,6 +52,8 @@ def check(estimator: Any) -> list[int]:
         value = getattr(estimator, name)
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{name} must be True or False, got {value!r}")
+    if not isinstance(estimator.verbose, (bool, np.bool_)):
+        check_count("verbose", estimator.verbose, 0)
     return [int(size) for size in hidden]
 
 

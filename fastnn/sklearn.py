@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
 from fastnn.estimators import Perceptron
-from fastnn.inputs import Targets
+from fastnn.inputs import Targets, array
 from fastnn.losses import checked_loss
 from fastnn.parameters import store
 from fastnn.solvers import Problem
@@ -257,7 +257,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return X, y
 
     def _problem(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Problem:
-        values = y[:, np.newaxis] if y.ndim == 1 else y
+        values = array(y[:, np.newaxis] if y.ndim == 1 else y, "y")
         loss, output = checked_loss(self.loss, LOSSES), "exp" if self.loss == "poisson" else "identity"
         loss = "mean_squared_error" if loss == "squared_error" else loss
         if loss == "poisson" and values.min() < 0:

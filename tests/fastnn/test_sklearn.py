@@ -170,6 +170,14 @@ class TestSameAsScikitLearn:
         assert ours.predict_proba(X.astype(np.float32)).dtype == np.float32
 
     @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+    def test_numbers_of_numpy(self, kind):
+        """As a grid search passes them, np.arange say."""
+        options = {"hidden_layer_sizes": np.array([100, 4]), "batch_size": np.int32(20), "alpha": np.float32(0.5)}
+        options |= {"max_iter": np.int64(3), "n_iter_no_change": np.int64(2), "shuffle": np.True_}
+        ours, reference = (model.fit(X, Y) for model in pair(kind, **options))
+        same(ours, reference)
+
+    @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
     def test_parameters_and_defaults(self, kind):
         ours, reference = getattr(fastnn, kind)().get_params(), getattr(theirs, kind)().get_params()
         assert {name: ours[name] for name in reference} == reference
@@ -410,11 +418,12 @@ class TestAhead:
         assert ahead.t_ == watched.t_
         assert draws[0] == draws[1]
 
-    def test_random_numbers_are_taken_as_by_scikit_learn(self):
+    @pytest.mark.parametrize("n", [450, 150], ids=["several batches", "one batch"])
+    def test_random_numbers_are_taken_as_by_scikit_learn(self, n):
         draws = []
         for kind in (MLPClassifier, theirs.MLPClassifier):
             random = np.random.RandomState(0)
-            kind(20, random_state=random, batch_size=40, tol=0.01).fit(X, Y)
+            kind(20, random_state=random, tol=0.01).fit(X[:n], Y[:n]).partial_fit(X[:n], Y[:n])
             draws.append(random.random_sample())
         assert draws[0] == draws[1]
 
@@ -571,6 +580,7 @@ class TestInput:
             ({"epsilon": 0}, ValueError, "epsilon must be"),
             ({"validation_fraction": 1.0}, ValueError, "validation_fraction must be"),
             ({"n_iter_no_change": 2.5}, TypeError, "n_iter_no_change must be an integer"),
+            ({"verbose": "yes"}, TypeError, "verbose must be an integer >= 0, got 'yes'"),
             ({"threads": 0}, ValueError, "threads must be an integer >= 1, got 0"),
             ({"device": "tpu"}, ValueError, "device must be 'auto', 'cpu' or 'cuda'"),
             ({"random_state": "seed"}, ValueError, "seed"),
@@ -623,6 +633,8 @@ class TestInput:
             regressor.fit(X_NUMBERS, SEVERAL, X_val=X_NUMBERS, y_val=NUMBERS)
         with pytest.raises(ValueError, match="y must be >= 0 for loss 'poisson', got -"):
             MLPRegressor("poisson").fit(X_NUMBERS, NUMBERS)
+        with pytest.raises(TypeError, match="y must hold real numbers, got dtype <U"):
+            MLPRegressor().fit(X, NAMES)
         for loss, message in (
             ("hinge", r"loss must be one of 'squared_error', 'absolute_error', .*, 'poisson', got 'hinge'"),
             ("quantile", r"loss must be \('quantile', level\), such as \('quantile', 0.9\), got 'quantile'"),
@@ -673,7 +685,11 @@ class TestWarnings:
         MLPClassifier(max_iter=50, tol=1.0, n_iter_no_change=2, verbose=True).fit(X, NAMES)
         out = capsys.readouterr().out.splitlines()
         assert [line.split(",")[0] for line in out[:4]] == ["Iteration 1", "Iteration 2"] * 2
-        assert out[-1] == "Training loss did not improve more than tol=1.000000 for 2 epochs. Stopping."
+        assert out[-1] == "Training loss did not improve more than tol=1.000000 for 2 consecutive epochs. Stopping."
+        for kind in (MLPClassifier, theirs.MLPClassifier):
+            kind(max_iter=9, tol=0.2, n_iter_no_change=2, verbose=1, early_stopping=True, random_state=0).fit(X, NAMES)
+        ours, reference = np.array_split(capsys.readouterr().out.splitlines(), 2)
+        assert list(ours) == list(reference)
 
 
 def test_it_learns():
