@@ -248,12 +248,16 @@ class Perceptron(BaseEstimator):
 
     def _held_out(self, problem: Problem, X: Any, y: Any, sample_weight: Any) -> Problem | None:
         """The caller's own validation set."""
-        if X is None and y is None:
+        if X is None and y is None and sample_weight is None:
             return None
         if X is None or y is None:
-            raise ValueError("X_val and y_val must be given together, got one of them")
-        X, y = self._checked(X, y, incremental=True, reset=False)
-        held_out = self._problem(X, y, parameters.row_weights(sample_weight, X.shape[0], "sample_weight_val"))
+            raise ValueError("X_val and y_val must be given together, and with sample_weight_val, got some of them")
+        try:
+            X, y = self._checked(X, y, incremental=True, reset=False)
+            weight = parameters.row_weights(sample_weight, X.shape[0], "sample_weight_val")
+            held_out = self._problem(X, y, weight)
+        except ValueError as error:
+            raise ValueError(f"X_val and y_val: {error}") from None
         if held_out.n_outputs != problem.n_outputs:
             raise ValueError(f"y_val must have {problem.n_outputs} columns, as y, got {held_out.n_outputs}")
         return held_out

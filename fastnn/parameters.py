@@ -62,6 +62,7 @@ def check_for_lbfgs(estimator: Any, validated: bool) -> None:
     given = {
         "dropout": np.any(estimator.dropout), "clip_norm": estimator.clip_norm is not None,
         "callbacks": bool(estimator.callbacks), "X_val": validated,
+        "a schedule as learning_rate": callable(estimator.learning_rate),
     }  # fmt: skip
     for name, there in given.items():
         if there:

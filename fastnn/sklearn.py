@@ -168,8 +168,15 @@ class MLPClassifier(ClassifierMixin, Perceptron):
             classes = np.unique(y) if self.class_weight == "balanced" else self.classes_
             with np.errstate(divide="ignore"):  # a class whose rows weigh nothing
                 per_class = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=weight)
-            per_row = np.where(np.isfinite(per_class), per_class, 0.0)[np.searchsorted(classes, y)]
-        return per_row if weight is None else per_row * weight
+            if self.class_weight == "balanced":
+                per_class = np.where(np.isinf(per_class), 0.0, per_class)
+            per_row = per_class[np.searchsorted(classes, y)]
+        total = per_row if weight is None else per_row * weight
+        if not (np.isfinite(total).all() and per_row.min() >= 0 and total.any()):
+            raise ValueError(
+                f"class_weight must be finite, >= 0 and leave some row of y a weight, got {self.class_weight!r}"
+            )
+        return total
 
     def _strata(self, problem: Problem) -> np.ndarray | None:
         return problem.target.values if problem.n_outputs == 1 else None

@@ -451,7 +451,7 @@ def check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> No
     for callback in callbacks:
         for name in getattr(callback, "needs", tuple)():
             if name not in names:
-                hint = "; it needs validation_data or validation_split" if name.startswith("val_") else ""
+                hint = "; it needs validation data" if name.startswith("val_") and not validated else ""
                 kind = type(callback).__name__
                 raise ValueError(f"callbacks: {kind} must use one of {', '.join(names)}, got {name!r}{hint}")
 

@@ -585,13 +585,17 @@ class TestInput:
             ({"device": "tpu"}, ValueError, "device must be 'auto', 'cpu' or 'cuda'"),
             ({"random_state": "seed"}, ValueError, "seed"),
             ({"callbacks": 3}, TypeError, "callbacks must be a list of callbacks"),
-            ({"callbacks": [fastnn.EarlyStopping()]}, ValueError, "got 'val_loss'; it needs"),
+            ({"callbacks": [fastnn.EarlyStopping()]}, ValueError, "got 'val_loss'; it needs validation data"),
             ({"class_weight": "heavy"}, ValueError, "class_weight"),
+            ({"class_weight": {"ant": -1.0}}, ValueError, "class_weight must be finite, >= 0 and leave some row"),
+            ({"class_weight": {"ant": np.nan}}, ValueError, "class_weight must be finite, .*, got {'ant': nan}"),
+            ({"class_weight": dict.fromkeys(["ant", "bee", "cow"], 0)}, ValueError, "class_weight must be finite"),
             ({"dropout": 1.0}, ValueError, "dropout must be"),
             ({"dropout": [0.1, 0.2]}, ValueError, "dropout must be one rate or one per hidden layer"),
             ({"clip_norm": 0}, ValueError, "clip_norm must be"),
             ({"clip_norm": "1"}, TypeError, "clip_norm must be"),
             ({"solver": "lbfgs", "callbacks": [fastnn.Callback()]}, ValueError, "callbacks needs the solver 'adam'"),
+            ({"solver": "lbfgs", "learning_rate": CosineDecay(0.1, 9)}, ValueError, "a schedule as learning_rate needs"),
             ({"solver": "lbfgs", "dropout": 0.1}, ValueError, "dropout needs the solver 'adam' or 'sgd'"),
             ({"solver": "lbfgs", "clip_norm": 1.0}, ValueError, "clip_norm needs the solver 'adam' or 'sgd'"),
         ],
@@ -619,8 +623,10 @@ class TestInput:
             np.testing.assert_array_equal(model.coefs_[0], coefs)
         for validation, message in (
             ({"X_val": X}, "X_val and y_val must be given together"),
-            ({"X_val": X[:, 1:], "y_val": NAMES}, "X has 11 features"),
-            ({"X_val": X[:9], "y_val": ["emu"] * 9}, "classes"),
+            ({"sample_weight_val": np.ones(3)}, "X_val and y_val must be given together, and with sample_weight_val"),
+            ({"X_val": X[:, 1:], "y_val": NAMES}, "X_val and y_val: X has 11 features"),
+            ({"X_val": X[:9], "y_val": ["emu"] * 9}, "X_val and y_val: `y` has classes"),
+            ({"X_val": X[:9], "y_val": NAMES[:9], "sample_weight_val": [1]}, "sample_weight_val must have shape"),
         ):
             with pytest.raises(ValueError, match=message):
                 model.fit(X, NAMES, **validation)
