@@ -12,6 +12,7 @@ from fastnn.inputs import Targets
 from fastnn.schedules import Schedule
 from fastnn.sharing import Share
 from fastnn.training import Data, Learner, Memory
+from kernels.layout import Layout
 
 Epochs = Generator[tuple[dict[str, float], bool]]
 
@@ -208,16 +209,21 @@ def passes(learner: Learner, orders: Iterator[np.ndarray | None], share: Share, 
 def minimise(
     net: Any, problem: Problem, alpha: float, gtol: float, max_iter: int, max_fun: int, say: Callable[[str], None]
 ) -> tuple[float, int]:
-    """L-BFGS on all rows, by SciPy. Returns the reported loss and the number of iterations."""
+    """L-BFGS on all rows, by SciPy, which is not shown the padding. The reported loss and the number of iterations."""
     from scipy.optimize import minimize
     from sklearn.exceptions import ConvergenceWarning
 
-    iterations = 0
+    iterations, layout = 0, Layout.of(net.layers, net.dtype, net.bias)
+    own = np.zeros(layout.size, bool)
+    for view in [*layout.weights(own), *layout.biases(own)]:
+        view[...] = True
+    places = np.flatnonzero(own)
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         share.take()
-        net.parameters[...] = parameters
-        return problem.loss_and_gradient(net, alpha)
+        net.parameters[places] = parameters
+        loss, gradient = problem.loss_and_gradient(net, alpha)
+        return loss, gradient[places]
 
     def report(intermediate_result: Any) -> None:
         nonlocal iterations
@@ -226,10 +232,10 @@ def minimise(
 
     with Share(net.engine()) as share:
         result = minimize(
-            objective, net.parameters.astype(np.float64), method="L-BFGS-B", jac=True, callback=report,
+            objective, net.parameters[places].astype(np.float64), method="L-BFGS-B", jac=True, callback=report,
             options={"maxfun": max_fun, "maxiter": max_iter, "gtol": gtol},
         )  # fmt: skip
-    net.parameters[...] = result.x
+    net.parameters[places] = result.x
     if result.status != 0:
         warnings.warn(
             f"lbfgs failed to converge after {result.nit} iteration(s) (status={result.status}): {result.message}. "
