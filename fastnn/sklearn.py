@@ -270,3 +270,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
         if loss == "poisson" and values.min() < 0:
             raise ValueError(f"y must be >= 0 for loss 'poisson', got {values.min()}")
         return Problem(X, Targets(values, None, None), weight, loss, output, values.shape[1])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags

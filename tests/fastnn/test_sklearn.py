@@ -595,7 +595,7 @@ class TestInput:
             ({"clip_norm": 0}, ValueError, "clip_norm must be"),
             ({"clip_norm": "1"}, TypeError, "clip_norm must be"),
             ({"solver": "lbfgs", "callbacks": [fastnn.Callback()]}, ValueError, "callbacks needs the solver 'adam'"),
-            ({"solver": "lbfgs", "learning_rate": CosineDecay(0.1, 9)}, ValueError, "a schedule as learning_rate needs"),
+            ({"solver": "lbfgs", "learning_rate": CosineDecay(0.1, 9)}, ValueError, "a schedule as learning_rate"),
             ({"solver": "lbfgs", "dropout": 0.1}, ValueError, "dropout needs the solver 'adam' or 'sgd'"),
             ({"solver": "lbfgs", "clip_norm": 1.0}, ValueError, "clip_norm needs the solver 'adam' or 'sgd'"),
         ],
