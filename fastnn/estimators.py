@@ -22,7 +22,7 @@ from fastnn import architectures, parameters, training
 from fastnn.model import MLP
 from fastnn.progress import line
 from fastnn.sharing import Share
-from fastnn.solvers import Pace, Problem, blocks, minimise, passes
+from fastnn.solvers import Pace, Problem, minimise, passes, sparse_outputs
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -277,7 +277,7 @@ class Perceptron(BaseEstimator):
         net = self.network_
         if isinstance(X, np.ndarray):
             return net.predict(X)
-        return np.concatenate([net.predict(X[block].toarray()) for block in blocks(X, net)])
+        return sparse_outputs(net, X)
 
     def _say(self, message: str) -> None:
         if self.verbose:

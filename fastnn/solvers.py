@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import kernels
 from fastnn import optimizers
 from fastnn.inputs import Targets
 from fastnn.schedules import Schedule
@@ -18,6 +19,11 @@ Epochs = Generator[tuple[dict[str, float], bool]]
 
 SMALLEST_RATE = 1e-6  # below it "adaptive" gives up
 BLOCK_BYTES = 1 << 26  # of sparse rows made dense at a time
+SPARSE_ROWS = 1 << 12  # that go through a network together, as they are
+OUTPUT = {
+    "identity": lambda z: z, "sigmoid": lambda z: kernels.activate(z, "sigmoid"), "softmax": kernels.softmax,
+    "exp": np.exp,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,21 @@ def blocks(X: Any, net: Any) -> list[slice]:
         for block in net.blocks(n)
         for start in range(block.start, block.stop, largest)
     ]
+
+
+def sparse_outputs(net: Any, X: Any) -> np.ndarray:
+    """The outputs of a network for sparse rows, the first product by SciPy, which passes over the zeros."""
+    layout = Layout.of(net.layers, net.dtype, net.bias)
+    columns, stride = layout.widths[0], layout.strides[1]
+    first = net.parameters[: columns * stride].reshape(columns, stride)  # with its padding: SciPy would copy a view
+    outputs = []
+    for start in range(0, X.shape[0], SPARSE_ROWS):
+        part = X[start : start + SPARSE_ROWS].astype(net.dtype, copy=False)
+        y = (part @ first)[:, : layout.widths[1]] + net.biases[0]
+        for activation, w, b in zip(net.activations, net.weights[1:], net.biases[1:], strict=True):
+            y = kernels.linear(kernels.activate(y, activation, out=y), w, b)
+        outputs.append(OUTPUT[net.output](y))
+    return np.concatenate(outputs)
 
 
 def r2(y: np.ndarray, outputs: np.ndarray, weight: np.ndarray) -> float:

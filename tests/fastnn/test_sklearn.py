@@ -52,6 +52,9 @@ CLASSIFIERS = [
 ]  # fmt: skip
 
 
+BRIEF = {"max_iter": 3, "random_state": 0}
+
+
 def same(ours, reference, rtol=1e-6):
     """What was learnt and what was noted while learning are scikit-learn's."""
     for name in ("coefs_", "intercepts_"):
@@ -239,6 +242,28 @@ def test_sparse_is_dense(make, options, monkeypatch):
     dense.fit(sparse, NAMES), other.fit(make(sparse), NAMES)
     np.testing.assert_allclose(other.predict_proba(make(sparse)), dense.predict_proba(sparse), 1e-6)
     np.testing.assert_allclose(other.loss_, dense.loss_, 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("hidden", [(), (5,), (7, 4)], ids=str)
+@pytest.mark.parametrize(
+    "fitted",
+    [lambda m, X_: MLPClassifier(m, **BRIEF).fit(X_, Y), lambda m, X_: MLPClassifier(m, "gelu", **BRIEF).fit(X_, TWO),
+     lambda m, X_: MLPClassifier(m, **BRIEF).fit(X_, np.column_stack([Y > 0, Y > 1])),
+     lambda m, X_: MLPRegressor("huber", m, **BRIEF).fit(X_, X[:, 0]),
+     lambda m, X_: MLPRegressor("poisson", m, "tanh", **BRIEF).fit(X_, np.abs(X[:, :2]))],
+    ids=["classes", "two", "labels", "number", "counts"],
+)  # fmt: skip
+def test_sparse_rows_are_predicted_as_they_are(fitted, hidden, dtype, monkeypatch):
+    monkeypatch.setattr("fastnn.solvers.SPARSE_ROWS", 200)  # three blocks
+    dense = np.where(np.abs(X) < 1, 0, X).astype(dtype)
+    model, sparse = fitted(hidden, dense), scipy.sparse.csr_array(dense)
+    expected = model.network_.predict(dense)
+    monkeypatch.setattr(scipy.sparse.csr_array, "toarray", None)
+    outputs = model.predict_proba(sparse) if hasattr(model, "classes_") else model.predict(sparse)
+    assert outputs.dtype == dtype
+    np.testing.assert_allclose(outputs.reshape(len(X), -1)[:, -expected.shape[1] :], expected, 1e-4, 1e-6)
+    assert model.predict(sparse[:1]).shape == model.predict(dense[:1]).shape
 
 
 class TestMoreThanScikitLearn:
@@ -693,7 +718,7 @@ class TestWarnings:
         assert [line.split(",")[0] for line in out[:4]] == ["Iteration 1", "Iteration 2"] * 2
         assert out[-1] == "Training loss did not improve more than tol=1.000000 for 2 consecutive epochs. Stopping."
         for kind in (MLPClassifier, theirs.MLPClassifier):
-            kind(max_iter=9, tol=0.2, n_iter_no_change=2, verbose=1, early_stopping=True, random_state=0).fit(X, NAMES)
+            kind(max_iter=9, tol=0.2, n_iter_no_change=2, verbose=1, early_stopping=True, random_state=0).fit(X, Y)
         ours, reference = np.array_split(capsys.readouterr().out.splitlines(), 2)
         assert list(ours) == list(reference)
 
