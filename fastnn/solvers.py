@@ -20,7 +20,7 @@ Epochs = Generator[tuple[dict[str, float], bool]]
 SMALLEST_RATE = 1e-6  # below it "adaptive" gives up
 BLOCK_BYTES = 1 << 26  # of sparse rows made dense at a time
 SPARSE_ROWS = 1 << 12  # that go through a network together, as they are
-OUTPUT = {
+OUTPUT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda z: z, "sigmoid": lambda z: kernels.activate(z, "sigmoid"), "softmax": kernels.softmax,
     "exp": np.exp,
 }  # fmt: skip
