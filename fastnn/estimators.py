@@ -22,7 +22,7 @@ from fastnn import architectures, parameters, training
 from fastnn.model import MLP
 from fastnn.progress import line
 from fastnn.sharing import Share
-from fastnn.solvers import Pace, Problem, blocks, minimise, passes
+from fastnn.solvers import Pace, Problem, minimise, passes, sparse_outputs
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -31,8 +31,8 @@ NOT_CONVERGED = (
     "Stochastic Optimizer: Maximum iterations ({0.max_iter}) reached and the optimization hasn't converged yet."
 )
 STALLED = {
-    False: "Training loss did not improve more than tol={0.tol:f} for {0.n_iter_no_change} epochs.",
-    True: "Validation score did not improve more than tol={0.tol:f} for {0.n_iter_no_change} epochs.",
+    False: "Training loss did not improve more than tol={0.tol:f} for {0.n_iter_no_change} consecutive epochs.",
+    True: "Validation score did not improve more than tol={0.tol:f} for {0.n_iter_no_change} consecutive epochs.",
 }
 
 
@@ -210,10 +210,10 @@ class Perceptron(BaseEstimator):
         """The rows of each epoch, shuffled as scikit-learn does; None for all of n_rows as they lie."""
         shuffled = self.shuffle and batch_size < len(order)
         while True:
-            if shuffled:
+            if self.shuffle:
                 permutation = np.arange(len(order))
-                self._random_state.shuffle(permutation)
-                order = order[permutation]
+                self._random_state.shuffle(permutation)  # drawn even for a single batch: others draw after us
+                order = order[permutation] if shuffled else order
             yield order if shuffled or len(order) < n_rows else None
 
     def _improved(self, logs: dict[str, float]) -> bool:
@@ -222,6 +222,7 @@ class Perceptron(BaseEstimator):
         if "val_loss" in logs:
             self.validation_scores_ = [*(self.validation_scores_ or []), score]
             self.validation_loss_curve_ = [*(self.validation_loss_curve_ or []), logs["val_loss"]]
+            self._say(f"Validation score: {score:f}")
         if not self.early_stopping:
             stalled, better = self.loss_ > self.best_loss_ - self.tol, self.loss_ < self.best_loss_
             self.best_loss_ = self.loss_ if better else self.best_loss_
@@ -247,12 +248,16 @@ class Perceptron(BaseEstimator):
 
     def _held_out(self, problem: Problem, X: Any, y: Any, sample_weight: Any) -> Problem | None:
         """The caller's own validation set."""
-        if X is None and y is None:
+        if X is None and y is None and sample_weight is None:
             return None
         if X is None or y is None:
-            raise ValueError("X_val and y_val must be given together, got one of them")
-        X, y = self._checked(X, y, incremental=True, reset=False)
-        held_out = self._problem(X, y, parameters.row_weights(sample_weight, X.shape[0], "sample_weight_val"))
+            raise ValueError("X_val and y_val must be given together, and with sample_weight_val, got some of them")
+        try:
+            X, y = self._checked(X, y, incremental=True, reset=False)
+            weight = parameters.row_weights(sample_weight, X.shape[0], "sample_weight_val")
+            held_out = self._problem(X, y, weight)
+        except ValueError as error:
+            raise ValueError(f"X_val and y_val: {error}") from None
         if held_out.n_outputs != problem.n_outputs:
             raise ValueError(f"y_val must have {problem.n_outputs} columns, as y, got {held_out.n_outputs}")
         return held_out
@@ -272,7 +277,7 @@ class Perceptron(BaseEstimator):
         net = self.network_
         if isinstance(X, np.ndarray):
             return net.predict(X)
-        return np.concatenate([net.predict(X[block].toarray()) for block in blocks(X, net)])
+        return sparse_outputs(net, X)
 
     def _say(self, message: str) -> None:
         if self.verbose:

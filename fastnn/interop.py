@@ -115,7 +115,8 @@ def _classifier_outputs(graph: Graph, model: Any, name: str) -> list[Any]:
         graph.node("Cast", [right], "label", to=tensor.INT64)
         return [graph.output("label", tensor.INT64, [None, model.n_outputs_]), probabilities]
     if classes.dtype.kind in "iub":
-        classes, kind = classes.astype(np.int64), tensor.INT64
+        classes = classes.astype({"b": np.bool_, "u": np.uint64}.get(classes.dtype.kind, np.int64))
+        kind = graph.onnx.helper.np_dtype_to_tensor_dtype(classes.dtype)
     elif classes.dtype.kind in "UO" and all(isinstance(label, str) for label in classes):
         classes, kind = classes.astype(object), tensor.STRING
     elif classes.dtype.kind == "f":
@@ -123,6 +124,7 @@ def _classifier_outputs(graph: Graph, model: Any, name: str) -> list[Any]:
     else:
         raise ValueError(f"classes must be numbers or text for ONNX, got dtype {classes.dtype}")
     largest = graph.node("ArgMax", [name], axis=1, keepdims=0)
+    classes = np.resize(classes, max(2, len(classes)))  # a single class has two probabilities, as in scikit-learn
     graph.node("Gather", [graph.constant(classes), largest], "label")
     return [graph.output("label", kind, [None]), probabilities]
 

@@ -52,6 +52,8 @@ def check(estimator: Any) -> list[int]:
         value = getattr(estimator, name)
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{name} must be True or False, got {value!r}")
+    if not isinstance(estimator.verbose, (bool, np.bool_)):
+        check_count("verbose", estimator.verbose, 0)
     return [int(size) for size in hidden]
 
 
@@ -60,6 +62,7 @@ def check_for_lbfgs(estimator: Any, validated: bool) -> None:
     given = {
         "dropout": np.any(estimator.dropout), "clip_norm": estimator.clip_norm is not None,
         "callbacks": bool(estimator.callbacks), "X_val": validated,
+        "a schedule as learning_rate": callable(estimator.learning_rate),
     }  # fmt: skip
     for name, there in given.items():
         if there:

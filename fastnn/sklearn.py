@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
 from fastnn.estimators import Perceptron
-from fastnn.inputs import Targets
+from fastnn.inputs import Targets, array
 from fastnn.losses import checked_loss
 from fastnn.parameters import store
 from fastnn.solvers import Problem
@@ -168,8 +168,15 @@ class MLPClassifier(ClassifierMixin, Perceptron):
             classes = np.unique(y) if self.class_weight == "balanced" else self.classes_
             with np.errstate(divide="ignore"):  # a class whose rows weigh nothing
                 per_class = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=weight)
-            per_row = np.where(np.isfinite(per_class), per_class, 0.0)[np.searchsorted(classes, y)]
-        return per_row if weight is None else per_row * weight
+            if self.class_weight == "balanced":
+                per_class = np.where(np.isinf(per_class), 0.0, per_class)
+            per_row = per_class[np.searchsorted(classes, y)]
+        total = per_row if weight is None else per_row * weight
+        if not (np.isfinite(total).all() and per_row.min() >= 0 and total.any()):
+            raise ValueError(
+                f"class_weight must be finite, >= 0 and leave some row of y a weight, got {self.class_weight!r}"
+            )
+        return total
 
     def _strata(self, problem: Problem) -> np.ndarray | None:
         return problem.target.values if problem.n_outputs == 1 else None
@@ -257,9 +264,14 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return X, y
 
     def _problem(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Problem:
-        values = y[:, np.newaxis] if y.ndim == 1 else y
+        values = array(y[:, np.newaxis] if y.ndim == 1 else y, "y")
         loss, output = checked_loss(self.loss, LOSSES), "exp" if self.loss == "poisson" else "identity"
         loss = "mean_squared_error" if loss == "squared_error" else loss
         if loss == "poisson" and values.min() < 0:
             raise ValueError(f"y must be >= 0 for loss 'poisson', got {values.min()}")
         return Problem(X, Targets(values, None, None), weight, loss, output, values.shape[1])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags

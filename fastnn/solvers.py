@@ -7,16 +7,23 @@ from typing import Any
 
 import numpy as np
 
+import kernels
 from fastnn import optimizers
 from fastnn.inputs import Targets
 from fastnn.schedules import Schedule
 from fastnn.sharing import Share
 from fastnn.training import Data, Learner, Memory
+from kernels.layout import Layout
 
 Epochs = Generator[tuple[dict[str, float], bool]]
 
 SMALLEST_RATE = 1e-6  # below it "adaptive" gives up
 BLOCK_BYTES = 1 << 26  # of sparse rows made dense at a time
+SPARSE_ROWS = 1 << 12  # that go through a network together, as they are
+OUTPUT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "identity": lambda z: z, "sigmoid": lambda z: kernels.activate(z, "sigmoid"), "softmax": kernels.softmax,
+    "exp": np.exp,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,21 @@ def blocks(X: Any, net: Any) -> list[slice]:
     ]
 
 
+def sparse_outputs(net: Any, X: Any) -> np.ndarray:
+    """The outputs of a network for sparse rows, the first product by SciPy, which passes over the zeros."""
+    layout = Layout.of(net.layers, net.dtype, net.bias)
+    columns, stride = layout.widths[0], layout.strides[1]
+    first = net.parameters[: columns * stride].reshape(columns, stride)  # with its padding: SciPy would copy a view
+    outputs = []
+    for start in range(0, X.shape[0], SPARSE_ROWS):
+        part = X[start : start + SPARSE_ROWS].astype(net.dtype, copy=False)
+        y = (part @ first)[:, : layout.widths[1]] + net.biases[0]
+        for activation, w, b in zip(net.activations, net.weights[1:], net.biases[1:], strict=True):
+            y = kernels.linear(kernels.activate(y, activation, out=y), w, b)
+        outputs.append(OUTPUT[net.output](y))
+    return np.concatenate(outputs)
+
+
 def r2(y: np.ndarray, outputs: np.ndarray, weight: np.ndarray) -> float:
     """The coefficient of determination by weight, averaged over outputs, as scikit-learn's r2_score."""
     y = y.astype(np.float64)
@@ -208,16 +230,21 @@ def passes(learner: Learner, orders: Iterator[np.ndarray | None], share: Share, 
 def minimise(
     net: Any, problem: Problem, alpha: float, gtol: float, max_iter: int, max_fun: int, say: Callable[[str], None]
 ) -> tuple[float, int]:
-    """L-BFGS on all rows, by SciPy. Returns the reported loss and the number of iterations."""
+    """L-BFGS on all rows, by SciPy, which is not shown the padding. The reported loss and the number of iterations."""
     from scipy.optimize import minimize
     from sklearn.exceptions import ConvergenceWarning
 
-    iterations = 0
+    iterations, layout = 0, Layout.of(net.layers, net.dtype, net.bias)
+    own = np.zeros(layout.size, bool)
+    for view in [*layout.weights(own), *layout.biases(own)]:
+        view[...] = True
+    places = np.flatnonzero(own)
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         share.take()
-        net.parameters[...] = parameters
-        return problem.loss_and_gradient(net, alpha)
+        net.parameters[places] = parameters
+        loss, gradient = problem.loss_and_gradient(net, alpha)
+        return loss, gradient[places]
 
     def report(intermediate_result: Any) -> None:
         nonlocal iterations
@@ -226,10 +253,10 @@ def minimise(
 
     with Share(net.engine()) as share:
         result = minimize(
-            objective, net.parameters.astype(np.float64), method="L-BFGS-B", jac=True, callback=report,
+            objective, net.parameters[places].astype(np.float64), method="L-BFGS-B", jac=True, callback=report,
             options={"maxfun": max_fun, "maxiter": max_iter, "gtol": gtol},
         )  # fmt: skip
-    net.parameters[...] = result.x
+    net.parameters[places] = result.x
     if result.status != 0:
         warnings.warn(
             f"lbfgs failed to converge after {result.nit} iteration(s) (status={result.status}): {result.message}. "

@@ -244,7 +244,8 @@ class Learner:
     """Makes steps on a network, a slice of many at a time."""
 
     def __init__(self, engine: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
-        self.engine, self.data, self.memory, self.batch_size, self.l2 = engine, data, memory, batch_size, l2
+        self.engine, self.data, self.memory, self.l2 = engine, data, memory, l2
+        self.batch_size = int(batch_size)  # compiled code is handed no NumPy scalar
         memory.arrays = self.engine.hold(memory.arrays)
         self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
 
@@ -450,7 +451,7 @@ def check_monitors(callbacks: list[Callback], data: Data, validated: bool) -> No
     for callback in callbacks:
         for name in getattr(callback, "needs", tuple)():
             if name not in names:
-                hint = "; it needs validation_data or validation_split" if name.startswith("val_") else ""
+                hint = "; it needs validation data" if name.startswith("val_") and not validated else ""
                 kind = type(callback).__name__
                 raise ValueError(f"callbacks: {kind} must use one of {', '.join(names)}, got {name!r}{hint}")
 

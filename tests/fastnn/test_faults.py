@@ -86,10 +86,10 @@ BAD_FITS = [
      "callbacks must hold objects with on_epoch_end(model, epoch, logs), got <class .*>"),
     ({"callbacks": [EarlyStopping()]},
      "callbacks: EarlyStopping must use one of loss, accuracy, learning_rate, got 'val_loss'; it needs "
-     "validation_data or validation_split"),
+     "validation data"),
     ({"callbacks": [ModelCheckpoint("{epoch}-{val_los:.2f}.npz")]},
      "callbacks: ModelCheckpoint must use one of loss, accuracy, learning_rate, got 'val_los'; it needs "
-     "validation_data or validation_split"),
+     "validation data"),
     ({"callbacks": [ModelCheckpoint("a.npz", "acc", True)]},
      "callbacks: ModelCheckpoint must use one of loss, accuracy, learning_rate, got 'acc'"),
 ]  # fmt: skip

@@ -50,9 +50,18 @@ class TestOnnx:
         y = np.array(labels)[y]
         model = MLPClassifier(20, learning_rate_init=0.01, random_state=0).fit(X, y)
         got = run(to_onnx(model), X)
+        assert got["label"].dtype.kind == ("O" if y.dtype.kind == "U" else y.dtype.kind)
         np.testing.assert_array_equal(got["label"].astype(y.dtype), model.predict(X))
         np.testing.assert_allclose(got["probabilities"], model.predict_proba(X), **CLOSE)
         assert len(np.unique(got["label"])) > 1
+
+    @pytest.mark.parametrize("label", [3, "ant", True, np.uint64(2**63 + 1)], ids=str)
+    def test_a_single_class(self, label):
+        X = load_iris().data
+        model = MLPClassifier(20, max_iter=2, random_state=0).fit(X, np.full(len(X), label))
+        got = run(to_onnx(model), X)
+        np.testing.assert_array_equal(got["label"], model.predict(X))
+        np.testing.assert_allclose(got["probabilities"], model.predict_proba(X), **CLOSE)
 
     def test_several_labels(self):
         X, y = make_multilabel_classification(200, random_state=0)

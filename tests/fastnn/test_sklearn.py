@@ -52,6 +52,9 @@ CLASSIFIERS = [
 ]  # fmt: skip
 
 
+BRIEF = {"max_iter": 3, "random_state": 0}
+
+
 def same(ours, reference, rtol=1e-6):
     """What was learnt and what was noted while learning are scikit-learn's."""
     for name in ("coefs_", "intercepts_"):
@@ -170,6 +173,14 @@ class TestSameAsScikitLearn:
         assert ours.predict_proba(X.astype(np.float32)).dtype == np.float32
 
     @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+    def test_numbers_of_numpy(self, kind):
+        """As a grid search passes them, np.arange say."""
+        options = {"hidden_layer_sizes": np.array([100, 4]), "batch_size": np.int32(20), "alpha": np.float32(0.5)}
+        options |= {"max_iter": np.int64(3), "n_iter_no_change": np.int64(2), "shuffle": np.True_}
+        ours, reference = (model.fit(X, Y) for model in pair(kind, **options))
+        same(ours, reference)
+
+    @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
     def test_parameters_and_defaults(self, kind):
         ours, reference = getattr(fastnn, kind)().get_params(), getattr(theirs, kind)().get_params()
         assert {name: ours[name] for name in reference} == reference
@@ -231,6 +242,28 @@ def test_sparse_is_dense(make, options, monkeypatch):
     dense.fit(sparse, NAMES), other.fit(make(sparse), NAMES)
     np.testing.assert_allclose(other.predict_proba(make(sparse)), dense.predict_proba(sparse), 1e-6)
     np.testing.assert_allclose(other.loss_, dense.loss_, 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("hidden", [(), (5,), (7, 4)], ids=str)
+@pytest.mark.parametrize(
+    "fitted",
+    [lambda m, X_: MLPClassifier(m, **BRIEF).fit(X_, Y), lambda m, X_: MLPClassifier(m, "gelu", **BRIEF).fit(X_, TWO),
+     lambda m, X_: MLPClassifier(m, **BRIEF).fit(X_, np.column_stack([Y > 0, Y > 1])),
+     lambda m, X_: MLPRegressor("huber", m, **BRIEF).fit(X_, X[:, 0]),
+     lambda m, X_: MLPRegressor("poisson", m, "tanh", **BRIEF).fit(X_, np.abs(X[:, :2]))],
+    ids=["classes", "two", "labels", "number", "counts"],
+)  # fmt: skip
+def test_sparse_rows_are_predicted_as_they_are(fitted, hidden, dtype, monkeypatch):
+    monkeypatch.setattr("fastnn.solvers.SPARSE_ROWS", 200)  # three blocks
+    dense = np.where(np.abs(X) < 1, 0, X).astype(dtype)
+    model, sparse = fitted(hidden, dense), scipy.sparse.csr_array(dense)
+    expected = model.network_.predict(dense)
+    monkeypatch.setattr(scipy.sparse.csr_array, "toarray", None)
+    outputs = model.predict_proba(sparse) if hasattr(model, "classes_") else model.predict(sparse)
+    assert outputs.dtype == dtype
+    np.testing.assert_allclose(outputs.reshape(len(X), -1)[:, -expected.shape[1] :], expected, 1e-4, 1e-6)
+    assert model.predict(sparse[:1]).shape == model.predict(dense[:1]).shape
 
 
 class TestMoreThanScikitLearn:
@@ -410,11 +443,12 @@ class TestAhead:
         assert ahead.t_ == watched.t_
         assert draws[0] == draws[1]
 
-    def test_random_numbers_are_taken_as_by_scikit_learn(self):
+    @pytest.mark.parametrize("n", [450, 150], ids=["several batches", "one batch"])
+    def test_random_numbers_are_taken_as_by_scikit_learn(self, n):
         draws = []
         for kind in (MLPClassifier, theirs.MLPClassifier):
             random = np.random.RandomState(0)
-            kind(20, random_state=random, batch_size=40, tol=0.01).fit(X, Y)
+            kind(20, random_state=random, tol=0.01).fit(X[:n], Y[:n]).partial_fit(X[:n], Y[:n])
             draws.append(random.random_sample())
         assert draws[0] == draws[1]
 
@@ -571,17 +605,22 @@ class TestInput:
             ({"epsilon": 0}, ValueError, "epsilon must be"),
             ({"validation_fraction": 1.0}, ValueError, "validation_fraction must be"),
             ({"n_iter_no_change": 2.5}, TypeError, "n_iter_no_change must be an integer"),
+            ({"verbose": "yes"}, TypeError, "verbose must be an integer >= 0, got 'yes'"),
             ({"threads": 0}, ValueError, "threads must be an integer >= 1, got 0"),
             ({"device": "tpu"}, ValueError, "device must be 'auto', 'cpu' or 'cuda'"),
             ({"random_state": "seed"}, ValueError, "seed"),
             ({"callbacks": 3}, TypeError, "callbacks must be a list of callbacks"),
-            ({"callbacks": [fastnn.EarlyStopping()]}, ValueError, "got 'val_loss'; it needs"),
+            ({"callbacks": [fastnn.EarlyStopping()]}, ValueError, "got 'val_loss'; it needs validation data"),
             ({"class_weight": "heavy"}, ValueError, "class_weight"),
+            ({"class_weight": {"ant": -1.0}}, ValueError, "class_weight must be finite, >= 0 and leave some row"),
+            ({"class_weight": {"ant": np.nan}}, ValueError, "class_weight must be finite, .*, got {'ant': nan}"),
+            ({"class_weight": dict.fromkeys(["ant", "bee", "cow"], 0)}, ValueError, "class_weight must be finite"),
             ({"dropout": 1.0}, ValueError, "dropout must be"),
             ({"dropout": [0.1, 0.2]}, ValueError, "dropout must be one rate or one per hidden layer"),
             ({"clip_norm": 0}, ValueError, "clip_norm must be"),
             ({"clip_norm": "1"}, TypeError, "clip_norm must be"),
             ({"solver": "lbfgs", "callbacks": [fastnn.Callback()]}, ValueError, "callbacks needs the solver 'adam'"),
+            ({"solver": "lbfgs", "learning_rate": CosineDecay(0.1, 9)}, ValueError, "a schedule as learning_rate"),
             ({"solver": "lbfgs", "dropout": 0.1}, ValueError, "dropout needs the solver 'adam' or 'sgd'"),
             ({"solver": "lbfgs", "clip_norm": 1.0}, ValueError, "clip_norm needs the solver 'adam' or 'sgd'"),
         ],
@@ -609,8 +648,10 @@ class TestInput:
             np.testing.assert_array_equal(model.coefs_[0], coefs)
         for validation, message in (
             ({"X_val": X}, "X_val and y_val must be given together"),
-            ({"X_val": X[:, 1:], "y_val": NAMES}, "X has 11 features"),
-            ({"X_val": X[:9], "y_val": ["emu"] * 9}, "classes"),
+            ({"sample_weight_val": np.ones(3)}, "X_val and y_val must be given together, and with sample_weight_val"),
+            ({"X_val": X[:, 1:], "y_val": NAMES}, "X_val and y_val: X has 11 features"),
+            ({"X_val": X[:9], "y_val": ["emu"] * 9}, "X_val and y_val: `y` has classes"),
+            ({"X_val": X[:9], "y_val": NAMES[:9], "sample_weight_val": [1]}, "sample_weight_val must have shape"),
         ):
             with pytest.raises(ValueError, match=message):
                 model.fit(X, NAMES, **validation)
@@ -623,6 +664,8 @@ class TestInput:
             regressor.fit(X_NUMBERS, SEVERAL, X_val=X_NUMBERS, y_val=NUMBERS)
         with pytest.raises(ValueError, match="y must be >= 0 for loss 'poisson', got -"):
             MLPRegressor("poisson").fit(X_NUMBERS, NUMBERS)
+        with pytest.raises(TypeError, match="y must hold real numbers, got dtype <U"):
+            MLPRegressor().fit(X, NAMES)
         for loss, message in (
             ("hinge", r"loss must be one of 'squared_error', 'absolute_error', .*, 'poisson', got 'hinge'"),
             ("quantile", r"loss must be \('quantile', level\), such as \('quantile', 0.9\), got 'quantile'"),
@@ -673,7 +716,11 @@ class TestWarnings:
         MLPClassifier(max_iter=50, tol=1.0, n_iter_no_change=2, verbose=True).fit(X, NAMES)
         out = capsys.readouterr().out.splitlines()
         assert [line.split(",")[0] for line in out[:4]] == ["Iteration 1", "Iteration 2"] * 2
-        assert out[-1] == "Training loss did not improve more than tol=1.000000 for 2 epochs. Stopping."
+        assert out[-1] == "Training loss did not improve more than tol=1.000000 for 2 consecutive epochs. Stopping."
+        for kind in (MLPClassifier, theirs.MLPClassifier):
+            kind(max_iter=9, tol=0.2, n_iter_no_change=2, verbose=1, early_stopping=True, random_state=0).fit(X, Y)
+        ours, reference = np.array_split(capsys.readouterr().out.splitlines(), 2)
+        assert list(ours) == list(reference)
 
 
 def test_it_learns():

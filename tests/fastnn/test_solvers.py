@@ -6,7 +6,7 @@ import scipy.sparse
 
 from fastnn import MLP
 from fastnn.inputs import Targets
-from fastnn.solvers import Pace, Problem
+from fastnn.solvers import Pace, Problem, minimise
 from tests.oracle import (
     assert_gradient,
     random_arrays,
@@ -85,6 +85,22 @@ def test_a_target_that_never_varies():
     assert data.measure(net)["r2"] == 1.0
     data.target.values[...] = 2.0
     assert data.measure(net)["r2"] == 0.0
+
+
+def test_lbfgs_is_not_shown_the_padding(monkeypatch):
+    import scipy.optimize
+
+    shown, minimize = [], scipy.optimize.minimize
+    monkeypatch.setattr(
+        "scipy.optimize.minimize", lambda f, x, **options: shown.append(len(x)) or minimize(f, x, **options)
+    )
+    net, task = network("identity", 2), problem("mean_squared_error", "identity", 2)
+    before = task.measure(net)["loss"]
+    loss, _ = minimise(net, task, 0.0, 1e-9, 500, 5000, lambda message: None)
+    assert shown == [net.n_parameters]
+    assert net.n_parameters < len(net.parameters)
+    assert loss == pytest.approx(task.measure(net)["loss"], rel=1e-6)
+    assert loss < 0.1 * before
 
 
 def test_adaptive_rate():
