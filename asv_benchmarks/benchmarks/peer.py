@@ -1,6 +1,7 @@
 """What the libraries that fastnn is set beside have in common: see peers.py."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ class Peer:
     def __init__(self, workload: Workload, threads: int, device: str = "cpu") -> None:
         self.workload, self.threads, self.device = workload, threads, device
         self.X, self.y = workload.data()
-        self.model: Any = workload.model(threads)
+        self.model: Any = replace(workload, precision="float32").model(threads)  # which every device has
         self.initial = [(w.copy(), b.copy()) for w, b in zip(self.model.weights, self.model.biases)]
         self.adam = isinstance(workload.optimizer, fastnn.Adam)
         self.rate = float(workload.optimizer.learning_rate)

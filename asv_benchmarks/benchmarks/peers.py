@@ -3,7 +3,8 @@
 All start from fastnn's initial weights. `train(epochs)` makes that many passes over the rows in order, batch by batch,
 and returns when the results are there; `predictor(X)` makes the call that runs the network on X, from the host's memory
 and back; `weights()` gives back what was learned, [(w (I, O), b (O,))]. Hidden activations are ReLU, arrays float32 (on
-a GPU without TF32). What runs on a GPU too names it in `devices`; there the data lie on it before training begins.
+a GPU without TF32, unless that is asked for). What runs on a GPU too names it in `devices`; there the data lie on it
+before training begins.
 """
 
 import os
@@ -23,7 +24,7 @@ class Fastnn(Peer):
     """This project."""
 
     devices = ("cpu", "cuda")
-    precisions = ("float32", "bf16")
+    precisions = ("float32", "tf32", "bf16")
 
     def prepare(self) -> None:
         """It is what all others start from."""
@@ -45,7 +46,7 @@ class Fastnn(Peer):
 class FastnnFloat32(Fastnn):
     """The same in float32, beside other precisions."""
 
-    precisions = ("bf16",)
+    precisions = ("tf32", "bf16")
 
     def prepare(self) -> None:
         self.workload = replace(self.workload, precision="float32")
@@ -136,13 +137,15 @@ class Jax(Peer):
     """JAX: the whole epoch is one jitted scan over its batches, with the buffers donated."""
 
     devices = ("cpu", "cuda")
+    precisions = ("float32", "tf32")
 
     def prepare(self) -> None:
         os.environ |= {"JAX_PLATFORMS": self.device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         import jax
         import jax.numpy as jnp
 
-        jax.config.update("jax_default_matmul_precision", "highest")  # a GPU's default is TF32
+        precision = "tensorfloat32" if self.workload.precision == "tf32" else "float32"
+        jax.config.update("jax_default_matmul_precision", precision)  # a GPU's default is TF32
         self.jax, rule = jax, self.workload.optimizer
         n, size = len(self.starts), self.workload.batch_size
         assert n * size == self.workload.rows, "a scan takes batches of one size"

@@ -12,7 +12,7 @@ class Torch(Peer):
     """PyTorch, one operation after the other; optimisers in their fused form."""
 
     devices = ("cpu", "cuda")
-    precisions = ("float32", "bf16")
+    precisions = ("float32", "tf32", "bf16")
     compiled = capturable = False
 
     def prepare(self) -> None:
@@ -21,7 +21,7 @@ class Torch(Peer):
         if self.device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(f"PyTorch {torch.__version__} sees no GPU")
         torch.set_num_threads(self.threads)
-        torch.set_float32_matmul_precision("highest")
+        torch.set_float32_matmul_precision("high" if self.workload.precision == "tf32" else "highest")
         self.torch = torch
         modules: list[Any] = []
         for w, b in self.initial:
