@@ -25,7 +25,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import jit
+from . import jit, memory
 from .simd import I16, I32, I64, InstructionSet, Vectors, calling, chosen, columns_of, element, internal_function
 
 LINES, DEPTH = 16, 32  # of a tile
@@ -263,7 +263,7 @@ def _counted(build: Any, count: Any, *addresses: tuple[Any, Any]) -> Iterator[li
 
 
 @intrinsic
-def configure_tiles(typingctx: Any, address: Any) -> Any:
+def _configure_tiles(typingctx: Any, address: Any) -> Any:
     """Give the thread eight tiles of 16 rows of 64 bytes, as the 64 bytes at an address say."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -285,3 +285,20 @@ def release_tiles(typingctx: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+def configuration() -> Any:
+    """A function for use inside kernels: give the thread its tiles, by 64 bytes at an address that it may write."""
+    integers, octets = memory.pointer(types.int64), memory.pointer(types.uint8)
+
+    @jit.inline
+    def configure(at):
+        """Palette 1; eight tiles of 64 bytes a row and 16 rows, as the manual lays that out in 64 bytes."""
+        for n in range(8):
+            integers(at)[n] = 0
+        octets(at)[0] = 1
+        for n in range(8):
+            octets(at)[16 + 2 * n], octets(at)[48 + n] = ROW, LINES
+        _configure_tiles(at)
+
+    return configure

@@ -18,14 +18,14 @@ from .bf16 import (
     STRIP,
     SUMS_ROW,
     amx_block,
-    configure_tiles,
+    configuration,
     dot_block,
     finished_block,
     finite_block,
     release_tiles,
     tile_writer,
     unit,
-)  # fmt: skip
+)
 from .gemm import SIGNATURE, gemm
 from .simd import calling, chosen, itemsize
 
@@ -74,55 +74,10 @@ def gemm_split(real: Any) -> Any:
 PRODUCTS = {gemm_amx: 1, gemm_dot: 1, gemm_split: 6}
 
 
-@jit.kernel("v 4i")
-def peak_amx(real: Any) -> Any:
-    """`rounds` products of one strip by one: (rounds, a, b, sums), PEAK_STEPS steps each, which stay in L1."""
-    return _rounds(real, amx_block(1), tiles=True)
-
-
-@jit.kernel("v 4i")
-def peak_dot(real: Any) -> Any:
-    """The same by AVX-512's dot products."""
-    return _rounds(real, dot_block, tiles=False)
-
-
-PEAK_STEPS = 8
-
-
-def _rounds(real: Any, write_block: Any, tiles: bool) -> Any:
-    block, configure = calling(write_block, real, 4), _configuration()
-
-    def function(rounds, a, b, sums):
-        if tiles:
-            configure(sums)
-        for _ in range(rounds):
-            block(PEAK_STEPS, a, b, sums)
-        if tiles:
-            release_tiles()
-
-    return function
-
-
-def _configuration() -> Any:
-    integers, octets = memory.pointer(types.int64), memory.pointer(types.uint8)
-
-    @jit.inline
-    def configure(at):
-        """Palette 1; eight tiles of 64 bytes a row and 16 rows, as the manual lays that out in 64 bytes."""
-        for n in range(8):
-            integers(at)[n] = 0
-        octets(at)[0] = 1
-        for n in range(8):
-            octets(at)[16 + 2 * n], octets(at)[48 + n] = ROW, LINES
-        configure_tiles(at)
-
-    return configure
-
-
 def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
     size, lanes, step_bytes = itemsize(real), chosen().lanes(itemsize(real)), parts * STEP
     elements, integers = memory.pointer(real), memory.pointer(types.int64)
-    in_float32, configure = gemm(real), _configuration()
+    in_float32, configure = gemm(real), configuration()
     along, along_part, along_turned, along_turned_part, over, over_part, over_turned, over_turned_part = (
         tile_writer(real, along_k, turn, masked, parts)
         for along_k, turn, masked in product((True, False), (False, True), (False, True))

@@ -10,8 +10,7 @@ from numba.extending import intrinsic
 
 from ..layout import address, aligned_zeros
 from . import bf16, jit
-from .gemm_bf16 import PEAK_STEPS, peak_amx, peak_dot
-from .simd import I64, InstructionSet, Vectors, chosen, internal_function
+from .simd import I64, InstructionSet, Vectors, calling, chosen, internal_function
 
 
 def multiply_add_loop(real: Any) -> Any:
@@ -84,20 +83,49 @@ def flops(dtype: str = "float32", seconds: float = 0.002) -> float:
         steps *= 2
 
 
+STEPS = 8  # of a strip, which with another stays in L1
+
+
+@jit.kernel("v 4i")
+def amx_products(real: Any) -> Any:
+    """`rounds` products of one strip by one: (rounds, a, b, sums), STEPS steps each, which stay in L1."""
+    return _rounds(real, bf16.amx_block(1), tiles=True)
+
+
+@jit.kernel("v 4i")
+def dot_products(real: Any) -> Any:
+    """The same by AVX-512's dot products."""
+    return _rounds(real, bf16.dot_block, tiles=False)
+
+
+def _rounds(real: Any, write_block: Any, tiles: bool) -> Any:
+    block, configure = calling(write_block, real, 4), bf16.configuration()
+
+    def function(rounds, a, b, sums):
+        if tiles:
+            configure(sums)
+        for _ in range(rounds):
+            block(STEPS, a, b, sums)
+        if tiles:
+            bf16.release_tiles()
+
+    return function
+
+
 def bf16_flops(seconds: float = 0.002) -> float:
     """Floating-point operations a second of one core in products of bfloat16 factors out of its L1."""
-    kernel, rounds = (peak_amx if bf16.unit() == "amx" else peak_dot)["float32"], 1000
-    strips = aligned_zeros((2 * PEAK_STEPS * bf16.STEP + bf16.STRIP * bf16.SUMS_ROW) // 4, np.float32)
+    kernel, rounds = (amx_products if bf16.unit() == "amx" else dot_products)["float32"], 1000
+    strips = aligned_zeros((2 * STEPS * bf16.STEP + bf16.STRIP * bf16.SUMS_ROW) // 4, np.float32)
     # on zeros AMX makes 2.8 TFLOP/s, on numbers 1.2 to 1.5: its clock depends on how many bits change (Intel Xeon)
     strips[...] = np.random.default_rng(0).standard_normal(len(strips))
-    a, b = address(strips), address(strips) + PEAK_STEPS * bf16.STEP
-    kernel(rounds, a, b, b + PEAK_STEPS * bf16.STEP)
+    a, b = address(strips), address(strips) + STEPS * bf16.STEP
+    kernel(rounds, a, b, b + STEPS * bf16.STEP)
     while True:
         start = time.perf_counter()
-        kernel(rounds, a, b, b + PEAK_STEPS * bf16.STEP)
+        kernel(rounds, a, b, b + STEPS * bf16.STEP)
         taken = time.perf_counter() - start
         if taken >= seconds / 2:
-            return 2 * rounds * bf16.STRIP**2 * PEAK_STEPS * bf16.DEPTH / taken
+            return 2 * rounds * bf16.STRIP**2 * STEPS * bf16.DEPTH / taken
         rounds *= 2
 
 
