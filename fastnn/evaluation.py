@@ -30,7 +30,9 @@ def measure(
             x, y = X[part], values[part]
         if target.metric is None:
             out = np.empty((len(x) if order is None else len(order), model.layers[-1]), model.dtype)
-        losses, hits = model.engine().forward(x, order=order, out=out, target=y, loss=loss, metric=target.metric)
+        losses, hits = model.engine().forward(
+            x, order=order, out=out, target=y, loss=loss, metric=target.metric, among=n
+        )
         total += float(losses.sum())
         right += float(hits.sum())
         if out is not None:

@@ -188,7 +188,8 @@ class MLP:
     def predict(self, X: Any) -> Any:
         """The network's outputs (n, outputs): probabilities for softmax and sigmoid. NaN in a row stays in that row.
 
-        For X on a GPU an array of numba-cuda, which is there too.
+        On a CPU with AMX the last bits of a row may be others among many rows than alone: see `precision` of MLP. For X
+        on a GPU an array of numba-cuda, which is there too.
         """
         inputs.check_device(self.device, X=X)
         X = inputs.matrix(X, self.layers[0], finite=False)
@@ -198,7 +199,7 @@ class MLP:
             engine.forward(X, out=out)
             return out
         for block in self.blocks(len(X)):
-            engine.forward(X[block], out=out[block])
+            engine.forward(X[block], out=out[block], among=len(X))
         return out
 
     def evaluate(self, X: Any, y: Any, *, loss: Loss | None = None) -> dict[str, float]:

@@ -94,8 +94,9 @@ class Problem(Data):
             out = np.empty((part.X.shape[0], net.layers[-1]), net.dtype)
             metric = self.target.metric
             values, hits = engine.forward(
-                part.X, out=out, target=part.target.values, weight=part.weight, loss=self.loss, metric=metric
-            )
+                part.X, out=out, target=part.target.values, weight=part.weight, loss=self.loss, metric=metric,
+                among=self.X.shape[0],
+            )  # fmt: skip
             losses.append(values.sum())
             right.append(hits if metric else np.zeros(0))
             outputs.append(out)

@@ -47,7 +47,7 @@ class Plan:
     groups: int  # of rows, each of which leaves a share of dw; 0 where dw is one sum over the batch
     group_rows: int
     transposed: range  # the layers of which w.T is kept
-    rows: int  # of the batch, or of all that are predicted
+    rows: int  # of the batch, or of all that go forward
     turned: tuple[bool, ...] = ()  # whether a layer's dw is made as its transpose
 
 
@@ -82,11 +82,11 @@ def for_step(
 
 
 @lru_cache(maxsize=64)
-def for_outputs(rows: int, threads: int) -> Plan:
-    """The plan of a forward pass."""
+def for_outputs(rows: int, threads: int, among: int) -> Plan:
+    """The plan of a forward pass on so many rows, a part of so many."""
     chunk = _share(rows, threads)
     phases = _records([(field.PREDICT, 0, chunk, 1, 0)])
-    return Plan(threads, phases, 0, 0, chunk, chunk * threads, 0, 0, range(0), rows)
+    return Plan(threads, phases, 0, 0, chunk, chunk * threads, 0, 0, range(0), among)
 
 
 @lru_cache(maxsize=64)

@@ -277,10 +277,12 @@ class Engine:
         weight: Host | None = None,
         loss: scalar.Loss = "softmax_cross_entropy",
         metric: str | None = None,
+        among: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The network's outputs into out (n, O), and with a target the weighted loss and rightness of each row.
 
         order: the rows of x (and of target and weight) to take, or None for all. out may be on the GPU, in C order.
+        among: as the CPU's; it changes nothing here.
         """
         if order is not None and isinstance(x, np.ndarray):  # only the rows that count make the way
             x, target, weight = x[order], _rows(target, order), _rows(weight, order)

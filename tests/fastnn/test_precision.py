@@ -42,6 +42,15 @@ def rounded(x):
     return (bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(np.float64)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_equal_rows_of_one_call_come_out_equal(precision):
+    model = MLP([784, 256, 128, 10], seed=0, precision=precision, device="cpu")
+    row = np.random.default_rng(0).standard_normal((1, 784)).astype(np.float32)
+    rows = np.tile(row, (10_000, 1))  # in several parts, of which the last is smaller
+    assert len({part.stop - part.start for part in model.blocks(len(rows))}) > 1
+    assert len(np.unique(model.predict(rows), axis=0)) == 1
+
+
 def test_gradients_are_those_of_rounded_factors():
     X, y = clouds()
     model = MLP([70, 100, 64, 128], seed=0, precision="bf16")  # no layer too small for it
