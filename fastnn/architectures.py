@@ -99,4 +99,4 @@ def precision(name: Any, dtype: str, device: str) -> str:
     if name != "float32" and dtype != "float32":
         raise ValueError(f"precision {name!r} needs dtype float32, got {dtype}")
     dispatch.check_precision(name, device)
-    return name
+    return str(name)

@@ -1,5 +1,6 @@
 """The kernels on the CPU: the public functions on NumPy arrays that kernels.checks has seen. They check nothing."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,14 +9,15 @@ import numpy as np
 
 from .. import scalar
 from ..layout import address, aligned_empty
+from . import bf16, jit, simd
 from . import elementwise as _elementwise
-from . import jit, simd
 from . import linear as _linear
 from . import network as _network
 from . import team as _team
 from .batch import gathers as _gathers
 from .clip import clip as _clip
 from .dropout import dropout as _dropout
+from .gemm_bf16 import product_for as _product_for
 from .loss import IDENTITY, NO_METRIC, SOFTMAX
 from .loss import losses as _losses
 from .loss import output as _output
@@ -271,7 +273,7 @@ def _step(name: str, w: np.ndarray, g: np.ndarray, first: Any, second: Any, scal
 
 
 def info() -> dict[str, str]:
-    """What the kernels run on: instruction set, vector width, threads, cache folder."""
+    """What the kernels run on: instruction set, vector width, what multiplies bfloat16, threads, cache folder."""
     isa = simd.chosen()
     triple, cpu, _ = jit.target_machine()
     return {
@@ -279,6 +281,7 @@ def info() -> dict[str, str]:
         "instruction set": isa.name,
         "vector width": f"{8 * isa.register_bytes} bits, {isa.lanes(4)} float32 lanes",
         "micro-kernel": f"{isa.mr} rows x {isa.nv} vectors",
+        "bfloat16": {"amx": "AMX", "avx512": "AVX512-BF16", "": "none"}[bf16.unit()],
         "threads": str(_team.default_threads()),
         "threading layer": "fastnn's own team (Numba's layers are not used)",
         "cache": jit.cache_folder(),
@@ -297,5 +300,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
                 family[dtype].load()
         for family in (_output, _dropout, _clip, _turn):
             family[dtype].load()
+        for precision in ("float32", "bf16") if bf16.unit() and dtype == "float32" else ():
+            _product_for(precision, np.dtype(dtype), sys.maxsize, sys.maxsize, sys.maxsize)[dtype].load()
     _team.load()
     return time.perf_counter() - start

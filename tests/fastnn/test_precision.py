@@ -5,7 +5,9 @@ import pytest
 
 import fastnn
 from fastnn import MLP, profile
-from kernels.cpu import bf16
+from kernels import cpu
+from kernels.cpu import bf16, jit
+from kernels.cpu.gemm_bf16 import gemm_amx, gemm_dot, gemm_split
 from tests.oracle import random_labels
 from tests.programs import environment, run
 
@@ -95,11 +97,23 @@ def test_profile_measures_them_by_their_own_ceiling(monkeypatch):
     assert MLP([70, 100, 4], seed=0, device="cpu").profile(*clouds(), batch_size=50).product_flops == 0
 
 
+def test_warmup_compiles_them(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(jit.Kernel, "load", lambda kernel: loaded.append(kernel.family))
+    monkeypatch.setattr(cpu._team, "load", lambda: None)
+    cpu.warmup(("float64",))
+    assert not {gemm_amx, gemm_dot, gemm_split} & set(loaded)
+    cpu.warmup()
+    assert ({gemm_amx, gemm_split} if bf16.unit() == "amx" else {gemm_dot}) <= set(loaded)
+
+
 WITHOUT = """
 import fastnn
+import kernels.cpu
 from kernels.cpu import bf16
 
 assert bf16.unit() == UNIT, bf16.unit()
+assert kernels.cpu.info()["bfloat16"] == {"avx512": "AVX512-BF16", "": "none"}[UNIT]
 try:
     fastnn.MLP([3, 2], precision="bf16", device="cpu")
 except ValueError as error:
