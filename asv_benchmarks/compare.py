@@ -309,6 +309,9 @@ def main() -> None:
         print(", ".join(f"{name} {value}" for name, value in where["gpu"].items()))
     if args.plot:
         draw(results, names, args.plot)
+    void = [label for label in calls if "fastnn" not in results.get(label, {"milliseconds": {}})["milliseconds"]]
+    if void:
+        raise SystemExit(f"compare.py: fastnn has no valid result for {', '.join(void)}")
 
 
 if __name__ == "__main__":
