@@ -3,7 +3,6 @@
 Either each factor is rounded to one such number, or it is split into the three that add up to it, see bf16.py.
 """
 
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -74,14 +73,31 @@ def gemm_split(real: Any) -> Any:
 PRODUCTS = {gemm_amx: 1, gemm_dot: 1, gemm_split: 6}
 
 
+def _packer(real: Any, parts: int, turn_along: bool) -> Any:
+    """What makes a tile of an operand that lies along k or across it, and is turned in one of these cases."""
+    along, along_part = (tile_writer(real, True, turn_along, masked, parts) for masked in (False, True))
+    across, across_part = (tile_writer(real, False, not turn_along, masked, parts) for masked in (False, True))
+
+    @jit.inline
+    def pack(lines, depth, source, stride, along_k, target):
+        """`lines` rows of a or columns of b, at most LINES of which count, and so `depth` steps along k."""
+        full = lines >= LINES and depth >= DEPTH
+        if along_k and full:
+            along(LINES, DEPTH, source, stride, target)
+        elif along_k:
+            along_part(max(lines, 0), depth, source, stride, target)
+        elif full:
+            across(LINES, DEPTH, source, stride, target)
+        else:
+            across_part(max(lines, 0), depth, source, stride, target)
+
+    return pack
+
+
 def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
     size, lanes, step_bytes = itemsize(real), chosen().lanes(itemsize(real)), parts * STEP
     elements, integers = memory.pointer(real), memory.pointer(types.int64)
     in_float32, configure = gemm(real), configuration()
-    along, along_part, along_turned, along_turned_part, over, over_part, over_turned, over_turned_part = (
-        tile_writer(real, along_k, turn, masked, parts)
-        for along_k, turn, masked in product((True, False), (False, True), (False, True))
-    )
     block, finite, finish = (
         calling(write_block, real, 4),
         calling(finite_block, real, 2),
@@ -89,33 +105,9 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
     )
     none, zero = real(float("-inf")), real(0.0)
 
-    @jit.inline
-    def pack_a(lines, depth, a, stride, across, target):
-        """One tile of a: `lines` of its rows, `depth` steps along k."""
-        full = lines >= LINES and depth >= DEPTH
-        if across:
-            if full:
-                over_turned(LINES, DEPTH, a, stride, target)
-            else:
-                over_turned_part(max(lines, 0), depth, a, stride, target)
-        elif full:
-            along(LINES, DEPTH, a, stride, target)
-        else:
-            along_part(max(lines, 0), depth, a, stride, target)
-
-    @jit.inline
-    def pack_b(lines, depth, b, stride, transposed, target):
-        """One tile of b: `lines` of its columns, `depth` steps along k."""
-        full = lines >= LINES and depth >= DEPTH
-        if transposed:
-            if full:
-                along_turned(LINES, DEPTH, b, stride, target)
-            else:
-                along_turned_part(max(lines, 0), depth, b, stride, target)
-        elif full:
-            over(LINES, DEPTH, b, stride, target)
-        else:
-            over_part(max(lines, 0), depth, b, stride, target)
+    # a's tiles have its rows, b's its pairs of steps
+    pack_a = _packer(real, parts, turn_along=False)
+    pack_b = _packer(real, parts, turn_along=True)
 
     @jit.inline
     def mend(rows, columns, depth, a, rsa, csa, b, ldb, transposed, sums, others):
@@ -130,8 +122,8 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
     def function(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, lanes_exist):
         if lanes_exist:
             n = (n + lanes - 1) // lanes * lanes
-        across = csa != size
-        a_step, b_line, b_step = csa if across else size, ldb if transposed else size, size if transposed else ldb
+        along_k = csa == size
+        a_step, b_line, b_step = csa, ldb if transposed else size, size if transposed else ldb
         most = (min(k, KC) + DEPTH - 1) // DEPTH
         strips = (min(m, MC) + STRIP - 1) // STRIP
         heap = memory.allocate((strips + 1) * most * step_bytes + 2 * STRIP * SUMS_ROW + 4 * ROW)
@@ -160,7 +152,7 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
                     source = a + (i0 + i) * rsa + p0 * a_step
                     for s in range(steps):
                         pack_a(
-                            rows - i, depth - s * DEPTH, source + s * DEPTH * a_step, csa if across else rsa, across,
+                            rows - i, depth - s * DEPTH, source + s * DEPTH * a_step, rsa if along_k else csa, along_k,
                             at + s * step_bytes,
                         )  # fmt: skip
                 for j in range(0, n, STRIP):
