@@ -39,11 +39,11 @@ class MLP:
     otherwise), or a name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64". precision:
     to what the products of a float32 network round their factors: "float32", not at all (a CPU with AMX makes large
     products of three parts of each factor, which is no less exact); "bf16", to 8 significant bits, on a GPU's tensor
-    cores or a CPU with AVX512-BF16, faster with AMX; "tf32", to 11, on tensor cores alone. Sums, parameters and the
-    optimiser's state stay float32, and on the CPU layers of fewer than 4096 weights do too. device: "cpu", "cuda" (an
-    NVIDIA GPU; needs the extra `cuda`), or "auto", the GPU where one can be used. threads: at most so many, by default
-    NUMBA_NUM_THREADS or all cores; the result is the same bits with any number. seed: of the initial weights, the
-    shuffling, the split-off of validation rows and dropout.
+    cores or a CPU with AVX512-BF16, faster with AMX and from some 16 rows on; "tf32", to 11, on tensor cores alone.
+    Sums, parameters and the optimiser's state stay float32, and on the CPU layers of fewer than 4096 weights, or 8
+    inputs or outputs, do too. device: "cpu", "cuda" (an NVIDIA GPU; needs the extra `cuda`), or "auto", the GPU where
+    one can be used. threads: at most so many, by default NUMBA_NUM_THREADS or all cores; the result is the same bits
+    with any number. seed: of the initial weights, the shuffling, the split-off of validation rows and dropout.
 
     Raises ValueError or TypeError naming the argument that is wrong; for device "cuda" ImportError or RuntimeError
     naming what is missing.

@@ -40,12 +40,14 @@ class Torch(Peer):
         self.batches = list(zip(x.split(self.workload.batch_size), y.split(self.workload.batch_size)))
 
         if self.workload.precision == "bf16":
-            self.run = torch.autocast(self.device, torch.bfloat16)(self.model)
+            rounded: Any = torch.autocast(self.device, torch.bfloat16)
         else:
-            self.run = self.model
+            rounded = lambda function: function  # noqa: E731
+        self.run = rounded(self.model)
 
+        @rounded
         def measure(x: Any, y: Any) -> Any:
-            return loss(self.run(x), y)
+            return loss(self.model(x), y)
 
         self.measure = torch.compile(measure) if self.compiled else measure
 

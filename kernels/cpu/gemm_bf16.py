@@ -37,15 +37,20 @@ KC = MC = 512
 # with 1024 0.85 and 0.88; 512 x 512 with 32 rows 1.05 and 1.03, with 128 0.88 and 0.94, with 1024 0.78 and 0.84;
 # 256 x 256 with 256 0.92 and 1.02; 30-128-128-10 with 2048 0.82 and 0.92. Rounded, on one thread, 64 x 64 with 16 rows
 # 1.08, with 512 0.70; 400 x 25 with 64 0.70.
-LEAST_ROUNDED, LEAST_SPLIT, LEAST_SPLIT_PRODUCT = 1 << 12, 1 << 14, 1 << 25
+LEAST_ROUNDED, LEAST_SPLIT = 1 << 12, 1 << 25  # weights; weights times rows
+# Nor do narrow layers pay, of which a strip is mostly padding, nor those with much of it: rounded 4096 x 1 1.25; split
+# 784 x 64 with 2048 rows 1.08 and 1.10, 2048 x 8 1.80 and 1.68, 129 x 130 1.21.
+NARROWEST_ROUNDED, NARROWEST_SPLIT, PADDED_PERCENT = 8, 128, 115
 
 
 def product_for(precision: str, dtype: Any, inputs: int, outputs: int, rows: int) -> jit.Family:
-    """The product for a layer on so many rows, of a batch or of all that are predicted."""
-    weights = inputs * outputs
-    if precision == "bf16" and weights >= LEAST_ROUNDED:
+    """The product for a layer on so many rows, of a batch or of all that go forward."""
+    weights, narrowest = inputs * outputs, min(inputs, outputs)
+    if precision == "bf16" and weights >= LEAST_ROUNDED and narrowest >= NARROWEST_ROUNDED:
         return gemm_amx if unit() == "amx" else gemm_dot
-    split = weights >= LEAST_SPLIT and weights * rows >= LEAST_SPLIT_PRODUCT
+    padded = -(-inputs // STRIP) * -(-outputs // STRIP) * STRIP * STRIP
+    pays = narrowest >= NARROWEST_SPLIT and 100 * padded <= PADDED_PERCENT * weights
+    split = pays and weights * rows >= LEAST_SPLIT
     if precision == "float32" and dtype == np.float32 and split and unit() == "amx":
         return gemm_split
     return gemm

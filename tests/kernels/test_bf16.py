@@ -15,7 +15,6 @@ from kernels.cpu.gemm_bf16 import (
     KC,
     LEAST_ROUNDED,
     LEAST_SPLIT,
-    LEAST_SPLIT_PRODUCT,
     MC,
     gemm_amx,
     gemm_dot,
@@ -201,8 +200,8 @@ def trained(widths, precision, threads=1, rows=300, steps=3):
 @pytest.mark.parametrize("rows", [300, 1500])  # the second in groups of rows
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
 def test_same_bits_with_any_number_of_threads(precision, rows, monkeypatch):
-    monkeypatch.setattr(gemm_bf16, "LEAST_SPLIT_PRODUCT", 0)
-    widths = [130, 140, 65, 10]
+    monkeypatch.setattr(gemm_bf16, "LEAST_SPLIT", 0)
+    widths = [250, 190, 65, 10]
     one = trained(widths, precision, rows=rows)
     for threads in (2, 3):
         for actual, expected in zip(trained(widths, precision, threads, rows), one, strict=True):
@@ -211,18 +210,19 @@ def test_same_bits_with_any_number_of_threads(precision, rows, monkeypatch):
 
 @needs_amx
 def test_large_layers_of_float32_are_split(monkeypatch):
-    widths = [130, 140, 65, 10]
+    widths = [250, 190, 65, 10]
     plain = trained(widths, "float32")
-    monkeypatch.setattr(gemm_bf16, "LEAST_SPLIT_PRODUCT", 0)
+    monkeypatch.setattr(gemm_bf16, "LEAST_SPLIT", 0)
     for actual, expected in zip(trained(widths, "float32"), plain, strict=True):
         difference = np.abs(actual - expected).max() / np.abs(expected).max()
         assert 0 < difference < 2.0**-18
-    rows = LEAST_SPLIT_PRODUCT // LEAST_SPLIT
+    rows = LEAST_SPLIT // 128**2
     monkeypatch.undo()
-    assert product_for("float32", np.dtype("float32"), 128, LEAST_SPLIT // 128, rows) is gemm_split
-    assert product_for("float32", np.dtype("float32"), 128, LEAST_SPLIT // 128, rows - 1) is gemm
-    assert product_for("float32", np.dtype("float32"), 127, LEAST_SPLIT // 128, 100 * rows) is gemm
-    assert product_for("float32", np.dtype("float64"), 128, LEAST_SPLIT // 128, rows) is gemm
+    assert product_for("float32", np.dtype("float32"), 128, 128, rows) is gemm_split
+    assert product_for("float32", np.dtype("float32"), 128, 128, rows - 1) is gemm
+    assert product_for("float32", np.dtype("float64"), 128, 128, rows) is gemm
+    assert product_for("float32", np.dtype("float32"), 10_000, 96, 10 * rows) is gemm  # narrow
+    assert product_for("float32", np.dtype("float32"), 130, 130, 10 * rows) is gemm  # mostly 160 x 160
 
 
 @needs_bf16
@@ -238,8 +238,9 @@ def test_small_layers_stay_in_float32():
     widths = [8, 20, 20, 3]
     for actual, expected in zip(trained(widths, "bf16"), trained(widths, "float32"), strict=True):
         np.testing.assert_array_equal(actual, expected)
-    assert product_for("bf16", "float32", LEAST_ROUNDED, 1, 1) is not gemm
-    assert product_for("bf16", "float32", LEAST_ROUNDED - 1, 1, 1000) is gemm
+    assert product_for("bf16", "float32", LEAST_ROUNDED // 8, 8, 1) is not gemm
+    assert product_for("bf16", "float32", LEAST_ROUNDED // 8 - 1, 8, 1000) is gemm
+    assert product_for("bf16", "float32", LEAST_ROUNDED, 7, 1000) is gemm
 
 
 @pytest.mark.parametrize(
