@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from fastnn.profile import Profile
 
 RELU_FAMILY = ("relu", "leaky_relu", "silu", "gelu")
-# Between two looks for Ctrl-C: so many multiply-adds, about 0.02 s, and at most so many rows, for what each row needs
-FORWARD_BLOCK = 1 << 30
+# Between two looks for Ctrl-C: so many multiply-adds, about 0.1 s, and at most so many rows, for what each row needs
+FORWARD_BLOCK = 1 << 33
 FORWARD_ROWS = 1 << 16
 
 _making = threading.Lock()  # engines
