@@ -52,7 +52,8 @@ def gemm(real: Any) -> Any:
     transpose, part = simd.transpose_square(real), simd.transpose_part(real)
     elements = memory.pointer(real)
     none = real(float("-inf"))
-    one_row, two_rows = micro.WIDE[1] * lanes, micro.WIDE[2] * lanes
+    low, vectors_of_low = isa.low
+    one_row = simd.WIDEST * lanes
     row_bytes, panel_bytes = one_row * size, KC_FEW_ROWS * nr * size
     block_bytes = KC * (NC_BYTES // size + nr) * size
     scratch_bytes = block_bytes + (KC * GROUP * mr + nr) * size + 64
@@ -105,24 +106,28 @@ def gemm(real: Any) -> Any:
             n = (n + lanes - 1) // lanes * lanes
         across = csa != size  # a's columns lie in memory as rows
         pack_a = csa >= FAR_COLUMNS if across else rsa % PAGE == 0 and n > 2 * nr
-        pack_b = transposed or m >= (PACK_ROWS if k * ldb > L1 else PACK_ROWS_IN_L1)
-        few = m <= FEW_ROWS and not pack_a
+        in_l1, vectors = k * ldb <= L1 and not transposed, (n + lanes - 1) // lanes
+        # blocks of a last vector alone would have too few sums
+        suits_low = low > 2 and in_l1 and n > nr and vectors % vectors_of_low != 1
+        lower = (m <= low or suits_low) and not pack_a and not transposed
+        pack_b = transposed or (not lower and m >= (PACK_ROWS_IN_L1 if in_l1 else PACK_ROWS))
+        few = (m <= FEW_ROWS or lower) and not pack_a
         heap = 0
         if not few:  # more than a small thread's stack holds; without the memory, what needs none
             heap = memory.allocate(scratch_bytes)
             few, pack_a = heap == 0, pack_a and heap != 0
-        kc, nc, block, wide = KC, NC_BYTES // size, (heap + 63) // 64 * 64, nr
+        kc, nc, block, high, wide = KC, NC_BYTES // size, (heap + 63) // 64 * 64, mr, nr
         if few:
             kc, nc, block = KC_FEW_ROWS, nr, panel
-        if m <= 2 and not pack_a and not pack_b:
-            kc, nc, wide = k, n, one_row if m == 1 else two_rows
+        if lower:
+            kc, nc, high, wide = k, n, low, one_row if m == 1 else vectors_of_low * lanes
         group = block + block_bytes
         passes, deepest, blocks, height, taller = 1, k, 1, m, 0  # what small products need not divide for
         if k > kc:
             passes = (k + kc - 1) // kc
             deepest = (k + passes - 1) // passes
-        if m > mr:
-            blocks = (m + mr - 1) // mr
+        if m > high:
+            blocks = (m + high - 1) // high
             height, taller = m // blocks, m % blocks  # split evenly, so that no block is nearly empty
         for j0 in range(0, n, nc):
             width = min(nc, n - j0)

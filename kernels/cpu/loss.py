@@ -143,33 +143,63 @@ def _each_output(
 
     make(real, parts) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
     """
+    return lambda real, f: _sum_of_outputs(real, f, make(real, f), mean)
 
-    def make_block(real: Any, f: SimpleNamespace) -> Any:
-        lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
-        elements, whole, turn_in, turn_out, zero = f.elements, f.whole, f.turn_in, f.turn_out, real(0.0)
-        of_output, one = make(real, f), real(1.0)
 
-        @jit.inline
-        def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
-            n, share = whole(rows), one / real(columns) if mean else one
-            s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
-            for r in range(n):
-                value[r] = zero
-            for j0 in range(0, columns, lanes):
-                width = min(lanes, columns - j0)
-                turn_in(rows, width, z + j0 * size, ldz, scratch + first)
-                turn_in(rows, width, target + j0 * size, ldt, scratch + second)
-                for j in range(width):
-                    logit, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
-                    for r in range(n):
-                        loss, slope = of_output(logit[r], t[r], parameter)
-                        value[r] += share * loss
-                        logit[r] = share * s[r] * slope
-                turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
+def _sum_of_outputs(real: Any, f: SimpleNamespace, of_output: Any, mean: bool) -> Any:
+    """The of_block of such a loss. Of many outputs all whole vectors are read as they lie: no row needs to be turned
+    but its sums, one a lane. 32 rows of 64 squared errors take 1.3 us in place of 3.3.
+    """
+    lanes, size, block, line, first, second = f.lanes, f.size, f.block, f.line, f.first, f.second
+    elements, whole, turn_in, turn_out, zero, one = f.elements, f.whole, f.turn_in, f.turn_out, real(0.0), real(1.0)
 
-        return of_block
+    @jit.inline
+    def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
+        n, share = whole(rows), one / real(columns) if mean else one
+        s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
+        lying = columns // lanes * lanes
+        some, few = min(block, lying), min(lanes, lying)  # not constants, or LLVM would unroll what it can vectorise
+        losses, slopes = elements(scratch + second), elements(scratch + second + line)
+        for r in range(n):
+            value[r] = zero
+        for r in range(rows if lying > 0 else 0):
+            sums, scale = elements(scratch + first + r * lanes * size), share * s[r]
+            for j in range(some):
+                losses[j] = zero
+            for j0 in range(0, lying, block):
+                logit, t = elements(z + r * ldz + j0 * size), elements(target + r * ldt + j0 * size)
+                to, count = elements(dz + r * lddz + j0 * size), min(block, lying - j0)
+                for j in range(count):
+                    loss, slope = of_output(logit[j], t[j], parameter)
+                    losses[j] += share * loss
+                    slopes[j] = scale * slope
+                for j in range(count):  # to, which may be z
+                    to[j] = slopes[j]
+            for j in range(few):
+                sums[j] = losses[j]
+            for j0 in range(lanes, some, lanes):
+                more = elements(scratch + second + j0 * size)
+                for j in range(few):
+                    sums[j] += more[j]
+        if lying > 0:
+            turn_in(rows, lanes, scratch + first, lanes * size, scratch + second)
+            for j in range(lanes):
+                sums = elements(scratch + second + j * line)
+                for r in range(n):
+                    value[r] += sums[r]
+        for j0 in range(lying, columns, lanes):
+            width = columns - j0
+            turn_in(rows, width, z + j0 * size, ldz, scratch + first)
+            turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+            for j in range(width):
+                logit, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                for r in range(n):
+                    loss, slope = of_output(logit[r], t[r], parameter)
+                    value[r] += share * loss
+                    logit[r] = share * s[r] * slope
+            turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
 
-    return make_block
+    return of_block
 
 
 @_each_output
@@ -209,46 +239,70 @@ def _quantile(real: Any, f: SimpleNamespace) -> Any:
 def _squared_error(mean: bool) -> Callable[[Any, SimpleNamespace], Any]:
     def make(real: Any, f: SimpleNamespace) -> Any:
         """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
-        lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
-        elements, whole, turn_in, turn_out, outputs = f.elements, f.whole, f.turn_in, f.turn_out, f.outputs
-        zero, one, two = real(0.0), real(1.0), real(2.0)
+        one, two, sigmoid = real(1.0), real(2.0), f.scalar.sigmoid
+
+        @jit.inline
+        def of_identity(z, t, parameter):
+            error = z - t
+            return error * error, two * error
+
+        @jit.inline
+        def of_sigmoid(z, t, parameter):
+            y = sigmoid(z)
+            error = y - t
+            return error * error, two * error * (y * (one - y))
+
+        identity = _sum_of_outputs(real, f, of_identity, mean)
+        logistic = _sum_of_outputs(real, f, of_sigmoid, mean)
+        softmax = _squared_error_of_softmax(real, f, mean)
 
         @jit.inline
         def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
-            n, share, dot = whole(rows), one / real(columns) if mean else one, elements(scratch + OTHER * line)
-            s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
-            outputs(output, rows, columns, z, ldz, dz, lddz, scratch)
-            for r in range(n):
-                value[r], dot[r] = zero, zero
-            for forward in (True, False):
-                for j0 in range(0, columns, lanes):
-                    width = min(lanes, columns - j0)
-                    if columns > lanes:
-                        turn_in(rows, width, dz + j0 * size, lddz, scratch + first)
-                    if columns > lanes or forward:
-                        turn_in(rows, width, target + j0 * size, ldt, scratch + second)
-                    for j in range(width):
-                        y, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
-                        if forward:
-                            for r in range(n):
-                                error = y[r] - t[r]
-                                value[r] += share * error * error
-                                dot[r] += error * y[r]
-                        elif output == SOFTMAX:
-                            for r in range(n):
-                                y[r] = two * share * s[r] * y[r] * (y[r] - t[r] - dot[r])
-                        elif output == SIGMOID:
-                            for r in range(n):
-                                y[r] = two * share * s[r] * (y[r] - t[r]) * (y[r] * (one - y[r]))
-                        else:
-                            for r in range(n):
-                                y[r] = two * share * s[r] * (y[r] - t[r])
-                    if not forward:
-                        turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
+            if output == SOFTMAX:
+                softmax(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch)
+            elif output == SIGMOID:
+                logistic(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch)
+            else:
+                identity(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch)
 
         return of_block
 
     return make
+
+
+def _squared_error_of_softmax(real: Any, f: SimpleNamespace, mean: bool) -> Any:
+    lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
+    elements, whole, turn_in, turn_out, outputs = f.elements, f.whole, f.turn_in, f.turn_out, f.outputs
+    zero, one, two = real(0.0), real(1.0), real(2.0)
+
+    @jit.inline
+    def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
+        n, share, dot = whole(rows), one / real(columns) if mean else one, elements(scratch + OTHER * line)
+        s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
+        outputs(output, rows, columns, z, ldz, dz, lddz, scratch)
+        for r in range(n):
+            value[r], dot[r] = zero, zero
+        for forward in (True, False):
+            for j0 in range(0, columns, lanes):
+                width = min(lanes, columns - j0)
+                if columns > lanes:
+                    turn_in(rows, width, dz + j0 * size, lddz, scratch + first)
+                if columns > lanes or forward:
+                    turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+                for j in range(width):
+                    y, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                    if forward:
+                        for r in range(n):
+                            error = y[r] - t[r]
+                            value[r] += share * error * error
+                            dot[r] += error * y[r]
+                    else:
+                        for r in range(n):
+                            y[r] = two * share * s[r] * y[r] * (y[r] - t[r] - dot[r])
+                if not forward:
+                    turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
+
+    return of_block
 
 
 losses = {

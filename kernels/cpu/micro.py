@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import I64, InstructionSet, Vectors, chosen, element, internal_function, itemsize
+from .simd import I64, WIDEST, InstructionSet, Vectors, chosen, element, internal_function, itemsize
 
 # Steps along k in one round of the loop over rows of a. The addresses of MR rows at any stride cost integer
 # instructions that take issue slots from the multiply-adds: 90 % of the FMA peak with 1 or 2 steps a round, 95 % with
@@ -19,9 +19,6 @@ from .simd import I64, InstructionSet, Vectors, chosen, element, internal_functi
 # does not mind).
 # Few rows have few addresses: their loop is not unrolled, and gemm compiles in 0.9 of the time.
 UNROLL = 4
-# One or two rows of NV vectors are too few sums to keep the multiply-add units busy, which take 4 cycles for each: so
-# many vectors then. One row of 784-256-128-10: 10.4 us of kernels with 2 vectors, 7.5 with 8.
-WIDE = {1: 8, 2: 4}
 
 
 def micro_kernel(
@@ -114,11 +111,21 @@ def micro_kernel(
     return function
 
 
+def blocks_of(isa: InstructionSet) -> list[tuple[int, int]]:
+    """(rows, vectors) of every block: up to MR x NV, lower and wider ones, and a single row."""
+    low, vectors = isa.low
+    return [
+        *product(range(1, isa.mr + 1), range(1, isa.nv + 1)),
+        *product(range(1, low + 1), range(isa.nv + 1, vectors + 1)),
+        *product([1], range(vectors + 1, WIDEST + 1)),
+    ]
+
+
 def block_product(real: Any) -> Any:
     """An intrinsic: the micro-kernel of `rows` (1 to MR) times `columns` (1 to NV vectors), see `micro_kernel`.
 
-    One or two rows may have up to WIDE vectors. packed: 1 for a block of a that has a unit stride along its rows,
-    packed or in place, 0 for one along k.
+    Low blocks may have more vectors, see `blocks_of`. packed: 1 for a block of a that has a unit stride along its
+    rows, packed or in place, 0 for one along k.
     """
     isa = chosen()
     lanes = isa.lanes(itemsize(real))
@@ -144,10 +151,7 @@ def block_product(real: Any) -> Any:
             end = builder.append_basic_block("block.done")
             impossible = builder.append_basic_block("block.impossible")
             switch = builder.switch(key, impossible)
-            blocks = [*product(range(1, isa.mr + 1), range(1, isa.nv + 1), (False, True))]
-            for few, most in WIDE.items():
-                blocks += product([few], range(isa.nv + 1, most + 1), (False, True))
-            for (mr, nv, block_packed), masked in product(blocks, masks):
+            for (mr, nv), block_packed, masked in product(blocks_of(isa), (False, True), masks):
                 case = builder.append_basic_block(f"block.{mr}x{nv}")
                 number = 64 * mr + 4 * nv + 2 * block_packed + (masked and not isa.masks)
                 switch.add_case(ir.Constant(I64, number), case)

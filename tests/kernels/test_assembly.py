@@ -125,7 +125,7 @@ def check(isa, real, mr, nv, body, packed):
 @pytest.mark.parametrize("cpu", MACHINES)
 def test_micro_kernels(cpu, real, packed):
     isa = simd.INSTRUCTION_SETS[MACHINES[cpu][0]]
-    blocks = [(mr, nv) for mr in range(1, isa.mr + 1) for nv in range(1, isa.nv + 1)]
+    blocks = micro.blocks_of(isa)
     # where a masked load is not one instruction, ragged columns take a slow path of their own
     for masked in (False, True) if isa.masks else (False,):
         for (mr, nv), body in assembly(cpu, REALS[real], blocks, masked, packed).items():
