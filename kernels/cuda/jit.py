@@ -42,8 +42,19 @@ def _source_hash() -> str:
 STAMP = _source_hash()
 
 
-class OutOfMemoryError(Exception):
-    """The GPU has no room for an array."""
+class OutOfMemoryError(MemoryError):
+    """The GPU has no room for an array, or for a kernel's code, or this process has none on it at all."""
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[None]:
+    """Raise OutOfMemoryError where the driver has no memory: each library between has a class for its errors."""
+    try:
+        yield
+    except Exception as error:
+        if "OUT_OF_MEMORY" not in str(error):
+            raise
+        raise OutOfMemoryError("device 'cuda' has no room for what is to run on it: use device='cpu'") from error
 
 
 if SIMULATED:
@@ -53,7 +64,7 @@ if SIMULATED:
     class _Shared:
         """Shared memory: an array for each line that asks for one. The simulator's own may give two threads two."""
 
-        def array(self, n: int, dtype: Any) -> np.ndarray:
+        def array(self, n: int, dtype: Any, alignment: int = 8) -> np.ndarray:
             caller = sys._getframe(1)
             arrays = _get_kernel_context().shared._allocations
             return arrays.setdefault((caller.f_code, caller.f_lineno), np.empty(n, str(dtype)))
@@ -72,7 +83,6 @@ if SIMULATED:
     cuda: Any = _Simulated()
 else:
     from numba.cuda import dispatcher
-    from numba.cuda.cudadrv.driver import CudaAPIError
     from numba.cuda.dispatcher import CUDACache
 
     cuda = api
@@ -106,19 +116,24 @@ class Kernel:
     def _dispatcher(self) -> Any:
         if SIMULATED:
             return api.jit(self.function)
-        dispatcher = api.jit(self.function)
+        # By default numba-cuda would optimise once more while it links: that is other code than what `ptx` shows
+        dispatcher = api.jit(self.function, lto=False)
         with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
             dispatcher._cache = _Cache(self.function, f"{self.function.__qualname__}{self.constants}")
         return dispatcher
 
     def load(self) -> None:
-        """Compile for the current GPU, or load from the cache; else the first launch does that."""
+        """Compile for the current GPU, or load from the cache; else the first launch does that.
+
+        Raises OutOfMemoryError.
+        """
         if SIMULATED or self._dispatcher.overloads:
             return
         cached = self._dispatcher._cache.load_overload(self.argtypes, self._dispatcher.targetctx)
         if cached is None and cpu_jit.announce is not None:
             cpu_jit.announce()
-        self._dispatcher.compile(self.argtypes)
+        with in_memory():  # and onto the GPU: a step that ends for want of memory must not be half done
+            self._dispatcher.compile(self.argtypes).bind()
         self._dispatcher.disable_compile()
 
     def __call__(self, blocks: int | tuple[int, ...], *args: Any) -> None:
@@ -198,12 +213,8 @@ def device_array(n: int, dtype: Any) -> Any:
     """A new array (n,) on the GPU. Raises OutOfMemoryError."""
     if SIMULATED:
         return api.device_array(n, dtype)
-    try:
+    with in_memory():
         return api.device_array(n, dtype, stream=current_stream())
-    except CudaAPIError as error:
-        if "OUT_OF_MEMORY" in str(error):
-            raise OutOfMemoryError(str(error)) from None
-        raise
 
 
 def flat(array: Any) -> Any:

@@ -7,7 +7,7 @@ from . import jit
 from . import job as fields
 from .gemm import Tile, gemm
 from .jit import cuda
-from .ptx import lanes, scalars, vector_copy, vector_read, vector_write
+from .ptx import VECTOR_BYTES, lanes, scalars, vector_copy, vector_read, vector_write
 
 # a, b, c, bias, extra, job, record's number: c (m, n) = f(a @ b + bias), overwritten. bias (n,) or NONE. extra
 # (m, n): receives a @ b + bias where its offset is not NONE; with `slope` it is read: c = (a @ b) * f'(extra).
@@ -26,8 +26,8 @@ def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, s
     in_parts = layout == "x.T @ dz"
 
     def function(a, b, c, bias, extra, job, number):
-        a_tile = cuda.shared.array(a_shared, real)
-        b_tile = cuda.shared.array(b_shared, real)
+        a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
+        b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
         at = fields.HEADER + number * fields.RECORD
         if in_parts:
             at += cuda.blockIdx.z * fields.RECORD

@@ -15,6 +15,7 @@ from . import job as fields
 from .gemm import Tile
 from .jit import cuda
 from .linear import layer
+from .ptx import VECTOR_BYTES
 
 # By width, then by rows: as large as 48 KiB of shared memory allow. They have not been tuned: no GPU was there.
 TILES = {
@@ -49,9 +50,9 @@ def forward(real: Any, tile: Tile, activation: str, source_type: str) -> Any:
     kept_shared = rows * stride
 
     def function(source, order, work, parameters, job):
-        a_tile = cuda.shared.array(a_shared, real)
-        b_tile = cuda.shared.array(b_shared, real)
-        kept = cuda.shared.array(kept_shared, real)
+        a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
+        b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
+        kept = cuda.shared.array(kept_shared, real, VECTOR_BYTES)
         block, m, columns = cuda.blockIdx.x, fields.rows_of(job), job[fields.X_COLUMNS]
         i0 = block * rows
         if i0 >= m:  # a last batch that is smaller
@@ -88,9 +89,9 @@ def backward(real: Any, tile: Tile, activation: str) -> Any:
     kept_shared = rows * stride
 
     def function(work, parameters, job, first):
-        a_tile = cuda.shared.array(a_shared, real)
-        b_tile = cuda.shared.array(b_shared, real)
-        kept = cuda.shared.array(kept_shared, real)
+        a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
+        b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
+        kept = cuda.shared.array(kept_shared, real, VECTOR_BYTES)
         block, m = cuda.blockIdx.x, fields.rows_of(job)
         i0 = block * rows
         if i0 >= m:

@@ -193,6 +193,14 @@ def test_products_load_and_store_16_bytes_at_once(dtype, kernel):
         assert re.search(rf"st\.global\.{vector}", found), "the result"
 
 
+@pytest.mark.parametrize(("dtype", "kernel"), PRODUCT_KERNELS + TENSOR_KERNELS)
+def test_shared_memory_begins_where_16_bytes_may_be_read_at_once(dtype, kernel):
+    for text in code(kernel).values():
+        alignments = [int(n) for n in re.findall(r"\.shared \.align (\d+)", text)]
+        assert len(alignments) >= 2
+        assert min(alignments) >= VECTOR_BYTES, "else it is up to what lies before it"
+
+
 @pytest.mark.parametrize(("dtype", "kernel"), PRODUCT_KERNELS)
 def test_products_keep_their_sums_in_registers(dtype, kernel):
     tile = kernel.constants[0]
@@ -226,6 +234,7 @@ def test_tensor_cores_multiply_what_was_rounded_as_it_was_stored(dtype, kernel):
 
 # What stands in for a GPU here: numba-cuda compiles and caches as it would for one, and leaves out loading the code.
 CACHING = """
+import re
 from types import SimpleNamespace
 import numba.cuda.codegen
 from numba.cuda import dispatcher
@@ -240,8 +249,14 @@ runtime.runtime.get_version = lambda: (13, 0)
 dispatcher._Kernel.bind = lambda self: None
 jit.STAMP = "{stamp}"
 jit.cpu_jit.announce = lambda: print("compiling")
-sgd("float32").load()
+kernel = sgd("float32")
+kernel.load()
 print("loaded")
+(loaded,) = kernel._dispatcher.overloads.values()
+assert not loaded._codelibrary._lto, "numba-cuda would optimise and assemble once more"
+texts = loaded._codelibrary.get_asm_str(cc=(8, 0)), *kernel.ptx((8, 0))
+one, other = (re.findall(r"^\\s+([a-z][\\w.]*)", text, re.MULTILINE) for text in texts)
+assert one == other and len(one) > 20, "what is loaded is what the tests look at"
 """
 
 
