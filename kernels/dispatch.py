@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -73,9 +74,14 @@ def check_precision(precision: str, device: str) -> None:
         raise ValueError("precision 'tf32' needs device 'cuda', got 'cpu'")
     if device == "cpu" and precision == "bf16" and not bf16.unit():
         raise ValueError("precision 'bf16' needs a CPU with AVX512-BF16, or device 'cuda'; this CPU has it not")
-    if device == "cuda" and precision != "float32" and not simulated() and _capability() < TENSOR_CAPABILITY:
+    if device == "cuda" and precision != "float32" and not tensor_cores():
         needed, found = _dotted(TENSOR_CAPABILITY), _dotted(_capability())
         raise ValueError(f"precision {precision!r} needs a GPU of compute capability {needed} or newer, got {found}")
+
+
+def tensor_cores() -> bool:
+    """Whether the GPU multiplies tf32 and bf16."""
+    return simulated() or _capability() >= TENSOR_CAPABILITY
 
 
 def engine(name: str, precision: str = "float32") -> Any:
@@ -117,12 +123,20 @@ def has_extra() -> bool:
 
 def simulated() -> bool:
     """Whether numba-cuda's simulator stands in for a GPU."""
-    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+    return _is_set("NUMBA_ENABLE_CUDASIM")
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "0") not in ("", "0")
 
 
 def missing_gpu() -> str:
     """What a usable GPU lacks here, or "" where there is one."""
-    return "" if simulated() else _ask_driver(os.getpid())
+    if simulated():
+        return ""
+    if _is_set("NUMBA_DISABLE_CUDA"):
+        return "a GPU that may be used: NUMBA_DISABLE_CUDA is set"
+    return _ask_driver(os.getpid())
 
 
 @functools.lru_cache(maxsize=1)
@@ -142,9 +156,22 @@ def _ask_driver(process: int) -> str:
         return f"a working NVIDIA driver: it answered with CUDA error {error}"
     if error == _NO_DEVICE or count.value == 0:
         return "an NVIDIA GPU: the driver sees none (is CUDA_VISIBLE_DEVICES set?)"
+    version = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    major, minor = version.value // 1000, version.value % 1000 // 10
+    if major < (needed := _toolkit()):
+        return f"an NVIDIA driver for CUDA {needed} or newer, got one for CUDA {major}.{minor}"
     if (found := _capability()) < LOWEST_CAPABILITY:
         return f"a GPU of compute capability {_dotted(LOWEST_CAPABILITY)} or newer, got {_dotted(found)}"
     return ""
+
+
+def _toolkit() -> int:
+    """The CUDA version that numba-cuda compiles for: its bindings are of that version, too."""
+    try:
+        return int(importlib.metadata.version("cuda-bindings").partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return 0
 
 
 def _capability() -> tuple[int, int]:

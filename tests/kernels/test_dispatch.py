@@ -1,6 +1,7 @@
 """Which device a name stands for, and what is said where a GPU cannot be used."""
 
 import ctypes
+import importlib.metadata
 
 import pytest
 
@@ -13,14 +14,18 @@ from tests.programs import environment, run
 class Driver:
     """What the driver's library answers."""
 
-    def __init__(self, init=0, devices=1, capability=(9, 0)):
-        self.init, self.devices, self.capability = init, devices, capability
+    def __init__(self, init=0, devices=1, capability=(9, 0), version=13000):
+        self.init, self.devices, self.capability, self.version = init, devices, capability, version
 
     def cuInit(self, flags):  # noqa: N802
         return self.init
 
     def cuDeviceGetCount(self, count):  # noqa: N802
         count._obj.value = self.devices
+        return 0
+
+    def cuDriverGetVersion(self, version):  # noqa: N802
+        version._obj.value = self.version
         return 0
 
     def cuDeviceGetAttribute(self, value, attribute, device):  # noqa: N802
@@ -31,8 +36,10 @@ class Driver:
 @pytest.fixture
 def machine(monkeypatch):
     """A machine with numba-cuda and this driver, or none."""
-    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    for variable in ("NUMBA_ENABLE_CUDASIM", "NUMBA_DISABLE_CUDA"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(dispatch, "has_extra", lambda: True)
+    monkeypatch.setattr(dispatch, "_toolkit", lambda: 13)
 
     def be(driver):
         def load(name):
@@ -62,6 +69,7 @@ WITHOUT = [
     (Driver(init=100), "an NVIDIA GPU: the driver sees none (is CUDA_VISIBLE_DEVICES set?)"),
     (Driver(init=3), "a process of its own: this one is the fork of one that used the GPU; start it by 'spawn'"),
     (Driver(init=803), "a working NVIDIA driver: it answered with CUDA error 803"),
+    (Driver(version=12040), "an NVIDIA driver for CUDA 13 or newer, got one for CUDA 12.4"),
     (Driver(capability=(7, 0)), "a GPU of compute capability 7.5 or newer, got 7.0"),
 ]
 
@@ -75,6 +83,25 @@ def test_what_is_missing_is_named(machine, driver, missing):
         fastnn.MLP([2, 2], device="cuda")
     assert str(caught.value) == f"device 'cuda' needs {missing}"
     assert dispatch.why_not() == f"not used: it needs {missing}"
+
+
+def test_a_gpu_that_numba_is_told_to_leave_alone_is_not_used(machine, monkeypatch):
+    machine(Driver())
+    monkeypatch.setenv("NUMBA_DISABLE_CUDA", "1")
+    assert dispatch.device("auto") == "cpu"
+    with pytest.raises(RuntimeError, match="device 'cuda' needs a GPU that may be used: NUMBA_DISABLE_CUDA is set"):
+        dispatch.device("cuda")
+
+
+def test_the_toolkit_is_that_of_the_bindings(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", {"cuda-bindings": "13.5.0"}.__getitem__)
+    assert dispatch._toolkit() == 13
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert dispatch._toolkit() == 0
 
 
 def test_a_model_from_a_machine_with_a_gpu_says_what_is_missing_here(machine):
