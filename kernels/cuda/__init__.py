@@ -252,9 +252,11 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
     """
     start = time.perf_counter()
     for dtype in dtypes:
+        precisions = dispatch.PRECISIONS[1:] if dtype == "float32" and dispatch.tensor_cores() else ()
         kernels = [
             _linear(dtype, tile, layout, True, "relu", layout == "dz @ w.T")
-            for tile in TILES[dtype]
+            for arithmetic in (dtype, *precisions)
+            for tile in TILES[arithmetic]
             for layout in LAYOUTS
         ]
         for tile in narrow.TILES[dtype]:

@@ -66,9 +66,13 @@ def _add(parts: Any, c: Any, count: int, rows: int, columns: int) -> None:
     kernel(-(-c.size // jit.THREADS), jit.flat(parts), jit.flat(c), count, rows * columns, rows, columns, row(c))
 
 
-@functools.lru_cache(maxsize=256)
 def make_job(record: tuple[tuple[int, int], ...], header: tuple[tuple[int, int], ...]) -> Any:
-    """A job of one record, on the GPU; the same sizes and strides come again and again."""
+    """A job of one record, on the current GPU; the same sizes and strides come again and again."""
+    return _make_job(record, header, jit.device_number())
+
+
+@functools.lru_cache(maxsize=256)
+def _make_job(record: tuple[tuple[int, int], ...], header: tuple[tuple[int, int], ...], device: int) -> Any:
     job = np.zeros(fields.HEADER + fields.RECORD, np.int64)
     job[[fields.TOTAL, fields.BATCH, fields.PASS_STEPS]] = 1
     for field, value in header:

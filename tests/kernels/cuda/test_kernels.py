@@ -11,7 +11,8 @@ if not dispatch.has_extra():
 
 from kernels import cuda as device
 from kernels import reference, scalar
-from kernels.cuda import gemm
+from kernels.cuda import gemm, jit
+from kernels.cuda.calls import make_job
 from tests.kernels.cuda.device import SIMULATED, SIZES
 from tests.oracle import (
     LOSS_PARAMETERS,
@@ -218,6 +219,36 @@ def test_adam(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_warmup_says_how_long_it_took(dtype):
     assert device.warmup([dtype]) >= 0
+
+
+@pytest.mark.parametrize("has_them", [True, False])
+def test_warmup_compiles_for_tensor_cores_where_there_are_some(has_them, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(jit.Kernel, "load", lambda kernel: loaded.extend(kernel.constants))
+    monkeypatch.setattr(dispatch, "tensor_cores", lambda: has_them)
+    device.warmup(["float64"])
+    assert {c.precision for c in loaded if isinstance(c, gemm.Tile)} == {""}
+    device.warmup(["float32"])
+    assert {c.precision for c in loaded if isinstance(c, gemm.Tile)} == {"", *(("tf32", "bf16") if has_them else ())}
+
+
+def test_what_describes_a_call_lies_on_the_gpu_that_makes_it(monkeypatch):
+    x = placed(np.ones((3, 3), np.float32))
+    assert make_job((), ((0, x.size),)) is make_job((), ((0, x.size),))
+    first = make_job((), ((0, x.size),))
+    monkeypatch.setattr(jit, "device_number", lambda: 1)
+    assert make_job((), ((0, x.size),)) is not first
+
+
+def test_no_memory_is_one_error_whichever_library_says_so():
+    class DriverError(Exception):
+        pass
+
+    message = "device 'cuda' has no room for what is to run on it: use device='cpu'"
+    with pytest.raises(MemoryError, match=message), jit.in_memory():
+        raise DriverError("CUDA_ERROR_OUT_OF_MEMORY: the API call failed")
+    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"), jit.in_memory():
+        raise DriverError("CUDA_ERROR_INVALID_VALUE: a parameter")
 
 
 def test_info_names_the_device():
