@@ -151,6 +151,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--seed", metavar="N", type=seed, default=0, help="default 0: the same run each time")
     training.add_argument("--threads", metavar="N", type=count, help="default: all cores")
     training.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default auto")
+    _add_precision(training, "float32")
 
     output = parser.add_argument_group("output")
     output.add_argument("--output", metavar="MODEL", help=".npz or .safetensors (default: DATA's name + .fastnn.npz)")
@@ -158,17 +159,29 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--plot", metavar="DIR", help="draw the training curves into this folder")
 
 
+def _add_precision(parser: Any, default: str | None) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "tf32", "bf16"],
+        default=default,
+        help="to what products round their factors; tf32 takes a GPU, bf16 that or a CPU with AVX512-BF16 (default "
+        f"{default or 'as it was trained'})",
+    )
+
+
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a file that `fastnn train` saved")
     parser.add_argument("data", metavar="DATA", help=f"raw rows, prepared as in training: {DATA_HELP}")
     parser.add_argument("--output", metavar="FILE.csv", help="default: standard output")
     parser.add_argument("--proba", action="store_true", help="add the probability of each class")
+    _add_precision(parser, None)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a file that `fastnn train` saved")
     parser.add_argument("data", metavar="DATA", help=f"raw rows with their targets: {DATA_HELP}")
     parser.add_argument("targets", metavar="y.npy", nargs="?", help="the targets, where DATA is an .npy")
+    _add_precision(parser, None)
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -48,6 +48,7 @@ def train(args: Namespace) -> int | None:
         dropout=args.dropout,
         output="softmax" if target.classes else "identity",
         device=args.device,
+        precision=args.precision,
         threads=args.threads,
         seed=args.seed,
     )
@@ -92,7 +93,7 @@ def train(args: Namespace) -> int | None:
 
 def predict(args: Namespace) -> None:
     """`fastnn predict`: a row of CSV for each row of DATA."""
-    model, preprocessing, target = _load_model(args.model)
+    model, preprocessing, target = _load_model(args)
     if args.proba and not target.classes:
         raise DataError("--proba: a regression has no probabilities")
     if args.output:
@@ -117,7 +118,7 @@ def predict(args: Namespace) -> None:
 
 def evaluate(args: Namespace) -> None:
     """`fastnn evaluate`: the model's metrics on DATA."""
-    model, preprocessing, target = _load_model(args.model)
+    model, preprocessing, target = _load_model(args)
     data = load(args.data, args.targets, target=target.name, part="test", text_target=target.text)
     if data.target is None:
         raise DataError(_no_target(data))
@@ -243,8 +244,12 @@ def _optimizer(args: Namespace) -> optimizers.SGD | optimizers.Adam:
     return chosen() if args.learning_rate is None else chosen(args.learning_rate)
 
 
-def _load_model(path: str) -> tuple[Any, Preprocessing, Target]:
-    model = fastnn.load(path)
+def _load_model(args: Namespace) -> tuple[Any, Preprocessing, Target]:
+    path, options = args.model, {"precision": args.precision} if args.precision else {}
+    try:
+        model = fastnn.load(path, **options)
+    except ValueError as error:
+        raise ValueError(str(error).replace("pass precision='float32'", "pass --precision float32")) from error
     if not {"inputs", "target"} <= model.metadata.keys():
         raise DataError(
             f"{path}: does not tell how its inputs were prepared, as `fastnn train` does; use fastnn.load in Python"

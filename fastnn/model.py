@@ -28,6 +28,18 @@ FORWARD_ROWS = 1 << 16
 _making = threading.Lock()  # engines
 
 
+def _decided(name: str, what: str) -> Any:
+    """An attribute that is decided when a model is made or loaded: what runs the model is made for it."""
+
+    def get(model: "MLP") -> Any:
+        return getattr(model, f"_{name}")
+
+    def refuse(model: "MLP", value: Any) -> None:
+        raise AttributeError(f"{name} is decided when a model is made: pass {name}={value!r} to MLP or fastnn.load")
+
+    return property(get, refuse, doc=what)
+
+
 class MLP:
     """A dense network: layers of x @ w + b, an activation after each hidden one, an output activation at the end.
 
@@ -48,6 +60,10 @@ class MLP:
     Raises ValueError or TypeError naming the argument that is wrong; for device "cuda" ImportError or RuntimeError
     naming what is missing.
     """
+
+    device = _decided("device", 'Where the model runs: "cpu" or "cuda".')
+    precision = _decided("precision", "To what products round their factors.")
+    threads = _decided("threads", "At most so many run it; None for as many as there are.")
 
     def __init__(
         self,
@@ -70,13 +86,13 @@ class MLP:
         self.dropout = architectures.dropout(dropout, len(self.activations))
         if not isinstance(bias, (bool, np.bool_)):
             raise TypeError(f"bias must be True or False, got {bias!r}")
-        self.bias, self.dtype, self.device = bool(bias), architectures.dtype(dtype), architectures.device(device)
-        self.precision = architectures.precision(precision, self.dtype, self.device)
+        self.bias, self.dtype, self._device = bool(bias), architectures.dtype(dtype), architectures.device(device)
+        self._precision = architectures.precision(precision, self.dtype, self.device)
         if threads is not None:
             check_count("threads", threads)
         if seed is not None:
             check_count("seed", seed, 0)
-        self.threads, self.seed, self.init = threads, seed, init
+        self._threads, self.seed, self.init = threads, seed, init
         seeds: Any = np.random.SeedSequence(seed)
         self.random, self.noise = np.random.default_rng(seeds), training.Noise(int(seeds.entropy) % 2**63)
         self.metadata: dict[str, Any] = {}
@@ -346,7 +362,7 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
         raise ValueError(f"{path} is not a model of this version of fastnn: {error}") from error
     try:
         precision = options.get("precision", a.get("precision", "float32"))
-        model.precision = architectures.precision(precision, model.dtype, model.device)
+        model._precision = architectures.precision(precision, model.dtype, model.device)
     except ValueError as error:
         raise ValueError(f"{path} cannot be loaded as it is: {error}; pass precision='float32'") from error
     return model

@@ -16,6 +16,7 @@ import pytest
 import fastnn
 from fastnn import cli, formats
 from fastnn.history import History
+from kernels import dispatch
 from tests.programs import CTRL_C
 
 ROOT = Path(cli.__file__).parents[1]
@@ -28,7 +29,7 @@ class LinearModel:
 
     def __init__(self, layers, **options):
         self.layers, self.options, self.metadata = layers, options, {}
-        self.output = options["output"]
+        self.output, self.precision = options["output"], options.get("precision", "float32")
         self.n_parameters = 15
         LinearModel.last = self
 
@@ -56,9 +57,9 @@ class LinearModel:
         formats.save_arrays(path, {"w": self.weights}, {"layers": self.layers, "more": self.metadata})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path, **options):
         arrays, metadata = formats.load_arrays(path)
-        model = cls(metadata["layers"], output="")
+        model = cls(metadata["layers"], output="", **options)
         model.weights, model.metadata = arrays["w"], metadata["more"]
         return model
 
@@ -500,6 +501,32 @@ def test_errors_of_the_program_itself_keep_their_traceback(monkeypatch):
     monkeypatch.setattr("fastnn.commands.info", mistaken)
     with pytest.raises(TypeError):
         cli.main(["info"])
+
+
+def test_precision_is_the_models(linear, capsys):
+    write_kinds(Path("table.csv"))
+    assert cli.main(["train", "table.csv", "--target", "kind", "--precision", "bf16"]) == 0
+    assert linear.last.options["precision"] == "bf16"
+    assert "parameters, products in bf16\n" in capsys.readouterr().out
+    for command in ("predict", "evaluate"):
+        assert cli.main([command, "table.fastnn.npz", "table.csv"]) == 0
+        assert "precision" not in linear.last.options
+        assert cli.main([command, "table.fastnn.npz", "table.csv", "--precision", "float32"]) == 0
+        assert linear.last.options["precision"] == "float32"
+
+
+def test_a_precision_that_this_machine_has_not_is_said_in_words_of_the_command_line(tmp_path, capsys):
+    path = tmp_path / "model.npz"
+    model = fastnn.MLP([2, 3], device="cpu")
+    model._precision = "tf32"  # as a GPU would have it
+    model.save(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "why_not", lambda: "there is no GPU")
+        assert cli.main(["predict", str(path), "iris"]) == 2
+    assert capsys.readouterr().err == (
+        f"fastnn: error: {path} cannot be loaded as it is: precision 'tf32' needs device 'cuda', got 'cpu'; "
+        "pass --precision float32\n"
+    )
 
 
 # The other commands

@@ -201,7 +201,7 @@ class TestCopiesAndFiles:
     def test_a_precision_is_kept_and_another_may_be_asked_for(self, tmp_path):
         path = tmp_path / "model.npz"
         model = MLP([2, 3])
-        model.precision = "tf32"  # as a GPU would have it
+        model._precision = "tf32"  # as a GPU would have it
         model.save(path)
         message = "model.npz cannot be loaded as it is: precision 'tf32' needs device 'cuda', got 'cpu'; pass precision"
         with pytest.raises(ValueError, match=f"{message}='float32'$"):
@@ -211,6 +211,16 @@ class TestCopiesAndFiles:
             fastnn.load(path, device="cpu", precision="tf32")
         with pytest.raises(ValueError, match="precision 'tf32' needs device 'cuda', got 'cpu'"):
             model.predict([[0.0, 1.0]])
+
+    @pytest.mark.parametrize(("name", "value"), [("precision", "bf16"), ("device", "cuda"), ("threads", 2)])
+    def test_what_runs_a_model_is_decided_when_it_is_made(self, name, value):
+        model = MLP([2, 3])
+        before = getattr(model, name)
+        message = f"^{name} is decided when a model is made: pass {name}={value!r} to MLP or fastnn.load$"
+        with pytest.raises(AttributeError, match=message):
+            setattr(model, name, value)
+        assert getattr(model, name) == before
+        assert getattr(pickle.loads(pickle.dumps(model)), name) == before
 
 
 class TestWords:
@@ -223,7 +233,7 @@ class TestWords:
             "203,530 parameters in float32, on the cpu\n"
         )
         model = MLP([2, 1], output="sigmoid")
-        model.precision = "tf32"
+        model._precision = "tf32"
         model.summary()
         assert capsys.readouterr().out.endswith("3 parameters in float32, products in tf32, on the cpu\n")
         assert repr(model) == "MLP([2, 1], output='sigmoid', dtype='float32', precision='tf32')"

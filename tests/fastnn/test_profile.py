@@ -141,7 +141,7 @@ def test_the_model_stays_as_it_is():
 
 def test_a_model_on_a_gpu_is_refused():
     model = MLP([3, 2], seed=0)
-    model.device = "cuda"
+    model._device = "cuda"
     with pytest.raises(ValueError, match=r'^profile needs a model with device="cpu", got "cuda"$'):
         model.profile(*data())
 
