@@ -246,12 +246,13 @@ device = SimpleNamespace(compute_capability=(8, 0))
 dispatcher.get_current_device = lambda: device
 devices.get_context = lambda *args: SimpleNamespace(device=device)
 runtime.runtime.get_version = lambda: (13, 0)
-dispatcher._Kernel.bind = lambda self: None
+bound = []
+dispatcher._Kernel.bind = lambda self: bound.append(self)
 jit.STAMP = "{stamp}"
 jit.cpu_jit.announce = lambda: print("compiling")
 kernel = sgd("float32")
 kernel.load()
-print("loaded")
+print("loaded" if bound else "not on the GPU")
 (loaded,) = kernel._dispatcher.overloads.values()
 assert not loaded._codelibrary._lto, "numba-cuda would optimise and assemble once more"
 texts = loaded._codelibrary.get_asm_str(cc=(8, 0)), *kernel.ptx((8, 0))
