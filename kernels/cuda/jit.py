@@ -47,14 +47,14 @@ class OutOfMemoryError(MemoryError):
 
 
 @contextlib.contextmanager
-def in_memory() -> Iterator[None]:
-    """Raise OutOfMemoryError where the driver has no memory: each library between has a class for its errors."""
+def driver_errors() -> Iterator[None]:
+    """Raise OutOfMemoryError where the driver has no memory, else RuntimeError: each library has its own classes."""
     try:
         yield
     except Exception as error:
-        if "OUT_OF_MEMORY" not in str(error):
-            raise
-        raise OutOfMemoryError("device 'cuda' has no room for what is to run on it: use device='cpu'") from error
+        if "OUT_OF_MEMORY" in str(error):
+            raise OutOfMemoryError("device 'cuda' has no room for what is to run on it: use device='cpu'") from error
+        raise RuntimeError(f"device 'cuda' failed: {error}") from error
 
 
 if SIMULATED:
@@ -125,14 +125,14 @@ class Kernel:
     def load(self) -> None:
         """Compile for the current GPU, or load from the cache; else the first launch does that.
 
-        Raises OutOfMemoryError.
+        Raises OutOfMemoryError, and RuntimeError where the GPU or a part of the toolkit does not work.
         """
         if SIMULATED or self._dispatcher.overloads:
             return
         cached = self._dispatcher._cache.load_overload(self.argtypes, self._dispatcher.targetctx)
         if cached is None and cpu_jit.announce is not None:
             cpu_jit.announce()
-        with in_memory():  # and onto the GPU: a step that ends for want of memory must not be half done
+        with driver_errors():  # and onto the GPU: a step that ends for want of memory must not be half done
             self._dispatcher.compile(self.argtypes).bind()
         self._dispatcher.disable_compile()
 
@@ -213,7 +213,7 @@ def device_array(n: int, dtype: Any) -> Any:
     """A new array (n,) on the GPU. Raises OutOfMemoryError."""
     if SIMULATED:
         return api.device_array(n, dtype)
-    with in_memory():
+    with driver_errors():
         return api.device_array(n, dtype, stream=current_stream())
 
 

@@ -240,14 +240,14 @@ def test_what_describes_a_call_lies_on_the_gpu_that_makes_it(monkeypatch):
     assert make_job((), ((0, x.size),)) is not first
 
 
-def test_no_memory_is_one_error_whichever_library_says_so():
+def test_what_the_driver_refuses_is_one_error_whichever_library_says_so():
     class DriverError(Exception):
         pass
 
     message = "device 'cuda' has no room for what is to run on it: use device='cpu'"
-    with pytest.raises(MemoryError, match=message), jit.in_memory():
+    with pytest.raises(MemoryError, match=message), jit.driver_errors():
         raise DriverError("CUDA_ERROR_OUT_OF_MEMORY: the API call failed")
-    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"), jit.in_memory():
+    with pytest.raises(RuntimeError, match="device 'cuda' failed: CUDA_ERROR"), jit.driver_errors():
         raise DriverError("CUDA_ERROR_INVALID_VALUE: a parameter")
 
 
