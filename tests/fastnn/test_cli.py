@@ -275,7 +275,8 @@ def test_options_reach_the_model(linear, capsys):
     model = linear.last
     assert model.layers == [4, 8, 4, 3]
     assert model.options == {
-        "activation": "tanh", "dropout": 0.25, "output": "softmax", "device": "cpu", "threads": 1, "seed": 3,
+        "activation": "tanh", "dropout": 0.25, "output": "softmax", "device": "cpu", "precision": "float32",
+        "threads": 1, "seed": 3,
     }  # fmt: skip
     assert "15 parameters, dropout 0.25\n" in capsys.readouterr().out
     fit = model.fit_options
