@@ -226,7 +226,7 @@ def _driver() -> str:
 
 def chosen(args: argparse.Namespace) -> dict[str, Any]:
     """The networks to compare on."""
-    from benchmarks.workloads import EXTRA, LARGE, WORKLOADS, Workload
+    from benchmarks.workloads import ADAM, EXTRA, LARGE, WORKLOADS, Workload
 
     import fastnn
 
@@ -238,7 +238,7 @@ def chosen(args: argparse.Namespace) -> dict[str, Any]:
     rows = args.rows // args.batch * args.batch
     if rows != args.rows:
         print(f"{rows} rows instead of {args.rows}: JAX's scan takes whole batches")
-    optimizer = {"adam": fastnn.Adam(1e-3), "sgd": fastnn.SGD(0.01)}[args.optimizer]
+    optimizer = {"adam": ADAM, "sgd": fastnn.SGD(0.01)}[args.optimizer]
     output = "sigmoid" if layers[-1] == 1 else "softmax"
     return {args.layers.replace(",", "-"): Workload(layers, rows, args.batch, optimizer, 1, output)}
 

@@ -114,17 +114,22 @@ class ScikitLearn(Peer):
         from sklearn.neural_network import MLPClassifier
 
         warnings.simplefilter("ignore")  # it has not converged
+        outputs, rule = self.workload.layers[-1], self.workload.optimizer
+        # Two classes would be one sigmoid; as two labels they have two outputs, which become a softmax
+        self.target = np.eye(2, dtype=int)[self.y] if outputs == 2 else self.y
         self.model = MLPClassifier(
             self.workload.layers[1:-1], solver="adam" if self.adam else "sgd", alpha=0.0, momentum=0.0,
             nesterovs_momentum=False, learning_rate_init=self.rate, batch_size=self.workload.batch_size,
             shuffle=False, max_iter=1, n_iter_no_change=10**9, warm_start=True, random_state=0,
-        ).fit(self.X, self.y)  # fmt: skip
+            epsilon=rule.epsilon if self.adam else 1e-8,
+        ).fit(self.X, self.target)  # fmt: skip
+        self.model.out_activation_ = "logistic" if self.sigmoid else "softmax"
         self.model.coefs_ = [w.copy() for w, _ in self.initial]
         self.model.intercepts_ = [b.copy() for _, b in self.initial]
 
     def train(self, epochs: int) -> None:
         self.model.max_iter = epochs
-        self.model.fit(self.X, self.y)
+        self.model.fit(self.X, self.target)
 
     def weights(self) -> Weights:
         return list(zip(self.model.coefs_, self.model.intercepts_))
@@ -134,7 +139,7 @@ class ScikitLearn(Peer):
 
 
 class Jax(Peer):
-    """JAX: the whole epoch is one jitted scan over its batches, with the buffers donated."""
+    """JAX: all epochs are one jitted loop of scans over the batches, with the buffers donated."""
 
     devices = ("cpu", "cuda")
     precisions = ("float32", "tf32")
