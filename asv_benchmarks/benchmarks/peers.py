@@ -188,13 +188,22 @@ class Jax(Peer):
             return (parameters, m, v, t), None
 
         self.batches = x, y
-        self.epoch = jax.jit(lambda state, *batches: jax.lax.scan(step, state, batches)[0], donate_argnums=0)
+        # With four steps a round of the loop one-row takes 0.81 of the time, small32 1.2. All epochs in one call: moons
+        # 0.80 (2 cores of an Intel Xeon with AVX-512 and AMX, JAX 0.10.2)
+        unroll = 4 if size == 1 else 1
+
+        def epoch(state: Any, batches: Any) -> Any:
+            return jax.lax.scan(step, state, batches, unroll=unroll)[0]
+
+        def fit(state: Any, epochs: int, *batches: Any) -> Any:
+            return jax.lax.fori_loop(0, epochs, lambda _, state: epoch(state, batches), state)
+
+        self.fit = jax.jit(fit, donate_argnums=0)
         last = jax.nn.sigmoid if sigmoid else jax.nn.softmax
         self.run = jax.jit(lambda parameters, x: last(forward(parameters, x)))
 
     def train(self, epochs: int) -> None:
-        for _ in range(epochs):
-            self.state = self.epoch(self.state, *self.batches)
+        self.state = self.fit(self.state, epochs, *self.batches)
         self.jax.block_until_ready(self.state)
 
     def weights(self) -> Weights:
