@@ -226,13 +226,13 @@ def _driver() -> str:
 
 def chosen(args: argparse.Namespace) -> dict[str, Any]:
     """The networks to compare on."""
-    from benchmarks.workloads import ADAM, EXTRA, LARGE, WORKLOADS, Workload
+    from benchmarks.workloads import ADAM, LARGE, WORKLOADS, Workload
 
     import fastnn
 
     if args.layers is None:
-        everything = WORKLOADS | EXTRA | LARGE
-        names = [*WORKLOADS, *EXTRA, *(LARGE if args.device == "cuda" else ())]
+        everything = WORKLOADS | LARGE
+        names = [*WORKLOADS, *(LARGE if args.device == "cuda" else ())]
         return {name: everything[name] for name in args.workloads or names}
     layers = tuple(int(width) for width in args.layers.split(","))
     rows = args.rows // args.batch * args.batch

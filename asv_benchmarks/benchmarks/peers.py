@@ -292,3 +292,5 @@ PEERS: dict[str, type[Peer]] = {
     "NumPy": PlainNumpy,
     "ONNX Runtime": OnnxRuntime,
 }
+# What they are imported as, for what has to skip one that is not there
+MODULES = {"scikit-learn": "sklearn", "PyTorch": "torch", "ONNX Runtime": "onnxruntime", "JAX": "jax"}

@@ -63,10 +63,6 @@ WORKLOADS = {
     "small32": Workload((64, 64, 64, 10), 3200, 32, ADAM, epochs=3),
     "mnist": Workload((784, 256, 128, 10), 12_800, 128, ADAM, epochs=1),
     "wide": Workload((1024, 2048, 2048, 1024, 10), 2048, 512, fastnn.SGD(0.01), epochs=1),
-}
-
-# What else people train: asv leaves these to compare.py
-EXTRA = {
     "narrow": Workload((10, 10, 10, 2), 4096, 32, ADAM, epochs=1),
     "deep": Workload((32, *(64,) * 10, 10), 4096, 64, ADAM, epochs=1),
     "odd": Workload((57, 93, 31, 7), 4100, 41, ADAM, epochs=1),
