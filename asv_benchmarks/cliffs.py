@@ -2,6 +2,8 @@
 
     python asv_benchmarks/cliffs.py --json cliffs.json --plot cliffs.png
     python asv_benchmarks/cliffs.py --widths 60-70 --batches 1,32 --threads 1      # a closer look
+    python asv_benchmarks/cliffs.py --layers 784,W,10 --optimizer adam --dtype float64         # other networks
+    python asv_benchmarks/cliffs.py --predict                                      # running them instead
 
 Steps of networks W-W-W-10 (ReLU, softmax, SGD) are timed along lines: over the widths at a few batches, and over the
 batches at a few widths, on one thread, two and so on to all. A step that is larger than its neighbour may take longer
@@ -18,7 +20,8 @@ import random
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,9 +35,18 @@ LIMIT = 1.25
 SECONDS = 0.0006  # of one sample: most are shorter than what a program is left alone for
 SAMPLES = 5  # of which the shortest counts
 PASSES = 3
-OUTPUTS = 10
 # A block with fewer multiply-adds in flight waits for their latency: see kernels.cpu.simd
 LEAST_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks that differ in a width, 0 in `layers`, and what is done with them."""
+
+    layers: tuple[int, ...] = (0, 0, 0, 10)
+    dtype: str = "float32"
+    optimizer: str = "sgd"
+    predict: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,34 +56,37 @@ class Point:
     width: int
     batch: int
     threads: int
+    family: Family = Family()
 
     @property
     def layers(self) -> tuple[int, ...]:
-        return (self.width, self.width, self.width, OUTPUTS)
+        return tuple(width or self.width for width in self.family.layers)
 
     @property
     def operations(self) -> int:
         """Floating-point operations of the products, without padding."""
         products = [a * b for a, b in pairwise(self.layers)]
-        return 2 * self.batch * (3 * sum(products) - products[0])
+        return 2 * self.batch * (sum(products) if self.family.predict else 3 * sum(products) - products[0])
 
     @property
     def padded(self) -> int:
         """Multiply-adds of the products as their blocks make them, on one thread."""
-        total = 0
+        total, product = 0, partial(padded_product, itemsize=np.dtype(self.family.dtype).itemsize)
         for n, (i, o) in enumerate(pairwise(self.layers)):
-            total += padded_product(self.batch, o, i) + padded_product(i, o, self.batch)
-            total += padded_product(self.batch, i, o) if n > 0 else 0
+            total += product(self.batch, o, i)
+            if not self.family.predict:
+                total += product(i, o, self.batch) + (product(self.batch, i, o) if n > 0 else 0)
         return total
 
 
-def padded_product(m: int, n: int, k: int) -> int:
-    """Multiply-adds that the blocks of an (m, k) @ (k, n) float32 product cost.
+def padded_product(m: int, n: int, k: int, itemsize: int = 4) -> int:
+    """Multiply-adds that the blocks of an (m, k) @ (k, n) product cost, of float32 or float64.
 
     Columns fill whole vectors, NV of them a block; rows are split evenly over blocks of at most MR.
     """
     isa = chosen()
-    lanes, vectors, blocks = isa.lanes(4), -(-n // isa.lanes(4)), -(-m // isa.mr)
+    lanes, blocks = isa.lanes(itemsize), -(-m // isa.mr)
+    vectors = -(-n // lanes)
     short, taller = divmod(m, blocks)
     heights = {short: blocks - taller, short + 1: taller}
     panels = {isa.nv: vectors // isa.nv, vectors % isa.nv: 1}
@@ -86,19 +101,27 @@ def padded_product(m: int, n: int, k: int) -> int:
 
 def measured(point: Point) -> float:
     """Seconds of one step: the least of SAMPLES, each of as many steps as fit SECONDS."""
-    model = fastnn.MLP(point.layers, threads=point.threads, device="cpu", seed=0)
+    family, layers = point.family, point.layers
+    model = fastnn.MLP(layers, threads=point.threads, device="cpu", dtype=family.dtype, seed=0)
     engine = model.engine()
-    X = np.random.default_rng(0).standard_normal((point.batch, point.width)).astype(np.float32)
-    y = np.arange(point.batch) % OUTPUTS
+    X = np.random.default_rng(0).standard_normal((point.batch, layers[0])).astype(family.dtype)
+    y = np.arange(point.batch) % layers[-1]
+    rule = {"sgd": fastnn.SGD(1e-4), "adam": fastnn.Adam(1e-4)}[family.optimizer]
+    state = [np.zeros_like(model.parameters) for _ in range(2 if family.optimizer == "adam" else 0)]
 
     def seconds_of(steps: int) -> float:
         order = np.tile(np.arange(point.batch), steps)
-        scalars, scales = fastnn.SGD(1e-4).scalars(0, steps), np.full(steps, 1 / point.batch)
+        scalars, scales = rule.scalars(0, steps), np.full(steps, 1 / point.batch)
         start = time.perf_counter()
-        engine.train(
-            X, y, order=order, weight=None, first=0, total=len(order), batch_size=point.batch, steps=steps,
-            scales=scales, loss="softmax_cross_entropy", metric=None, update="sgd", state=[], scalars=scalars,
-        )  # fmt: skip
+        if family.predict:
+            for _ in range(steps):
+                model.predict(X)
+        else:
+            engine.train(
+                X, y, order=order, weight=None, first=0, total=len(order), batch_size=point.batch, steps=steps,
+                scales=scales, loss="softmax_cross_entropy", metric=None, update=family.optimizer, state=state,
+                scalars=scalars,
+            )  # fmt: skip
         return time.perf_counter() - start
 
     seconds_of(1)  # makes the buffers
@@ -167,12 +190,12 @@ def confirmed(pairs: Iterable[tuple[Point, Point]], repeats: int) -> list[Cliff]
     return sorted(cliffs, key=lambda cliff: -cliff.excess)
 
 
-def lines_of(widths: list[int], batches: list[int], threads: list[int]) -> list[list[Point]]:
+def lines_of(family: Family, widths: list[int], batches: list[int], threads: list[int]) -> list[list[Point]]:
     """The points in lines: along the widths at some batches, along the batches at some widths, along the threads."""
     few_widths = [width for width in (16, 64, 256) if width in widths] or widths[-1:]
     few_batches = [batch for batch in (1, 32, 256) if batch in batches] or batches[-1:]
-    lines = [[Point(width, batch, n) for width in widths] for batch in few_batches for n in threads]
-    return lines + [[Point(width, batch, n) for batch in batches] for width in few_widths for n in threads]
+    lines = [[Point(width, batch, n, family) for width in widths] for batch in few_batches for n in threads]
+    return lines + [[Point(width, batch, n, family) for batch in batches] for width in few_widths for n in threads]
 
 
 def neighbours(lines: list[list[Point]], threads: list[int]) -> list[tuple[Point, Point]]:
@@ -182,7 +205,7 @@ def neighbours(lines: list[list[Point]], threads: list[int]) -> list[tuple[Point
         for point in line:
             after = threads.index(point.threads) + 1
             if after < len(threads):
-                pairs.append((point, Point(point.width, point.batch, threads[after])))
+                pairs.append((point, replace(point, threads=threads[after])))
     return list(dict.fromkeys(pairs))
 
 
@@ -233,12 +256,18 @@ def main() -> None:
     parser.add_argument("--widths", type=sizes, default=sizes("1-512"), metavar="1-64,96")
     parser.add_argument("--batches", type=sizes, default=usual_batches(), metavar="1,32,100-130")
     parser.add_argument("--threads", type=sizes, default=sizes(f"1-{cores}"), metavar=f"1-{cores}")
+    parser.add_argument("--layers", default="W,W,W,10", help="the networks; W is the width that varies")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
+    parser.add_argument("--predict", action="store_true", help="run the networks instead of training them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=7, help="of a pair that looks like a cliff")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure, with hardware and versions")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the throughput")
     args = parser.parse_args()
-    lines = lines_of(args.widths, args.batches, args.threads)
+    layers = tuple(0 if width == "W" else int(width) for width in args.layers.split(","))
+    family = Family(layers, args.dtype, args.optimizer, args.predict)
+    lines = lines_of(family, args.widths, args.batches, args.threads)
     seconds = scan(list(dict.fromkeys(point for line in lines for point in line)), args.rounds)
     pairs = neighbours(lines, args.threads)
     suspects = [pair for pair in pairs if excess(*pair, seconds[pair[1]] / seconds[pair[0]]) > LIMIT]

@@ -172,9 +172,10 @@ def memory_table(results: dict[str, dict[str, Any]], names: list[str]) -> str:
 def draw(results: dict[str, dict[str, Any]], names: list[str], path: Path) -> None:
     """Bars: each library's time as a multiple of fastnn's."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     others = [name for name in names if any(name in ratios(result) for result in results.values())]
-    figure = Figure(figsize=(1.5 + 1.6 * len(results), 4), layout="constrained")
+    figure = Figure(figsize=(max(10.0, 1.5 + 1.6 * len(results)), 4), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(others)
     for n, name in enumerate(others):
@@ -182,13 +183,15 @@ def draw(results: dict[str, dict[str, Any]], names: list[str], path: Path) -> No
         above = [ratios(result).get(name, math.nan) - 1.0 for result in results.values()]
         axes.bar(at, above, width, bottom=1.0, label=name)
     axes.axhline(1.0, color="black", linewidth=1)
-    axes.text(len(results) - 0.45, 1.0, "fastnn", ha="right", va="bottom")
+    axes.set_xlim(-0.5, len(results) - 0.5)
+    axes.text(len(results) - 0.48, 1.0, "fastnn", va="center")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}x")
     axes.yaxis.set_minor_formatter("")
     axes.set_xticks(range(len(results)), list(results))
     axes.set_ylabel("time, fastnn = 1")
-    axes.legend(ncols=3)
+    figure.legend(loc="outside upper center", ncols=len(others))
     figure.savefig(path, dpi=130)
 
 
@@ -223,19 +226,19 @@ def _driver() -> str:
 
 def chosen(args: argparse.Namespace) -> dict[str, Any]:
     """The networks to compare on."""
-    from benchmarks.workloads import EXTRA, LARGE, WORKLOADS, Workload
+    from benchmarks.workloads import ADAM, LARGE, WORKLOADS, Workload
 
     import fastnn
 
     if args.layers is None:
-        everything = WORKLOADS | EXTRA | LARGE
-        names = [*WORKLOADS, *EXTRA, *(LARGE if args.device == "cuda" else ())]
+        everything = WORKLOADS | LARGE
+        names = [*WORKLOADS, *(LARGE if args.device == "cuda" else ())]
         return {name: everything[name] for name in args.workloads or names}
     layers = tuple(int(width) for width in args.layers.split(","))
     rows = args.rows // args.batch * args.batch
     if rows != args.rows:
         print(f"{rows} rows instead of {args.rows}: JAX's scan takes whole batches")
-    optimizer = {"adam": fastnn.Adam(1e-3), "sgd": fastnn.SGD(0.01)}[args.optimizer]
+    optimizer = {"adam": ADAM, "sgd": fastnn.SGD(0.01)}[args.optimizer]
     output = "sigmoid" if layers[-1] == 1 else "softmax"
     return {args.layers.replace(",", "-"): Workload(layers, rows, args.batch, optimizer, 1, output)}
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from .common import Sampled, import_or_skip, once, sweep
 from .devices import DEVICES, use
 from .peak import share_of_peak
-from .peers import PEERS
+from .peers import MODULES, PEERS
 from .workloads import WORKLOADS
 
 
@@ -55,15 +56,40 @@ class PredictMany(Sampled):
     track_share_of_peak.unit = "% of FMA peak"
 
 
+class PredictPrecision(Sampled):
+    """`predict` with products of bfloat16 numbers, and how far that is from float32; `Predict` has float32's time."""
+
+    params = [DEVICES, sweep("mnist", "wide"), sweep(1, 32, 1000), sweep(1, 2)]
+    param_names = ["device", "workload", "rows", "threads"]
+
+    @once
+    def setup(self, device: str, name: str, rows: int, threads: int) -> Callable[[], Any]:
+        use(device, threads)
+        try:
+            model = replace(WORKLOADS[name], precision="bf16").model(threads, device)
+        except ValueError as error:
+            raise NotImplementedError(str(error)) from None
+        X, self.exact = rows_for(name, rows), WORKLOADS[name].model(threads, device)
+        return lambda: model.predict(X)
+
+    def time_predict(self, device: str, name: str, rows: int, threads: int) -> None:
+        self.call()
+
+    def track_error(self, device: str, name: str, rows: int, threads: int) -> float:
+        return 100.0 * float(np.abs(self.call() - self.exact.predict(rows_for(name, rows))).max())
+
+    track_error.unit = "% of probability, the largest"
+
+
 class PeerPredict(Sampled):
     """The same rows through other libraries, on all cores: a control of the machine, and a yardstick."""
 
-    params = [sweep("scikit-learn", "PyTorch", "ONNX Runtime"), sweep("mnist"), sweep(1, 32, 1000)]
+    params = [sweep("scikit-learn", "PyTorch", "ONNX Runtime", "JAX"), sweep("mnist"), sweep(1, 32, 1000)]
     param_names = ["library", "workload", "rows"]
 
     @once
     def setup(self, library: str, name: str, rows: int) -> Callable[[], Any]:
-        import_or_skip({"scikit-learn": "sklearn", "PyTorch": "torch", "ONNX Runtime": "onnxruntime"}[library])
+        import_or_skip(MODULES[library])
         peer = PEERS[library](WORKLOADS[name], len(os.sched_getaffinity(0)))
         return peer.predictor(rows_for(name, rows))
 

@@ -21,12 +21,15 @@ LANES = {"float32": {(7, 5): 64, (8, 0): 64}, "float64": {(8, 0): 32, (9, 0): 64
 OTHER_LANES = {"float32": 128, "float64": 2}
 
 
-def product(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Callable[[], None]:
-    """The call c (m, n) = a (m, k) @ b (k, n) on the calling thread. c is row-major; a and b, or their .T, are too."""
+def product(a: np.ndarray, b: np.ndarray, c: np.ndarray, family: Any = gemm) -> Callable[[], None]:
+    """The call c (m, n) = a (m, k) @ b (k, n) on the calling thread. c is row-major; a and b, or their .T, are too.
+
+    family: `gemm`, or one of gemm_bf16.
+    """
     (m, k), n = a.shape, b.shape[1]
     transposed = b.strides[1] != b.itemsize
     ldb = b.strides[1] if transposed else b.strides[0]
-    kernel = gemm[c.dtype]
+    kernel = family[c.dtype]
     args = (
         m, n, k, a.ctypes.data, *a.strides, b.ctypes.data, ldb, c.ctypes.data, c.strides[0], 0, 0, NO_FLOOR,
         transposed, False,

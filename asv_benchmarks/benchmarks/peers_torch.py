@@ -1,5 +1,6 @@
 """PyTorch as a peer: see peers.py."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,16 +41,16 @@ class Torch(Peer):
         self.batches = list(zip(x.split(self.workload.batch_size), y.split(self.workload.batch_size)))
 
         if self.workload.precision == "bf16":
-            rounded: Any = torch.autocast(self.device, torch.bfloat16)
+            self.rounded: Any = torch.autocast(self.device, torch.bfloat16)
         else:
-            rounded = lambda function: function  # noqa: E731
-        self.run = rounded(self.model)
+            self.rounded = lambda function: function
+        self.run = self.rounded(self.model)
 
-        @rounded
+        @self.rounded
         def measure(x: Any, y: Any) -> Any:
             return loss(self.model(x), y)
 
-        self.measure = torch.compile(measure) if self.compiled else measure
+        self.loss, self.measure = loss, measure
 
     def train(self, epochs: int) -> None:
         for _ in range(epochs):
@@ -85,9 +86,47 @@ class Torch(Peer):
 
 
 class TorchCompiled(Torch):
-    """PyTorch with torch.compile on forward and backward; it needs a C++ compiler."""
+    """PyTorch with torch.compile on a whole step, gradient and update included; it needs a C++ compiler.
+
+    Against compiling forward and backward of the modules, with a fused optimiser after them, an epoch of digits400
+    takes 0.77 of the time, moons 0.68, small32 0.36, mnist 0.80 and deep 0.54 (2 cores of an Intel Xeon with AVX-512
+    and AMX, PyTorch 2.13.0).
+    """
 
     compiled = True
+
+    def prepare(self) -> None:
+        super().prepare()
+        torch, rule, adam, rate = self.torch, self.workload.optimizer, self.adam, self.rate
+        self.parameters = {name: value.detach() for name, value in self.model.named_parameters()}
+        self.state = [{name: torch.zeros_like(p) for name, p in self.parameters.items()} for _ in "mv"]
+        self.t = torch.zeros((), device=self.device)
+        logarithms = [math.log(beta) for beta in (rule.beta1, rule.beta2)] if adam else []
+
+        @torch.func.grad
+        @self.rounded
+        def gradient(parameters: Any, x: Any, y: Any) -> Any:
+            return self.loss(torch.func.functional_call(self.model, parameters, x), y)
+
+        def step(parameters: Any, m: Any, v: Any, t: Any, x: Any, y: Any) -> None:
+            gradients = gradient(parameters, x, y)
+            t += 1
+            for name, p in parameters.items():
+                g = gradients[name]
+                if not adam:
+                    p.sub_(rate * g)
+                    continue
+                m[name].mul_(rule.beta1).add_((1 - rule.beta1) * g)
+                v[name].mul_(rule.beta2).add_((1 - rule.beta2) * g * g)
+                c1, c2 = (-torch.expm1(t * logarithm) for logarithm in logarithms)  # 1 - beta**t, exactly
+                p.sub_(rate * (m[name] / c1) / ((v[name] / c2).sqrt() + rule.epsilon))
+
+        self.step = torch.compile(step)
+
+    def steps(self, batches: Sequence[Any]) -> None:
+        with self.torch.no_grad():
+            for x, y in batches:
+                self.step(self.parameters, *self.state, self.t, x, y)
 
 
 class TorchGraphs(Torch):

@@ -12,11 +12,12 @@ SECONDS = 0.2  # of one measurement: as many epochs or calls as fit
 ROWS_CHECKED = 64  # of a product, worked out in float64
 
 
-def serve(pipe: Any, module: str, name: str, work: Any, threads: int, device: str) -> None:
-    """The process of one library, PEERS[name] of that module: answer requests until there are no more."""
+def serve(pipe: Any, threads: int, device: str) -> None:
+    """The process of one library: of PEERS[name] of a module at some work, which come first, answer requests."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[variable] = str(threads)  # before NumPy is imported
+        os.environ[variable] = str(threads)  # before NumPy is imported, which unpickling a workload does
+    module, name, work = pipe.recv()
     try:
         peer = importlib.import_module(f"benchmarks.{module}").PEERS[name](work, threads, device)
     except Exception as error:
@@ -125,9 +126,10 @@ class Process:
         self.name = name
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, module, name, work, threads, device), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, threads, device), daemon=True)
         self.process.start()
         theirs.close()
+        self.pipe.send((module, name, work))
         self.problem: str | None = self.receive()
 
     def ask(self, *request: Any) -> Any:

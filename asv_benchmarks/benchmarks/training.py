@@ -12,7 +12,7 @@ from kernels.cpu.clock import PHASES
 from .common import Sampled, import_or_skip, once, sweep, use_threads
 from .devices import DEVICES, use
 from .peak import share_of_peak
-from .peers import PEERS
+from .peers import MODULES, PEERS
 from .workloads import WORKLOADS
 
 THREADS = sweep(1, 2)
@@ -128,12 +128,12 @@ class Phases:
 class PeerFit(Sampled):
     """The same epochs in other libraries, on all cores: a control of the machine, and a yardstick."""
 
-    params = [sweep("scikit-learn", "PyTorch"), sweep("digits400", "small32", "mnist")]
+    params = [sweep("scikit-learn", "PyTorch", "JAX"), sweep("digits400", "small32", "mnist")]
     param_names = ["library", "workload"]
 
     @once
     def setup(self, library: str, name: str) -> Callable[[], Any]:
-        import_or_skip({"scikit-learn": "sklearn", "PyTorch": "torch"}[library])
+        import_or_skip(MODULES[library])
         peer = PEERS[library](WORKLOADS[name], len(os.sched_getaffinity(0)))
         return lambda: peer.train(peer.workload.epochs)
 

@@ -54,26 +54,25 @@ class Workload:
         return call
 
 
+# Keras and scikit-learn add epsilon to another multiple of sqrt(v): one so small makes no difference
+ADAM = fastnn.Adam(1e-3, epsilon=1e-12)
+
 WORKLOADS = {
     "moons": Workload((2, 25, 50, 50, 25, 1), 1000, 1000, fastnn.SGD(0.1), epochs=100, output="sigmoid"),
     "digits400": Workload((400, 25, 10), 5000, 5000, fastnn.SGD(0.1), epochs=20),
-    "small32": Workload((64, 64, 64, 10), 3200, 32, fastnn.Adam(1e-3), epochs=3),
-    "mnist": Workload((784, 256, 128, 10), 12_800, 128, fastnn.Adam(1e-3), epochs=1),
+    "small32": Workload((64, 64, 64, 10), 3200, 32, ADAM, epochs=3),
+    "mnist": Workload((784, 256, 128, 10), 12_800, 128, ADAM, epochs=1),
     "wide": Workload((1024, 2048, 2048, 1024, 10), 2048, 512, fastnn.SGD(0.01), epochs=1),
-}
-
-# What else people train: asv leaves these to compare.py
-EXTRA = {
-    "narrow": Workload((10, 10, 10, 2), 4096, 32, fastnn.Adam(1e-3), epochs=1),
-    "deep": Workload((32, *(64,) * 10, 10), 4096, 64, fastnn.Adam(1e-3), epochs=1),
-    "odd": Workload((57, 93, 31, 7), 4100, 41, fastnn.Adam(1e-3), epochs=1),
+    "narrow": Workload((10, 10, 10, 2), 4096, 32, ADAM, epochs=1),
+    "deep": Workload((32, *(64,) * 10, 10), 4096, 64, ADAM, epochs=1),
+    "odd": Workload((57, 93, 31, 7), 4100, 41, ADAM, epochs=1),
     "one-row": Workload((30, 50, 2), 1000, 1, fastnn.SGD(0.01), epochs=1),
-    "large-batch": Workload((64, 256, 256, 10), 16_384, 4096, fastnn.Adam(1e-3), epochs=1),
+    "large-batch": Workload((64, 256, 256, 10), 16_384, 4096, ADAM, epochs=1),
 }
 
 # What fills a GPU: narrow networks, which frameworks run layer by layer through memory, on large batches
 LARGE = {
-    f"{width}x5-{batch}": Workload((width,) * 6 + (10,), max(2 * batch, 1 << 17), batch, fastnn.Adam(1e-3), epochs=1)
+    f"{width}x5-{batch}": Workload((width,) * 6 + (10,), max(2 * batch, 1 << 17), batch, ADAM, epochs=1)
     for width in (64, 128)
     for batch in (1 << 14, 1 << 16, 1 << 18)
 }
