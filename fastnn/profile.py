@@ -37,11 +37,11 @@ class Row:
 
     layer: from 1, as in `summary`. phase: gather (a batch's rows of X, where they are not read in place), forward
     (x @ w + b, with ReLU), activation (with dropout), loss (with its gradient), dx (dz @ w.T), derivative (of the
-    activation, with dropout), dw, sum (of the shares of dw that groups of rows leave, in large batches), update or
-    transpose (w.T for the next step, where it is kept). operations: floating-point ones. bytes: read and written, each
-    operand once. seconds: threads that work side by side count once. roofline: the least time that the machine could
-    take, over `seconds`; more than 1 where operands are still in a nearer cache than a step's bytes fit in. bound:
-    "compute" or "memory", by what that least time is spent on.
+    activation, with dropout), dw, sum (of the shares of dw that groups of rows leave, in large batches), clip (of the
+    whole gradient, as layer 1's), update or transpose (w.T for the next step, where it is kept). operations:
+    floating-point ones. bytes: read and written, each operand once. seconds: threads that work side by side count once.
+    roofline: the least time that the machine could take, over `seconds`; more than 1 where operands are still in a
+    nearer cache than a step's bytes fit in. bound: "compute" or "memory", by what that least time is spent on.
     """
 
     layer: int
@@ -153,6 +153,7 @@ def profile(
     counts = work(
         engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
         metric=data.target.metric, update=optimizer.kernel, state=memory.arrays, l2=l2,
+        clips=optimizer.clip_norm is not None,
     )  # fmt: skip
     rows = [
         _row(

@@ -293,6 +293,7 @@ class Engine:
         job = self._job
         job[field.STEPS], job[field.FLUSH], job[field.ALONE] = steps, flush, threads == 1
         job[field.TICKET] = job[field.DONE] = job[field.SLOT] = 0
+        job[field.WAITED] = teams.team.waited_at
         teams.team.run(self.kernel, self._at, threads)
 
     def _one_batch(self, rows: int) -> int:

@@ -11,6 +11,7 @@ _field = count(24)
     FIRST_LAYER, CHUNK,  # of what goes through many layers at once
     FLUSH,  # 1 where subnormal numbers count as zero
     ALONE,  # 1 for one thread, which need not claim what it does
+    WAITED,  # address of where to add the ticks for which a thread waited for others, where it was for long
     X, X_ROW, X_COLUMN, X_GATHER,  # data: address, strides in bytes, kernel for its number type, 0 to read it in place
     T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets; or, T_COLUMNS 0, labels of T_GATHER bytes
     ORDER, WEIGHT, WEIGHT_GATHER,  # uint32 row numbers or 0; float64 row weights or 0
@@ -24,7 +25,7 @@ _field = count(24)
     ACTIVATE_OUTPUT, OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
     TIMES,  # the threads' records of the clock, for `timed_network`
     SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-) = (next(_field) for _ in range(61))  # fmt: skip
+) = (next(_field) for _ in range(62))  # fmt: skip
 LAYERS = 88  # where the layers' records begin
 
 # A layer's record. Addresses; strides in bytes.

@@ -444,6 +444,7 @@ def _network(real: Any, stamp: Any) -> Any:
             floats.set_mode(mode & ~FLUSH_SUBNORMALS)
             hook(job[field.HOOK], job[field.HOOK_ARGUMENT])
             floats.set_mode(mode)
+            stamp(times, 0, clock.CLIP)
         elif operation == field.UPDATE_WEIGHTS:
             update_tile(job, layers, step, tile, times)
         else:
@@ -465,6 +466,7 @@ def _network(real: Any, stamp: Any) -> Any:
         slot = memory.fetch_add(address + field.SLOT * 8, 1)
         times = job[field.TIMES] + slot * (clock.HEAD + clock.WORDS * job[field.N_LAYERS]) * 8
         phase, step, n, record, tiles, tile = -1, 0, -1, job, 0, -1
+        waited = 0
         while True:
             if alone:
                 tile += 1
@@ -484,14 +486,18 @@ def _network(real: Any, stamp: Any) -> Any:
                 record = integers(job[field.PHASES] + n * field.PHASE_RECORD * 8)
                 tiles = tiles_of(job, record, step)
             if tile >= tiles:  # all taken: wait for the phase to end
-                spins = 0
+                spins, since = 0, clock.ticks()
                 while not alone and memory.load(address + field.TICKET * 8) >> 32 == phase:
                     spins = memory.wait(spins)
+                if spins > memory.PAUSES:
+                    waited += clock.ticks() - since
                 continue
             do(job, layers, record, step, tile, slot, times)
             if not alone and memory.fetch_add(address + field.DONE * 8, 1) == tiles - 1:
                 memory.store(address + field.DONE * 8, 0)
                 memory.store(address + field.TICKET * 8, (phase + 1) << 32)
         floats.set_mode(mode)
+        if waited > 0:
+            memory.fetch_add(job[field.WAITED], waited)
 
     return function

@@ -30,6 +30,7 @@ def work(
     update: str,
     state: list[np.ndarray],
     l2: float,
+    clips: bool,
 ) -> dict[tuple[int, str], tuple[int, int]]:
     """(operations, bytes) of each (layer, phase) of a step on so many rows, after a step; layers count from 0.
 
@@ -69,6 +70,9 @@ def work(
             result[n, "sum"] = (shares - 1) * (w + b), size * (shares + 1) * (w + b)
         each = 2 + (f[update] if state or update != "sgd" else 2)  # g + l2 * w, then the step
         result[n, "update"] = (w + b) * each + (2 * w if l2 else 0), size * (w + b) * (3 + 2 * len(state))
+    if clips:  # the norm, of what few steps scale
+        n_parameters = sum(i * o + (o if layout.bias else 0) for i, o in pairwise(layout.widths))
+        result[0, "clip"] = 2 * n_parameters, size * n_parameters
     # z, dz and the row's loss; whether it is right; target and weight, each as the caller has it and as the batch does
     a_row = 2 * size * n_outputs + 8 + (8 if metric else 0) + (0 if weight is None else weight.itemsize + size)
     a_row += target.itemsize + 8 if target.ndim == 1 else n_outputs * (target.itemsize + size)

@@ -7,7 +7,7 @@ import pytest
 
 from kernels.cpu import jit, memory
 from kernels.cpu import team as teams
-from kernels.cpu.team import ALIVE, Team
+from kernels.cpu.team import ALIVE, RAN, WAITED, Team
 
 PATIENCE = 1 << 20  # turns of a spin loop, about a second; a test that passes does not wait so long
 
@@ -44,8 +44,9 @@ def team():
 
 
 @pytest.mark.parametrize("longest", [1e-3, 0.1])
-def test_a_helper_comes_awake_asleep_or_falling_asleep(team, longest):
+def test_a_helper_comes_awake_asleep_or_falling_asleep(team, longest, monkeypatch):
     """Around 20 to 200 us after work a helper falls asleep: a call that comes just then must not be lost on it."""
+    monkeypatch.setattr(team, "_report", lambda *run: None)  # however long it takes
     count = np.zeros(1, np.int64)
     for pause in np.linspace(0, longest, 300 if longest < 0.01 else 10):
         count[0] = 0
@@ -62,6 +63,65 @@ def test_a_helper_that_cannot_be_started_is_not_waited_for(team, monkeypatch):
     for calls in (1, 2):
         team.run(come["float32"], count.ctypes.data, 3)
         assert count[0] == calls
+
+
+@jit.kernel("v i")
+def linger(real):
+    """The second to come stays for some milliseconds after the first has left."""
+
+    def function(count):
+        came, spins = memory.fetch_add(count, 1), 0
+        while came == 0 and spins < PATIENCE and memory.load(count) < 2:
+            spins = memory.wait(spins)
+        for _ in range(10 * memory.PAUSES if came == 1 else 0):
+            memory.pause()
+
+    return function
+
+
+def test_what_is_waited_for_is_counted(team, monkeypatch):
+    monkeypatch.setattr(team, "_report", lambda *run: None)
+    count = np.zeros(1, np.int64)
+    for _ in range(200):  # until the helper is the second for once
+        count[0] = 0
+        team.run(linger["float32"], count.ctypes.data, 2)
+        assert 0 <= team._state[WAITED] <= team._state[RAN]
+        if team._state[WAITED] > team._state[RAN] / 2:
+            break
+    else:
+        pytest.fail("the caller never waited for half of the time")
+
+
+def test_a_caller_that_has_to_wait_too_much_works_alone_for_a_while(team, monkeypatch):
+    now, count = 10**12, np.zeros(1, np.int64)
+    monkeypatch.setattr(teams.time, "perf_counter_ns", lambda: now)
+
+    def helpers_are_asked():
+        asked = []
+        with monkeypatch.context() as patch:
+            patch.setattr(team, "_report", lambda *run: asked.append(run))
+            team.run(come["float32"], count.ctypes.data, 2)
+        return bool(asked)
+
+    for waited in (0.0, 0.2):
+        team._report(teams.LOOK, waited)
+        assert helpers_are_asked()
+    team._report(teams.LOOK // 2, 1.0)
+    assert helpers_are_asked(), "too brief to tell"
+    team._report(teams.LOOK // 2, 0.0)
+    pause = teams.FIRST_PAUSE
+    for _ in range(10):
+        assert not helpers_are_asked()
+        now += pause - 1
+        assert not helpers_are_asked()
+        now += 1
+        assert helpers_are_asked()
+        team._report(teams.LOOK, 0.5)
+        pause = min(2 * pause, teams.MOST_PAUSE)
+    now += 3 * teams.MOST_PAUSE
+    team._report(teams.LOOK, 0.5)
+    now += teams.FIRST_PAUSE
+    assert helpers_are_asked(), "after a long time without, it begins anew"
 
 
 def test_helpers_leave_when_they_are_told_to(team):

@@ -1,5 +1,7 @@
 """The network with a clock in it, what it counts, and the measured ceilings."""
 
+from itertools import pairwise
+
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ WIDTHS, ROWS, STEPS = [30, 300, 40, 10], 200, 20
 BATCHES = 64, 128, 2048
 
 
-def train(kind, threads, activations, batch):
+def train(kind, threads, activations, batch, **more):
     """The engine after some steps, and what it was told."""
     parameters = aligned_zeros(Layout.of(WIDTHS, "float32").size, np.float32)
     parameters[...] = 0.1 * random_arrays(0, parameters.shape, dtype=np.float32)[0]
@@ -33,7 +35,7 @@ def train(kind, threads, activations, batch):
     data = x, random_labels(2, ROWS, WIDTHS[-1])
     engine.train(
         *data, first=0, total=STEPS * batch, batch_size=batch, steps=STEPS, scales=np.full(STEPS, 1 / batch),
-        scalars=scalars, **told,
+        scalars=scalars, **told, **more,
     )  # fmt: skip
     return engine, data, told
 
@@ -51,13 +53,23 @@ def test_the_clock_changes_no_bit(batch, threads, activations):
 @pytest.mark.parametrize("batch", BATCHES)
 def test_what_is_counted_is_what_is_done(batch, activations):
     engine, data, told = train(TimedEngine, 2, activations, batch)
-    counted = work(engine, *data, rows=batch, **told)
+    counted = work(engine, *data, rows=batch, **told, clips=False)
     done = {(n, clock.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
     assert done == counted.keys()
     assert engine.ticks.min() >= 0
     assert engine.seconds > 0
     assert ((0, "sum") in counted) == (batch == 2048)
     assert [n for n in range(3) if (n, "transpose") in counted] == ([2] if batch == 64 else [1, 2])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_clipping_is_a_phase(threads):
+    engine, data, told = train(TimedEngine, threads, ["relu", "tanh"], 64, clip_norm=1.0)
+    counted = work(engine, *data, rows=64, **told, clips=True)
+    assert (0, "clip") in {(n, clock.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
+    n_parameters = sum(i * o + o for i, o in pairwise(WIDTHS))
+    assert counted[0, "clip"] == (2 * n_parameters, 4 * n_parameters)
+    assert counted.keys() - work(engine, *data, rows=64, **told, clips=False).keys() == {(0, "clip")}
 
 
 def test_operations_of_scalar_functions():
