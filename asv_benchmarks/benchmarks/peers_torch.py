@@ -30,7 +30,9 @@ class Torch(Peer):
             linear.weight.data, linear.bias.data = torch.tensor(w.T.copy()), torch.tensor(b)
             modules += [linear, torch.nn.ReLU()]
         self.model = torch.nn.Sequential(*modules[:-1]).to(self.device)
-        options = {"capturable": True} if self.adam and self.capturable else {}
+        rule, options = self.workload.optimizer, {}
+        if self.adam:
+            options = {"betas": (rule.beta1, rule.beta2), "eps": rule.epsilon, "capturable": self.capturable}
         make = torch.optim.Adam if self.adam else torch.optim.SGD
         self.optimizer = make(self.model.parameters(), lr=self.rate, fused=True, **options)
         loss = torch.nn.functional.binary_cross_entropy_with_logits if self.sigmoid else None

@@ -381,10 +381,12 @@ def _network(real: Any, stamp: Any) -> Any:
 
     @jit.inline
     def predict_rows(job, layers, row, rows, at, times):
-        """Rows to outputs, losses or both; activations live in the buffers' rows from `at` on."""
+        """Rows from FIRST_LAYER to outputs, losses or both; activations live in the buffers' rows from `at` on."""
         position, layer = start_of(job, 0) + row, layer_of(layers, job[field.N_LAYERS] - 1)
-        gather_rows(job, layers, at, position, rows, times)
-        for n in range(job[field.N_LAYERS]):
+        first = job[field.FIRST_LAYER]
+        if first == 0:
+            gather_rows(job, layers, at, position, rows, times)
+        for n in range(first, job[field.N_LAYERS]):
             forward(job, layers, n, at, 0, row, rows, 0, layer_of(layers, n)[field.N_OUT], times)
         if job[field.ROW_LOSS] != 0:
             losses(job, layers, at, position, rows, 1.0, row, times)
@@ -448,7 +450,7 @@ def _network(real: Any, stamp: Any) -> Any:
         elif operation == field.UPDATE_WEIGHTS:
             update_tile(job, layers, step, tile, times)
         else:
-            predict_rows(job, layers, row, rows, slot * chunk, times)
+            predict_rows(job, layers, row, rows, row if job[field.FIRST_LAYER] != 0 else slot * chunk, times)
 
     @jit.inline
     def tiles_of(job, record, step):

@@ -28,6 +28,9 @@ GROUP_ROWS, GROUPS_AT_ONCE, MOST_GROUPS = 128, 4, 64
 # Or in two, so that the second of two threads has half of a step: scikit-learn's batches of 200 rows take 0.84 of the
 # time at 64-100-10 in float64 and 0.88 in float32, 400 rows of 100-200-10 0.80, and on one thread 0.97 to 1.05.
 PAIR_ROWS, OUT_OF_CACHE = 96, 1 << 15
+# Weights of a layer of which each thread reads its part where few rows go forward: one row of 1024-2048-2048-1024-10
+# takes 0.56 of the time on 2 threads, 4 of 784-1000-1000-10 0.58, 128 of the first 0.9.
+STREAMED = 1 << 19
 # Weight tiles, float32 of dw in L2. 384 x 512 against 96 x 256: 646 and 677 ms an epoch of the network above on one
 # thread, 354 and 368 on two
 TILES = (384, 512), (384, 256), (192, 256), (96, 256)
@@ -82,11 +85,17 @@ def for_step(
 
 
 @lru_cache(maxsize=64)
-def for_outputs(rows: int, threads: int, among: int) -> Plan:
-    """The plan of a forward pass on so many rows, a part of so many."""
-    chunk = _share(rows, threads)
-    phases = _records([(field.PREDICT, 0, chunk, 1, 0)])
-    return Plan(threads, phases, 0, 0, chunk, chunk * threads, 0, 0, range(0), among)
+def for_outputs(widths: tuple[int, ...], rows: int, threads: int, itemsize: int, gathered: bool, among: int) -> Plan:
+    """The plan of a forward pass on so many rows, a part of so many.
+
+    gathered: X is not read in place. Few rows go through large layers one by one, of which each thread reads a part.
+    """
+    share, layers, steps = _share(rows, threads), _streamed(widths, rows) if threads > 1 else 0, []
+    if layers and gathered:
+        steps.append((field.GATHER, 0, share, 1, 0))
+    steps += [(field.FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
+    phases = _records([*steps, (field.PREDICT, 0, share, 1, 0)])
+    return Plan(threads, phases, 0, layers, share, rows if layers else share * threads, 0, 0, range(0), among)
 
 
 @lru_cache(maxsize=64)
@@ -136,6 +145,12 @@ def _layered(widths: Sequence[int], rows: int) -> int:
     """How many of the first layers are done one by one: those whose weights are more than what goes in and out."""
     large = [n for n, (a, b) in enumerate(pairwise(widths)) if 2 * a * b > rows * (a + b)]
     return large[-1] + 1 if large and rows > 1 else 0
+
+
+def _streamed(widths: Sequence[int], rows: int) -> int:
+    """How many of the first layers few rows go through one by one, up to the last whose weights no L2 holds."""
+    large = [n for n, (a, b) in enumerate(pairwise(widths)) if a * b >= STREAMED]
+    return large[-1] + 1 if large and rows <= FORWARD_ROWS else 0
 
 
 def _layer_tiles(columns: int, rows: int, threads: int, itemsize: int) -> tuple[int, int, int]:

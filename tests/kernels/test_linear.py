@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import kernels
 from kernels import reference, scalar
 from kernels.cpu import simd
+from kernels.cpu.gemm import STREAMED
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
 from tests.programs import environment, run
@@ -101,6 +102,15 @@ def test_more_rows_than_are_packed_at_once():
         x, w, b, dy = layer(11, 500, stride, 700, "float32")
         y, pre = check_forward(x[:, :901], w[:901], b, "relu")
         check_backward(dy, x[:, :901], w[:901], y, pre, "relu")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 2, 4, 6, 7])
+def test_few_rows_by_large_weights(rows, dtype):
+    """Weights from beyond L2, of which a few rows are read at once."""
+    x, w, b, _ = layer(12, rows, 601, 700, dtype)
+    assert w.nbytes > STREAMED
+    check_forward(x, w, b, "relu")
 
 
 def test_small_stacks():

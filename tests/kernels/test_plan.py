@@ -191,3 +191,38 @@ def test_a_gradient_made_as_its_transpose_has_the_same_bits(kind, never_turned):
     assert not any(plans.for_step(tuple(widths), rows, 1, 8, gathered=True, dx=False, split=False).turned)
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+WIDE = (300, 700, 800, 700, 6)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("rows", [1, 2, 33, plans.FORWARD_ROWS, plans.FORWARD_ROWS + 1])
+def test_few_rows_go_forward_by_parts_of_large_layers(rows, in_place):
+    """Layer 0 is not large, layers 1 and 2 are; the last is done with the outputs."""
+    phases = plans.for_outputs(WIDE, rows, 2, 4, not in_place, rows).phases[:, field.OPERATION].tolist()
+    by_layers = rows <= plans.FORWARD_ROWS
+    assert phases == [*[field.GATHER] * (not in_place), *[field.FORWARD] * 3, field.PREDICT][0 if by_layers else -1 :]
+    assert plans.for_outputs(WIDE, rows, 1, 4, not in_place, rows).phases[:, field.OPERATION].tolist() == [
+        field.PREDICT
+    ]
+    weights, biases = random_network(3, WIDE)
+    parameters = aligned_zeros(Layout.of(WIDE, "float32").size, np.float32)
+    layout = Layout.of(WIDE, "float32")
+    for w, b, values, bias in zip(layout.weights(parameters), layout.biases(parameters), weights, biases, strict=True):
+        w[...], b[...] = values, bias
+    (x,) = random_arrays(4, (rows, WIDE[0]))
+    x = x if in_place else x.astype(np.float64)
+    labels = random_labels(5, rows, WIDE[-1])
+    results = []
+    for threads in (1, 2, 3):
+        engine = Engine(WIDE, ["relu", "gelu", "tanh"], "softmax", parameters, True, threads)
+        out = np.full((rows, WIDE[-1]), np.nan, np.float32)
+        results.append((out, *engine.forward(x, out=out, target=labels, loss="softmax_cross_entropy", metric="label")))
+    expected = x.astype(np.float64)
+    for w, b, activation in zip(weights, biases, ["relu", "gelu", "tanh", "identity"], strict=True):
+        expected = reference.linear(expected, w.astype(np.float32), b.astype(np.float32), activation)
+    assert_close(results[0][0], reference.softmax(expected), "float32", network_depth(WIDE, 1))
+    for other in results[1:]:
+        for one, another in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, another)
