@@ -97,17 +97,19 @@ class Engine:
         take products of other shapes, which are compiled when they are first needed. clips: whether steps have a
         clip_norm. decays: whether they have an l2. outputs: whether they are asked for.
         """
-        name, plan = self.dtype.name, self._plan(rows, gradients=update is not None)
+        name, drops = self.dtype.name, update is not None and any(self.dropout)
+        plans = [self._plan(rows, update is not None, drops)]
+        plans += [self._plan(rows, gradients=False)] if drops else []  # nothing is dropped where a step is not made
         threads = row_threads(self.layout.widths[-1])
         kernels = [output(name, threads)] if outputs else []
         if gathered:
             data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
-            kernels += plan.kernels(name if data is None else SOURCES[data])
+            kernels += [kernel for plan in plans for kernel in plan.kernels(name if data is None else SOURCES[data])]
             if loss is not None:
                 kernels.append(losses[scalar.loss_and_parameter(loss)[0]](name, threads, *target_constants(target)))
         if update is not None:
             kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
-            kernels += [dropout_kernel(name)] if any(self.dropout) else []
+            kernels += [dropout_kernel(name)] if drops else []
             kernels += [decay(name, jit.THREADS)] if decays else []
             if clips:
                 kernels += [sum_parts(name), squares(name, jit.THREADS), clip(name, jit.THREADS, CLIP_PARTS)]
