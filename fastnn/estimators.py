@@ -153,7 +153,7 @@ class Perceptron(BaseEstimator):
         if any(net.dropout) and not hasattr(self, "_noise"):
             self._noise = net.noise = training.Noise(int(self._random_state.randint(np.iinfo(np.int32).max)))
         memory.noise = net.noise
-        net.prepare(line, *problem.needs(memory.optimizer, batch_size))
+        net.prepare(line, *problem.needs(memory.optimizer, batch_size, self.alpha))
         learner = training.Learner(net.engine(), problem, memory, batch_size, self.alpha)
         watched = held_out is not None or callbacks or pace.schedule == "invscaling" or incremental
         watched = watched or not isinstance(problem.X, np.ndarray)

@@ -209,7 +209,7 @@ class MLP:
         """
         inputs.check_device(self.device, X=X)
         X = inputs.matrix(X, self.layers[0], finite=False)
-        engine = self.engine(None, None, (X.dtype, None, None), 1, False, True)
+        engine = self.engine(None, None, (X.dtype, None, None), 1, False, False, True)
         out = np.empty((len(X), self.layers[-1]), self.dtype) if isinstance(X, np.ndarray) else engine.outputs(len(X))
         if len(X) == 1:  # in no time: 1 us of 10
             engine.forward(X, out=out)

@@ -141,7 +141,7 @@ def profile(
         model.dropout,
         model.precision,
     )
-    training.load_kernels(engine, reports.line, *data.needs(optimizer, batch_size))
+    training.load_kernels(engine, reports.line, *data.needs(optimizer, batch_size, l2))
     memory = training.Memory.fresh(model, optimizer)
     memory.noise = dataclasses.replace(memory.noise)
     learner = training.Learner(engine, data, memory, batch_size, l2)

@@ -65,7 +65,7 @@ def fit(
     history = History(device=model.device)
     say = nothing if progress is False else reports.line
     outputs = validation is not None and data.target.metric is None  # R2 is worked out of them
-    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train), outputs))
+    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train), l2, outputs))
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model.engine(), data, memory, batch_size, l2)
     if validation is not None:
@@ -133,7 +133,8 @@ def train_on_batch(
     if model.optimizer_state is None or model.optimizer_state.optimizer != optimizer:
         model.optimizer_state = Memory.fresh(model, optimizer)
     n = len(data.X)
-    ((_, logs),) = Learner(model.engine(*data.needs(optimizer, n)), data, model.optimizer_state, n, l2).epoch(None)
+    engine = model.engine(*data.needs(optimizer, n, l2))
+    ((_, logs),) = Learner(engine, data, model.optimizer_state, n, l2).epoch(None)
     return logs
 
 
@@ -161,13 +162,15 @@ class Data:
             weight = np.ldexp(weight, -np.frexp(weight.max())[1])
         return cls(X, target, weight, loss)
 
-    def needs(self, optimizer: Optimizer | None = None, rows: int = 1, outputs: bool = False) -> tuple[Any, ...]:
+    def needs(
+        self, optimizer: Optimizer | None = None, rows: int = 1, l2: float = 0.0, outputs: bool = False
+    ) -> tuple[Any, ...]:
         """What an engine's `load` wants to know of training, or without an optimiser of evaluation; rows of a batch."""
         target = self.target.values.dtype if self.target.values.ndim == 2 else None
         gathered = (self.X.dtype, target, None if self.weight is None else self.weight.dtype)
         if optimizer is None:
-            return self.loss, None, gathered, rows, False, outputs
-        return self.loss, optimizer.kernel, gathered, rows, optimizer.clip_norm is not None, outputs
+            return self.loss, None, gathered, rows, False, False, outputs
+        return self.loss, optimizer.kernel, gathered, rows, optimizer.clip_norm is not None, l2 > 0, outputs
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""

@@ -163,6 +163,8 @@ def _ask_driver(process: int) -> str:
         return f"an NVIDIA driver for CUDA {needed} or newer, got one for CUDA {major}.{minor}"
     if (found := _capability()) < LOWEST_CAPABILITY:
         return f"a GPU of compute capability {_dotted(LOWEST_CAPABILITY)} or newer, got {_dotted(found)}"
+    if library := _missing_library():
+        return f"NVIDIA's toolkit, whose {library} was not found: pip install 'fastnn-numba[cuda]'"
     return ""
 
 
@@ -172,6 +174,18 @@ def _toolkit() -> int:
         return int(importlib.metadata.version("cuda-bindings").partition(".")[0])
     except importlib.metadata.PackageNotFoundError:
         return 0
+
+
+def _missing_library() -> str:
+    """What numba-cuda would not find of the toolkit, which it is installed without unless asked, or ""."""
+    from cuda import pathfinder  # which it looks with, too
+
+    for name in ("nvrtc", "nvvm"):
+        try:
+            pathfinder.load_nvidia_dynamic_lib(name)
+        except RuntimeError:
+            return f"lib{name}"
+    return ""
 
 
 def _capability() -> tuple[int, int]:

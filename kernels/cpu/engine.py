@@ -112,12 +112,13 @@ class Engine:
         gathered: Iterable[np.dtype | None] = (),
         rows: int = 1,
         clips: bool = False,
+        decays: bool = False,
         outputs: bool = False,
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
-        gathered: the dtypes of data, of targets (None for labels) and of weights. rows of a batch change nothing here.
-        clips: whether steps have a clip_norm. outputs: whether they are asked for.
+        gathered: the dtypes of data, of targets (None for labels) and of weights. rows of a batch and decays, whether
+        steps have an l2, change nothing here. clips: whether they have a clip_norm. outputs: whether those are wanted.
         """
         self.kernel.load()
         for n in range(len(self._layers)):

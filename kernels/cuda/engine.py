@@ -24,7 +24,7 @@ from .memory import Placed
 from .network import COLUMN_LANES, Plan
 from .rows import row_threads
 from .steps import Batches, Buffers, Steps, target_constants
-from .update import column_sums, sum_parts, updates
+from .update import column_sums, decay, sum_parts, updates
 
 FORWARD_ELEMENTS = 1 << 25  # of the activations of the rows that go through all layers together
 PLANS = 16  # sizes of a batch whose products are remembered
@@ -41,7 +41,7 @@ def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenat
     def run(self: "Engine", /, *args: P.args, **options: P.kwargs) -> R:
         with self._lock:
             if not self._resident or self._host_may_differ:
-                self._buffers.parameters.copy_to_device(self.parameters)
+                memory.fill(self._buffers.parameters, self.parameters)
                 self._host_may_differ = False
             return method(self, *args, **options)
 
@@ -88,25 +88,29 @@ class Engine:
         gathered: Sequence[np.dtype | None] = (),
         rows: int = 1,
         clips: bool = False,
+        decays: bool = False,
         outputs: bool = False,
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
         gathered: the dtypes of data, of targets (None for labels) and of weights. rows: of a batch; other sizes may
         take products of other shapes, which are compiled when they are first needed. clips: whether steps have a
-        clip_norm. outputs: whether they are asked for.
+        clip_norm. decays: whether they have an l2. outputs: whether they are asked for.
         """
-        name, plan = self.dtype.name, self._plan(rows, gradients=update is not None)
+        name, drops = self.dtype.name, update is not None and any(self.dropout)
+        plans = [self._plan(rows, update is not None, drops)]
+        plans += [self._plan(rows, gradients=False)] if drops else []  # nothing is dropped where a step is not made
         threads = row_threads(self.layout.widths[-1])
         kernels = [output(name, threads)] if outputs else []
         if gathered:
             data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
-            kernels += plan.kernels(name if data is None else SOURCES[data])
+            kernels += [kernel for plan in plans for kernel in plan.kernels(name if data is None else SOURCES[data])]
             if loss is not None:
                 kernels.append(losses[scalar.loss_and_parameter(loss)[0]](name, threads, *target_constants(target)))
         if update is not None:
             kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
-            kernels += [dropout_kernel(name)] if any(self.dropout) else []
+            kernels += [dropout_kernel(name)] if drops else []
+            kernels += [decay(name, jit.THREADS)] if decays else []
             if clips:
                 kernels += [sum_parts(name), squares(name, jit.THREADS), clip(name, jit.THREADS, CLIP_PARTS)]
         for kernel in kernels:
@@ -152,7 +156,7 @@ class Engine:
     def _read_back(self) -> None:
         if self._device_is_newer:
             self._device_is_newer = False
-            self._buffers.parameters.copy_to_host(self.parameters)
+            memory.read(self._buffers.parameters, self.parameters)
 
     def _plan(self, rows: int, gradients: bool, drops: bool = False) -> Plan:
         """The products for so many rows of a batch."""
@@ -226,10 +230,10 @@ class Engine:
 
         self._device_is_newer = True
         self._repeated(jit.recorded(step), steps)
-        results = sums[: 2 * steps].copy_to_host().astype(np.float64).reshape(steps, 2)
+        results = memory.read(sums[: 2 * steps]).astype(np.float64).reshape(steps, 2)
         for array, on_device in zip(state, held, strict=True):
             if array is not on_device:
-                on_device.copy_to_host(array)
+                memory.read(on_device, array)
         if not self._resident:
             self._repeated = Repeated()
             self._read_back()
@@ -262,9 +266,9 @@ class Engine:
         launches.dx()
         launches.sums(sums)
         work, stride = plan.workspace, plan.workspace.strides[0]
-        dx = buffers.work[work.dx : work.dx + rows * stride].copy_to_host().reshape(rows, stride)
-        gradient = launches.whole()[: self.layout.size].copy_to_host()
-        return float(sums.copy_to_host()[0]), gradient, dx[:, : self.layout.widths[0]]
+        dx = memory.read(buffers.work[work.dx : work.dx + rows * stride]).reshape(rows, stride)
+        gradient = memory.read(launches.whole()[: self.layout.size])
+        return float(memory.read(sums)[0]), gradient, dx[:, : self.layout.widths[0]]
 
     @_alone
     def forward(
@@ -307,12 +311,12 @@ class Engine:
             if outputs is not None:
                 launches.outputs(outputs, step)
         if on_host:
-            out[...] = outputs.copy_to_host().reshape(out.shape)
+            out[...] = memory.read(outputs).reshape(out.shape)
         elif out is not None:
             jit.synchronize()  # whichever stream it is read on
         if target is None:
             return np.zeros(0), np.zeros(0)
-        losses_of_rows, right = self._buffers.results.copy_to_host().astype(np.float64).reshape(2, -1)
+        losses_of_rows, right = memory.read(self._buffers.results).astype(np.float64).reshape(2, -1)
         return losses_of_rows[:total], right[:total]
 
 

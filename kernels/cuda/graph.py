@@ -64,8 +64,11 @@ class Graph:
         weakref.finalize(self, _call, "cuGraphExecDestroy", self._executable).atexit = False
 
     def __call__(self) -> None:
-        """Enqueue it on this thread's stream."""
-        _call("cuGraphLaunch", self._executable, jit.handle(jit.current_stream()))
+        """Enqueue it on this thread's stream. Raises OutOfMemoryError and RuntimeError."""
+        try:
+            _call("cuGraphLaunch", self._executable, jit.handle(jit.current_stream()))
+        except DriverError as error:
+            raise jit.failure(error) from error
 
 
 def _capture(launches: Launches) -> Any:

@@ -26,6 +26,7 @@ api: Any = numba.cuda
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 THREADS = 256  # of a block, where nothing else decides
+LAUNCHES = 64  # of a kernel, each of so many blocks on a stream, that are remembered
 
 _launching = threading.local()  # its `stream`: what `launching` was given; its `record`: see `recorded`
 
@@ -46,15 +47,20 @@ class OutOfMemoryError(MemoryError):
     """The GPU has no room for an array, or for a kernel's code, or this process has none on it at all."""
 
 
+def failure(error: Exception) -> Exception:
+    """OutOfMemoryError where the driver has no memory, else RuntimeError: each library has classes of its own."""
+    if "OUT_OF_MEMORY" in str(error):
+        return OutOfMemoryError("device 'cuda' has no room for what is to run on it: use device='cpu'")
+    return RuntimeError(f"device 'cuda' failed: {error}")
+
+
 @contextlib.contextmanager
 def driver_errors() -> Iterator[None]:
-    """Raise OutOfMemoryError where the driver has no memory, else RuntimeError: each library has its own classes."""
+    """Raise the `failure` that an error of the driver is."""
     try:
         yield
     except Exception as error:
-        if "OUT_OF_MEMORY" in str(error):
-            raise OutOfMemoryError("device 'cuda' has no room for what is to run on it: use device='cpu'") from error
-        raise RuntimeError(f"device 'cuda' failed: {error}") from error
+        raise failure(error) from error
 
 
 if SIMULATED:
@@ -129,7 +135,8 @@ class Kernel:
         """
         if SIMULATED or self._dispatcher.overloads:
             return
-        cached = self._dispatcher._cache.load_overload(self.argtypes, self._dispatcher.targetctx)
+        with driver_errors():
+            cached = self._dispatcher._cache.load_overload(self.argtypes, self._dispatcher.targetctx)
         if cached is None and cpu_jit.announce is not None:
             cpu_jit.announce()
         with driver_errors():  # and onto the GPU: a step that ends for want of memory must not be half done
@@ -137,16 +144,24 @@ class Kernel:
         self._dispatcher.disable_compile()
 
     def __call__(self, blocks: int | tuple[int, ...], *args: Any) -> None:
+        """Raises OutOfMemoryError and RuntimeError, too."""
         if (record := getattr(_launching, "record", None)) is not None:
             record.append((self, blocks, args))
             return
+        if SIMULATED:  # where a configured kernel is the kernel itself
+            _configured(self._dispatcher, blocks, self.threads, current_stream())(*args)
+            return
         key = blocks, handle(current_stream())
         launch = self._launches.get(key)
-        if launch is None:
-            launch = _configured(self._dispatcher, blocks, self.threads, current_stream())
-            if not SIMULATED:  # where a configured kernel is the kernel itself
+        try:
+            if launch is None:
+                launch = _configured(self._dispatcher, blocks, self.threads, current_stream())
+                if len(self._launches) >= LAUNCHES:
+                    self._launches.clear()
                 self._launches[key] = launch
-        launch(*args)
+            launch(*args)
+        except Exception as error:  # no context manager: this is the time of a launch
+            raise failure(error) from error
 
     def ptx(self, *capabilities: tuple[int, int]) -> list[str]:
         """Its code for GPUs of these compute capabilities. Needs no GPU."""
@@ -274,24 +289,32 @@ def external_stream(handle: int) -> Any:
 def wait(later: Any, earlier: Any) -> None:
     """What is enqueued on one stream from now on starts after what another has by now."""
     if handle(later) != handle(earlier):
-        event = api.event(timing=False)
-        event.record(earlier)
-        event.wait(later)
+        with driver_errors():
+            event = api.event(timing=False)
+            event.record(earlier)
+            event.wait(later)
+
+
+def _device() -> Any:
+    """The current GPU, on which this process has a context from now on."""
+    with driver_errors():
+        return api.get_current_device()
 
 
 def device_number() -> int:
     """The current GPU's number."""
-    return 0 if SIMULATED else int(api.get_current_device().id)
+    return 0 if SIMULATED else int(_device().id)
 
 
 def synchronize() -> None:
     """Wait until all that was enqueued is done."""
-    api.synchronize()
+    with driver_errors():
+        api.synchronize()
 
 
 def processors() -> int:
     """The current GPU's multiprocessors."""
-    return 1 if SIMULATED else int(api.get_current_device().MULTIPROCESSOR_COUNT)
+    return 1 if SIMULATED else int(_device().MULTIPROCESSOR_COUNT)
 
 
 def address(array: Any) -> int:
@@ -309,7 +332,7 @@ def info() -> dict[str, str]:
     versions = {"numba-cuda": numba_cuda.__version__}
     if SIMULATED:
         return {"gpu": "numba-cuda's simulator", **versions}
-    device = api.get_current_device()
+    device = _device()
     total = api.current_context().get_memory_info().total
     return {
         "gpu": device.name if isinstance(device.name, str) else device.name.decode(),

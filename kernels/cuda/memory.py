@@ -61,23 +61,27 @@ def shaped(shape: tuple[int, ...], dtype: Any) -> Any:
 
 def zeros(n: int, dtype: Any) -> Any:
     """A new array (n,) of zeros on the GPU."""
-    array = empty(n, dtype)
-    array.copy_to_device(np.zeros(n, dtype), stream=jit.current_stream())
-    return array
+    return fill(empty(n, dtype), np.zeros(n, dtype))
 
 
 def copied(array: np.ndarray) -> Any:
     """A contiguous array (n,) copied to the GPU."""
-    result = empty(array.size, array.dtype)
-    result.copy_to_device(array, stream=jit.current_stream())
-    return result
+    return fill(empty(array.size, array.dtype), array)
 
 
-def read(array: Any) -> np.ndarray:
-    """A copy on the host, once all is done that was enqueued before."""
-    result = array.copy_to_host(stream=jit.current_stream())
-    if jit.current_stream():
-        jit.current_stream().synchronize()
+def fill(array: Any, values: np.ndarray) -> Any:
+    """An array (n,) of the GPU, into which these values (n,) are copied. Raises RuntimeError where the GPU fails."""
+    with jit.driver_errors():
+        array.copy_to_device(values, stream=jit.current_stream())
+    return array
+
+
+def read(array: Any, into: np.ndarray | None = None) -> np.ndarray:
+    """A copy on the host, `into` where given, once all is done that was enqueued before. Raises as `fill`."""
+    with jit.driver_errors():
+        result = array.copy_to_host(into, stream=jit.current_stream())
+        if jit.current_stream():
+            jit.current_stream().synchronize()
     return result
 
 
@@ -94,7 +98,7 @@ def place(array: np.ndarray | Placed, dtype: Any = None) -> Placed:
     rows = max(1, BLOCK_BYTES // max(1, width * wanted.itemsize))
     for start in range(0, len(array), rows):
         block = np.ascontiguousarray(array[start : start + rows], wanted).reshape(-1)
-        flat[start * width : start * width + block.size].copy_to_device(block)
+        fill(flat[start * width : start * width + block.size], block)
     return Placed(flat, array.shape, wanted)
 
 

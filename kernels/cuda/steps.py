@@ -44,7 +44,7 @@ class Buffers:
     def send(self, name: str, values: np.ndarray) -> Any:
         """The array of this name, which now begins with these values."""
         array = self.room(name, values.size, values.dtype)
-        array[: values.size].copy_to_device(np.ascontiguousarray(values).reshape(-1), stream=jit.current_stream())
+        memory.fill(array[: values.size], np.ascontiguousarray(values).reshape(-1))
         return array
 
     def _grow(self, name: str, n: int, dtype: Any, make: Any = memory.empty) -> Any:

@@ -40,6 +40,7 @@ def machine(monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(dispatch, "has_extra", lambda: True)
     monkeypatch.setattr(dispatch, "_toolkit", lambda: 13)
+    monkeypatch.setattr(dispatch, "_missing_library", lambda: "")
 
     def be(driver):
         def load(name):
