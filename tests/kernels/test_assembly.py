@@ -225,7 +225,9 @@ def test_adam_neither_divides_nor_takes_roots(elementwise_kernels):
     body = body[: body.index(".Lfunc_end")]
     assert len(re.findall(r"vrsqrt14ps|vrcp14ps", body)) >= 4
     assert not re.findall(r"v(?:sqrt|div)ps", text)
-    assert not re.findall(r"v(?:mov\w+|fn?m\w+|\w+)ps\s.*\(%r[sb]p\).*%zmm|%zmm\d+, .*\(%r[sb]p\)", body), "spills"
+    # %rbp is where the stack is only if it says so: on some machines it is one more pointer into the arrays
+    stack = "%r[sb]p" if re.search(r"movq\s+%rsp, %rbp", body) else "%rsp"
+    assert not re.findall(rf"v(?:mov\w+|fn?m\w+|\w+)ps\s.*\({stack}\).*%zmm|%zmm\d+, .*\({stack}\)", body), "spills"
 
 
 def test_a_call_of_libm_is_seen(elementwise_kernels):
