@@ -17,7 +17,7 @@ class History:
         this run did not measure is an empty list.
     interrupted: whether Ctrl-C ended the run.
     seconds: time spent training, without compilation; compile_seconds: time spent compiling kernels.
-    device, threads: where it ran.
+    device, threads: where it ran, and on how many threads at most.
     """
 
     metrics: dict[str, list[float]] = field(default_factory=dict)

@@ -147,7 +147,11 @@ def profile(
     learner = training.Learner(engine, data, memory, batch_size, l2)
     slices = (n_steps for _ in itertools.count() for n_steps, _ in learner.epoch(order))
     next(slices)  # makes the buffers
-    threads = engine.threads_for(batch_size)
+    pace = engine.pace(batch_size)
+    while not pace.settled:
+        next(slices)
+    pace.stay()
+    threads = pace.threads
     touched = engine.touched_bytes + sum(array.nbytes for array in memory.arrays)
     seconds, times, flops, product_flops, bandwidth = _measure(engine, slices, threads, touched)
     counts = work(

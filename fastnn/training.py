@@ -70,7 +70,7 @@ def fit(
     learner = Learner(model.engine(), data, memory, batch_size, l2)
     if validation is not None:
         validation = learner.placed(*validation)
-    history.threads = learner.engine.threads_for(min(batch_size, n_train))
+    history.threads = learner.engine.training_threads(min(batch_size, n_train))
     shuffled = shuffle and batch_size < n_train
     if shuffled and order is None:
         order = numbered(n_train)

@@ -18,9 +18,9 @@ from .batch import gathers as _gathers
 from .clip import clip as _clip
 from .dropout import dropout as _dropout
 from .gemm_bf16 import product_for as _product_for
-from .loss import IDENTITY, NO_METRIC, SOFTMAX
 from .loss import losses as _losses
 from .loss import output as _output
+from .side_by_side import IDENTITY, NO_METRIC, SOFTMAX
 from .turn import turn as _turn
 from .update import updates as _updates
 

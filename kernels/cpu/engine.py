@@ -21,7 +21,10 @@ from .batch import gathers
 from .dropout import dropout as dropout_kernels
 from .elementwise import backward, forward
 from .gemm_bf16 import product_for
-from .loss import (
+from .loss import losses, output
+from .network import network
+from .pace import Pace
+from .side_by_side import (
     ALL_OUTPUTS,
     EXP,
     IDENTITY,
@@ -30,17 +33,16 @@ from .loss import (
     NO_METRIC,
     SIGMOID,
     SOFTMAX,
-    losses,
-    output,
 )
-from .network import network
 from .simd import chosen
 from .update import updates
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXP}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
-# At least so many float32 multiply-adds per step for each thread, or the step runs on fewer; float64 ones count twice
+# At least so many float32 multiply-adds for each thread, or a call runs on fewer; float64 ones count twice
 WORK_PER_THREAD = 1 << 20
+# Training steps are tried on several threads where each has so many to do, and from SURE on made by all without trial
+TRIED, SURE = 1 << 17, 1 << 22
 
 
 P = ParamSpec("P")
@@ -102,6 +104,7 @@ class Engine:
         self._transposed: dict[int, tuple[int, np.ndarray]] = {}  # by layer, with its address
         self._partials = aligned_zeros(0, self.dtype)
         self._plan: plans.Plan | None = None
+        self._paces: dict[tuple[int, int], Pace] = {}  # by rows, and the threads there may be
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
 
@@ -216,12 +219,11 @@ class Engine:
             job[field.GROUP_SUMS] = address(self._group_sums)
         self._plan = plan
 
-    def _plan_step(self, rows: int, dx: bool, split: bool) -> plans.Plan:
+    def _plan_step(self, rows: int, threads: int, dx: bool, split: bool) -> plans.Plan:
         """What a step on so many rows of the data that have been set consists of."""
         return plans.for_step(
-            self.layout.widths, rows, self.threads_for(rows), self.dtype.itemsize,
-            self._job[field.X_GATHER] != 0, dx, split,
-        )  # fmt: skip
+            self.layout.widths, rows, threads, self.dtype.itemsize, self._job[field.X_GATHER] != 0, dx, split
+        )
 
     def _reserve(self, rows: int) -> None:
         """Buffers for so many rows."""
@@ -290,9 +292,9 @@ class Engine:
         name, self._loss_parameter[0] = scalar.loss_and_parameter(loss)
         self._job[field.LOSS], self._job[field.METRIC] = losses[name][self.dtype].address, METRICS[metric]
 
-    def _run(self, threads: int, steps: int, flush: bool) -> None:
+    def _run(self, threads: int, first: int, last: int, flush: bool) -> None:
         job = self._job
-        job[field.STEPS], job[field.FLUSH], job[field.ALONE] = steps, flush, threads == 1
+        job[field.BEGIN], job[field.STEPS], job[field.FLUSH], job[field.ALONE] = first, last, flush, threads == 1
         job[field.TICKET] = job[field.DONE] = job[field.SLOT] = 0
         job[field.WAITED] = teams.team.waited_at
         teams.team.run(self.kernel, self._at, threads)
@@ -303,9 +305,26 @@ class Engine:
         return self._single_at
 
     def threads_for(self, rows: int) -> int:
-        """How many threads a step on so many rows uses."""
-        work = 3 * rows * self.multiply_adds * self.dtype.itemsize // 4
-        return max(1, min(self.threads, work // WORK_PER_THREAD))
+        """How many threads one call on so many rows uses."""
+        return max(1, min(self.threads, self._work(rows) // WORK_PER_THREAD))
+
+    def pace(self, rows: int) -> Pace:
+        """How training steps on so many rows get their threads."""
+        key = rows, self.threads
+        if key not in self._paces:
+            work = self._work(rows)
+            most = max(1, min(self.threads, work // TRIED))
+            least = most if work >= SURE * most else 1
+            self._paces[key] = Pace([*(1 << n for n in range(most.bit_length()) if least <= 1 << n < most), most], work)
+        return self._paces[key]
+
+    def training_threads(self, rows: int) -> int:
+        """The most threads that make a training step on so many rows."""
+        return self.pace(rows).choices[-1]
+
+    def _work(self, rows: int) -> int:
+        """The multiply-adds of a step on so many rows, those of float64 twice."""
+        return 3 * rows * self.multiply_adds * self.dtype.itemsize // 4
 
     @_alone
     def train(
@@ -351,24 +370,34 @@ class Engine:
             hook = clip.clip[self.dtype].address, address(clipping)
         batches = _batches(total, batch_size, passes, order is not None)
         self._set_data(x, target, order, weight, first, address(batches))
-        # not of the rows in this call, which may be the last few of an epoch: the bits would depend on where it is cut
-        plan = self._plan_step(batch_size, dx=False, split=hook is not None)
-        self._follow(plan)
-        self._drop(noise)
-        results = np.empty((2, plan.buffered))
         decay = np.full(steps, l2, np.float64)
         sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
         twins = [address(array) - base for array in state] + [0, 0]
         job[field.FIRST_STATE], job[field.SECOND_STATE] = twins[:2]
         self._set_loss(loss, metric)
-        job[field.ROW_LOSS], job[field.RIGHT] = address(results[0]), address(results[1]) if metric else 0
         job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
         job[field.UPDATE], job[field.SCALARS] = updates[update][self.dtype].address, address(scalars)
         job[field.L2], job[field.SQUARES] = address(decay), address(squares) if squares.size else 0
         job[field.GRADIENT] = address(self.gradient) - base if hook else 0
         job[field.HOOK], job[field.HOOK_ARGUMENT] = hook or (0, 0)
         job[field.DX] = 0
-        self._run(plan.threads, steps, flush=True)
+
+        def plan(threads: int) -> plans.Plan:
+            # not of the rows in this call, which may be the last few of an epoch: the bits would depend on where it is
+            # cut
+            return self._plan_step(batch_size, threads, dx=False, split=hook is not None)
+
+        def part(threads: int, first: int, last: int) -> None:
+            self._follow(plan(threads))
+            self._drop(noise)
+            self._run(threads, first, last, flush=True)
+
+        pace = self.pace(batch_size)
+        buffered = plan(pace.choices[-1]).buffered
+        self._reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
+        results = np.empty((2, buffered))
+        job[field.ROW_LOSS], job[field.RIGHT] = address(results[0]), address(results[1]) if metric else 0
+        pace.run(steps, part)
         values = sums[:, 0] + 0.5 * decay * squares.sum(1) if squares.size else sums[:, 0]
         return values, sums[:, 1]
 
@@ -387,7 +416,7 @@ class Engine:
         rows = len(x)
         job, base = self._job, address(self.parameters)
         self._set_data(x, target, None, weight, 0, self._one_batch(rows))
-        plan = self._plan_step(rows, dx=True, split=False)
+        plan = self._plan_step(rows, self.threads_for(rows), dx=True, split=False)
         self._follow(plan)
         self._drop(None)
         results = np.empty(plan.buffered)
@@ -402,7 +431,7 @@ class Engine:
         job[field.L2], job[field.SQUARES] = address(decay), address(squares) if l2 else 0
         job[field.GRADIENT] = address(gradient) - base
         job[field.DX], job[field.DX_ROW] = address(dx), stride * self.dtype.itemsize
-        self._run(plan.threads, 1, flush=False)
+        self._run(plan.threads, 0, 1, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
     def forward(
@@ -440,7 +469,7 @@ class Engine:
             if target is not None:
                 self._set_loss(loss, metric)
                 job[field.ROW_LOSS], job[field.RIGHT] = address(results), address(right) if metric else 0
-            self._run(plan.threads, 1, flush=False)
+            self._run(plan.threads, 0, 1, flush=False)
         return results, right
 
 

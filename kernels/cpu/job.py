@@ -6,7 +6,8 @@ from itertools import count
 TICKET, DONE, SLOT = 0, 8, 16
 _field = count(24)
 (
-    N_LAYERS, STEPS, FIRST, BATCHES,  # BATCHES: address of each step's (start, rows); starts are counted from FIRST
+    N_LAYERS, BEGIN, STEPS,  # the first step, and the one where it ends
+    FIRST, BATCHES,  # address of each step's (start, rows); starts are counted from FIRST
     PHASES, ONCE, EACH_STEP,  # address of the phases' records; how many come once, and how many then in each step
     FIRST_LAYER, CHUNK,  # of what goes through many layers at once
     FLUSH,  # 1 where subnormal numbers count as zero
@@ -25,7 +26,7 @@ _field = count(24)
     ACTIVATE_OUTPUT, OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
     TIMES,  # the threads' records of the clock, for `timed_network`
     SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-) = (next(_field) for _ in range(62))  # fmt: skip
+) = (next(_field) for _ in range(63))  # fmt: skip
 LAYERS = 88  # where the layers' records begin
 
 # A layer's record. Addresses; strides in bytes.

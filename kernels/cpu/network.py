@@ -467,7 +467,7 @@ def _network(real: Any, stamp: Any) -> Any:
             floats.set_mode(mode | FLUSH_SUBNORMALS)
         slot = memory.fetch_add(address + field.SLOT * 8, 1)
         times = job[field.TIMES] + slot * (clock.HEAD + clock.WORDS * job[field.N_LAYERS]) * 8
-        phase, step, n, record, tiles, tile = -1, 0, -1, job, 0, -1
+        phase, step, n, record, tiles, tile = -1, job[field.BEGIN], -1, job, 0, -1
         waited = 0
         while True:
             if alone:

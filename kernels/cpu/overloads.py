@@ -30,8 +30,9 @@ from .arguments import (
 )
 from .elementwise import backward, forward
 from .linear import linear, linear_backward
-from .loss import IDENTITY, NO_METRIC, SOFTMAX, losses, output
+from .loss import losses, output
 from .memory import address_of
+from .side_by_side import IDENTITY, NO_METRIC, SOFTMAX
 from .update import updates
 
 

@@ -4,7 +4,7 @@ What decides the order of a sum, the groups of rows and the weight tiles, depend
 depend on the number of threads as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -143,14 +143,17 @@ def _groups(widths: Sequence[int], rows: int) -> int:
 
 def _layered(widths: Sequence[int], rows: int) -> int:
     """How many of the first layers are done one by one: those whose weights are more than what goes in and out."""
-    large = [n for n, (a, b) in enumerate(pairwise(widths)) if 2 * a * b > rows * (a + b)]
-    return large[-1] + 1 if large and rows > 1 else 0
+    return _up_to_last(widths, lambda a, b: 2 * a * b > rows * (a + b)) if rows > 1 else 0
 
 
 def _streamed(widths: Sequence[int], rows: int) -> int:
     """How many of the first layers few rows go through one by one, up to the last whose weights no L2 holds."""
-    large = [n for n, (a, b) in enumerate(pairwise(widths)) if a * b >= STREAMED]
-    return large[-1] + 1 if large and rows <= FORWARD_ROWS else 0
+    return _up_to_last(widths, lambda a, b: a * b >= STREAMED) if rows <= FORWARD_ROWS else 0
+
+
+def _up_to_last(widths: Sequence[int], large: Callable[[int, int], bool]) -> int:
+    """How many layers there are up to the last that is large."""
+    return max((n for n, (a, b) in enumerate(pairwise(widths), 1) if large(a, b)), default=0)
 
 
 def _layer_tiles(columns: int, rows: int, threads: int, itemsize: int) -> tuple[int, int, int]:

@@ -107,6 +107,29 @@ def together(real: Any) -> Any:
     return function
 
 
+class Recess:
+    """When callers work alone: for a while after runs with helpers in which too much time was spent waiting."""
+
+    def __init__(self) -> None:
+        self._until, self._pause, self._ran, self._lost = 0, 0, 0, 0.0
+
+    def lasts(self) -> bool:
+        """Whether a caller should work alone now."""
+        return time.perf_counter_ns() < self._until
+
+    def report(self, nanoseconds: int, waited: float) -> None:
+        """Be told how long a run with helpers took, and the share of that for which threads waited or were woken."""
+        self._ran, self._lost = self._ran + nanoseconds, self._lost + waited * nanoseconds
+        if self._ran < LOOK:
+            return
+        if 100 * self._lost >= DISTURBED_PERCENT * self._ran:
+            now = time.perf_counter_ns()
+            again = now < self._until + 2 * self._pause
+            self._pause = min(2 * self._pause, MOST_PAUSE) if again else FIRST_PAUSE
+            self._until = now + self._pause
+        self._ran, self._lost = 0, 0.0
+
+
 class Team:
     """The helpers of this process. They start with the first work that wants them."""
 
@@ -117,7 +140,7 @@ class Team:
         self._helpers = self._state[WORDS:].reshape(MOST_HELPERS, HELPER)
         self._count = 0
         self._streak, self._last = 0, 0
-        self._alone_until, self._pause, self._ran, self._lost = 0, 0, 0, 0.0
+        self.recess = Recess()
 
     def run(self, kernel: jit.Kernel, argument: int, threads: int) -> None:
         """Call a kernel `void f(int64)` from up to `threads` threads at once; returns when all have left it.
@@ -125,30 +148,19 @@ class Team:
         Helpers that are still awake from wider work stay outside: a job has buffers for `threads` only. When another
         Python thread holds the team, the caller works alone: the result is the same.
         """
-        start = time.perf_counter_ns()
-        if threads > 1 and start >= self._alone_until and self._lock.acquire(blocking=False):
+        if threads > 1 and not self.recess.lasts() and self._lock.acquire(blocking=False):
             try:
+                start = time.perf_counter_ns()
                 seats = min(threads - 1, MOST_HELPERS)
                 while self._count < seats:
                     self._start()
                 together["float32"](address(self._state), kernel.address, argument, seats)
-                self._report(time.perf_counter_ns() - start, self._state[WAITED] / self._state[RAN])
+                waited = self._state[WAITED] / self._state[RAN]
+                self.recess.report(time.perf_counter_ns() - start, waited)
             finally:
                 self._lock.release()
         else:
             kernel(argument)
-
-    def _report(self, nanoseconds: int, waited: float) -> None:
-        """Be told how long a run with helpers took, and the share of that for which threads waited or were woken."""
-        self._ran, self._lost = self._ran + nanoseconds, self._lost + waited * nanoseconds
-        if self._ran < LOOK:
-            return
-        if 100 * self._lost >= DISTURBED_PERCENT * self._ran:
-            now = time.perf_counter_ns()
-            again = now < self._alone_until + 2 * self._pause
-            self._pause = min(2 * self._pause, MOST_PAUSE) if again else FIRST_PAUSE
-            self._alone_until = now + self._pause
-        self._ran, self._lost = 0, 0.0
 
     def called_often(self) -> bool:
         """Whether this call is one of a row of them, so that helpers are awake, or will be from now on."""

@@ -116,8 +116,8 @@ class Engine:
         for kernel in kernels:
             kernel.load()
 
-    def threads_for(self, rows: int) -> int:
-        """The host's threads that a step takes."""
+    def training_threads(self, rows: int) -> int:
+        """The host's threads that make a training step."""
         return 1
 
     def place(self, x: Host, target: Host | None = None, weight: Host | None = None) -> tuple[Any, Any, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from ..cpu.loss import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
+from ..cpu.side_by_side import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
 from . import jit
 from . import job as fields
 from .jit import cuda

@@ -8,7 +8,7 @@ import functools
 from types import SimpleNamespace
 from typing import Any
 
-from ..cpu.loss import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from ..cpu.side_by_side import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 from . import jit
 from . import job as fields
 from .jit import cuda

@@ -47,7 +47,7 @@ def team():
 @pytest.mark.parametrize("longest", [1e-3, 0.1])
 def test_a_helper_comes_awake_asleep_or_falling_asleep(team, longest, monkeypatch):
     """Around 20 to 200 us after work a helper falls asleep: a call that comes just then must not be lost on it."""
-    monkeypatch.setattr(team, "_report", lambda *run: None)  # however long it takes
+    monkeypatch.setattr(team.recess, "report", lambda *run: None)  # however long it takes
     count = np.zeros(1, np.int64)
     for pause in np.linspace(0, longest, 300 if longest < 0.01 else 10):
         count[0] = 0
@@ -85,7 +85,7 @@ def linger(real):
 
 
 def test_what_is_waited_for_is_counted(team, monkeypatch):
-    monkeypatch.setattr(team, "_report", lambda *run: None)
+    monkeypatch.setattr(team.recess, "report", lambda *run: None)
     count = np.zeros(2, np.int64)
     for _ in range(1000):  # until the helper is the second for once, and nobody else has the caller's core
         count[0] = 0
@@ -104,16 +104,16 @@ def test_a_caller_that_has_to_wait_too_much_works_alone_for_a_while(team, monkey
     def helpers_are_asked():
         asked = []
         with monkeypatch.context() as patch:
-            patch.setattr(team, "_report", lambda *run: asked.append(run))
+            patch.setattr(team.recess, "report", lambda *run: asked.append(run))
             team.run(come["float32"], count.ctypes.data, 2)
         return bool(asked)
 
     for waited in (0.0, 0.2):
-        team._report(teams.LOOK, waited)
+        team.recess.report(teams.LOOK, waited)
         assert helpers_are_asked()
-    team._report(teams.LOOK // 2, 1.0)
+    team.recess.report(teams.LOOK // 2, 1.0)
     assert helpers_are_asked(), "too brief to tell"
-    team._report(teams.LOOK // 2, 0.0)
+    team.recess.report(teams.LOOK // 2, 0.0)
     pause = teams.FIRST_PAUSE
     for _ in range(10):
         assert not helpers_are_asked()
@@ -121,10 +121,10 @@ def test_a_caller_that_has_to_wait_too_much_works_alone_for_a_while(team, monkey
         assert not helpers_are_asked()
         now += 1
         assert helpers_are_asked()
-        team._report(teams.LOOK, 0.5)
+        team.recess.report(teams.LOOK, 0.5)
         pause = min(2 * pause, teams.MOST_PAUSE)
     now += 3 * teams.MOST_PAUSE
-    team._report(teams.LOOK, 0.5)
+    team.recess.report(teams.LOOK, 0.5)
     now += teams.FIRST_PAUSE
     assert helpers_are_asked(), "after a long time without, it begins anew"
 

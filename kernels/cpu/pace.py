@@ -1,0 +1,75 @@
+"""On how many threads steps are made: on as many as have made them soonest of late.
+
+What a thread more brings depends on how long it takes to hand a cache line from core to core, which no constant tells:
+55 ns there and back on 2 cores of an AMD Zen 4, and for seconds at a time, when they are in different corners of the
+chip, 330. An epoch of 64-64-64-10 in batches of 32 then takes 0.84 and some 2 of one thread's time; on an Intel Xeon
+1.4. So it is tried, again and again.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+# Each number of threads is tried so many times in a row (the first has to wake them), on steps of about so many
+# multiply-adds: 1.2 ms of one thread. The least time of a step counts.
+TRIALS, TRIAL_WORK = 3, 1 << 26
+# And again after so many seconds, each time for twice as long while the answer stays the same; or where steps have
+# become so many times as slow.
+FIRST_WAIT, MOST_WAIT, SLOWER = 0.1, 4.0, 1.25
+GAIN = 0.97  # more threads that save less are left to others
+
+
+class Pace:
+    """Of steps that are all alike: the number of threads that makes them soonest.
+
+    choices: the numbers to try, ascending. work: the multiply-adds of a step.
+    """
+
+    def __init__(self, choices: Sequence[int], work: int) -> None:
+        self.choices, self.threads = choices, choices[-1]
+        self._trial_steps = max(1, TRIAL_WORK // work)
+        self._wait, self._decided = FIRST_WAIT, 0.0
+        self._left: list[int] = []  # the numbers still to try, the next one last
+        self._best: dict[int, float] = {}  # seconds of a step
+        self._try_again()
+
+    def run(self, steps: int, part: Callable[[int, int, int], None]) -> None:
+        """Call part(threads, first, last) for all steps, in one part or more."""
+        first = 0
+        while first < steps:
+            threads, last = self.threads, steps
+            if self._left:
+                threads, last = self._left[-1], min(steps, first + self._trial_steps)
+            start = time.perf_counter()
+            part(threads, first, last)
+            end = time.perf_counter()
+            if self._left:
+                self._left.pop()
+                self._best[threads] = min(self._best[threads], (end - start) / (last - first))
+                if not self._left:
+                    self._decide(end)
+            elif end - self._decided > self._wait or (
+                end - self._decided > FIRST_WAIT and end - start > SLOWER * (last - first) * self._best[threads]
+            ):
+                self._try_again()
+            first = last
+
+    @property
+    def settled(self) -> bool:
+        """Whether the answer is in, until it is asked for again."""
+        return not self._left
+
+    def stay(self) -> None:
+        """Ask no more."""
+        self.choices, self._left = [self.threads], []
+
+    def _try_again(self) -> None:
+        self._left = sorted([*self.choices] * TRIALS) if len(self.choices) > 1 else []
+        self._best = dict.fromkeys(self.choices, float("inf"))
+
+    def _decide(self, now: float) -> None:
+        before, self.threads = self.threads, self.choices[0]
+        for threads in self.choices[1:]:
+            if self._best[threads] < GAIN * self._best[self.threads]:
+                self.threads = threads
+        self._wait = min(2 * self._wait, MOST_WAIT) if self.threads == before else FIRST_WAIT
+        self._decided = now
