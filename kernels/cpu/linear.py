@@ -11,7 +11,7 @@ from ..layout import address
 from . import jit, memory
 from . import team as teams
 from .elementwise import BACKWARD, FORWARD
-from .gemm import gemm
+from .gemm import PACK_ROWS, gemm
 from .simd import chosen, itemsize
 from .turn import turn as turn_kernel
 
@@ -123,10 +123,10 @@ def products(real: Any) -> Any:
 def tile_grid(m: int, n: int, threads: int, itemsize: int) -> tuple[int, int, int]:
     """(tiles down, tiles across, columns of one) of an (m, n) product.
 
-    By columns first, so that each packs its own b.
+    By columns first, so that each packs its own b; and so wide that each reads long rows of it, where none packs.
     """
     nr = chosen().nv * chosen().lanes(itemsize)
-    columns = min(TILE_COLUMNS, max(nr, -(-n // threads // nr) * nr))
+    columns = min(TILE_COLUMNS if m >= PACK_ROWS else n, max(nr, -(-n // threads // nr) * nr))
     across = -(-n // columns)
     down = max(-(-m // TILE_ROWS), 1 if across >= threads else min(-(-threads // across), -(-m // 48)))
     return down, across, columns

@@ -107,3 +107,40 @@ def _outer(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
     each_vector(v, rows, columns, [x, y, c], [ir.Constant(I64, v.size), ir.Constant(I64, 0), ldc], step, ones=1)
     v.builder.ret_void()
     return function
+
+
+def rows_added(real: Any, count: int) -> Any:
+    """An intrinsic: c (columns) = max(c + the sum of x[i] * b[i] over `count` rows of b, floor), in the order of i.
+
+    Its arguments: columns, x, b, ldb, c, then the floor, as the micro-kernel's.
+    """
+
+    def write(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
+        return _added(module, isa, real, count)
+
+    write.__name__ = f"rows_added_{count}"
+    return calling(write, real, 5, 1)
+
+
+def _added(module: ir.Module, isa: InstructionSet, real: Any, count: int) -> ir.Function:
+    function = internal_function(module, f"added_{count}_{isa.name}_{real}", [*[I64] * 5, element(real)])
+    if not function.is_declaration:
+        return function
+    columns, x, b, ldb, c, floor = function.args
+    v = Vectors(function, isa, real)
+    least = v.splat(floor)
+    factors = [v.broadcast(v.builder.add(x, ir.Constant(I64, i * v.size))) for i in range(count)]
+    rows = [b]
+    for _ in range(count - 1):
+        rows.append(v.builder.add(rows[-1], ldb))
+
+    def step(at: list[Any], masked: bool) -> None:
+        *rows_at, c_at = at
+        total = v.load(c_at, masked)
+        for factor, row in zip(factors, rows_at, strict=True):
+            total = v.multiply_add(factor, v.load(row, masked), total)
+        v.store(v.builder.select(v.builder.fcmp_ordered(">", least, total), least, total), c_at, masked)
+
+    each_vector(v, ir.Constant(I64, 1), columns, [*rows, c], [ir.Constant(I64, 0)] * (count + 1), step)
+    v.builder.ret_void()
+    return function

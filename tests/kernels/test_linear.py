@@ -113,6 +113,20 @@ def test_few_rows_by_large_weights(rows, dtype):
     check_forward(x, w, b, "relu")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [(608, 700), (601, 700), (30_000, 10)], ids=str)
+def test_one_row_by_large_weights_has_the_bits_it_has_among_others(sizes, dtype):
+    x, w, b, _ = layer(13, 8, *sizes, dtype)
+    w[5, 3] = x[0, 7] = np.nan
+    for bias in (b, None):
+        together = kernels.linear(x, w, bias, "relu")
+        for i in range(len(x)):
+            np.testing.assert_array_equal(kernels.linear(x[i : i + 1], w, bias, "relu"), together[i : i + 1])
+    assert np.isnan(together[0]).all()
+    assert np.isnan(together[:, 3]).all()
+    assert not np.isnan(together[1:, 4:]).any()
+
+
 def test_small_stacks():
     """What is packed does not lie on the stack: 512 KiB is what a thread has by default on some systems."""
     result = run(
