@@ -81,6 +81,7 @@ class Engine:
         precision: str = "float32",
     ) -> None:
         self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
+        self._drops = any(dropout)
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
@@ -133,7 +134,7 @@ class Engine:
             output[self.dtype].load()
         if update is not None:
             updates[update][self.dtype].load()
-            if any(self.dropout):
+            if self._drops:
                 dropout_kernels[self.dtype].load()
             if clips:
                 clip.clip[self.dtype].load()
@@ -257,6 +258,8 @@ class Engine:
 
     def _drop(self, noise: tuple[int, int] | None) -> None:
         """Have layers drop by a seed and the number of the job's first step, or not at all."""
+        if not self._drops:
+            return
         for n, rate in enumerate(self.dropout):
             if rate:
                 layer, above = self._layers[n], self._layers[n + 1]
