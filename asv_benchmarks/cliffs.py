@@ -125,9 +125,10 @@ def measured(point: Point) -> float:
         return time.perf_counter() - start
 
     seconds_of(1)  # makes the buffers
-    while not family.predict and not engine.pace(point.batch).settled:
-        seconds_of(10)
     steps = min(max(1, round(SECONDS / seconds_of(2) * 2)), 10_000)
+    pace = engine.pace(point.batch)
+    while not family.predict and not pace.settled:
+        seconds_of(max(steps, pace.trial_steps))
     return min(seconds_of(steps) for _ in range(SAMPLES)) / steps
 
 

@@ -175,6 +175,9 @@ def draw(results: dict[str, dict[str, Any]], names: list[str], path: Path) -> No
     from matplotlib.ticker import LogLocator
 
     others = [name for name in names if any(name in ratios(result) for result in results.values())]
+    if not others:
+        print(f"nothing to draw in {path}: there is no other library's time")
+        return
     figure = Figure(figsize=(max(10.0, 1.5 + 1.6 * len(results)), 4), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(others)
@@ -235,6 +238,8 @@ def chosen(args: argparse.Namespace) -> dict[str, Any]:
         names = [*WORKLOADS, *(LARGE if args.device == "cuda" else ())]
         return {name: everything[name] for name in args.workloads or names}
     layers = tuple(int(width) for width in args.layers.split(","))
+    if args.rows < args.batch:
+        raise SystemExit(f"compare.py: --rows must be at least --batch, got {args.rows} and {args.batch}")
     rows = args.rows // args.batch * args.batch
     if rows != args.rows:
         print(f"{rows} rows instead of {args.rows}: JAX's scan takes whole batches")
@@ -251,6 +256,8 @@ def works(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
         from benchmarks.peers import PEERS  # type: ignore[assignment]
     names = [name for name in PEERS if args.device in PEERS[name].devices]
     if args.peers:
+        if unknown := sorted(set(args.peers) - set(names)):
+            raise SystemExit(f"compare.py: --peers must be among {', '.join(names)}, got {', '.join(unknown)}")
         names = [name for name in names if name in args.peers or name == "fastnn"]
     if args.products is not None:
         shapes = args.products or PRODUCTS[args.device]

@@ -24,6 +24,7 @@ from kernels.scalar import Loss
 
 SECONDS = 1.0  # of measuring, where a step is short enough for LEAST_ROUNDS
 ROUND_SECONDS = 0.05
+TRIAL_SECONDS = 0.2  # at most, to find how many threads are best
 LEAST_ROUNDS = 5
 RESOLUTION = 1e-9  # a counter may be too coarse to see a phase at all
 
@@ -147,8 +148,8 @@ def profile(
     learner = training.Learner(engine, data, memory, batch_size, l2)
     slices = (n_steps for _ in itertools.count() for n_steps, _ in learner.epoch(order))
     next(slices)  # makes the buffers
-    pace = engine.pace(batch_size)
-    while not pace.settled:
+    pace, end = engine.pace(batch_size), time.perf_counter() + TRIAL_SECONDS
+    while not pace.settled and time.perf_counter() < end:
         next(slices)
     pace.stay()
     threads = pace.threads

@@ -35,7 +35,8 @@ class Workload:
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """X (rows, inputs) float32 and labels y (rows,) int64."""
         random = np.random.default_rng(0)
-        return (_moons if self.output == "sigmoid" else _clouds)(random, self.rows, self.layers[0], self.layers[-1])
+        make = _moons if self.output == "sigmoid" and self.layers[0] == 2 else _clouds
+        return make(random, self.rows, self.layers[0], max(2, self.layers[-1]))
 
     def model(self, threads: int | None = None, device: str = "cpu") -> fastnn.MLP:
         """The network with its initial weights."""

@@ -43,6 +43,7 @@ METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LAR
 WORK_PER_THREAD = 1 << 20
 # Training steps are tried on several threads where each has so many to do, and from SURE on made by all without trial
 TRIED, SURE = 1 << 17, 1 << 22
+MOST_PACES = 64  # of batch sizes of which is known how many threads are best
 
 
 P = ParamSpec("P")
@@ -195,7 +196,7 @@ class Engine:
         """Set a job's phases, and have the buffers that they need."""
         if plan is self._plan:
             return
-        job, self._plan = self._job, None  # until all that follows has been done
+        job, self._plan = self._job, None
         job[field.PHASES], job[field.ONCE] = address(plan.phases), plan.once
         job[field.EACH_STEP] = len(plan.phases) - plan.once
         job[field.FIRST_LAYER], job[field.CHUNK] = plan.first_layer, plan.chunk
@@ -232,7 +233,7 @@ class Engine:
             self._load_activations()
         if rows <= self._capacity:
             return
-        self._buffers, self._capacity = [], 0
+        self._buffers, self._capacity, self._plan = [], 0, None  # until all that follows has been done
         strides, size = self.layout.strides, self.dtype.itemsize
 
         def buffer(columns: int, dtype: Any = None) -> int:
@@ -315,10 +316,13 @@ class Engine:
         """How training steps on so many rows get their threads."""
         key = rows, self.threads
         if key not in self._paces:
-            work = self._work(rows)
+            if len(self._paces) >= MOST_PACES:
+                self._paces.clear()
+            work, usual = self._work(rows), self.threads_for(rows)
             most = max(1, min(self.threads, work // TRIED))
             least = most if work >= SURE * most else 1
-            self._paces[key] = Pace([*(1 << n for n in range(most.bit_length()) if least <= 1 << n < most), most], work)
+            choices = [*(1 << n for n in range(most.bit_length()) if least <= 1 << n < most), most]
+            self._paces[key] = Pace(choices, usual, work)
         return self._paces[key]
 
     def training_threads(self, rows: int) -> int:
@@ -386,8 +390,7 @@ class Engine:
         job[field.DX] = 0
 
         def plan(threads: int) -> plans.Plan:
-            # not of the rows in this call, which may be the last few of an epoch: the bits would depend on where it is
-            # cut
+            # not of this call's rows, maybe the last few of an epoch: the bits would depend on where that is cut
             return self._plan_step(batch_size, threads, dx=False, split=hook is not None)
 
         def part(threads: int, first: int, last: int) -> None:

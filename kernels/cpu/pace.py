@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 
 # Each number of threads is tried so many times in a row (the first has to wake them), on steps of about so many
-# multiply-adds: 1.2 ms of one thread. The least time of a step counts.
-TRIALS, TRIAL_WORK = 3, 1 << 26
+# multiply-adds: 0.6 ms of one thread. The least time of a step counts. Fewer steps would say more of how they begin.
+TRIALS, TRIAL_WORK = 3, 1 << 25
 # And again after so many seconds, each time for twice as long while the answer stays the same; or where steps have
 # become so many times as slow.
 FIRST_WAIT, MOST_WAIT, SLOWER = 0.1, 4.0, 1.25
@@ -21,12 +21,13 @@ GAIN = 0.97  # more threads that save less are left to others
 class Pace:
     """Of steps that are all alike: the number of threads that makes them soonest.
 
-    choices: the numbers to try, ascending. work: the multiply-adds of a step.
+    choices: the numbers to try, ascending. threads: the one that counts now, and before any has been tried. work: the
+    multiply-adds of a step.
     """
 
-    def __init__(self, choices: Sequence[int], work: int) -> None:
-        self.choices, self.threads = choices, choices[-1]
-        self._trial_steps = max(1, TRIAL_WORK // work)
+    def __init__(self, choices: Sequence[int], threads: int, work: int) -> None:
+        self.choices, self.threads = choices, threads
+        self.trial_steps = max(1, TRIAL_WORK // work)
         self._wait, self._decided = FIRST_WAIT, 0.0
         self._left: list[int] = []  # the numbers still to try, the next one last
         self._best: dict[int, float] = {}  # seconds of a step
@@ -36,19 +37,20 @@ class Pace:
         """Call part(threads, first, last) for all steps, in one part or more."""
         first = 0
         while first < steps:
-            threads, last = self.threads, steps
-            if self._left:
-                threads, last = self._left[-1], min(steps, first + self._trial_steps)
+            threads, last, trial = self.threads, steps, self._left and steps - first >= self.trial_steps
+            if trial:
+                threads, last = self._left[-1], first + self.trial_steps
             start = time.perf_counter()
             part(threads, first, last)
             end = time.perf_counter()
-            if self._left:
+            if trial:
                 self._left.pop()
                 self._best[threads] = min(self._best[threads], (end - start) / (last - first))
                 if not self._left:
                     self._decide(end)
-            elif end - self._decided > self._wait or (
-                end - self._decided > FIRST_WAIT and end - start > SLOWER * (last - first) * self._best[threads]
+            elif not self._left and (
+                end - self._decided > self._wait
+                or (end - self._decided > FIRST_WAIT and end - start > SLOWER * (last - first) * self._best[threads])
             ):
                 self._try_again()
             first = last

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numba import cfunc, types
 
+from kernels.cpu import engine as engines
 from kernels.cpu import jit, memory
 from kernels.cpu import team as teams
 from kernels.cpu.batch import ROW_NUMBER
@@ -237,3 +238,23 @@ def crowd(real):
 
 
 CROWD = crowd["float32"]
+
+
+def test_after_a_lack_of_memory_no_buffer_is_used_that_was_given_back(monkeypatch):
+    engine = make_engine([30, 40, 5])
+    (x,) = random_arrays(6, (100, 30), dtype="float32")
+    expected, out = np.empty((2, 20, 5), np.float32)
+    engine.forward(x[:20], out=expected)
+
+    def fail(*size):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "aligned_zeros", fail)
+        before = engine.parameters.copy()
+        with pytest.raises(MemoryError):
+            train(engine, batch_size=100, steps=1)
+    np.testing.assert_array_equal(engine.parameters, before)
+    engine.forward(x[:20], out=out)
+    assert engine._buffers, "it has written into memory that it no longer holds"
+    np.testing.assert_array_equal(out, expected)
