@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 
 # Each number of threads is tried so many times in a row (the first has to wake them), on steps of about so many
-# multiply-adds: 0.6 ms of one thread. The least time of a step counts. Fewer steps would say more of how they begin.
-TRIALS, TRIAL_WORK = 3, 1 << 25
+# multiply-adds: 1.2 ms of one thread. The least time of a step counts. Fewer steps would say more of how they begin.
+TRIALS, TRIAL_WORK = 3, 1 << 26
 # And again after so many seconds, each time for twice as long while the answer stays the same; or where steps have
 # become so many times as slow.
 FIRST_WAIT, MOST_WAIT, SLOWER = 0.1, 4.0, 1.25
