@@ -118,14 +118,14 @@ def gemm(real: Any) -> Any:
             add_row(n, a + p * size, b + p * ldb, ldb, c, floor if p + 1 == k else none)
 
     def function(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, lanes_exist):
-        zeros, panel = memory.stack(row_bytes), memory.stack(panel_bytes)
-        for j in range(one_row):
-            elements(zeros)[j] = real(0.0)
         if lanes_exist:
             n = (n + lanes - 1) // lanes * lanes
         if m == 1 and csa == size and k * ldb > STREAMED and not transposed:
             one_row_by_many(n, k, a, b, ldb, c, init, floor)
             return
+        zeros, panel = memory.stack(row_bytes), memory.stack(panel_bytes)
+        for j in range(one_row):
+            elements(zeros)[j] = real(0.0)
         across = csa != size  # a's columns lie in memory as rows
         pack_a = csa >= FAR_COLUMNS if across else rsa % PAGE == 0 and n > 2 * nr
         in_l1, vectors = k * ldb <= L1 and not transposed, (n + lanes - 1) // lanes

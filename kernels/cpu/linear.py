@@ -128,7 +128,7 @@ def tile_grid(m: int, n: int, threads: int, itemsize: int) -> tuple[int, int, in
     nr = chosen().nv * chosen().lanes(itemsize)
     columns = min(TILE_COLUMNS if m >= PACK_ROWS else n, max(nr, -(-n // threads // nr) * nr))
     across = -(-n // columns)
-    down = max(-(-m // TILE_ROWS), 1 if across >= threads else min(-(-threads // across), -(-m // 48)))
+    down = max(-(-m // TILE_ROWS), 1 if across >= threads else min(-(-threads // across), -(-m // PACK_ROWS)))
     return down, across, columns
 
 

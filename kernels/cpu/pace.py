@@ -31,29 +31,28 @@ class Pace:
         self._wait, self._decided = FIRST_WAIT, 0.0
         self._left: list[int] = []  # the numbers still to try, the next one last
         self._best: dict[int, float] = {}  # seconds of a step
-        self._try_again()
+        if len(choices) > 1:
+            self._try_again()
 
     def run(self, steps: int, part: Callable[[int, int, int], None]) -> None:
         """Call part(threads, first, last) for all steps, in one part or more."""
         first = 0
         while first < steps:
-            threads, last, trial = self.threads, steps, self._left and steps - first >= self.trial_steps
-            if trial:
-                threads, last = self._left[-1], first + self.trial_steps
+            trial = not self.settled and steps - first >= self.trial_steps
+            threads, last = (self._left[-1], first + self.trial_steps) if trial else (self.threads, steps)
             start = time.perf_counter()
             part(threads, first, last)
             end = time.perf_counter()
+            seconds, first = (end - start) / (last - first), last
             if trial:
                 self._left.pop()
-                self._best[threads] = min(self._best[threads], (end - start) / (last - first))
-                if not self._left:
+                self._best[threads] = min(self._best[threads], seconds)
+                if self.settled:
                     self._decide(end)
-            elif not self._left and (
-                end - self._decided > self._wait
-                or (end - self._decided > FIRST_WAIT and end - start > SLOWER * (last - first) * self._best[threads])
-            ):
-                self._try_again()
-            first = last
+            elif self.settled and len(self.choices) > 1:
+                slow, age = seconds > SLOWER * self._best[threads], end - self._decided
+                if age > (FIRST_WAIT if slow else self._wait):
+                    self._try_again()
 
     @property
     def settled(self) -> bool:
@@ -65,7 +64,7 @@ class Pace:
         self.choices, self._left = [self.threads], []
 
     def _try_again(self) -> None:
-        self._left = sorted([*self.choices] * TRIALS) if len(self.choices) > 1 else []
+        self._left = sorted([*self.choices] * TRIALS)
         self._best = dict.fromkeys(self.choices, float("inf"))
 
     def _decide(self, now: float) -> None:
