@@ -9,11 +9,12 @@
     python asv_benchmarks/compare.py --device cuda --products                    # matrix products, beside cuBLAS
 
 Each library runs in a process of its own that may use the same cores. It trains CHECKED epochs, which also compiles;
-the loss of its weights is then worked out in float64, and a library whose loss differs from the others' counts as void.
-After that all train again and again, in turn, as many epochs as fit 0.2 s, and the median of each counts. Shuffling
-is off, so that all make the same steps. With --predict they run the network on one row and on many instead. On a GPU
-the data lie there before training begins, TF32 is off where it is not named, the floor is that of the multiply-adds at
-the highest clock, and the memory is what the device was short of at most while a library started and trained.
+the loss of its weights is then worked out in float64, and a library whose loss differs from the others' counts as void:
+it has no time, and is not the fastest. After that all train again and again, in turn, as many epochs as fit 0.2 s, and
+the median of each counts. Shuffling is off, so that all make the same steps. With --predict they run the network on one
+row and on many instead; void is then what differs from the outputs in float64. On a GPU the data lie there before
+training begins, TF32 is off where it is not named, the floor is that of the multiply-adds at the highest clock, and the
+memory is what the device was short of at most while a library started and trained.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from typing import Any
 from benchmarks.processes import Process, ProcessDiedError, in_turn, started
 
 CHECKED = 2  # epochs before the losses are compared
-TOLERANCES = {"float32": 1e-4, "tf32": 1e-3, "bf16": 1e-2}  # of the loss, relative where it is above 1
+TOLERANCES = {"float32": 1e-4, "tf32": 1e-3, "bf16": 1e-2}  # of the loss, relative where it is above 1; of outputs
 PREDICTED_ROWS = (1, 10_000)
 PRODUCTS = {
     "cpu": ("128x128x128", "512x512x512", "1024x1024x1024", "128x784x256", "5000x400x25"),
@@ -69,7 +70,12 @@ def training(workload: Any, names: list[str], args: argparse.Namespace) -> dict[
 def prediction(workload: Any, names: list[str], args: argparse.Namespace, rows: int) -> dict[str, Any]:
     """Milliseconds of one call of each library on so many rows."""
     processes = started(names, "peers", workload, args.threads, args.device)
-    return _timed(processes, [], args, 2 * rows * workload.multiply_adds, "predict", rows)
+    errors = {process.name: process.ask("outputs", rows) for process in processes}
+    void = [name for name, error in errors.items() if not error <= TOLERANCES[workload.precision]]
+    for name in void:
+        print(f"  {name}: void, an output is wrong by {errors[name]:.2g}", flush=True)
+    result = _timed(processes, void, args, 2 * rows * workload.multiply_adds, "predict", rows)
+    return result | {"errors": errors}
 
 
 def multiplication(shape: str, names: list[str], args: argparse.Namespace) -> dict[str, Any]:
@@ -140,7 +146,7 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
 
 def table(results: dict[str, dict[str, Any]], names: list[str]) -> str:
     """A Markdown table: fastnn's times, and the others' as multiples of them."""
-    others = [name for name in names if any(name in ratios(result) for result in results.values())]
+    others = [name for name in names if any(name in [*ratios(result), *result["void"]] for result in results.values())]
     lines = ["| network | fastnn, ms | FMA floor, ms | " + " | ".join(others) + " |"]
     lines.append("|" + "---|" * (len(others) + 3))
     best = []
@@ -148,7 +154,9 @@ def table(results: dict[str, dict[str, Any]], names: list[str]) -> str:
         ratio = ratios(result)
         alike = [taken for name, taken in ratio.items() if not name.startswith("fastnn") and "TF32" not in name]
         best.append(min(alike, default=math.nan))
-        cells = [f"{ratio[name]:.2f}x" if name in ratio else "-" for name in others]
+        cells = [
+            f"{ratio[name]:.2f}x" if name in ratio else "void" if name in result["void"] else "-" for name in others
+        ]
         taken = result["milliseconds"].get("fastnn", math.nan)
         floor = float(f"{result['floor']:.2g}")
         lines.append(f"| {label} | {taken:.3g} | {floor:g} | {' | '.join(cells)} |")
@@ -240,12 +248,9 @@ def chosen(args: argparse.Namespace) -> dict[str, Any]:
     layers = tuple(int(width) for width in args.layers.split(","))
     if args.rows < args.batch:
         raise SystemExit(f"compare.py: --rows must be at least --batch, got {args.rows} and {args.batch}")
-    rows = args.rows // args.batch * args.batch
-    if rows != args.rows:
-        print(f"{rows} rows instead of {args.rows}: JAX's scan takes whole batches")
     optimizer = {"adam": ADAM, "sgd": fastnn.SGD(0.01)}[args.optimizer]
     output = "sigmoid" if layers[-1] == 1 else "softmax"
-    return {args.layers.replace(",", "-"): Workload(layers, rows, args.batch, optimizer, 1, output)}
+    return {args.layers.replace(",", "-"): Workload(layers, args.rows, args.batch, optimizer, 1, output)}
 
 
 def works(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:

@@ -95,14 +95,15 @@ class Profile:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         products = f"{_scaled(self.product_flops, 'FLOP/s')} in large products, " if self.product_flops else ""
         most, threads = self.limiting, f"{self.threads} thread{'s' * (self.threads > 1)}"
+        waits = f"waiting, {self.waiting / self.seconds:.0%} of a step, then " if self.waiting > most.seconds else ""
         return "\n".join(
             [
                 f"a step on {self.batch_size} rows takes {_scaled(self.seconds, 's')} on {threads}",
                 *(_aligned(line, widths) for line in lines),
                 f"roofline: {_scaled(self.flops, 'FLOP/s')}, {products}{_scaled(self.bandwidth, 'B/s')} on the "
                 f"{_scaled(self.touched, 'B')} that a step touches",
-                f"most of the time: {most.phase} of layer {most.layer}, {most.seconds / self.seconds:.0%} of a step, "
-                f"at {most.roofline:.0%} of its {most.bound} roofline",
+                f"most of the time: {waits}{most.phase} of layer {most.layer}, {most.seconds / self.seconds:.0%} of a "
+                f"step, at {most.roofline:.0%} of its {most.bound} roofline",
             ]
         )
 

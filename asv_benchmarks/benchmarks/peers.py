@@ -7,6 +7,7 @@ a GPU without TF32, unless that is asked for). What runs on a GPU too names it i
 before training begins.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -111,9 +112,10 @@ class ScikitLearn(Peer):
     """MLPClassifier; its own weights replaced by the given ones after a first pass that shapes it."""
 
     def prepare(self) -> None:
-        from sklearn.neural_network import MLPClassifier
+        from sklearn.neural_network import MLPClassifier, _multilayer_perceptron
 
         warnings.simplefilter("ignore")  # it has not converged
+        _multilayer_perceptron.AdamOptimizer = _adam_of_scikit_learn(_multilayer_perceptron.AdamOptimizer)
         outputs, rule = self.workload.layers[-1], self.workload.optimizer
         # Two classes would be one sigmoid; as two labels they have two outputs, which become a softmax
         self.target = np.eye(2, dtype=int)[self.y] if outputs == 2 else self.y
@@ -138,6 +140,22 @@ class ScikitLearn(Peer):
         return lambda: self.model.predict_proba(X)
 
 
+def _adam_of_scikit_learn(base: Any) -> Any:
+    """scikit-learn's Adam with epsilon beside the root of the corrected v, as Kingma and Ba, algorithm 1, have it
+    and all but scikit-learn and Keras: theirs is another training, and where gradients are tiny not even near."""
+
+    class Adam(base):
+        @property
+        def epsilon(self) -> float:
+            return float(self.given * np.sqrt(1 - self.beta_2**self.t))
+
+        @epsilon.setter
+        def epsilon(self, value: float) -> None:
+            self.given = value
+
+    return Adam
+
+
 class Jax(Peer):
     """JAX: all epochs are one jitted loop of scans over the batches, with the buffers donated."""
 
@@ -152,10 +170,10 @@ class Jax(Peer):
         precision = "tensorfloat32" if self.workload.precision == "tf32" else "float32"
         jax.config.update("jax_default_matmul_precision", precision)  # a GPU's default is TF32
         self.jax, rule = jax, self.workload.optimizer
-        n, size = len(self.starts), self.workload.batch_size
-        assert n * size == self.workload.rows, "a scan takes batches of one size"
-        x = jnp.asarray(self.X).reshape(n, size, -1)
-        y = jnp.asarray(self.y).reshape(n, size)
+        size = self.workload.batch_size
+        n = self.workload.rows // size
+        x, x_rest = jnp.split(jnp.asarray(self.X), [n * size])  # a scan takes batches of one size
+        y, y_rest = jnp.split(jnp.asarray(self.y), [n * size])
         parameters = [(jnp.asarray(w), jnp.asarray(b)) for w, b in self.initial]
         zeros = jax.tree.map(jnp.zeros_like, parameters)
         sigmoid, rate, adam = self.sigmoid, self.rate, self.adam
@@ -187,23 +205,24 @@ class Jax(Peer):
             )
             return (parameters, m, v, t), None
 
-        self.batches = x, y
+        self.data = (x.reshape(n, size, -1), y.reshape(n, size)), [(x_rest, y_rest)] if len(x_rest) else []
         # With four steps a round of the loop one-row takes 0.81 of the time, small32 1.2. All epochs in one call: moons
         # 0.80 (2 cores of an Intel Xeon with AVX-512 and AMX, JAX 0.10.2)
         unroll = 4 if size == 1 else 1
 
-        def epoch(state: Any, batches: Any) -> Any:
-            return jax.lax.scan(step, state, batches, unroll=unroll)[0]
+        def epoch(state: Any, batches: Any, rest: Any) -> Any:
+            state = jax.lax.scan(step, state, batches, unroll=unroll)[0]
+            return step(state, *rest)[0] if rest else state
 
-        def fit(state: Any, epochs: int, *batches: Any) -> Any:
-            return jax.lax.fori_loop(0, epochs, lambda _, state: epoch(state, batches), state)
+        def fit(state: Any, epochs: int, *data: Any) -> Any:
+            return jax.lax.fori_loop(0, epochs, lambda _, state: epoch(state, *data), state)
 
         self.fit = jax.jit(fit, donate_argnums=0)
         last = jax.nn.sigmoid if sigmoid else jax.nn.softmax
         self.run = jax.jit(lambda parameters, x: last(forward(parameters, x)))
 
     def train(self, epochs: int) -> None:
-        self.state = self.fit(self.state, epochs, *self.batches)
+        self.state = self.fit(self.state, epochs, *self.data)
         self.jax.block_until_ready(self.state)
 
     def weights(self) -> Weights:
@@ -227,7 +246,7 @@ class Keras(Peer):
         self.model = keras.Sequential(layers)
         self.model.set_weights([array for layer in self.initial for array in layer])
         if self.adam:
-            optimizer = keras.optimizers.Adam(self.rate, rule.beta1, rule.beta2, rule.epsilon)
+            optimizer = _adam_of_keras(keras)(self.rate, rule.beta1, rule.beta2, rule.epsilon)
         else:
             optimizer = keras.optimizers.SGD(self.rate)
         loss = "binary_crossentropy" if self.sigmoid else "sparse_categorical_crossentropy"
@@ -242,6 +261,22 @@ class Keras(Peer):
 
     def predictor(self, X: np.ndarray) -> Callable[[], Any]:
         return lambda: np.asarray(self.model.predict_on_batch(X))
+
+
+def _adam_of_keras(keras: Any) -> Any:
+    """Keras' Adam with epsilon where scikit-learn's has it above, and 1 - beta**t as it is: Keras takes beta**t in
+    float32 from 1, which at first is off by 6e-5, and training deep networks by a hundredth of the loss."""
+
+    class Adam(keras.optimizers.Adam):
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            ops, given, t = keras.ops, self.epsilon, keras.ops.cast(self.iterations + 1, variable.dtype)
+            c1, c2 = (-ops.expm1(t * math.log(beta)) for beta in (self.beta_1, self.beta_2))
+            theirs = ops.sqrt(1 - ops.power(self.beta_2, t)) / (1 - ops.power(self.beta_1, t))
+            self.epsilon = given * ops.sqrt(c2)
+            super().update_step(gradient, variable, learning_rate * ops.sqrt(c2) / c1 / theirs)
+            self.epsilon = given
+
+    return Adam
 
 
 class OnnxRuntime(Peer):

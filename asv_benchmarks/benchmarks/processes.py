@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 SECONDS = 0.2  # of one measurement: as many epochs or calls as fit
-ROWS_CHECKED = 64  # of a product, worked out in float64
+ROWS_CHECKED = 64  # of a product or a prediction, worked out in float64
 
 
 def serve(pipe: Any, threads: int, device: str) -> None:
@@ -25,7 +25,8 @@ def serve(pipe: Any, threads: int, device: str) -> None:
         return
     pipe.send(None)
     requests = {
-        "train": _train, "loss": _loss, "predict": _predict, "multiply": _multiply, "error": _error, "peak": _peak,
+        "train": _train, "loss": _loss, "predict": _predict, "outputs": _outputs, "multiply": _multiply,
+        "error": _error, "peak": _peak,
     }  # fmt: skip
     while (request := pipe.recv()) is not None:
         kind, *arguments = request
@@ -61,27 +62,52 @@ def _loss(peer: Any) -> float:
 
     from kernels import reference
 
-    z = peer.X.astype(np.float64)
-    weights = peer.weights()
-    for w, b in weights[:-1]:
-        z = np.maximum(z @ w.astype(np.float64) + b, 0.0)
-    z = z @ weights[-1][0].astype(np.float64) + weights[-1][1]
+    z = _logits(peer, peer.X)
     if peer.sigmoid:
         return float(reference.sigmoid_cross_entropy(z, peer.y[:, np.newaxis].astype(np.float64))[0])
     return float(reference.softmax_cross_entropy(z, peer.y)[0])
 
 
-def _predict(peer: Any, rows: int) -> float:
-    """Seconds of one call on so many rows, of as many as fit half the time."""
+def _logits(peer: Any, X: Any) -> Any:
+    """What the peer's weights make of X before the last activation, in float64."""
     import numpy as np
 
-    call = peer.predictor(np.random.default_rng(1).normal(size=(rows, peer.workload.layers[0])).astype(np.float32))
+    z, weights = X.astype(np.float64), peer.weights()
+    for w, b in weights[:-1]:
+        z = np.maximum(z @ w.astype(np.float64) + b, 0.0)
+    return z @ weights[-1][0].astype(np.float64) + weights[-1][1]
+
+
+def _rows(peer: Any, rows: int) -> Any:
+    """What is predicted: normal random numbers (rows, inputs), float32."""
+    import numpy as np
+
+    return np.random.default_rng(1).normal(size=(rows, peer.workload.layers[0])).astype(np.float32)
+
+
+def _predict(peer: Any, rows: int) -> float:
+    """Seconds of one call on so many rows, of as many as fit half the time."""
+    call = peer.predictor(_rows(peer, rows))
     call()  # compiles
     calls, start = 0, time.perf_counter()
     while (taken := time.perf_counter() - start) < SECONDS / 2:
         call()
         calls += 1
     return taken / calls
+
+
+def _outputs(peer: Any, rows: int) -> float:
+    """The largest error of the first outputs on so many rows."""
+    import numpy as np
+
+    from kernels import reference
+
+    X = _rows(peer, rows)
+    z = _logits(peer, X[:ROWS_CHECKED])
+    exact = reference.activate(z, "sigmoid") if peer.sigmoid else reference.softmax(z)
+    call = peer.predictor(X)
+    outputs = np.asarray(call())[: len(exact), -exact.shape[1] :]  # scikit-learn gives both of two classes
+    return float(np.abs(outputs - exact).max())
 
 
 def _multiply(peer: Any) -> float:

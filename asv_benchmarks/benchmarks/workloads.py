@@ -55,8 +55,7 @@ class Workload:
         return call
 
 
-# Keras and scikit-learn add epsilon to another multiple of sqrt(v): one so small makes no difference
-ADAM = fastnn.Adam(1e-3, epsilon=1e-12)
+ADAM = fastnn.Adam(1e-3)
 
 WORKLOADS = {
     "moons": Workload((2, 25, 50, 50, 25, 1), 1000, 1000, fastnn.SGD(0.1), epochs=100, output="sigmoid"),

@@ -41,8 +41,14 @@ OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": 
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
 # At least so many float32 multiply-adds for each thread, or a call runs on fewer; float64 ones count twice
 WORK_PER_THREAD = 1 << 20
+# Those of a forward pass, and of one in which each thread reads a part of the weights (see plan.STREAMED). Of
+# 784-256-128-10, 3 rows without that take 1.15 to 1.2 times as long on 2 threads as on one, 4 and 6 rows 0.85 to 1.1.
+FORWARD_WORK, STREAMED_WORK = 3 << 17, plans.STREAMED // 2
+FROM_MEMORY = 16  # fewer rows take about as long as so many: what counts is reading the weights
 # Training steps are tried on several threads where each has so many to do, and from SURE on made by all without trial
 TRIED, SURE = 1 << 17, 1 << 22
+NONE = np.zeros(0)
+INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
 MOST_PACES = 64  # of batch sizes of which is known how many threads are best
 
 
@@ -56,7 +62,13 @@ def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenat
     @wraps(method)
     def run(self: "Engine", /, *args: P.args, **options: P.kwargs) -> R:
         with self._lock:
-            return method(self, *args, **options)
+            if self._busy:
+                raise RuntimeError(INTERRUPTED)
+            try:
+                self._busy = True
+                return method(self, *args, **options)
+            finally:
+                self._busy = False
 
     return run
 
@@ -88,7 +100,7 @@ class Engine:
         self.activations = [scalar.canonical(name) for name in activations]
         self.threads = self.most_threads = threads or teams.default_threads()
         self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
-        self._lock = threading.Lock()
+        self._lock, self._busy = threading.RLock(), False
         self.kernel = network[self.dtype]
         n_layers, size = len(widths) - 1, self.dtype.itemsize
         self._words = aligned_zeros(field.LAYERS + field.RECORD * n_layers, np.int64)
@@ -109,6 +121,7 @@ class Engine:
         self._paces: dict[tuple[int, int], Pace] = {}  # by rows, and the threads there may be
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
+        self._forward_work = STREAMED_WORK if plans.streamed(self.layout.widths, 1) else FORWARD_WORK
 
     def load(
         self,
@@ -309,8 +322,14 @@ class Engine:
         return self._single_at
 
     def threads_for(self, rows: int) -> int:
-        """How many threads one call on so many rows uses."""
+        """How many threads the gradients of so many rows are made on."""
         return max(1, min(self.threads, self._work(rows) // WORK_PER_THREAD))
+
+    def forward_threads(self, rows: int) -> int:
+        """How many threads a forward pass on so many rows uses."""
+        work = self.multiply_adds * self.dtype.itemsize // 4
+        threads = min(self.threads, rows * work // self._forward_work)
+        return threads if threads > 1 and teams.team.worth(max(rows, FROM_MEMORY) * work) else 1
 
     def pace(self, rows: int) -> Pace:
         """How training steps on so many rows get their threads."""
@@ -318,11 +337,11 @@ class Engine:
         if key not in self._paces:
             if len(self._paces) >= MOST_PACES:
                 self._paces.clear()
-            work, usual = self._work(rows), self.threads_for(rows)
+            work = self._work(rows)
             most = max(1, min(self.threads, work // TRIED))
             least = most if work >= SURE * most else 1
             choices = [*(1 << n for n in range(most.bit_length()) if least <= 1 << n < most), most]
-            self._paces[key] = Pace(choices, usual, work)
+            self._paces[key] = Pace(choices, work)
         return self._paces[key]
 
     def training_threads(self, rows: int) -> int:
@@ -459,23 +478,29 @@ class Engine:
         for comes empty.
         """
         rows, job = len(x) if order is None else len(order), self._job
-        results, right = np.zeros(rows if target is not None else 0), np.zeros(rows if metric else 0)
+        results, right = np.zeros(rows) if target is not None else NONE, np.zeros(rows) if metric else NONE
         with self._lock:  # here, not by `_alone`, which takes 1 us of 10 for one row
-            self._set_data(x, target, order, weight, 0, self._one_batch(rows))
-            plan = plans.for_outputs(
-                self.layout.widths, rows, self.threads_for(rows), self.dtype.itemsize, job[field.X_GATHER] != 0,
-                max(rows, among),
-            )  # fmt: skip
-            self._follow(plan)
-            self._drop(None)
-            job[field.OUT] = job[field.ROW_LOSS] = job[field.RIGHT] = 0
-            if out is not None:
-                job[field.OUT], job[field.OUT_ROW] = address(out), out.strides[0]
-                job[field.ACTIVATE_OUTPUT] = output[self.dtype].address
-            if target is not None:
-                self._set_loss(loss, metric)
-                job[field.ROW_LOSS], job[field.RIGHT] = address(results), address(right) if metric else 0
-            self._run(plan.threads, 0, 1, flush=False)
+            if self._busy:
+                raise RuntimeError(INTERRUPTED)
+            try:
+                self._busy = True
+                self._set_data(x, target, order, weight, 0, self._one_batch(rows))
+                plan = plans.for_outputs(
+                    self.layout.widths, rows, self.forward_threads(rows), self.dtype.itemsize, job[field.X_GATHER] != 0,
+                    max(rows, among),
+                )  # fmt: skip
+                self._follow(plan)
+                self._drop(None)
+                job[field.OUT] = job[field.ROW_LOSS] = job[field.RIGHT] = 0
+                if out is not None:
+                    job[field.OUT], job[field.OUT_ROW] = address(out), out.strides[0]
+                    job[field.ACTIVATE_OUTPUT] = output[self.dtype].address
+                if target is not None:
+                    self._set_loss(loss, metric)
+                    job[field.ROW_LOSS], job[field.RIGHT] = address(results), address(right) if metric else 0
+                self._run(plan.threads, 0, 1, flush=False)
+            finally:
+                self._busy = False
         return results, right
 
 

@@ -15,11 +15,8 @@ from .gemm import PACK_ROWS, gemm
 from .simd import chosen, itemsize
 from .turn import turn as turn_kernel
 
-# Multiply-adds below which a thread more brings nothing, and those of brief work, done before a sleeping helper has
-# come. 2 threads against 1 in us, in a row of calls (helper awake) and on its own (helper asleep), on 2 cores of an
-# Intel Xeon: 128 cubed 25 : 32 and 67 : 35, 192 cubed 55 : 85 and 110 : 89, 256 cubed 104 : 191 and 168 : 190.
+# Multiply-adds below which a thread more brings nothing: see team.BRIEF
 WORK_PER_THREAD = 1 << 19
-BRIEF = 12 << 20
 # The largest product that one thread claims at once. 480 rows: 4 % slower at 1024 and 2048 cubed, as each packs its b
 TILE_ROWS, TILE_COLUMNS = 1024, 512
 # dw (I, O) is made as its transpose, out of the same sums, where so its rows have fewer elements with those that fill
@@ -150,4 +147,4 @@ def run(dtype: np.dtype, tasks: Sequence[tuple[int, ...]], threads: int) -> None
 def threads_for(multiply_adds: int) -> int:
     """How many threads a product of so many multiply-adds uses."""
     threads = max(1, min(teams.default_threads(), multiply_adds // WORK_PER_THREAD))
-    return 1 if multiply_adds < BRIEF and not teams.team.called_often() else threads
+    return threads if threads == 1 or teams.team.worth(multiply_adds) else 1

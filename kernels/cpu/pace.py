@@ -21,13 +21,13 @@ GAIN = 0.97  # more threads that save less are left to others
 class Pace:
     """Of steps that are all alike: the number of threads that makes them soonest.
 
-    choices: the numbers to try, ascending. threads: the one that counts now, and before any has been tried. work: the
-    multiply-adds of a step.
+    choices: the numbers to try, ascending. threads: the one that counts now. work: the multiply-adds of a step.
     """
 
-    def __init__(self, choices: Sequence[int], threads: int, work: int) -> None:
-        self.choices, self.threads = choices, threads
+    def __init__(self, choices: Sequence[int], work: int) -> None:
+        self.choices, self.threads = choices, choices[-1]
         self.trial_steps = max(1, TRIAL_WORK // work)
+        self._steps, self._seconds = 0, 0.0  # since the last trial ended, or was begun
         self._wait, self._decided = FIRST_WAIT, 0.0
         self._left: list[int] = []  # the numbers still to try, the next one last
         self._best: dict[int, float] = {}  # seconds of a step
@@ -35,24 +35,19 @@ class Pace:
             self._try_again()
 
     def run(self, steps: int, part: Callable[[int, int, int], None]) -> None:
-        """Call part(threads, first, last) for all steps, in one part or more."""
+        """Call part(threads, first, last) for all steps, in one part or more. A trial may go on in the next call."""
         first = 0
         while first < steps:
-            trial = not self.settled and steps - first >= self.trial_steps
-            threads, last = (self._left[-1], first + self.trial_steps) if trial else (self.threads, steps)
+            threads, last = self.threads, steps
+            if not self.settled:
+                threads, last = self._left[-1], min(steps, first + self.trial_steps - self._steps)
             start = time.perf_counter()
             part(threads, first, last)
             end = time.perf_counter()
-            seconds, first = (end - start) / (last - first), last
-            if trial:
-                self._left.pop()
-                self._best[threads] = min(self._best[threads], seconds)
-                if self.settled:
-                    self._decide(end)
-            elif self.settled and len(self.choices) > 1:
-                slow, age = seconds > SLOWER * self._best[threads], end - self._decided
-                if age > (FIRST_WAIT if slow else self._wait):
-                    self._try_again()
+            self._steps, self._seconds, first = self._steps + last - first, self._seconds + end - start, last
+            if self._steps >= self.trial_steps:
+                self._judge(self._seconds / self._steps, end)
+                self._steps, self._seconds = 0, 0.0
 
     @property
     def settled(self) -> bool:
@@ -62,6 +57,18 @@ class Pace:
     def stay(self) -> None:
         """Ask no more."""
         self.choices, self._left = [self.threads], []
+
+    def _judge(self, seconds: float, now: float) -> None:
+        """Go by what a step has taken of late."""
+        if not self.settled:
+            threads = self._left.pop()
+            self._best[threads] = min(self._best[threads], seconds)
+            if self.settled:
+                self._decide(now)
+        elif len(self.choices) > 1:
+            slow, age = seconds > SLOWER * self._best[self.threads], now - self._decided
+            if age > (FIRST_WAIT if slow else self._wait):
+                self._try_again()
 
     def _try_again(self) -> None:
         self._left = sorted([*self.choices] * TRIALS)

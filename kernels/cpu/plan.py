@@ -29,8 +29,9 @@ GROUP_ROWS, GROUPS_AT_ONCE, MOST_GROUPS = 128, 4, 64
 # time at 64-100-10 in float64 and 0.88 in float32, 400 rows of 100-200-10 0.80, and on one thread 0.97 to 1.05.
 PAIR_ROWS, OUT_OF_CACHE = 96, 1 << 15
 # Weights of a layer of which each thread reads its part where few rows go forward: one row of 1024-2048-2048-1024-10
-# takes 0.56 of the time on 2 threads, 4 of 784-1000-1000-10 0.58, 128 of the first 0.9.
-STREAMED = 1 << 19
+# takes 0.56 of the time on 2 threads, 4 of 784-1000-1000-10 0.58, 128 of the first 0.9. On 2 cores of an AMD Zen 4,
+# 1 to 4 rows of 784-256-128-10 0.77 to 0.9 and one of 450-450-10 0.85 to 0.93, but of 400-400-10 1.1 to 1.2.
+STREAMED = 3 << 16
 # Weight tiles, float32 of dw in L2. 384 x 512 against 96 x 256: 646 and 677 ms an epoch of the network above on one
 # thread, 354 and 368 on two
 TILES = (384, 512), (384, 256), (192, 256), (96, 256)
@@ -90,7 +91,7 @@ def for_outputs(widths: tuple[int, ...], rows: int, threads: int, itemsize: int,
 
     gathered: X is not read in place. Few rows go through large layers one by one, of which each thread reads a part.
     """
-    share, layers, steps = _share(rows, threads), _streamed(widths, rows) if threads > 1 else 0, []
+    share, layers, steps = _share(rows, threads), streamed(widths, rows) if threads > 1 else 0, []
     if layers and gathered:
         steps.append((field.GATHER, 0, share, 1, 0))
     steps += [(field.FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
@@ -146,8 +147,8 @@ def _layered(widths: Sequence[int], rows: int) -> int:
     return _up_to_last(widths, lambda a, b: 2 * a * b > rows * (a + b)) if rows > 1 else 0
 
 
-def _streamed(widths: Sequence[int], rows: int) -> int:
-    """How many of the first layers few rows go through one by one, up to the last whose weights no L2 holds."""
+def streamed(widths: Sequence[int], rows: int) -> int:
+    """How many of the first layers few rows go through one by one, up to the last with very many weights."""
     return _up_to_last(widths, lambda a, b: a * b >= STREAMED) if rows <= FORWARD_ROWS else 0
 
 

@@ -169,20 +169,32 @@ class TestThreads:
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("activation", ["relu", "gelu"])
     @pytest.mark.parametrize("widths", [[64, 300, 129, 10], [700, 600, 3]], ids=str)
-    def test_every_number_of_threads_gives_the_same_bits(self, dtype, activation, widths):
+    def test_every_number_of_threads_gives_the_same_bits(self, monkeypatch, dtype, activation, widths):
+        monkeypatch.setattr(teams.team, "worth", lambda multiply_adds: True)
         results = []
         for threads in (1, 2, 3, 5):
             engine = make_engine(widths, dtype, activation, threads=threads)
-            assert engine.threads_for(100) == threads, "too little work to test threads with"
+            assert engine.pace(100).choices[-1] == threads, "too little work to test threads with"
             results.append(train(engine, batch_size=100, steps=1, update=ADAM, slots=2, l2=0.01))
             results[-1] += train(engine, update=SGD)
-            out = np.empty((100, widths[-1]), dtype)
-            (x,) = random_arrays(4, (100, widths[0]), dtype=dtype)
-            engine.forward(x, out=out)
-            results[-1] += (out,)
+            for rows in (1, 3, 100):
+                assert engine.forward_threads(rows) == threads or rows < 100
+                out = np.empty((rows, widths[-1]), dtype)
+                (x,) = random_arrays(4, (rows, widths[0]), dtype=dtype)
+                engine.forward(x, out=out)
+                results[-1] += (out,)
         for other in results[1:]:
             for expected, actual in zip(results[0], other, strict=True):
                 np.testing.assert_array_equal(actual, expected)
+
+    def test_helpers_go_forward_where_that_is_worth_it(self, monkeypatch):
+        worth = []
+        monkeypatch.setattr(teams.team, "worth", lambda multiply_adds: worth.append(multiply_adds) or len(worth) % 2)
+        small, large = make_engine([64, 64, 10], threads=2), make_engine([700, 600, 3], threads=2)
+        assert [small.forward_threads(rows) for rows in (1, 100, 1000, 1000)] == [1, 1, 2, 1]
+        assert [large.forward_threads(rows) for rows in (1, 1, 100)] == [2, 1, 2]  # each reads a part of the weights
+        weights = 700 * 600 + 600 * 3
+        assert worth == [1000 * 64 * 74] * 2 + [16 * weights] * 2 + [100 * weights]
 
     def test_no_more_threads_take_part_than_were_asked_for(self):
         counts = np.zeros(2 * 8, np.int64)  # those inside, the most there ever were
@@ -238,6 +250,28 @@ def crowd(real):
 
 
 CROWD = crowd["float32"]
+
+
+def test_a_signal_handler_is_refused_a_model_at_work(monkeypatch):
+    """Or it would wait for the thread that it interrupts, for ever, or change the job under its hands."""
+    engine, asked = make_engine([30, 40, 5]), []
+    x, out = random_arrays(6, (20, 30), dtype="float32")[0], np.empty((20, 5), np.float32)
+    follow = engine._follow
+
+    def interrupted(plan):
+        for call in (lambda: engine.forward(x, out=out), lambda: train(engine)):
+            with pytest.raises(RuntimeError, match=r"^a signal handler cannot use a model that is"):
+                call()
+            asked.append(call)
+        follow(plan)
+
+    expected = train(make_engine([30, 40, 5]))
+    monkeypatch.setattr(engine, "_follow", interrupted)
+    results = train(engine)
+    engine.forward(x, out=out)
+    assert len(asked) == 4
+    for one, same in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(one, same)
 
 
 def test_after_a_lack_of_memory_no_buffer_is_used_that_was_given_back(monkeypatch):

@@ -42,7 +42,7 @@ class Machine:
     ],
 )
 def test_the_fastest_number_is_found(monkeypatch, seconds, best):
-    machine, pace = Machine(monkeypatch, **seconds), Pace([1, 2, 4], 1, STEP)
+    machine, pace = Machine(monkeypatch, **seconds), Pace([1, 2, 4], STEP)
     assert machine.run(pace, 1000) == best
     assert [part[0] for part in machine.parts] == [4] * TRIALS + [2] * TRIALS + [1] * TRIALS + [best]
     assert [part[2] - part[1] for part in machine.parts[:-1]] == [10] * 3 * TRIALS
@@ -50,21 +50,24 @@ def test_the_fastest_number_is_found(monkeypatch, seconds, best):
     assert pace.settled
 
 
-@pytest.mark.parametrize("usual", [1, 2])
-def test_short_calls_are_no_trials(monkeypatch, usual):
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], usual, STEP)
-    for _ in range(20):
-        assert machine.run(pace, 9) == usual
-        assert len(machine.parts) == 1
-    assert not pace.settled
-    for _ in range(2 * TRIALS):
-        machine.run(pace, 10)
-    assert pace.settled
-    assert machine.run(pace, 1) == 2
+@pytest.mark.parametrize(("best", "seconds"), [(1, {"t1": 1e-5, "t2": 2e-5}), (2, {"t1": 2e-5, "t2": 1e-5})])
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_a_trial_goes_on_in_the_next_call(monkeypatch, best, seconds, steps):
+    machine, pace = Machine(monkeypatch, **seconds), Pace([1, 2], STEP)
+    done, tried = 0, {1: 0, 2: 0}
+    while not pace.settled:
+        machine.run(pace, steps)
+        machine.now += 1e-3  # what is between calls does not count
+        done += steps
+        for threads, first, last in machine.parts:
+            tried[threads] += last - first
+    assert done < 2 * TRIALS * 10 + steps
+    assert min(tried.values()) >= TRIALS * 10
+    assert machine.run(pace, 1) == best
 
 
 def test_one_number_is_not_tried(monkeypatch):
-    machine, pace = Machine(monkeypatch, t3=1e-3), Pace([3], 3, STEP)
+    machine, pace = Machine(monkeypatch, t3=1e-3), Pace([3], STEP)
     for _ in range(3):
         machine.now += 2 * MOST_WAIT
         assert machine.run(pace, 1000) == 3
@@ -72,17 +75,17 @@ def test_one_number_is_not_tried(monkeypatch):
 
 
 def test_it_is_asked_again_after_a_while(monkeypatch):
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], 1, STEP)
+    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
     assert machine.run(pace, 1000) == 2
     machine.seconds = {1: 1e-5, 2: 1.1e-5}  # not so much slower that it would be noticed
     assert machine.run(pace, 1000) == 2
     machine.now += MOST_WAIT
-    machine.run(pace, 1)
+    machine.run(pace, 10)
     assert machine.run(pace, 1000) == 1
 
 
 def test_it_is_asked_again_when_steps_become_slow(monkeypatch):
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], 1, STEP)
+    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
     machine.run(pace, 1000)
     machine.now += FIRST_WAIT
     machine.seconds[2] = 4e-5
@@ -91,7 +94,7 @@ def test_it_is_asked_again_when_steps_become_slow(monkeypatch):
 
 
 def test_the_wait_grows_while_the_answer_stays(monkeypatch):
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], 1, STEP)
+    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
     decided, ages = machine.now, []
     for _ in range(20_000):
         if not pace.settled and machine.run(pace, 1000) and pace.settled:
@@ -104,7 +107,7 @@ def test_the_wait_grows_while_the_answer_stays(monkeypatch):
 
 
 def test_who_stays_asks_no_more(monkeypatch):
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], 1, STEP)
+    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
     machine.run(pace, 1000)
     pace.stay()
     machine.now += 2 * MOST_WAIT

@@ -44,6 +44,21 @@ def team():
     assert team._state[ALIVE] == 0
 
 
+def test_brief_work_is_worth_helpers_in_a_row_of_calls(monkeypatch):
+    team, now = Team(), [0]
+    monkeypatch.setattr(teams.time, "perf_counter_ns", lambda: now[0])
+
+    def worth(multiply_adds, later):
+        now[0] += later
+        return team.worth(multiply_adds)
+
+    brief = teams.BRIEF - 1
+    assert not worth(brief, 10 * teams.SOON)  # the first
+    assert [worth(brief, teams.SOON - 1) for _ in range(teams.STREAK)] == [False] * (teams.STREAK - 1) + [True]
+    assert not worth(brief, teams.SOON)
+    assert worth(teams.BRIEF, teams.SOON)
+
+
 @pytest.mark.parametrize("longest", [1e-3, 0.1])
 def test_a_helper_comes_awake_asleep_or_falling_asleep(team, longest, monkeypatch):
     """Around 20 to 200 us after work a helper falls asleep: a call that comes just then must not be lost on it."""
