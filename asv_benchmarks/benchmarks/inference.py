@@ -1,16 +1,15 @@
 """What a trained network takes to answer: one row, a few, many; and what peers take."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .common import Sampled, import_or_skip, once, sweep
+from .common import Sampled, once, sweep
 from .devices import DEVICES, use
 from .peak import share_of_peak
-from .peers import MODULES, PEERS
+from .peers import OTHERS, peer_or_skip
 from .workloads import WORKLOADS
 
 
@@ -84,14 +83,12 @@ class PredictPrecision(Sampled):
 class PeerPredict(Sampled):
     """The same rows through other libraries, on all cores: a control of the machine, and a yardstick."""
 
-    params = [sweep("scikit-learn", "PyTorch", "ONNX Runtime", "JAX"), sweep("mnist"), sweep(1, 32, 1000)]
+    params = [sweep(*OTHERS), sweep("moons", "small32", "mnist", "wide"), sweep(1, 32, 1000)]
     param_names = ["library", "workload", "rows"]
 
     @once
     def setup(self, library: str, name: str, rows: int) -> Callable[[], Any]:
-        import_or_skip(MODULES[library])
-        peer = PEERS[library](WORKLOADS[name], len(os.sched_getaffinity(0)))
-        return peer.predictor(rows_for(name, rows))
+        return peer_or_skip(library, WORKLOADS[name]).predictor(rows_for(name, rows))
 
     def time_predict(self, library: str, name: str, rows: int) -> None:
         self.call()

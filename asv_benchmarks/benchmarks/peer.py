@@ -34,5 +34,9 @@ class Peer:
         """Everything that is done once."""
         raise NotImplementedError
 
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        """A call that gives the outputs for X."""
+        raise NotImplementedError
+
     train: Callable[[int], None] | None = None
     epochs = 0  # of one measurement of compare.py, once it is known

@@ -19,6 +19,7 @@ import numpy as np
 from .devices import placed
 from .peer import Peer, Weights
 from .peers_torch import Torch, TorchCompiled, TorchGraphs
+from .workloads import Workload
 
 
 class Fastnn(Peer):
@@ -341,5 +342,12 @@ PEERS: dict[str, type[Peer]] = {
     "NumPy": PlainNumpy,
     "ONNX Runtime": OnnxRuntime,
 }
-# What they are imported as, for what has to skip one that is not there
-MODULES = {"scikit-learn": "sklearn", "PyTorch": "torch", "ONNX Runtime": "onnxruntime", "JAX": "jax"}
+OTHERS = ["NumPy", "JAX", "PyTorch", "PyTorch compiled", "Keras", "scikit-learn", "ONNX Runtime"]  # on the CPU
+
+
+def peer_or_skip(name: str, workload: Workload) -> Peer:
+    """A peer at work on all cores; where its library is missing, skip the benchmark whose `setup` calls this."""
+    try:
+        return PEERS[name](workload, len(os.sched_getaffinity(0)))
+    except ModuleNotFoundError as error:
+        raise NotImplementedError(f"{error.name} is not installed") from error

@@ -1,18 +1,18 @@
 """Training whole networks: epochs, single steps, gradients; and what peers take for the same."""
 
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastnn.profile import Profile
 from kernels.cpu.clock import PHASES
 
-from .common import Sampled, import_or_skip, once, sweep, use_threads
+from .common import Sampled, once, sweep, use_threads
 from .devices import DEVICES, use
 from .peak import share_of_peak
-from .peers import MODULES, PEERS
+from .peers import OTHERS, PEERS, peer_or_skip
 from .workloads import WORKLOADS
 
 THREADS = sweep(1, 2)
@@ -128,14 +128,14 @@ class Phases:
 class PeerFit(Sampled):
     """The same epochs in other libraries, on all cores: a control of the machine, and a yardstick."""
 
-    params = [sweep("scikit-learn", "PyTorch", "JAX"), sweep("digits400", "small32", "mnist")]
+    params = [sweep(*(name for name in OTHERS if PEERS[name].train)), NAMES]
     param_names = ["library", "workload"]
 
     @once
     def setup(self, library: str, name: str) -> Callable[[], Any]:
-        import_or_skip(MODULES[library])
-        peer = PEERS[library](WORKLOADS[name], len(os.sched_getaffinity(0)))
-        return lambda: peer.train(peer.workload.epochs)
+        peer = peer_or_skip(library, WORKLOADS[name])
+        assert peer.train
+        return partial(peer.train, peer.workload.epochs)
 
     def time_fit(self, library: str, name: str) -> None:
         self.call()
