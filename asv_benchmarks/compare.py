@@ -165,6 +165,8 @@ def table(results: dict[str, dict[str, Any]], names: list[str]) -> str:
         return "\n".join(lines)
     mean = math.exp(statistics.fmean(map(math.log, best)))
     lines.append(f"\nfastest other library against fastnn, geometric mean: {mean:.2f}x; least: {min(best):.2f}x")
+    if void := [f"{name} on {label}" for label, result in results.items() for name in result["void"]]:
+        lines.append(f"without what is void: {', '.join(void)}")
     return "\n".join(lines)
 
 

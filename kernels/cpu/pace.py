@@ -1,8 +1,8 @@
 """On how many threads steps are made: on as many as have made them soonest of late.
 
 What a thread more brings depends on how long it takes to hand a cache line from core to core, which no constant tells:
-55 ns there and back on 2 cores of an AMD Zen 4, and for seconds at a time, when they are in different corners of the
-chip, 330. An epoch of 64-64-64-10 in batches of 32 then takes 0.84 and some 2 of one thread's time; on an Intel Xeon
+55 ns there and back on 2 virtual cores of an AMD Zen 4, and for milliseconds or seconds at a time, when they are in
+different corners of the chip, 330; and at times both are one core, with one core's multiply-adds. An epoch of 64-64-64-10 in batches of 32 then takes 0.84 and some 2 of one thread's time; on an Intel Xeon
 1.4. So it is tried, again and again.
 """
 
@@ -27,7 +27,7 @@ class Pace:
     def __init__(self, choices: Sequence[int], work: int) -> None:
         self.choices, self.threads = choices, choices[-1]
         self.trial_steps = max(1, TRIAL_WORK // work)
-        self._steps, self._seconds = 0, 0.0  # since the last trial ended, or was begun
+        self._steps, self._seconds = 0, 0.0  # made since the last judgement, and what they took
         self._wait, self._decided = FIRST_WAIT, 0.0
         self._left: list[int] = []  # the numbers still to try, the next one last
         self._best: dict[int, float] = {}  # seconds of a step
