@@ -147,7 +147,7 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
 def table(results: dict[str, dict[str, Any]], names: list[str]) -> str:
     """A Markdown table: fastnn's times, and the others' as multiples of them."""
     others = [name for name in names if any(name in [*ratios(result), *result["void"]] for result in results.values())]
-    lines = ["| network | fastnn, ms | FMA floor, ms | " + " | ".join(others) + " |"]
+    lines = ["| " + " | ".join(["network", "fastnn, ms", "FMA floor, ms", *others]) + " |"]
     lines.append("|" + "---|" * (len(others) + 3))
     best = []
     for label, result in results.items():
@@ -159,7 +159,7 @@ def table(results: dict[str, dict[str, Any]], names: list[str]) -> str:
         ]
         taken = result["milliseconds"].get("fastnn", math.nan)
         floor = float(f"{result['floor']:.2g}")
-        lines.append(f"| {label} | {taken:.3g} | {floor:g} | {' | '.join(cells)} |")
+        lines.append("| " + " | ".join([label, f"{taken:.3g}", f"{floor:g}", *cells]) + " |")
     best = [ratio for ratio in best if ratio > 0]
     if not best:
         return "\n".join(lines)
