@@ -29,6 +29,7 @@ import numpy as np
 from compare import machine
 
 import fastnn
+from kernels.cpu.batch import ROW_NUMBER
 from kernels.cpu.simd import chosen
 
 LIMIT = 1.25
@@ -110,7 +111,7 @@ def measured(point: Point) -> float:
     state = [np.zeros_like(model.parameters) for _ in range(2 if family.optimizer == "adam" else 0)]
 
     def seconds_of(steps: int) -> float:
-        order = np.tile(np.arange(point.batch), steps)
+        order = np.tile(np.arange(point.batch, dtype=ROW_NUMBER), steps)
         scalars, scales = rule.scalars(0, steps), np.full(steps, 1 / point.batch)
         start = time.perf_counter()
         if family.predict:
@@ -128,7 +129,7 @@ def measured(point: Point) -> float:
     steps = min(max(1, round(SECONDS / seconds_of(2) * 2)), 10_000)
     pace = engine.pace(point.batch)
     while not family.predict and not pace.settled:
-        seconds_of(max(steps, pace.trial_steps))
+        seconds_of(steps)
     return min(seconds_of(steps) for _ in range(SAMPLES)) / steps
 
 

@@ -9,12 +9,12 @@
     python asv_benchmarks/compare.py --device cuda --products                    # matrix products, beside cuBLAS
 
 Each library runs in a process of its own that may use the same cores. It trains CHECKED epochs, which also compiles;
-the loss of its weights is then worked out in float64, and a library whose loss differs from the others' counts as void:
-it has no time, and is not the fastest. After that all train again and again, in turn, as many epochs as fit 0.2 s, and
-the median of each counts. Shuffling is off, so that all make the same steps. With --predict they run the network on one
-row and on many instead; void is then what differs from the outputs in float64. On a GPU the data lie there before
-training begins, TF32 is off where it is not named, the floor is that of the multiply-adds at the highest clock, and the
-memory is what the device was short of at most while a library started and trained.
+the loss of its weights is then worked out in float64, and a library whose loss differs from the others' counts as
+void: it has no time, and is not the fastest. After that all train again and again, in turn, as many epochs as fit
+0.2 s, and the median of each counts. Shuffling is off, so that all make the same steps. With --predict they run the
+network on one row and on many instead; void is then what differs from the outputs of 64 rows in float64. On a GPU the
+data lie there before training begins, TF32 is off where it is not named, the floor is that of the multiply-adds at the
+highest clock, and the memory is what the device was short of at most while a library started and trained.
 """
 
 import argparse
@@ -27,12 +27,13 @@ import platform
 import statistics
 import subprocess
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Process, ProcessDiedError, in_turn, started
+from benchmarks.processes import Process, ProcessDiedError, asked, in_turn, started
 
 CHECKED = 2  # epochs before the losses are compared
 TOLERANCES = {"float32": 1e-4, "tf32": 1e-3, "bf16": 1e-2}  # of the loss, relative where it is above 1; of outputs
@@ -48,20 +49,19 @@ PRODUCTS = {
 
 def training(workload: Any, names: list[str], args: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds an epoch of each library, and the least that the multiply-adds alone would take."""
-    processes, memory = [], {}
+    processes: list[Process] = []
+    memory = {}
     for name in names:
         with DeviceMemory(args.device) as taken:
-            for process in started([name], "peers", workload, args.threads, args.device):
-                process.ask("train", CHECKED)
-                processes.append(process)
+            processes += asked(started([name], "peers", workload, args.threads, args.device), "train", CHECKED)
         memory[name] = round(taken.mebibytes)
-    losses = {process.name: process.ask("loss") for process in processes}
-    middle = statistics.median(losses.values())
-    most = TOLERANCES[workload.precision] * max(1.0, middle)
+    losses = {process.name: loss for process, loss in asked(processes, "loss").items()}
+    middle = statistics.median([loss for loss in losses.values() if math.isfinite(loss)] or [math.nan])
+    most = TOLERANCES[workload.precision] * max(1.0, middle) / 2  # then any two are within the whole
     void = [name for name, loss in losses.items() if not abs(loss - middle) <= most]
     for name in void:
         print(f"  {name}: void, its loss is {losses[name]:.6g} where {middle:.6g} is the median", flush=True)
-    result = _timed(processes, void, args, workload.operations, "train")
+    result = _timed(processes, losses, void, args, workload.operations, "train")
     if args.device == "cuda":
         result["memory"] = {name: memory[name] for name in losses}
     return result | {"losses": losses}
@@ -70,11 +70,11 @@ def training(workload: Any, names: list[str], args: argparse.Namespace) -> dict[
 def prediction(workload: Any, names: list[str], args: argparse.Namespace, rows: int) -> dict[str, Any]:
     """Milliseconds of one call of each library on so many rows."""
     processes = started(names, "peers", workload, args.threads, args.device)
-    errors = {process.name: process.ask("outputs", rows) for process in processes}
+    errors = {process.name: error for process, error in asked(processes, "outputs", rows).items()}
     void = [name for name, error in errors.items() if not error <= TOLERANCES[workload.precision]]
     for name in void:
         print(f"  {name}: void, an output is wrong by {errors[name]:.2g}", flush=True)
-    result = _timed(processes, void, args, 2 * rows * workload.multiply_adds, "predict", rows)
+    result = _timed(processes, errors, void, args, 2 * rows * workload.multiply_adds, "predict", rows)
     return result | {"errors": errors}
 
 
@@ -83,24 +83,29 @@ def multiplication(shape: str, names: list[str], args: argparse.Namespace) -> di
     from benchmarks.products import PEERS
 
     processes = started(names, "products", shape, args.threads, args.device)
-    errors = {process.name: process.ask("error") for process in processes}
+    errors = {process.name: error for process, error in asked(processes, "error").items()}
     void = [name for name, error in errors.items() if not error <= PEERS[name].tolerance]
     for name in void:
         print(f"  {name}: void, it is wrong by {errors[name]:.2g} of |a| @ |b|", flush=True)
     operations = 2 * math.prod(int(size) for size in shape.split("x"))
-    return _timed(processes, void, args, operations, "multiply") | {"errors": errors}
+    return _timed(processes, errors, void, args, operations, "multiply") | {"errors": errors}
 
 
 def _timed(
-    processes: list[Process], void: list[str], args: argparse.Namespace, operations: int, *request: Any
-) -> dict[str, Any]:
-    """Milliseconds of each that is not void, and what so many operations take at the peak; ends the processes."""
+    processes: list[Process], alive: Iterable[str], void: list[str], args: argparse.Namespace, operations: int,
+    *request: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Milliseconds of each that is alive and not void, and what so many operations take at the peak; ends them all."""
+    processes = [process for process in processes if process.name in alive]
     seconds = in_turn([process for process in processes if process.name not in void], args.rounds, *request)
-    peak = processes[0].ask("peak") * (1 if args.device == "cuda" else args.threads)
-    for process in processes:
+    peaks = asked(processes, "peak")
+    for process in peaks:
         process.end()
+    if not peaks:
+        raise ProcessDiedError("no library is left")
+    peak = next(iter(peaks.values())) * (1 if args.device == "cuda" else args.threads)
     return {
-        "milliseconds": {name: 1e3 * taken for name, taken in seconds.items()},
+        "milliseconds": {process.name: 1e3 * taken for process, taken in seconds.items()},
         "floor": 1e3 * operations / peak,
         "void": void,
     }
@@ -246,13 +251,15 @@ def chosen(args: argparse.Namespace) -> dict[str, Any]:
     if args.layers is None:
         everything = WORKLOADS | LARGE
         names = [*WORKLOADS, *(LARGE if args.device == "cuda" else ())]
+        if unknown := sorted(set(args.workloads or ()) - set(everything)):
+            raise SystemExit(f"compare.py: --workloads must be among {', '.join(everything)}, got {', '.join(unknown)}")
         return {name: everything[name] for name in args.workloads or names}
-    layers = tuple(int(width) for width in args.layers.split(","))
+    layers = args.layers
     if args.rows < args.batch:
         raise SystemExit(f"compare.py: --rows must be at least --batch, got {args.rows} and {args.batch}")
     optimizer = {"adam": ADAM, "sgd": fastnn.SGD(0.01)}[args.optimizer]
     output = "sigmoid" if layers[-1] == 1 else "softmax"
-    return {args.layers.replace(",", "-"): Workload(layers, args.rows, args.batch, optimizer, 1, output)}
+    return {"-".join(map(str, layers)): Workload(layers, args.rows, args.batch, optimizer, 1, output)}
 
 
 def works(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
@@ -262,6 +269,8 @@ def works(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     else:
         from benchmarks.peers import PEERS  # type: ignore[assignment]
     names = [name for name in PEERS if args.device in PEERS[name].devices]
+    if args.products is None and not args.predict:
+        names = [name for name in names if PEERS[name].train is not None]  # type: ignore[attr-defined]
     if args.peers:
         if unknown := sorted(set(args.peers) - set(names)):
             raise SystemExit(f"compare.py: --peers must be among {', '.join(names)}, got {', '.join(unknown)}")
@@ -277,8 +286,22 @@ def works(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
             for label, workload in networks.items()
             for rows in PREDICTED_ROWS
         }
-    names = [name for name in names if PEERS[name].train is not None]  # type: ignore[attr-defined]
     return names, {label: partial(training, workload, names, args) for label, workload in networks.items()}
+
+
+def count(text: str) -> int:
+    """A number of things, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {text}")
+    return int(text)
+
+
+def layers(text: str) -> tuple[int, ...]:
+    """Widths of layers, for argparse."""
+    widths = tuple(map(count, text.split(",")))
+    if len(widths) < 2:
+        raise argparse.ArgumentTypeError(f"must be two widths or more with commas between them, got {text}")
+    return widths
 
 
 def main() -> None:
@@ -287,18 +310,21 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=list(TOLERANCES), default="float32", help="of the networks' products")
     parser.add_argument("--workloads", nargs="+", metavar="NAME")
-    parser.add_argument("--layers", help="a network of your own, 30,100,2 say; one output is a sigmoid")
-    parser.add_argument("--rows", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--layers", type=layers, help="a network of your own, 30,100,2 say; one output is a sigmoid")
+    parser.add_argument("--rows", type=count, default=4000)
+    parser.add_argument("--batch", type=count, default=64)
     parser.add_argument("--optimizer", choices=["adam", "sgd"], default="adam")
     parser.add_argument("--peers", nargs="+", metavar="NAME")
     parser.add_argument("--predict", action="store_true", help="run the networks instead of training them")
     parser.add_argument("--products", nargs="*", metavar="MxKxN", help="matrix products instead, of these sizes")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=count, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=count, default=9)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure, with hardware and versions")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios as bars")
     args = parser.parse_args()
+    for path in filter(None, (args.json, args.plot)):
+        if not path.absolute().parent.is_dir():
+            raise SystemExit(f"compare.py: there is no folder {path.absolute().parent}")
     from kernels import dispatch
 
     try:

@@ -25,7 +25,7 @@ RELU_FAMILY = ("relu", "leaky_relu", "silu", "gelu")
 FORWARD_BLOCK = 1 << 33
 FORWARD_ROWS = 1 << 16
 
-_making = threading.Lock()  # engines
+_making = threading.RLock()  # engines
 
 
 def _decided(name: str, what: str) -> Any:

@@ -4,7 +4,7 @@ import os
 import threading
 from typing import Any
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _running = 0
 
 
@@ -40,7 +40,7 @@ def _count(change: int) -> None:
 
 def _after_fork() -> None:
     global _lock, _running
-    _lock, _running = threading.Lock(), 0  # a child has the caller's thread alone
+    _lock, _running = threading.RLock(), 0  # a child has the caller's thread alone
 
 
 if hasattr(os, "register_at_fork"):

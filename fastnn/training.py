@@ -345,7 +345,7 @@ class Learner:
         return losses, right, scalars[:, 0]
 
 
-_compiling = threading.Lock()
+_compiling = threading.RLock()  # a signal handler may use a model, too
 
 
 def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:

@@ -165,7 +165,7 @@ class Process:
     def receive(self) -> Any:
         try:
             return self.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             raise ProcessDiedError(f"{self.name} died at this work") from None
 
     def end(self) -> None:
@@ -187,11 +187,25 @@ def started(names: Iterable[str], *work: Any) -> list[Process]:
     return processes
 
 
-def in_turn(processes: list[Process], rounds: int, *request: Any) -> dict[str, float]:
+def asked(processes: Iterable[Process], *request: Any) -> dict[Process, Any]:
+    """What each answers; who dies of it is named, and left out."""
+    answers = {}
+    for process in processes:
+        try:
+            answers[process] = process.ask(*request)
+        except ProcessDiedError as error:
+            print(f"  {error}", flush=True)
+    return answers
+
+
+def in_turn(processes: Iterable[Process], rounds: int, *request: Any) -> dict[Process, float]:
     """The median of what each answers over so many rounds."""
-    answers: dict[str, list[float]] = {process.name: [] for process in processes}
+    answers: dict[Process, list[float]] = {process: [] for process in processes}
     for _ in range(rounds):
-        for process in processes:
+        for process in list(answers):
             time.sleep(0.2)  # the threads of the one before spin for a while: OpenBLAS 25 ms and more, on 2 cores too
-            answers[process.name].append(process.ask(*request))
-    return {name: statistics.median(values) for name, values in answers.items()}
+            if answer := asked([process], *request):
+                answers[process].append(answer[process])
+            else:
+                del answers[process]
+    return {process: statistics.median(values) for process, values in answers.items()}

@@ -49,7 +49,6 @@ FROM_MEMORY = 16  # fewer rows take about as long as so many: what counts is rea
 TRIED, SURE = 1 << 17, 1 << 22
 NONE = np.zeros(0)
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
-MOST_PACES = 64  # of batch sizes of which is known how many threads are best
 
 
 P = ParamSpec("P")
@@ -121,7 +120,9 @@ class Engine:
         self._paces: dict[tuple[int, int], Pace] = {}  # by rows, and the threads there may be
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
-        self._forward_work = STREAMED_WORK if plans.streamed(self.layout.widths, 1) else FORWARD_WORK
+        self._forward_work = (
+            STREAMED_WORK if plans.streamed(self.layout.widths, 1, self.threads, size) else FORWARD_WORK
+        )
 
     def load(
         self,
@@ -332,16 +333,15 @@ class Engine:
         return threads if threads > 1 and teams.team.worth(max(rows, FROM_MEMORY) * work) else 1
 
     def pace(self, rows: int) -> Pace:
-        """How training steps on so many rows get their threads."""
+        """How training steps on so many rows, or up to twice as many, get their threads."""
+        rows = 1 << rows.bit_length() - 1  # or sizes that change all the time would never have been tried
         key = rows, self.threads
         if key not in self._paces:
-            if len(self._paces) >= MOST_PACES:
-                self._paces.clear()
             work = self._work(rows)
             most = max(1, min(self.threads, work // TRIED))
             least = most if work >= SURE * most else 1
             choices = [*(1 << n for n in range(most.bit_length()) if least <= 1 << n < most), most]
-            self._paces[key] = Pace(choices, work)
+            self._paces[key] = Pace(choices, self._work(1))
         return self._paces[key]
 
     def training_threads(self, rows: int) -> int:
@@ -395,6 +395,7 @@ class Engine:
             clipping = clip.argument(self.gradient, clip_norm)
             hook = clip.clip[self.dtype].address, address(clipping)
         batches = _batches(total, batch_size, passes, order is not None)
+        sizes = batches[:, :, 1].reshape(-1)
         self._set_data(x, target, order, weight, first, address(batches))
         decay = np.full(steps, l2, np.float64)
         sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
@@ -412,17 +413,18 @@ class Engine:
             # not of this call's rows, maybe the last few of an epoch: the bits would depend on where that is cut
             return self._plan_step(batch_size, threads, dx=False, split=hook is not None)
 
-        def part(threads: int, first: int, last: int) -> None:
+        def part(threads: int, first: int, last: int) -> int:
             self._follow(plan(threads))
             self._drop(noise)
             self._run(threads, first, last, flush=True)
+            return int(sizes[first:last].sum())
 
         pace = self.pace(batch_size)
         buffered = plan(pace.choices[-1]).buffered
         self._reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
         results = np.empty((2, buffered))
         job[field.ROW_LOSS], job[field.RIGHT] = address(results[0]), address(results[1]) if metric else 0
-        pace.run(steps, part)
+        pace.run(steps, batch_size, part)
         values = sums[:, 0] + 0.5 * decay * squares.sum(1) if squares.size else sums[:, 0]
         return values, sums[:, 1]
 

@@ -20,35 +20,38 @@ GAIN = 0.97  # more threads that save less are left to others
 
 
 class Pace:
-    """Of steps that are all alike: the number of threads that makes them soonest.
+    """Of steps on about as many rows each: the number of threads that makes them soonest.
 
-    choices: the numbers to try, ascending. threads: the one that counts now. work: the multiply-adds of a step.
+    choices: the numbers to try, ascending. threads: the one that counts now. work: the multiply-adds of a row.
     """
 
     def __init__(self, choices: Sequence[int], work: int) -> None:
         self.choices, self.threads = choices, choices[-1]
-        self.trial_steps = max(1, TRIAL_WORK // work)
-        self._steps, self._seconds = 0, 0.0  # made since the last judgement, and what they took
+        self._trial_rows = max(1, TRIAL_WORK // work)
+        self._rows, self._seconds = 0, 0.0  # of steps since the last judgement, and what they took
         self._wait, self._decided = FIRST_WAIT, 0.0
         self._left: list[int] = []  # the numbers still to try, the next one last
-        self._best: dict[int, float] = {}  # seconds of a step
+        self._best: dict[int, float] = {}  # seconds of a row
         if len(choices) > 1:
             self._try_again()
 
-    def run(self, steps: int, part: Callable[[int, int, int], None]) -> None:
-        """Call part(threads, first, last) for all steps, in one part or more. A trial may go on in the next call."""
+    def run(self, steps: int, rows: int, part: Callable[[int, int, int], int]) -> None:
+        """Call part(threads, first, last) for all steps, on at most so many rows each, in one part or more.
+
+        part returns the rows of its steps. A trial may go on in the next call.
+        """
         first = 0
         while first < steps:
             threads, last = self.threads, steps
             if not self.settled:
-                threads, last = self._left[-1], min(steps, first + self.trial_steps - self._steps)
+                threads, last = self._left[-1], min(steps, first - (self._rows - self._trial_rows) // rows)
             start = time.perf_counter()
-            part(threads, first, last)
+            self._rows += part(threads, first, last)
             end = time.perf_counter()
-            self._steps, self._seconds, first = self._steps + last - first, self._seconds + end - start, last
-            if self._steps >= self.trial_steps:
-                self._judge(self._seconds / self._steps, end)
-                self._steps, self._seconds = 0, 0.0
+            self._seconds, first = self._seconds + end - start, last
+            if self._rows >= self._trial_rows:
+                self._judge(self._seconds / self._rows, end)
+                self._rows, self._seconds = 0, 0.0
 
     @property
     def settled(self) -> bool:
@@ -60,7 +63,7 @@ class Pace:
         self.choices, self._left = [self.threads], []
 
     def _judge(self, seconds: float, now: float) -> None:
-        """Go by what a step has taken of late."""
+        """Go by what a row has taken of late."""
         if not self.settled:
             threads = self._left.pop()
             self._best[threads] = min(self._best[threads], seconds)

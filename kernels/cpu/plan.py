@@ -91,7 +91,7 @@ def for_outputs(widths: tuple[int, ...], rows: int, threads: int, itemsize: int,
 
     gathered: X is not read in place. Few rows go through large layers one by one, of which each thread reads a part.
     """
-    share, layers, steps = _share(rows, threads), streamed(widths, rows) if threads > 1 else 0, []
+    share, layers, steps = _share(rows, threads), streamed(widths, rows, threads, itemsize), []
     if layers and gathered:
         steps.append((field.GATHER, 0, share, 1, 0))
     steps += [(field.FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
@@ -147,9 +147,15 @@ def _layered(widths: Sequence[int], rows: int) -> int:
     return _up_to_last(widths, lambda a, b: 2 * a * b > rows * (a + b)) if rows > 1 else 0
 
 
-def streamed(widths: Sequence[int], rows: int) -> int:
-    """How many of the first layers few rows go through one by one, up to the last with very many weights."""
-    return _up_to_last(widths, lambda a, b: a * b >= STREAMED) if rows <= FORWARD_ROWS else 0
+def streamed(widths: Sequence[int], rows: int, threads: int, itemsize: int) -> int:
+    """How many of the first layers few rows go through one by one, up to the last with very many weights, of which
+    each thread can read a part."""
+
+    def large(inputs: int, outputs: int) -> bool:
+        down, across, _ = tile_grid(rows, outputs, threads, itemsize)
+        return inputs * outputs >= STREAMED and down * across > 1
+
+    return _up_to_last(widths, large) if threads > 1 and rows <= FORWARD_ROWS else 0
 
 
 def _up_to_last(widths: Sequence[int], large: Callable[[int, int], bool]) -> int:

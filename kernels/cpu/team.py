@@ -138,7 +138,7 @@ class Team:
     """The helpers of this process. They start with the first work that wants them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._busy = threading.RLock(), False
         self._state = np.zeros(WORDS + HELPER * MOST_HELPERS, np.int64)
         self.waited_at = address(self._state) + WAITED * 8  # where work adds the ticks for which its threads wait
         self._helpers = self._state[WORDS:].reshape(MOST_HELPERS, HELPER)
@@ -152,19 +152,26 @@ class Team:
         Helpers that are still awake from wider work stay outside: a job has buffers for `threads` only. When another
         Python thread holds the team, the caller works alone: the result is the same.
         """
-        if threads > 1 and not self.recess.lasts() and self._lock.acquire(blocking=False):
-            try:
-                start = time.perf_counter_ns()
-                seats = min(threads - 1, MOST_HELPERS)
-                while self._count < seats:
-                    self._start()
-                together["float32"](address(self._state), kernel.address, argument, seats)
-                waited = self._state[WAITED] / self._state[RAN]
-                self.recess.report(time.perf_counter_ns() - start, waited)
-            finally:
-                self._lock.release()
-        else:
+        if threads == 1 or self.recess.lasts() or not self._lock.acquire(blocking=False):
             kernel(argument)
+            return
+        # Ctrl-C may come before `try`: this thread can then have the lock again, and _busy says whether it is at work
+        if self._busy:
+            self._lock.release()
+            kernel(argument)
+            return
+        try:
+            self._busy = True
+            start = time.perf_counter_ns()
+            seats = min(threads - 1, MOST_HELPERS)
+            while self._count < seats:
+                self._start()
+            together["float32"](address(self._state), kernel.address, argument, seats)
+            waited = self._state[WAITED] / self._state[RAN]
+            self.recess.report(time.perf_counter_ns() - start, waited)
+        finally:
+            self._busy = False
+            self._lock.release()
 
     def worth(self, multiply_adds: int) -> bool:
         """Whether helpers are worth it for so much work: it is not brief, or one of a row of calls, so that they are

@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+import threading
 from types import SimpleNamespace
 
 from fastnn.training import load_kernels
@@ -120,6 +121,20 @@ def test_nothing_is_announced_where_nothing_is_compiled():
     said = []
     assert load_kernels(SimpleNamespace(load=lambda: None), said.append) == 0.0
     assert said == []
+
+
+def test_a_signal_handler_that_comes_while_kernels_are_loaded_does_not_wait_for_ever():
+    said, done = [], []
+
+    def interrupted():
+        load_kernels(SimpleNamespace(load=lambda: done.append("handler")), said.append)
+
+    worker = threading.Thread(
+        target=lambda: done.append(load_kernels(SimpleNamespace(load=interrupted), said.append)), daemon=True
+    )
+    worker.start()
+    worker.join(10)
+    assert done == ["handler", 0.0]
 
 
 def test_without_a_compiler_there_are_no_kernels():

@@ -22,11 +22,12 @@ class Machine:
     def part(self, threads, first, last):
         self.parts.append((threads, first, last))
         self.now += self.seconds[threads] * (last - first)
+        return last - first
 
     def run(self, pace, steps):
         """The number of threads of most of so many steps."""
         self.parts = []
-        pace.run(steps, self.part)
+        pace.run(steps, 1, self.part)
         assert [first for _, first, _ in self.parts] == [0, *(last for _, _, last in self.parts[:-1])]
         assert self.parts[-1][2] == steps
         return max(self.parts, key=lambda part: part[2] - part[1])[0]
@@ -64,6 +65,30 @@ def test_a_trial_goes_on_in_the_next_call(monkeypatch, best, seconds, steps):
     assert done < 2 * TRIALS * 10 + steps
     assert min(tried.values()) >= TRIALS * 10
     assert machine.run(pace, 1) == best
+
+
+def test_a_small_last_batch_counts_for_its_rows(monkeypatch):
+    """Four rows a step but in every fifth, which has one."""
+    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
+    rows = [4, 4, 4, 4, 1] * 100
+
+    def part(threads, first, last):
+        made = sum(rows[first:last])
+        machine.now += machine.seconds[threads] * made
+        machine.parts.append((threads, made))
+        return made
+
+    pace.run(len(rows), 4, part)
+    assert {threads: round(seconds / 1e-5, 6) for threads, seconds in pace._best.items()} == {1: 2, 2: 1}
+    assert all(made <= 13 for _, made in machine.parts[:-1])
+    assert pace.threads == 2
+
+
+def test_steps_of_changing_size_are_tried():
+    engine = MLP([64, 64, 64, 10], threads=2, seed=0).engine()
+    assert engine.pace(64) is engine.pace(100) is engine.pace(127)
+    assert engine.pace(64) is not engine.pace(63)
+    assert engine.pace(100).choices == [1, 2]
 
 
 def test_one_number_is_not_tried(monkeypatch):

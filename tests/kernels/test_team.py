@@ -44,6 +44,26 @@ def team():
     assert team._state[ALIVE] == 0
 
 
+def test_a_lock_that_was_kept_by_an_interrupt_costs_no_helper(team):
+    """Ctrl-C may come between taking the lock and what would give it back."""
+    came = np.zeros(1, np.int64)
+    team._lock.acquire()
+    for _ in range(3):
+        came[0] = 0
+        team.run(meet["float32"], came.ctypes.data, 2)
+        assert came[0] == 2
+    assert not team._busy
+
+
+def test_work_within_work_is_done_alone(team):
+    """That of a signal handler, say."""
+    came = np.zeros(1, np.int64)
+    team._busy = True
+    team.run(come["float32"], came.ctypes.data, 2)
+    assert came[0] == 1
+    assert team._busy
+
+
 def test_brief_work_is_worth_helpers_in_a_row_of_calls(monkeypatch):
     team, now = Team(), [0]
     monkeypatch.setattr(teams.time, "perf_counter_ns", lambda: now[0])
