@@ -225,8 +225,8 @@ def _call_loss(
 ) -> tuple[float, np.ndarray]:
     dz = aligned_empty(z.shape, z.dtype) if dz is None else dz
     total = _losses[name][z.dtype](
-        IDENTITY, *z.shape, address(z), z.strides[0], address(target),
-        target.strides[0] if target.ndim == 2 else 0, 0 if weight is None else address(weight), scale,
+        IDENTITY, *z.shape, address(z), z.strides[0], target.ndim == 1, address(target), target.strides[0],
+        0 if weight is None else address(weight), scale,
         address(dz), dz.strides[0], NO_METRIC, 0, 0, parameter,
     )  # fmt: skip
     return scale * total if scale else 0.0, dz

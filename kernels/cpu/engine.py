@@ -293,12 +293,12 @@ class Engine:
         job[field.X], job[field.X_GATHER] = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
         job[field.X_ROW], job[field.X_COLUMN] = x.strides
         if target is not None and target.ndim == 1:
-            job[field.T], job[field.T_COLUMNS] = address(target), 0
-            job[field.T_GATHER], job[field.T_ROW] = target.itemsize, target.strides[0]
+            job[field.T], job[field.T_ROW] = address(target), target.strides[0]
+            job[field.LABELS], job[field.LABEL_BYTES] = 1, target.itemsize
         elif target is not None:
             job[field.T], job[field.T_GATHER] = address(target), gathers[target.dtype][self.dtype].address
             job[field.T_ROW], job[field.T_COLUMN] = target.strides
-            job[field.T_COLUMNS] = target.shape[1]
+            job[field.T_COLUMNS], job[field.LABELS] = target.shape[1], 0
         job[field.ORDER] = address(order) if order is not None else 0
         job[field.WEIGHT] = 0
         if weight is not None:

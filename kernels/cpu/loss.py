@@ -23,19 +23,21 @@ from .side_by_side import (
     parts,
 )
 
-# output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right, parameter. The loss of z
-# (rows, columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled. output: the output
-# activation, which counts for squared errors alone (the others take logits). target: (rows, columns), rows `ldt`
-# bytes apart; for softmax cross-entropy with ldt 0, int64 labels. weight: one per row, or address 0. dz is that of
-# scale * weight * row loss; dz may be z. row_loss and right (float64, by `metric`) receive a value per row where not 0.
-SIGNATURE = "d 3i 2i 2i i d 2i 3i d"
+# output, rows, columns, z, ldz, labels, target, ldt, weight, scale, dz, lddz, metric, row_loss, right, parameter. The
+# loss of z (rows, columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled. output:
+# the output activation, which counts for squared errors alone (the others take logits). target: (rows, columns), rows
+# `ldt` bytes apart; or, where `labels` is 1, for softmax cross-entropy, int64 labels `ldt` bytes apart. weight: one per
+# row, or address 0. dz is that of scale * weight * row loss; dz may be z. row_loss and right (float64, by `metric`)
+# receive a value per row where not 0.
+SIGNATURE = "d 3i 2i i 2i i d 2i 3i d"
 
 
 def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool = False) -> jit.Family:
     """The kernel of a loss.
 
-    make(real, parts) -> of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch): at
-    most a block of rows. It reads SCALE, and writes dz and VALUE, the rows' losses. topped: TOP and OTHER are there.
+    make(real, parts) -> of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter,
+    scratch): at most a block of rows. It reads SCALE, and writes dz and VALUE, the rows' losses. topped: TOP and OTHER
+    are there.
     """
 
     @jit.kernel(SIGNATURE, name)
@@ -46,7 +48,8 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
         doubled = types.float64  # weights of any size, 1e-40 or 1e38, where they make no sum or product too large
 
         def function(
-            output, rows, columns, z, ldz, target, ldt, weight, scale, dz, lddz, metric, row_loss, right, parameter
+            output, rows, columns, z, ldz, labels, target, ldt, weight, scale, dz, lddz, metric, row_loss, right,
+            parameter,
         ):  # fmt: skip
             scratch = memory.stack(scratch_bytes)
             s, value, weights = elements(scratch + SCALE * line), elements(scratch + VALUE * line), elements(weight)
@@ -57,13 +60,15 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
             sum_of_losses = 0.0
             for row in range(0, rows, block):
                 count, losses = min(block, rows - row), doubles(row_loss + row * 8)
-                z_at, t_at, dz_at = z + row * ldz, target + row * (ldt if ldt != 0 else 8), dz + row * lddz
+                z_at, t_at, dz_at = z + row * ldz, target + row * ldt, dz + row * lddz
                 if weight != 0:
                     for r in range(count):
                         s[r] = real(scale * doubled(weights[row + r]))
                 if right != 0:
                     are_right(metric, count, columns, z_at, ldz, t_at, ldt, threshold, scratch, right + row * 8)
-                of_block(output, topped, count, columns, z_at, ldz, t_at, ldt, dz_at, lddz, real(parameter), scratch)
+                of_block(
+                    output, topped, count, columns, z_at, ldz, labels, t_at, ldt, dz_at, lddz, real(parameter), scratch
+                )
                 for r in range(count):
                     weighted = (doubled(weights[row + r]) if weight != 0 else 1.0) * value[r]
                     sum_of_losses += weighted
@@ -83,15 +88,15 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
     largest, exponentials, log, select, zero = f.largest, f.exponentials, f.scalar.log, f.scalar.select, real(0.0)
 
     @jit.inline
-    def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
-        n, labels, mass = whole(rows), integers(target), elements(scratch + OTHER * line)
+    def of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
+        n, mass = whole(rows), elements(scratch + OTHER * line)
         s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
         top, total = elements(scratch + TOP * line), elements(scratch + TOTAL * line)
         if not topped:
             largest(rows, columns, z, ldz, scratch)
-        if ldt == 0:
+        if labels != 0:
             for r in range(rows):
-                value[r] = top[r] - elements(z + r * ldz)[labels[r]]
+                value[r] = top[r] - elements(z + r * ldz)[integers(target + r * ldt)[0]]
         else:
             for r in range(n):
                 mass[r], value[r] = zero, zero
@@ -105,7 +110,7 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
                         mass[r] += t[r]
                         value[r] += t[r] * select(t[r] != zero, top[r] - logit[r], zero)
         exponentials(rows, columns, z, ldz, dz, lddz, scratch)
-        if ldt == 0:
+        if labels != 0:
             for r in range(n):
                 value[r] += log(total[r])
                 total[r] = s[r] / total[r]
@@ -117,20 +122,20 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
             width = min(lanes, columns - j0)
             if columns > lanes:
                 turn_in(rows, width, dz + j0 * size, lddz, scratch + first)
-            if ldt != 0:
+            if labels == 0:
                 turn_in(rows, width, target + j0 * size, ldt, scratch + second)
             for j in range(width):
                 p, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
-                if ldt == 0:
+                if labels != 0:
                     for r in range(n):
                         p[r] = p[r] * total[r]
                 else:
                     for r in range(n):
                         p[r] = p[r] * total[r] - s[r] * t[r]
             turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
-        if ldt == 0:
+        if labels != 0:
             for r in range(rows):
-                elements(dz + r * lddz)[labels[r]] -= s[r]
+                elements(dz + r * lddz)[integers(target + r * ldt)[0]] -= s[r]
 
     return of_block
 
@@ -153,7 +158,7 @@ def _sum_of_outputs(real: Any, f: SimpleNamespace, of_output: Any, mean: bool) -
     elements, whole, turn_in, turn_out, zero, one = f.elements, f.whole, f.turn_in, f.turn_out, real(0.0), real(1.0)
 
     @jit.inline
-    def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
+    def of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
         n, share = whole(rows), one / real(columns) if mean else one
         s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
         lying = columns // lanes * lanes
@@ -256,13 +261,13 @@ def _squared_error(mean: bool) -> Callable[[Any, SimpleNamespace], Any]:
         softmax = _squared_error_of_softmax(real, f, mean)
 
         @jit.inline
-        def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
+        def of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
             if output == SOFTMAX:
-                softmax(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch)
+                softmax(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
             elif output == SIGMOID:
-                logistic(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch)
+                logistic(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
             else:
-                identity(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch)
+                identity(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
 
         return of_block
 
@@ -275,7 +280,7 @@ def _squared_error_of_softmax(real: Any, f: SimpleNamespace, mean: bool) -> Any:
     zero, one, two = real(0.0), real(1.0), real(2.0)
 
     @jit.inline
-    def of_block(output, topped, rows, columns, z, ldz, target, ldt, dz, lddz, parameter, scratch):
+    def of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
         n, share, dot = whole(rows), one / real(columns) if mean else one, elements(scratch + OTHER * line)
         s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
         outputs(output, rows, columns, z, ldz, dz, lddz, scratch)

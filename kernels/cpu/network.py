@@ -144,26 +144,28 @@ def _network(real: Any, stamp: Any) -> Any:
     def losses(job, layers, at, position, rows, scale, row, times):
         """The loss of rows that have been forwarded, and dz of the last layer; per-row results from `row` on."""
         layer = layer_of(layers, job[field.N_LAYERS] - 1)
-        target, weight = job[field.ROW_TARGET] + at * job[field.LD_TARGET], 0
-        if job[field.T_COLUMNS] == 0:
-            target = job[field.ROW_LABEL] + at * 8
+        ldt, weight = job[field.LD_TARGET], 0
+        target = job[field.ROW_TARGET] + at * ldt
+        if job[field.LABELS] != 0:
+            ldt = 8
+            target = job[field.ROW_LABEL] + at * ldt
             for r in range(rows):
                 number = row_numbers(job[field.ORDER])[position + r] if job[field.ORDER] != 0 else position + r
-                integers(target)[r] = label_at(job[field.T] + number * job[field.T_ROW], job[field.T_GATHER])
+                integers(target)[r] = label_at(job[field.T] + number * job[field.T_ROW], job[field.LABEL_BYTES])
         else:
             gather(
                 job[field.T_GATHER], rows, job[field.T_COLUMNS], job[field.T], job[field.T_ROW], job[field.T_COLUMN],
-                job[field.ORDER], position, target, job[field.LD_TARGET],
+                job[field.ORDER], position, target, ldt,
             )  # fmt: skip
         if job[field.WEIGHT] != 0:
             weight = job[field.ROW_WEIGHT] + at * size
             gather(job[field.WEIGHT_GATHER], rows, 1, job[field.WEIGHT], 8, 8, job[field.ORDER], position, weight, size)
         ld = layer[field.LD_OUT]
         row_loss(
-            job[field.LOSS], job[field.OUTPUT], rows, layer[field.N_OUT], layer[field.Y] + at * ld, ld, target,
-            job[field.LD_TARGET] if job[field.T_COLUMNS] != 0 else 0, weight, scale, layer[field.DZ] + at * ld, ld,
-            job[field.METRIC], job[field.ROW_LOSS] + row * 8,
-            job[field.RIGHT] + row * 8 if job[field.RIGHT] != 0 else 0, doubles(job[field.LOSS_PARAMETER])[0],
+            job[field.LOSS], job[field.OUTPUT], rows, layer[field.N_OUT], layer[field.Y] + at * ld, ld,
+            job[field.LABELS], target, ldt, weight, scale, layer[field.DZ] + at * ld, ld, job[field.METRIC],
+            job[field.ROW_LOSS] + row * 8, job[field.RIGHT] + row * 8 if job[field.RIGHT] != 0 else 0,
+            doubles(job[field.LOSS_PARAMETER])[0],
         )  # fmt: skip
         stamp(times, job[field.N_LAYERS] - 1, clock.LOSS)
 

@@ -185,7 +185,7 @@ def _loss_of(name: str) -> Any:
     mean, takes_labels = name != "sum_squared_error", name == "softmax_cross_entropy"
     wrong_rows = f"{name}: dz must be like z, and target must have as many rows"
     wrong_target = f"{name}: target must be like z" + ("" if takes_labels else ", or (B,) where z is (B, 1)")
-    wrong_labels = f"{name}: target must hold labels from 0 to O - 1, with a unit stride"
+    wrong_labels = f"{name}: target must hold labels from 0 to O - 1"
     wrong_weight = f"{name}: weight must be (B,) with a unit stride"
 
     def typed(z, target, weight, dz):
@@ -209,10 +209,8 @@ def _loss_of(name: str) -> Any:
             rows, columns = z.shape
             if dz.shape != z.shape or target.shape[0] != rows:
                 raise ValueError(wrong_rows)
-            stride = 0
             if labels:
-                if rows > 1 and target.strides[0] != target.itemsize:
-                    raise ValueError(wrong_labels)
+                stride = target.strides[0]
                 for label in target:
                     if label < 0 or label >= columns:
                         raise ValueError(wrong_labels)
@@ -233,8 +231,8 @@ def _loss_of(name: str) -> Any:
                     mass += w
             scale = (1.0 / mass if mass > 0.0 else 0.0) if mean else 1.0
             total = call(
-                IDENTITY, rows, columns, at(z), z_stride(z), at(target), stride, weight_at, scale,
-                at(dz), dz_stride(dz), NO_METRIC, 0, 0, parameter,
+                IDENTITY, rows, columns, at(z), z_stride(z), labels, at(target), stride, weight_at, scale, at(dz),
+                dz_stride(dz), NO_METRIC, 0, 0, parameter,
             )  # fmt: skip
             return (scale * total if scale != 0.0 else 0.0), dz
 

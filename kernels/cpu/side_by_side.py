@@ -145,7 +145,7 @@ def parts(real: Any) -> SimpleNamespace:
         else:
             if metric == LARGEST_IS_LABEL:
                 for r in range(rows):
-                    hits[r] = real(integers(target)[r])
+                    hits[r] = real(integers(target + r * ldt)[0])
             else:
                 largest(rows, columns, target, ldt, scratch)
                 for r in range(n):

@@ -280,13 +280,25 @@ def test_layouts_of_outputs(loss, dtype):
         np.testing.assert_array_equal(got, dz)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_target_for_all_rows(loss, dtype):
+    """A row stride of 0 is a row stride of 0."""
+    for shape in ((1, 3), (48, 49), (300, 1)):
+        z, target = data(17, loss, shape, dtype)
+        check(loss, z, np.broadcast_to(target[0], shape), None)
+        check(loss, z[:1], target[0][np.newaxis], None)  # one row, whose stride is 0 too
+        if loss == "softmax_cross_entropy":
+            check(loss, z, np.broadcast_to(np.int64(shape[1] - 1), len(z)), None)
+
+
 def rows_of(loss, z, target, weight, first, rows):
     """dz, losses and whether they are right, of so many rows from `first` on."""
     metric = LARGEST_IS_LABEL if target.ndim == 1 else ALL_OUTPUTS if z.shape[1] == 1 else LARGEST_IS_LARGEST
     dz, row_loss, right = np.full((rows, z.shape[1]), np.nan, z.dtype), np.full(rows, np.nan), np.full(rows, np.nan)
     losses[loss][z.dtype](
-        IDENTITY, rows, z.shape[1], z[first:].ctypes.data, z.strides[0], target[first:].ctypes.data,
-        0 if target.ndim == 1 else target.strides[0], weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
+        IDENTITY, rows, z.shape[1], z[first:].ctypes.data, z.strides[0], target.ndim == 1,
+        target[first:].ctypes.data, target.strides[0], weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
         metric, row_loss.ctypes.data, right.ctypes.data, LOSS_PARAMETERS.get(loss, ("", 0.0))[1],
     )  # fmt: skip
     return dz, row_loss, right

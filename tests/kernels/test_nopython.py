@@ -234,7 +234,7 @@ def test_typing_errors(call, args, message):
         (
             lambda z, t: kernels.softmax_cross_entropy(z, t, dz=z),
             (Y.copy(), np.arange(2, 6)),
-            "^softmax_cross_entropy: target must hold labels from 0 to O - 1, with a unit stride$",
+            "^softmax_cross_entropy: target must hold labels from 0 to O - 1$",
         ),
         (
             lambda z, t: kernels.mean_squared_error(z, t, dz=z),
