@@ -10,11 +10,11 @@ from numba.extending import intrinsic
 
 from . import floats, jit, memory
 
-# rows, columns, source, row_stride, column_stride, order, first, target, ldt. target (rows, columns) =
-# source[order[first : first + rows]], converted, overwritten. source: element (i, j) at i * row_stride + j *
-# column_stride bytes. order: uint32 row numbers, or address 0 for the rows first, first + 1, ...; target rows `ldt`
-# bytes apart.
-SIGNATURE = "v 9i"
+# rows, columns, source, source_rows, row_stride, column_stride, order, first, target, ldt. target (rows, columns) =
+# source[order[first : first + rows]], converted, overwritten; NaN for what is no row of the source. source: element
+# (i, j) at i * row_stride + j * column_stride bytes. order: uint32 row numbers, or address 0 for the rows first,
+# first + 1, ...; target rows `ldt` bytes apart.
+SIGNATURE = "v 10i"
 ROW_NUMBER = np.uint32  # what `order` holds
 
 
@@ -27,13 +27,16 @@ def _gather(dtype: np.dtype) -> jit.Family:
 
     @jit.kernel(SIGNATURE, f"gather_{dtype.name}" + ("" if dtype.isnative else "_swapped"))
     def gather(real: Any) -> Callable[..., Any]:
-        numbers_of_rows, elements = memory.pointer(types.uint32), memory.pointer(real)
+        numbers_of_rows, elements, nothing = memory.pointer(types.uint32), memory.pointer(real), real(float("nan"))
 
-        def function(rows, columns, source, row_stride, column_stride, order, first, target, ldt):
+        def function(rows, columns, source, source_rows, row_stride, column_stride, order, first, target, ldt):
             for r in range(rows):
                 row = numbers_of_rows(order)[first + r] if order != 0 else first + r
                 at, to = source + row * row_stride, elements(target + r * ldt)
-                if column_stride == size:
+                if row >= source_rows:
+                    for j in range(columns):
+                        to[j] = nothing
+                elif column_stride == size:
                     numbers = source_elements(at)
                     for j in range(columns):
                         to[j] = real(number(in_order(numbers[j])))

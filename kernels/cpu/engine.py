@@ -48,6 +48,7 @@ FROM_MEMORY = 16  # fewer rows take about as long as so many: what counts is rea
 # Training steps are tried on several threads where each has so many to do, and from SURE on made by all without trial
 TRIED, SURE = 1 << 17, 1 << 22
 NONE = np.zeros(0)
+WRONG_LABEL = "labels must stay from 0 to {} while they are read, but that of row {} had been changed"
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
 
 
@@ -292,9 +293,11 @@ class Engine:
         in_place = order is None and x.dtype == self.dtype and x.strides[1] == size and x.flags.aligned
         job[field.X], job[field.X_GATHER] = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
         job[field.X_ROW], job[field.X_COLUMN] = x.strides
+        job[field.DATA_ROWS] = len(x)
         if target is not None and target.ndim == 1:
             job[field.T], job[field.T_ROW] = address(target), target.strides[0]
             job[field.LABELS], job[field.LABEL_BYTES] = 1, target.itemsize
+            job[field.LABEL_SIGNED] = target.dtype.kind == "i"
         elif target is not None:
             job[field.T], job[field.T_GATHER] = address(target), gathers[target.dtype][self.dtype].address
             job[field.T_ROW], job[field.T_COLUMN] = target.strides
@@ -314,8 +317,10 @@ class Engine:
         job = self._job
         job[field.BEGIN], job[field.STEPS], job[field.FLUSH], job[field.ALONE] = first, last, flush, threads == 1
         job[field.TICKET] = job[field.DONE] = job[field.SLOT] = 0
-        job[field.WAITED] = teams.team.waited_at
+        job[field.WAITED], job[field.WRONG_ROW] = teams.team.waited_at, -1
         teams.team.run(self.kernel, self._at, threads)
+        if job[field.WRONG_ROW] >= 0:
+            raise ValueError(WRONG_LABEL.format(self.layout.widths[-1] - 1, job[field.WRONG_ROW]))
 
     def _one_batch(self, rows: int) -> int:
         """The address of what `_batches` makes of so many rows in one batch, which takes 5 us."""

@@ -14,8 +14,10 @@ _field = count(24)
     ALONE,  # 1 for one thread, which need not claim what it does
     WAITED,  # address of where to add the ticks for which a thread waited for others, where it was for long
     X, X_ROW, X_COLUMN, X_GATHER,  # data: address, strides in bytes, kernel for its number type, 0 to read it in place
+    DATA_ROWS,  # of data, targets and row weights
     T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets
-    LABELS, LABEL_BYTES,  # 1 where T holds labels, integers of so many bytes, T_ROW from one to the next
+    LABELS, LABEL_BYTES, LABEL_SIGNED,  # 1 where T holds labels, integers of so many bytes, T_ROW from one to the next
+    WRONG_ROW,  # a row whose label was none of the outputs when it was read, or -1
     ORDER, WEIGHT, WEIGHT_GATHER,  # uint32 row numbers or 0; float64 row weights or 0
     ROW_TARGET, LD_TARGET, ROW_LABEL, ROW_WEIGHT,  # the batch's own
     LOSS, LOSS_PARAMETER, OUTPUT, METRIC,  # a kernel; address of a float64; codes
@@ -27,7 +29,7 @@ _field = count(24)
     ACTIVATE_OUTPUT, OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
     TIMES,  # the threads' records of the clock, for `timed_network`
     SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-) = (next(_field) for _ in range(65))  # fmt: skip
+) = (next(_field) for _ in range(68))  # fmt: skip
 LAYERS = 96  # where the layers' records begin
 
 # A layer's record. Addresses; strides in bytes.

@@ -82,10 +82,14 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
 
 
 def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
-    """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t."""
+    """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t.
+
+    Of a row whose label is none of the columns the loss is NaN and dz is 0.
+    """
     lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
     elements, integers, whole, turn_in, turn_out = f.elements, f.integers, f.whole, f.turn_in, f.turn_out
     largest, exponentials, log, select, zero = f.largest, f.exponentials, f.scalar.log, f.scalar.select, real(0.0)
+    nothing = real(float("nan"))
 
     @jit.inline
     def of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
@@ -96,7 +100,8 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
             largest(rows, columns, z, ldz, scratch)
         if labels != 0:
             for r in range(rows):
-                value[r] = top[r] - elements(z + r * ldz)[integers(target + r * ldt)[0]]
+                label = integers(target + r * ldt)[0]
+                value[r] = top[r] - elements(z + r * ldz)[label] if 0 <= label < columns else nothing
         else:
             for r in range(n):
                 mass[r], value[r] = zero, zero
@@ -135,7 +140,12 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
             turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
         if labels != 0:
             for r in range(rows):
-                elements(dz + r * lddz)[integers(target + r * ldt)[0]] -= s[r]
+                label, slopes = integers(target + r * ldt)[0], elements(dz + r * lddz)
+                if 0 <= label < columns:
+                    slopes[label] -= s[r]
+                else:
+                    for j in range(columns):
+                        slopes[j] = zero
 
     return of_block
 

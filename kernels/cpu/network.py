@@ -100,8 +100,9 @@ def _network(real: Any, stamp: Any) -> Any:
         layer = layer_of(layers, 0)
         if job[field.X_GATHER] != 0:
             gather(
-                job[field.X_GATHER], rows, layer[field.N_IN], job[field.X], job[field.X_ROW], job[field.X_COLUMN],
-                job[field.ORDER], position, layer[field.INPUT] + at * layer[field.LD_INPUT], layer[field.LD_INPUT],
+                job[field.X_GATHER], rows, layer[field.N_IN], job[field.X], job[field.DATA_ROWS], job[field.X_ROW],
+                job[field.X_COLUMN], job[field.ORDER], position, layer[field.INPUT] + at * layer[field.LD_INPUT],
+                layer[field.LD_INPUT],
             )  # fmt: skip
             stamp(times, 0, clock.GATHER)
 
@@ -130,15 +131,17 @@ def _network(real: Any, stamp: Any) -> Any:
             stamp(times, n, clock.ACTIVATION)
 
     @jit.inline
-    def label_at(address, bytes_):
-        """A label, an integer of so many bytes that is not negative."""
+    def label_at(address, bytes_, signed):
+        """A label, an integer of so many bytes."""
+        if bytes_ == 8:
+            return integers(address)[0]
         if bytes_ == 1:
-            return types.int64(octets(address)[0])
-        if bytes_ == 2:
-            return types.int64(shorts(address)[0])
-        if bytes_ == 4:
-            return types.int64(row_numbers(address)[0])
-        return integers(address)[0]
+            label = types.int64(octets(address)[0])
+        elif bytes_ == 2:
+            label = types.int64(shorts(address)[0])
+        else:
+            label = types.int64(row_numbers(address)[0])
+        return label - (signed * (label >> (8 * bytes_ - 1)) << 8 * bytes_)
 
     @jit.inline
     def losses(job, layers, at, position, rows, scale, row, times):
@@ -151,15 +154,24 @@ def _network(real: Any, stamp: Any) -> Any:
             target = job[field.ROW_LABEL] + at * ldt
             for r in range(rows):
                 number = row_numbers(job[field.ORDER])[position + r] if job[field.ORDER] != 0 else position + r
-                integers(target)[r] = label_at(job[field.T] + number * job[field.T_ROW], job[field.LABEL_BYTES])
+                label = -1
+                if number < job[field.DATA_ROWS]:
+                    address = job[field.T] + number * job[field.T_ROW]
+                    label = label_at(address, job[field.LABEL_BYTES], job[field.LABEL_SIGNED])
+                if label < 0 or label >= layer[field.N_OUT]:
+                    job[field.WRONG_ROW] = number
+                integers(target)[r] = label
         else:
             gather(
-                job[field.T_GATHER], rows, job[field.T_COLUMNS], job[field.T], job[field.T_ROW], job[field.T_COLUMN],
-                job[field.ORDER], position, target, ldt,
+                job[field.T_GATHER], rows, job[field.T_COLUMNS], job[field.T], job[field.DATA_ROWS], job[field.T_ROW],
+                job[field.T_COLUMN], job[field.ORDER], position, target, ldt,
             )  # fmt: skip
         if job[field.WEIGHT] != 0:
             weight = job[field.ROW_WEIGHT] + at * size
-            gather(job[field.WEIGHT_GATHER], rows, 1, job[field.WEIGHT], 8, 8, job[field.ORDER], position, weight, size)
+            gather(
+                job[field.WEIGHT_GATHER], rows, 1, job[field.WEIGHT], job[field.DATA_ROWS], 8, 8, job[field.ORDER],
+                position, weight, size,
+            )  # fmt: skip
         ld = layer[field.LD_OUT]
         row_loss(
             job[field.LOSS], job[field.OUTPUT], rows, layer[field.N_OUT], layer[field.Y] + at * ld, ld,

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from .. import scalar
+from ..cpu.engine import WRONG_LABEL
 from ..layout import Layout
 from . import jit, memory
 from . import job as fields
@@ -168,6 +169,14 @@ class Engine:
             self._plans[key] = Plan(self.layout, self.activations, rows, gradients, rates, self.precision)
         return self._plans[key]
 
+    def _check_labels(self, target: Any, losses: np.ndarray) -> None:
+        """Raise ValueError where a loss is NaN for a label that is none of the outputs: a user's array may change."""
+        if target.ndim == 1 and np.isnan(losses).any():
+            labels, most = memory.read(target.flat), self.layout.widths[-1] - 1
+            wrong = np.flatnonzero((labels < 0) | (labels > most))
+            if wrong.size:
+                raise ValueError(WRONG_LABEL.format(most, wrong[0]))
+
     @_alone
     def train(
         self,
@@ -237,6 +246,7 @@ class Engine:
         if not self._resident:
             self._repeated = Repeated()
             self._read_back()
+        self._check_labels(batches.target, results[:, 0])
         return results[:, 0], results[:, 1]
 
     @_alone
@@ -268,7 +278,9 @@ class Engine:
         work, stride = plan.workspace, plan.workspace.strides[0]
         dx = memory.read(buffers.work[work.dx : work.dx + rows * stride]).reshape(rows, stride)
         gradient = memory.read(launches.whole()[: self.layout.size])
-        return float(memory.read(sums)[0]), gradient, dx[:, : self.layout.widths[0]]
+        loss_of_all = memory.read(sums)[:1]
+        self._check_labels(batches.target, loss_of_all)
+        return float(loss_of_all[0]), gradient, dx[:, : self.layout.widths[0]]
 
     @_alone
     def forward(
@@ -317,6 +329,7 @@ class Engine:
         if target is None:
             return np.zeros(0), np.zeros(0)
         losses_of_rows, right = memory.read(self._buffers.results).astype(np.float64).reshape(2, -1)
+        self._check_labels(batches.target, losses_of_rows[:total])
         return losses_of_rows[:total], right[:total]
 
 

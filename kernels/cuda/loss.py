@@ -23,11 +23,14 @@ SIGNATURE = "R R {} I R R R I"
 
 @jit.kernel
 def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: bool) -> Any:
-    """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t."""
+    """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t.
+
+    Of a row whose label is none of the columns the loss is NaN and dz is 0.
+    """
     f = row_parts(real, threads)
     place, finish, largest_value, largest, total_of, exp = f.place, f.finish, f.largest_value, f.largest, f.sum, f.exp
     row_number, lane = f.row_number, f.lane
-    zero, one = real(0.0), real(1.0)
+    zero, one, nothing = real(0.0), real(1.0), real(math.nan)
 
     def function(z, dz, target, order, weight, numbers, results, job):
         if row_number() >= fields.rows_of(job):
@@ -39,7 +42,10 @@ def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: boo
         mass, dot, label, right = one, zero, 0, one
         if labels:
             label = target[row]
-            dot = z[z_at + label] - top
+            if label < 0 or label >= n:
+                dot, s = nothing, zero
+            else:
+                dot = z[z_at + label] - top
             if job[fields.METRIC] != NO_METRIC and largest(shared, z, z_at, n, top) != real(label):
                 right = zero
         else:

@@ -66,7 +66,9 @@ class Batches:
         passes: int = 1,
     ) -> None:  # fmt: skip
         self.x, self.target, self.weight, self.first, self.total, self.size = x, target, weight, first, total, size
-        self.order = None if order is None else np.asarray(order[first : first + passes * total], np.int64)
+        self.order = None if order is None else np.array(order[first : first + passes * total], np.int64)
+        if self.order is not None and self.order.size and self.order.max() >= x.shape[0]:
+            raise IndexError(f"an order must hold rows below {x.shape[0]}, got {self.order.max()}")
 
 
 class Steps:

@@ -323,3 +323,17 @@ def test_the_bits_do_not_depend_on_how_steps_are_sliced(monkeypatch):
         results.append((history.loss, model.parameters.copy()))
     assert results[0][0] == results[1][0]
     np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("label", [-100, 3, 10**8])
+def test_labels_that_change_while_they_are_learnt_from_are_an_error(label):
+    X, y = np.ones((500, 3), np.float32), np.zeros(500, np.int64)
+
+    class Mask(Callback):
+        def on_epoch_end(self, model, epoch, logs):
+            y[77] = label  # as -100 marks rows for PyTorch to leave out
+
+    net = MLP([3, 4, 3], seed=0)
+    with pytest.raises(ValueError, match=r"^labels must stay from 0 to 2 while they are read, but that of row 77 "):
+        net.fit(X, y, 5, callbacks=[Mask()], progress=False)
+    assert np.isfinite(net.parameters).all()

@@ -292,6 +292,18 @@ def test_one_target_for_all_rows(loss, dtype):
             check(loss, z, np.broadcast_to(np.int64(shape[1] - 1), len(z)), None)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("label", [-1, 10, 10**12, -(2**63)])
+def test_a_label_of_no_output_is_no_address(label, dtype):
+    """As when a label changes after it was checked: the loss is NaN, and its row's gradient 0."""
+    z, labels = data(18, "softmax_cross_entropy", (50, 10), dtype)[0], oracle.random_labels(19, 50, 10)
+    _, expected = kernels.softmax_cross_entropy(z, labels)
+    labels[7], expected[7] = label, 0.0
+    value, dz = kernels.cpu.softmax_cross_entropy(z, labels)
+    assert math.isnan(value)
+    np.testing.assert_array_equal(dz, expected)
+
+
 def rows_of(loss, z, target, weight, first, rows):
     """dz, losses and whether they are right, of so many rows from `first` on."""
     metric = LARGEST_IS_LABEL if target.ndim == 1 else ALL_OUTPUTS if z.shape[1] == 1 else LARGEST_IS_LARGEST

@@ -292,3 +292,64 @@ def test_after_a_lack_of_memory_no_buffer_is_used_that_was_given_back(monkeypatc
     engine.forward(x[:20], out=out)
     assert engine._buffers, "it has written into memory that it no longer holds"
     np.testing.assert_array_equal(out, expected)
+
+
+INTEGERS_OF_LABELS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+
+
+def labelled(engine, labels, order, weight=None):
+    """A step on each 20 rows of the order, whose labels nobody has checked."""
+    (x,) = random_arrays(1, (100, engine.layout.widths[0]), dtype=engine.dtype)
+    steps = len(order) // 20
+    return engine.train(
+        x, labels, order=order, weight=weight, first=0, total=len(order), batch_size=20, steps=steps,
+        scales=np.full(steps, 1 / 20), loss="softmax_cross_entropy", metric="label", update=SGD, state=[],
+        scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0.0], (steps, 1)),
+    )  # fmt: skip
+
+
+class TestWhatIndexesMemory:
+    """Labels may change after they were checked, in a memory map say; they and row numbers are checked where used."""
+
+    @pytest.mark.parametrize("integer", INTEGERS_OF_LABELS)
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_a_label_of_no_output_is_an_error_that_names_its_row(self, integer, threads):
+        labels, order = random_labels(2, 100, 5).astype(integer), np.arange(100)[::-1].astype(ROW_NUMBER)
+        weight = np.ones(100)
+        weight[17] = 0.0
+        expected = make_engine([7, 40, 5], threads=threads)
+        labelled(expected, labels, order, weight)
+        for label in {np.iinfo(integer).min, -1, 5, 200, np.iinfo(integer).max}:
+            if not 0 <= label < 5 and np.iinfo(integer).min <= label <= np.iinfo(integer).max:
+                engine, wrong = make_engine([7, 40, 5], threads=threads), labels.copy()
+                wrong[17] = label
+                with pytest.raises(ValueError, match=r"^labels must stay from 0 to 4 .* row 17 "):
+                    labelled(engine, wrong, order)
+                # the row itself teaches nothing
+                np.testing.assert_array_equal(engine.parameters, expected.parameters)
+                labelled(engine, labels, order)  # and the engine goes on
+
+    def test_in_losses_and_gradients(self):
+        engine, labels = make_engine([7, 40, 5], threads=2), random_labels(2, 100, 5)
+        (x,) = random_arrays(1, (100, 7), dtype="float32")
+        labels[99] = -100
+        with pytest.raises(ValueError, match="row 99 "):
+            engine.forward(x, target=labels, metric="label")
+        with pytest.raises(ValueError, match="row 99 "):
+            engine.gradients(x, labels, weight=None, scale=0.01, loss="softmax_cross_entropy")
+
+    @pytest.mark.parametrize("row", [100, 2**31, 2**32 - 1])
+    def test_a_number_of_no_row_reads_nothing(self, row):
+        order = np.arange(100).astype(ROW_NUMBER)
+        order[33] = row
+        with pytest.raises(ValueError, match=f"row {row} "):
+            labelled(make_engine([7, 40, 5]), random_labels(2, 100, 5), order)
+        engine, (x, t) = (
+            make_engine([7, 40, 5], output="identity"),
+            random_arrays(1, (100, 7), (100, 5), dtype="float32"),
+        )
+        weight = np.ones(100)
+        for each in (None, weight):
+            losses, _ = engine.forward(x, order=order, target=t, weight=each, loss="mean_squared_error")
+            assert np.isnan(losses[33])
+            assert np.isfinite(np.delete(losses, 33)).all()

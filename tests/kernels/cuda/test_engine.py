@@ -400,3 +400,29 @@ def test_there_is_no_hook():
             scales=np.ones(1), loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
             scalars=np.zeros((1, 8)), hook=(0, 0),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("label", [-1, 3, 10**12])
+def test_a_label_of_no_output_is_an_error_that_names_its_row(label):
+    """As when an array on the GPU changes after it was checked."""
+    (x,), labels = random_arrays(1, (ROWS, 5), dtype="float32"), random_labels(2, ROWS, 3)
+    labels[7] = label
+    engine = make_engine(Engine, [5, 9, 3], "relu", "softmax", "float32")
+    steps = -(-ROWS // BATCH)
+    with pytest.raises(ValueError, match=r"^labels must stay from 0 to 2 .* row 7 "):
+        engine.train(
+            x, labels, order=None, weight=None, first=0, total=ROWS, batch_size=BATCH, steps=steps,
+            scales=np.full(steps, 1 / BATCH), loss="softmax_cross_entropy", metric="label", update="sgd", state=[],
+            scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0.0], (steps, 1)),
+        )  # fmt: skip
+    assert np.isfinite(engine.parameters).all()
+    with pytest.raises(ValueError, match=r"row 7 "):
+        engine.forward(x, target=labels)
+    with pytest.raises(ValueError, match=r"row 7 "):
+        engine.gradients(x, labels, weight=None, scale=1 / ROWS, loss="softmax_cross_entropy")
+
+
+def test_an_order_of_rows_that_are_not_there_is_refused():
+    engine, (x,) = make_engine(Engine, [5, 9, 3], "relu", "softmax", "float32"), random_arrays(1, (ROWS, 5))
+    with pytest.raises(IndexError, match="an order must hold rows below 11, got 11"):
+        engine.forward(engine.place(x)[0], order=np.array([3, ROWS]))
