@@ -43,6 +43,9 @@ class Outputs:
             raise TypeError(f"{name} must have dtype {dtype}, as the inputs, got {value.dtype}")
         if value is given and not _addresses(value).flags.writeable:
             raise ValueError(f"{name} must be writable, got a read-only array")
+        if _overlaps_itself(value):
+            strides = f"shape {tuple(value.shape)} with strides {tuple(value.strides)}"
+            raise ValueError(f"{name} must have strides that keep its elements apart, got {strides}")
         for other_name, other in self._seen:
             if _overlap(value, other):
                 raise ValueError(f"{name} and {other_name} must not share memory")
@@ -284,6 +287,18 @@ def _overlap(a: Any, b: Any) -> bool:
         return np.shares_memory(a, b, max_work=OVERLAP_WORK)
     except np.exceptions.TooHardError:
         return True
+
+
+def _overlaps_itself(value: Any) -> bool:
+    """Whether an element may lie where another one does, as along a stride of 0."""
+    if _addresses(value).flags.c_contiguous:  # as empty arrays are
+        return False
+    reach = value.dtype.itemsize  # the bytes from the first to the last of the axes so far
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(value.strides, value.shape, strict=True) if n > 1):
+        if stride < reach:
+            return True
+        reach += stride * (n - 1)
+    return False
 
 
 def _check_shape(value: Any, name: str, shape: tuple[int, ...]) -> None:

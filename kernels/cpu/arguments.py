@@ -64,23 +64,28 @@ def at(array):
 
 
 @functools.cache
-def row_stride(function: str, name: str) -> Any:
-    """f(array): bytes between the rows of this argument; raises for columns that are not next to each other."""
+def row_stride(function: str, name: str, written: bool = False) -> Any:
+    """f(array): bytes between the rows of this argument; raises for columns that are not next to each other, and for
+    rows that overlap where they are written.
+    """
     message = f"{function}: {name} must have a unit stride along its last axis"
+    overlap = f"{function}: {name} must have strides that keep its elements apart"
 
     @jit.inline
     def stride(array):
         if array.shape[-1] > 1 and array.strides[-1] != array.itemsize:
             raise ValueError(message)
+        if written and array.shape[0] > 1 and abs(array.strides[0]) < array.shape[-1] * array.itemsize:
+            raise ValueError(overlap)
         return array.strides[0]
 
     return stride
 
 
 @functools.cache
-def rows_of(function: str, name: str, ndim: int) -> Any:
+def rows_of(function: str, name: str, ndim: int, written: bool = False) -> Any:
     """f(array): (rows, columns, bytes between rows) of this argument; a vector, a bias say, is one row."""
-    stride = row_stride(function, name)
+    stride = row_stride(function, name, written and ndim == 2)
 
     @jit.inline
     def of_matrix(array):

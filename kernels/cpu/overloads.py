@@ -56,7 +56,8 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
     fused = name == "relu" and not has_pre
     separate = not fused and (has_pre or name != "identity")
     kernel = jit.address(forward[name][str(real)])
-    x_stride, w_stride, out_stride, pre_row = _strides("linear", "x", "w", "out", "pre")
+    x_stride, w_stride = _strides("linear", "x", "w")
+    out_stride, pre_row = _strides("linear", "out", "pre", written=True)
 
     def implementation(x, w, b=None, activation="identity", out=None, pre=None):
         m, k, n = x.shape[0], x.shape[1], w.shape[1]
@@ -100,7 +101,7 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
     check_array(saved, "pre" if from_pre else "y", 2, function)
     has_dz = not is_none(dz)
     dy_stride, saved_stride, x_stride, w_stride = _strides(function, "dy", "pre" if from_pre else "y", "x", "w")
-    dx_stride, dw_stride, dz_row = _strides(function, "dx", "dw", "dz")
+    dx_stride, dw_stride, dz_row = _strides(function, "dx", "dw", "dz", written=True)
 
     def implementation(dy, x, w, y=None, activation="identity", pre=None, dx=None, dw=None, db=None, dz=None):
         m, k, n = x.shape[0], x.shape[1], w.shape[1]
@@ -129,7 +130,7 @@ def _activate(z, activation="identity", out=None):
     check_array(z, "z", 2, "activate")
     check_written(out, "out", 2, "activate")
     call = forward[activation_name(activation, "activate")](one_dtype("activate", z=z, out=out))
-    z_stride, out_stride = _strides("activate", "z", "out")
+    (z_stride,), (out_stride,) = _strides("activate", "z"), _strides("activate", "out", written=True)
 
     def implementation(z, activation="identity", out=None):
         if out.shape != z.shape:
@@ -150,7 +151,8 @@ def _activate_backward(dy, y=None, activation="identity", pre=None, out=None):
     check_given(saved, "pre" if from_pre else "y", function)
     check_array(saved, "pre" if from_pre else "y", 2, function)
     call = backward[name](one_dtype(function, dy=dy, y=y, pre=pre, out=out))
-    dy_stride, saved_stride, out_stride = _strides(function, "dy", "pre" if from_pre else "y", "out")
+    dy_stride, saved_stride = _strides(function, "dy", "pre" if from_pre else "y")
+    (out_stride,) = _strides(function, "out", written=True)
 
     def implementation(dy, y=None, activation="identity", pre=None, out=None):
         saved = pre if from_pre else (dy if plain else y)
@@ -169,7 +171,7 @@ def _softmax(z, out=None):
     check_array(z, "z", 2, "softmax")
     check_written(out, "out", 2, "softmax")
     call = output(one_dtype("softmax", z=z, out=out))
-    z_stride, out_stride = _strides("softmax", "z", "out")
+    (z_stride,), (out_stride,) = _strides("softmax", "z"), _strides("softmax", "out", written=True)
 
     def implementation(z, out=None):
         if out.shape != z.shape:
@@ -202,7 +204,8 @@ def _loss_of(name: str) -> Any:
             check_array(weight, "weight", 1, name)
         real = one_dtype(name, z=z, weight=weight, dz=dz, **({} if labels else {"target": target}))
         call, weighted = losses[name](real), not is_none(weight)
-        z_stride, target_stride, dz_stride = _strides(name, "z", "target", "dz")
+        z_stride, target_stride = _strides(name, "z", "target")
+        (dz_stride,) = _strides(name, "dz", written=True)
 
         @jit.inline
         def loss(z, target, weight, dz, parameter):
@@ -278,8 +281,8 @@ def _quantile(z, target, weight=None, level=None, dz=None):
     return implementation
 
 
-def _strides(function: str, *names: str) -> list[Any]:
-    return [row_stride(function, name) for name in names]
+def _strides(function: str, *names: str, written: bool = False) -> list[Any]:
+    return [row_stride(function, name, written) for name in names]
 
 
 def _updated(function: str, w: Any, dw: Any, **state: Any) -> tuple[Any, Any, Any]:
@@ -288,7 +291,8 @@ def _updated(function: str, w: Any, dw: Any, **state: Any) -> tuple[Any, Any, An
     for name, kind in {"w": w, **state}.items():
         check_written(kind, name, ndim, function)
     check_array(dw, "dw", ndim, function)
-    return one_dtype(function, w=w, dw=dw, **state), rows_of(function, "w", ndim), rows_of(function, "dw", ndim)
+    rows_of_w, rows_of_dw = rows_of(function, "w", ndim, written=True), rows_of(function, "dw", ndim)
+    return one_dtype(function, w=w, dw=dw, **state), rows_of_w, rows_of_dw
 
 
 @jit.inline

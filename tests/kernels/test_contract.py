@@ -19,6 +19,7 @@ X, W, B = np.ones((4, 3), np.float32), np.ones((3, 5), np.float32), np.ones(5, n
 DY, Y = np.ones((4, 5), np.float32), np.ones((4, 5), np.float32)
 LABELS = np.array([0, 1, 2, 4])
 CUBE, EMPTY = np.ones((2, 2, 2), np.float32), np.ones((0, 5), np.float32)
+ONE_ROW = np.lib.stride_tricks.as_strided(np.ones(5, np.float32), (4, 5), (0, 4))  # in the place of four
 
 
 def parameters(function):
@@ -86,6 +87,12 @@ LINEAR = [
     ([X, W], {"out": [[0.0] * 5] * 4}, TypeError, "out must be a NumPy array to write into, got list"),
     ([X, W], {"out": read_only(Y)}, ValueError, "out must be writable, got a read-only array"),
     ([X, W], {"pre": read_only(Y)}, ValueError, "pre must be writable, got a read-only array"),
+    (
+        [X, W],
+        {"out": ONE_ROW},
+        ValueError,
+        "out must have strides that keep its elements apart, got shape (4, 5) with strides (0, 4)",
+    ),
     ([X, W], dict(zip(("out", "pre"), overlapping((4, 5)))), ValueError, "pre and out must not share memory"),
     ([OnTheDevice(), W], {}, TypeError, "w must be on the CUDA device, as x is, got ndarray"),
     ([X, W, OnTheDevice()], {}, TypeError, "b must be in the host's memory, as x is, got OnTheDevice on a CUDA device"),
