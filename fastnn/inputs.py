@@ -94,15 +94,17 @@ def check_finite(values: Any, name: str, dtype: str = "float64") -> None:
         raise ValueError(f"{name} must be finite in {dtype}, got {block[(row, *column)]} at [{place}]")
 
 
-def matrix(X: Any, n_columns: int, name: str = "X", *, dtype: str = "float64", finite: bool = True) -> Any:
-    """X as (n, n_columns) with n >= 1, and unless told otherwise finite in `dtype`, what it is to be converted to."""
+def matrix(
+    X: Any, n_columns: int, name: str = "X", *, dtype: str = "float64", finite: bool = True, empty: bool = False
+) -> Any:
+    """X as (n, n_columns), unless told otherwise with n >= 1 and finite in `dtype`, what it is to be converted to."""
     result = array(X, name)
     if result.ndim != 2:
         hint = f"; for one row pass {name}.reshape(1, -1)" if result.ndim == 1 and name.isidentifier() else ""
         raise ValueError(f"{name} must have 2 dimensions (rows, {n_columns}), got shape {result.shape}{hint}")
     if result.shape[1] != n_columns:
         raise ValueError(f"{name} must have {n_columns} columns, as the network's input, got shape {result.shape}")
-    if len(result) == 0:
+    if len(result) == 0 and not empty:
         raise ValueError(f"{name} must have at least one row, got shape {result.shape}")
     if finite:
         check_finite(result, name, dtype)

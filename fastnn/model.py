@@ -204,11 +204,11 @@ class MLP:
     def predict(self, X: Any) -> Any:
         """The network's outputs (n, outputs): probabilities for softmax and sigmoid. NaN in a row stays in that row.
 
-        On a CPU with AMX the last bits of a row may be others among many rows than alone: see `precision` of MLP. For X
-        on a GPU an array of numba-cuda, which is there too.
+        X may have no rows. On a CPU with AMX the last bits of a row may be others among many rows than alone: see
+        `precision` of MLP. For X on a GPU an array of numba-cuda, which is there too.
         """
         inputs.check_device(self.device, X=X)
-        X = inputs.matrix(X, self.layers[0], finite=False)
+        X = inputs.matrix(X, self.layers[0], finite=False, empty=True)
         engine = self.engine(None, None, (X.dtype, None, None), 1, False, False, True)
         out = np.empty((len(X), self.layers[-1]), self.dtype) if isinstance(X, np.ndarray) else engine.outputs(len(X))
         if len(X) == 1:  # in no time: 1 us of 10

@@ -73,6 +73,13 @@ class TestParameters:
 
 class TestPredictAndEvaluate:
     @pytest.mark.parametrize("dtype", DTYPES)
+    def test_no_rows_have_no_outputs(self, dtype):
+        outputs = MLP([7, 3], dtype=dtype).predict(np.ones((0, 7)))
+        assert (outputs.shape, outputs.dtype) == ((0, 3), dtype)
+        with pytest.raises(ValueError, match=r"X must have 7 columns, as the network's input, got shape \(0, 0\)"):
+            MLP([7, 3], dtype=dtype).predict(np.ones((0, 0)))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("output", ["softmax", "sigmoid", "identity"])
     @pytest.mark.parametrize("rows", [1, 2, 241, 1000])
     def test_against_the_reference(self, dtype, output, rows):
