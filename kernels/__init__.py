@@ -5,8 +5,9 @@ work inside a user's own `@njit` code, see kernels.cpu.overloads; what they writ
 which is not checked. kernels.reference has them in plain NumPy float64.
 
 Letters: x (B, I), w (I, O), b (O,), y (B, O); d<name> is the gradient of the loss with respect to <name>. Arrays are
-float32 or float64, one dtype throughout, of any strides; inputs are never modified. Activations: identity, relu,
-leaky_relu, sigmoid (logistic), tanh, silu (swish), gelu.
+float32 or float64, one dtype throughout, of any strides; inputs are never modified. Sizes may be 0: a sum of nothing
+is 0, and so is the loss of a z without elements. Activations: identity, relu, leaky_relu, sigmoid (logistic), tanh,
+silu (swish), gelu.
 """
 
 from typing import Any
@@ -188,6 +189,8 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, **parameter: flo
     weight = checks.row_weight(weight, z)
     outputs = checks.Outputs([array for array in (z, target, weight) if array is not None])
     dz = outputs.add(dz, "dz", z.shape, z.dtype)
+    if z.size == 0:
+        return 0.0, checks.empty_like(z) if dz is None else outputs.own(dz)
     loss, gradient = getattr(backend, name)(z, target, weight, dz=dz, **parameter)
     outputs.finish()
     return loss, outputs.own(gradient)

@@ -52,7 +52,7 @@ class Outputs:
         self._seen.append((name, value))
         target = value
         if not direct or not _unit_stride(value) or any(_overlap(value, array) for array in self._inputs):
-            target = _empty(value)
+            target = empty_like(value)
             if keep:
                 _copy(target, value)
             self._pending.append((value, target))
@@ -74,7 +74,7 @@ class Outputs:
 
 
 def array(value: Any, name: str, ndim: int, dtype: np.dtype | None = None) -> Any:
-    """A float32 or float64 array with `ndim` dimensions, none of them 0, and a unit stride along the last."""
+    """A float32 or float64 array with `ndim` dimensions and a unit stride along the last."""
     result = _taken(value, name)
     if result.dtype not in DTYPES:
         raise TypeError(f"{name} must have dtype float32 or float64, got {result.dtype}")
@@ -82,8 +82,6 @@ def array(value: Any, name: str, ndim: int, dtype: np.dtype | None = None) -> An
         raise TypeError(f"{name} must have dtype {dtype}, as the first argument, got {result.dtype}")
     if result.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got shape {result.shape}")
-    if result.size == 0:
-        raise ValueError(f"{name} must not be empty, got shape {result.shape}")
     return result if _unit_stride(result) else _contiguous(result)
 
 
@@ -190,8 +188,6 @@ def update_arrays(arrays: Mapping[str, Any]) -> tuple[list[Any], Outputs]:
     first = _taken(arrays["w"], "w")
     if first.dtype not in DTYPES:
         raise TypeError(f"w must have dtype float32 or float64, got {first.dtype}")
-    if first.size == 0:
-        raise ValueError(f"w must not be empty, got shape {first.shape}")
     gradient = _taken(arrays["dw"], "dw")
     _check_shape(gradient, "dw", first.shape)
     if gradient.dtype != first.dtype:
@@ -241,7 +237,8 @@ def _contiguous(value: Any, dtype: Any = None) -> Any:
     return np.ascontiguousarray(value, dtype) if isinstance(value, np.ndarray) else _foreign().contiguous(value, dtype)
 
 
-def _empty(value: Any) -> Any:
+def empty_like(value: Any) -> Any:
+    """A new array of this shape and dtype in C order, in the same place."""
     if isinstance(value, np.ndarray):
         return np.empty(value.shape, value.dtype)
     return _foreign().empty(tuple(value.shape), value.dtype, value)
@@ -255,7 +252,9 @@ def _copy(into: Any, source: Any) -> None:
 
 
 def _bounds(value: Any) -> tuple[Any, Any]:
-    """The smallest and the largest element, NaN where there is one."""
+    """The smallest and the largest element, NaN where there is one; of none infinity and minus infinity."""
+    if value.size == 0:
+        return np.inf, -np.inf
     return (value.min(), value.max()) if isinstance(value, np.ndarray) else _foreign().bounds(value)
 
 

@@ -133,6 +133,8 @@ def softmax(z: ArrayLike, *, out: Array | None = None) -> Array:
 
 
 def _log_softmax(z: Array) -> Array:
+    if z.size == 0:
+        return z
     shifted = z - z.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
@@ -202,13 +204,18 @@ def _target_matrix(target: ArrayLike, shape: tuple[int, ...]) -> Array:
 def _one_hot(labels: Array, n_classes: int) -> Array:
     if labels.dtype.kind not in "iu":
         raise ValueError(f"target: expected integer labels or probabilities (B, {n_classes}), got {labels.dtype} (B,)")
-    if labels.min() < 0 or labels.max() >= n_classes:
+    if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
         raise ValueError(f"target: expected labels 0..{n_classes - 1}, got {labels.min()}..{labels.max()}")
     return _float64(labels[:, np.newaxis] == np.arange(n_classes))
 
 
+def _mean_of_outputs(losses: Array) -> Array:
+    """Each row's mean; 0 of no outputs."""
+    return losses.sum(axis=1) / max(1, losses.shape[1])
+
+
 def _weighted_mean(row_loss: Array, row_gradient: Array, weight: ArrayLike | None) -> tuple[float, Array]:
-    """Mean over the rows by weight, and its gradient; both are zero if every weight is zero."""
+    """Mean over the rows by weight, and its gradient; both are zero if every weight is zero, and of no rows."""
     weight = np.ones(len(row_loss)) if weight is None else _float64(weight)
     total = weight.sum()
     share = weight / total if total != 0.0 else np.zeros_like(weight)
@@ -252,7 +259,7 @@ def mean_squared_error(
     """Row loss: the mean over outputs of (z - t)^2, without a factor 1/2; weighted mean over rows."""
     z = _float64(z)
     error = z - _target_matrix(target, z.shape)
-    loss, gradient = _weighted_mean((error**2).mean(axis=1), 2.0 * error / z.shape[1], weight)
+    loss, gradient = _weighted_mean(_mean_of_outputs(error**2), 2.0 * error / z.shape[1], weight)
     return loss, _deliver(gradient, dz)
 
 
@@ -286,7 +293,7 @@ def absolute_error(
     """Row loss: the mean over outputs of |z - t|; weighted mean over rows. Where z is t the gradient is 0."""
     z = _float64(z)
     error = z - _target_matrix(target, z.shape)
-    loss, gradient = _weighted_mean(np.abs(error).mean(axis=1), np.sign(error) / z.shape[1], weight)
+    loss, gradient = _weighted_mean(_mean_of_outputs(np.abs(error)), np.sign(error) / z.shape[1], weight)
     return loss, _deliver(gradient, dz)
 
 
@@ -301,7 +308,7 @@ def huber(
     z = _float64(z)
     error = z - _target_matrix(target, z.shape)
     size = np.abs(error)
-    row_loss = np.where(size <= delta, 0.5 * error**2, delta * (size - 0.5 * delta)).mean(axis=1)
+    row_loss = _mean_of_outputs(np.where(size <= delta, 0.5 * error**2, delta * (size - 0.5 * delta)))
     loss, gradient = _weighted_mean(row_loss, np.clip(error, -delta, delta) / z.shape[1], weight)
     return loss, _deliver(gradient, dz)
 
@@ -316,7 +323,7 @@ def quantile(
     """
     z = _float64(z)
     error = z - _target_matrix(target, z.shape)
-    row_loss = np.where(error > 0.0, (1.0 - level) * error, -level * error).mean(axis=1)
+    row_loss = _mean_of_outputs(np.where(error > 0.0, (1.0 - level) * error, -level * error))
     slope = np.select([error > 0.0, error < 0.0], [1.0 - level, -level], error)
     loss, gradient = _weighted_mean(row_loss, slope / z.shape[1], weight)
     return loss, _deliver(gradient, dz)

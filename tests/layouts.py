@@ -1,5 +1,8 @@
 """The same numbers in every layout of memory that a caller may bring. Gaps hold NaN, so that reading them shows."""
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -57,6 +60,34 @@ def read_only(a: np.ndarray) -> np.ndarray:
     """An array that may not be written to."""
     view = a.copy()
     view.flags.writeable = False
+    return view
+
+
+def strided(a: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+    """Elements so many steps apart along each axis; with a step of 0 the first one stands for all of that axis."""
+    larger = _gaps(tuple(max(1, n * abs(step)) for n, step in zip(a.shape, steps)), a.dtype)
+    view = larger[tuple(slice(None, None, step or 1) for step in steps)]
+    view[...] = a[tuple(slice(None if step else 1) for step in steps)]
+    strides = [stride if step else 0 for stride, step in zip(view.strides, steps)]
+    return np.lib.stride_tricks.as_strided(view, a.shape, strides)
+
+
+def lone_strides(a: np.ndarray) -> np.ndarray:
+    """Where an axis has one element, a stride along it that says nothing: an odd number of bytes, far outside."""
+    strides = [stride if n > 1 else 1_000_003 for n, stride in zip(a.shape, a.strides)]
+    return np.lib.stride_tricks.as_strided(a.copy(), a.shape, strides)
+
+
+def every(a: np.ndarray) -> dict[str, np.ndarray]:
+    """The numbers of an array that is not empty in all layouts, by name."""
+    found = {f"steps {steps}": strided(a, steps) for steps in itertools.product((1, -1, 2, 0), repeat=a.ndim)}
+    return found | {layout.__name__: layout(a) for layout in (fortran, padded, misaligned, read_only, lone_strides)}
+
+
+def memory_of(view: np.ndarray) -> np.ndarray:
+    """The array that owns what a view shows, gaps included."""
+    while view.base is not None:
+        view = view.base
     return view
 
 

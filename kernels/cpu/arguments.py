@@ -73,7 +73,7 @@ def row_stride(function: str, name: str, written: bool = False) -> Any:
 
     @jit.inline
     def stride(array):
-        if array.shape[-1] > 1 and array.strides[-1] != array.itemsize:
+        if array.shape[-1] > 1 and array.strides[-1] != array.itemsize and array.size > 0:
             raise ValueError(message)
         if written and array.shape[0] > 1 and abs(array.strides[0]) < array.shape[-1] * array.itemsize:
             raise ValueError(overlap)

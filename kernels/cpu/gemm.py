@@ -49,7 +49,7 @@ def gemm(real: Any) -> Any:
     1. b: rows `ldb` apart, unit stride along n; or, with `transposed`, b.T is in memory: rows of n, `ldb` apart, unit
     stride along k. c: rows `ldc` apart. init: rows `ldi` apart: a bias with ldi 0, or c itself; address 0 for zeros.
     `lanes_exist`: b, c and init may be read and written up to a whole vector past column n, so n is rounded up;
-    not with `transposed`.
+    not with `transposed`. Each size may be 0; with k 0, c = max(init, floor).
     """
     isa = simd.chosen()
     size, lanes = simd.itemsize(real), isa.lanes(simd.itemsize(real))
@@ -117,7 +117,18 @@ def gemm(real: Any) -> Any:
         for p in range(whole, k):
             add_row(n, a + p * size, b + p * ldb, ldb, c, floor if p + 1 == k else none)
 
+    @jit.inline
+    def without_terms(m, n, c, ldc, init, ldi, floor):
+        """The sums of no terms."""
+        for i in range(m):
+            for j in range(n):
+                start = elements(init + i * ldi)[j] if init != 0 else real(0.0)
+                elements(c + i * ldc)[j] = floor if floor > start else start
+
     def function(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, lanes_exist):
+        if m == 0 or n == 0 or k == 0:  # what follows has one block of one row at least
+            without_terms(m, n, c, ldc, init, ldi, floor)
+            return
         if lanes_exist:
             n = (n + lanes - 1) // lanes * lanes
         if m == 1 and csa == size and k * ldb > STREAMED and not transposed:

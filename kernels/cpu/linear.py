@@ -130,7 +130,9 @@ def tile_grid(m: int, n: int, threads: int, itemsize: int) -> tuple[int, int, in
 
 
 def tiles(m: int, n: int, threads: int, itemsize: int) -> list[tuple[int, int, int, int]]:
-    """(i, rows, j, columns) of the tiles of an (m, n) product."""
+    """(i, rows, j, columns) of the tiles of an (m, n) product; none where that is empty."""
+    if m == 0 or n == 0:
+        return []
     down, _, columns = tile_grid(m, n, threads, itemsize)
     edges = [m * i // down for i in range(down + 1)]
     return [(i0, i1 - i0, j, min(columns, n - j)) for i0, i1 in pairwise(edges) for j in range(0, n, columns)]

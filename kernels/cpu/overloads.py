@@ -74,11 +74,10 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
             if pre.shape[0] != m or pre.shape[1] != n:
                 raise ValueError("linear: pre must be (B, O)")
             pre_at, pre_stride = at(pre), pre_row(pre)
-        if m > 0 and n > 0 and k > 0:
-            call(
-                m, n, k, at(x), x_stride(x), at(w), w_stride(w), b_at, fused, f, pre_at, pre_stride, at(out),
-                out_stride(out), 0,
-            )  # fmt: skip
+        call(
+            m, n, k, at(x), x_stride(x), at(w), w_stride(w), b_at, fused, f, pre_at, pre_stride, at(out),
+            out_stride(out), 0,
+        )  # fmt: skip
         return out
 
     return implementation
@@ -116,11 +115,10 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
             if dz.shape != dy.shape:
                 raise ValueError("linear_backward: dz must be like dy")
             dz_at, dz_stride = at(dz), dz_row(dz)
-        if m > 0 and n > 0 and k > 0:
-            call(
-                m, n, k, at(dy), dy_stride(dy), at(saved), saved_stride(saved), f, at(x), x_stride(x), at(w),
-                w_stride(w), dz_at, dz_stride, at(dx), dx_stride(dx), at(dw), dw_stride(dw), at(db),
-            )  # fmt: skip
+        call(
+            m, n, k, at(dy), dy_stride(dy), at(saved), saved_stride(saved), f, at(x), x_stride(x), at(w),
+            w_stride(w), dz_at, dz_stride, at(dx), dx_stride(dx), at(dw), dw_stride(dw), at(db),
+        )  # fmt: skip
         return dx, dw, db
 
     return implementation
@@ -237,7 +235,7 @@ def _loss_of(name: str) -> Any:
                 IDENTITY, rows, columns, at(z), z_stride(z), labels, at(target), stride, weight_at, scale, at(dz),
                 dz_stride(dz), NO_METRIC, 0, 0, parameter,
             )  # fmt: skip
-            return (scale * total if scale != 0.0 else 0.0), dz
+            return (scale * total if scale != 0.0 and z.size > 0 else 0.0), dz
 
         return loss
 
@@ -298,7 +296,10 @@ def _updated(function: str, w: Any, dw: Any, **state: Any) -> tuple[Any, Any, An
 @jit.inline
 def _update_rows(array, w):
     """The address of a state array, which must lie like w."""
-    if array.shape != w.shape or array.strides != w.strides:
+    # a stride says nothing where there is one row, one column, or no element
+    down = w.shape[0] > 1 and array.strides[0] != w.strides[0]
+    across = w.shape[-1] > 1 and array.strides[-1] != w.strides[-1]
+    if array.shape != w.shape or ((down or across) and w.size > 0):
         raise ValueError("w, velocity, m and v must have one shape and the same strides")
     return types.int64(array.ctypes.data)
 

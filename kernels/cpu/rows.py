@@ -17,7 +17,7 @@ def each_vector(
     x: Vectors, rows: Any, columns: Any, starts: Sequence[Any], strides: Sequence[Any],
     step: Callable[[list[Any], bool], None], ones: int = 0,
 ) -> None:  # fmt: skip
-    """Write step(addresses, masked) for all vectors of `rows` >= 1 rows of so many columns of several arrays.
+    """Write step(addresses, masked) for all vectors of so many rows of so many columns of several arrays.
 
     starts: their addresses; strides: the bytes between their rows. The first `ones` arrays have one element a row, to
     which all steps in it get the address. The builder then stands behind the loops.
@@ -29,7 +29,7 @@ def each_vector(
     x.keep_first(rest)
     entry = build.block
     row, vector, after, tail, row_end, done = map(append, ("row", "vector", "after", "tail", "row.end", "done"))
-    build.branch(row)
+    build.cbranch(build.icmp_unsigned("!=", rows, ir.Constant(I64, 0)), row, done)
     build.position_at_end(row)
     left, begins = build.phi(I64), [build.phi(I64) for _ in range(n)]
     build.cbranch(build.icmp_unsigned("!=", whole, ir.Constant(I64, 0)), vector, after)

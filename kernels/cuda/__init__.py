@@ -113,6 +113,8 @@ def activate_backward(
 def softmax(z: Any, *, out: Any = None) -> Any:
     """Probabilities (B, O) = exp(z) / sum exp(z), row by row."""
     y = memory.shaped(z.shape, z.dtype) if out is None else out
+    if z.size == 0:
+        return y
     rows, columns = z.shape
     kernel = _output(z.dtype.name, row_threads(columns))
     kernel(row_blocks(rows, columns), jit.flat(z), jit.flat(y), SOFTMAX, rows, columns, 0, row(z), 0, row(y))

@@ -19,6 +19,8 @@ def multiply(
     *, activation: str = "identity", precision: str = "float32",
 ) -> None:  # fmt: skip
     """c (m, n) = f(the product of a and b + bias). precision: as a network's layers have it."""
+    if m == 0 or n == 0:
+        return
     kind = arithmetic(c.dtype, precision, *((m, n) if layout == "x.T @ dz" else (n, k)))
     parts = parts_for(m, n, k, kind) if layout == "x.T @ dz" else 1
     result = c if parts == 1 else memory.shaped((parts * m, n), c.dtype)
@@ -48,6 +50,8 @@ def multiply(
 def sum_columns(dz: Any, db: Any) -> None:
     """db (n,) = the sums of the columns of dz (m, n)."""
     m, n = dz.shape
+    if n == 0:
+        return
     parts = parts_for(1, n, m, dz.dtype.name)
     result = db if parts == 1 else memory.empty(parts * n, dz.dtype)
     record = (

@@ -24,7 +24,8 @@ DEFAULT_STREAM = 1  # as both interfaces write it
 def adopted(value: Any, name: str, writing: bool = False) -> Any:
     """An array of numba-cuda over the memory of any array of the GPU, bound to its stream.
 
-    Raises TypeError for masked arrays and ValueError for one of another GPU, or a read-only one to be written into.
+    Raises TypeError for masked arrays and ValueError for one of another GPU, one whose elements are not aligned, or a
+    read-only one to be written into.
     """
     if hasattr(value, "__cuda_ndarray__"):
         return value
@@ -39,6 +40,8 @@ def adopted(value: Any, name: str, writing: bool = False) -> Any:
     if writing and interface["data"][1]:
         raise ValueError(f"{name} must be writable, got a read-only array")
     array = jit.array_at(interface, owner)
+    if not shadow(array).flags.aligned:
+        raise ValueError(f"{name} must have elements at multiples of their {array.dtype.itemsize} bytes: copy it first")
     return array.bind(jit.external_stream(_stream_of(value, interface)))
 
 
@@ -95,6 +98,8 @@ def on_its_stream(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def copied(into: Any, source: Any) -> Any:
     """`into`, with the elements of an array of its shape, at most 2-D, of any strides and number type."""
+    if source.size == 0:
+        return into
     matrix, target = _matrix(source), _matrix(into)
     kernel = copy(into.dtype.name, _type_name(source.dtype))
     blocks = -(-source.size // jit.THREADS)

@@ -105,7 +105,7 @@ else:
 
 
 class Kernel:
-    """A compiled kernel: `kernel(blocks, *arguments)` enqueues it and returns at once.
+    """A compiled kernel: `kernel(blocks, *arguments)` enqueues it and returns at once; no blocks have nothing to do.
 
     signature: a letter for each argument: R an array (n,) of the kernel's real type, I one of int64, i an int64
     number, or a Numba type's name for an array (n,) of that. All arrays are contiguous. threads: of a block.
@@ -145,6 +145,8 @@ class Kernel:
 
     def __call__(self, blocks: int | tuple[int, ...], *args: Any) -> None:
         """Raises OutOfMemoryError and RuntimeError, too."""
+        if blocks == 0:  # which the driver would take for an error
+            return
         if (record := getattr(_launching, "record", None)) is not None:
             record.append((self, blocks, args))
             return
@@ -235,7 +237,7 @@ def device_array(n: int, dtype: Any) -> Any:
 def flat(array: Any) -> Any:
     """The memory of an array of the GPU with rows that lie apart, from its first element to its last, as (n,)."""
     rows, columns = array.shape if array.ndim == 2 else (1, array.shape[0])
-    n = (rows - 1) * (array.strides[0] // array.dtype.itemsize) + columns
+    n = (rows - 1) * (array.strides[0] // array.dtype.itemsize) + columns if array.size else 0
     if SIMULATED:
         memory = np.lib.stride_tricks.as_strided(array._ary, (n,), (array.dtype.itemsize,))
         return type(array)(memory)

@@ -9,7 +9,7 @@ import sys
 from kernels import dispatch
 
 if dispatch.simulated() and dispatch.has_extra():
-    from kernels.cuda import clip, engine, gemm, jit, narrow, network, rows, steps
+    from kernels.cuda import clip, engine, foreign, gemm, jit, narrow, network, rows, steps, strided
 
     # 8 x 8 elements of c by four threads, in two warps side by side
     narrow.TILES = dict.fromkeys(narrow.TILES, (gemm.Tile(8, 8, 4, 4, 4, 2, 1),))
@@ -23,6 +23,7 @@ if dispatch.simulated() and dispatch.has_extra():
     jit.THREADS, rows.ROW_THREADS, rows.BLOCK_ROWS, rows.SHORT = 4, 2, 4, 2
     network.COLUMN_LANES = steps.COLUMN_LANES = engine.COLUMN_LANES = (4, 2)
     steps.PARTS = 2
+    foreign.PARTS = strided.PARTS = 2
     clip.PARTS = steps.CLIP_PARTS = engine.CLIP_PARTS = 2
     # the simulator's scheduler polls, and a thread that is to go on would wait 5 ms for the interpreter
     sys.setswitchinterval(1e-5)

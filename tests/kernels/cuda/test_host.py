@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -329,3 +330,44 @@ print(json.dumps(said))
         needed = f"NVIDIA's toolkit, whose lib{name} was not found: pip install 'fastnn-numba[cuda]'"
         assert (device, said) == ("cpu", f"RuntimeError: device 'cuda' needs {needed}")
         assert why_not == f"not used: it needs {needed}"
+
+
+def test_empty_arrays_launch_no_empty_grid(variables):
+    """The address of an empty array of the GPU is 0, and the driver refuses a grid without blocks."""
+    program = """
+    import kernels
+    from numba import cuda
+
+    class Foreign:
+        def __init__(self, *shape):
+            self.__cuda_array_interface__ = {
+                "shape": shape, "strides": None, "typestr": "<f4", "data": (0, False), "version": 3
+            }
+
+    def some(*shape):
+        return Foreign(*shape) if 0 in shape else cuda.to_device(np.ones(shape, "f"))
+
+    shapes, launches = [], []
+    for b, i, o in ((0, 2, 3), (4, 0, 3), (4, 2, 0), (0, 0, 0)):
+        x, w, dy, bias = some(b, i), some(i, o), some(b, o), some(o)
+        calls()
+        shapes.append([kernels.linear(x, w, bias, "relu").shape, kernels.activate(dy, "relu").shape])
+        shapes[-1] += [kernels.softmax(dy).shape] if b * o == 0 else []
+        shapes[-1] += [array.shape for array in kernels.linear_backward(dy, x, w)]
+        if b * o == 0:
+            loss, dz = kernels.mean_squared_error(dy, dy)
+            shapes[-1].append([loss, *dz.shape])
+        if i * o == 0:
+            kernels.sgd(w, some(i, o), learning_rate=0.1)
+        launches.append([line for line in calls() if line.startswith("cuLaunchKernelEx")])
+    print(json.dumps([shapes, launches]))
+    """
+    shapes, launches = result(variables, textwrap.dedent(program))
+    assert shapes == [
+        [[0, 3], [0, 3], [0, 3], [0, 2], [2, 3], [3], [0.0, 0, 3]],
+        [[4, 3], [4, 3], [4, 0], [0, 3], [3]],
+        [[4, 0], [4, 0], [4, 0], [4, 2], [2, 0], [0], [0.0, 4, 0]],
+        [[0, 0], [0, 0], [0, 0], [0, 0], [0, 0], [0], [0.0, 0, 0]],
+    ]
+    # dw and db; y, an activation and db; dx
+    assert list(map(len, launches)) == [2, 3, 1, 0]

@@ -55,6 +55,11 @@ def test_batches_gradients_and_a_copy_go_on_alike():
         assert_close(actual, expected, "float32", DEPTH)
 
 
+def test_no_rows_have_no_outputs():
+    model = networks()[1]
+    assert model.predict(X[:0]).shape == model.predict(ByInterface(X[:0])).shape == (0, 2)
+
+
 def test_writing_to_weights_changes_the_model():
     model = networks()[1]
     before = model.predict(X)
