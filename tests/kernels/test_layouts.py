@@ -179,10 +179,10 @@ def test_inside_compiled_code(call, dtype):
 @each_dtype
 @each_call
 def test_empty(call, dtype):
-    for sizes, (in_compiled_code, function) in itertools.product(
-        EMPTY, enumerate([function_of(call, kernels), compiled(call, dtype)])
+    for sizes, layout, (in_compiled_code, function) in itertools.product(
+        EMPTY, (layouts.contiguous, layouts.padded), enumerate([function_of(call, kernels), compiled(call, dtype)])
     ):
-        given = values_of(call, sizes, dtype)
+        given = {name: layout(a) for name, a in values_of(call, sizes, dtype).items()}
         no_classes = "labels" in given and sizes["B"] > 0 and sizes["O"] == 0
         try:
             if no_classes:
@@ -191,7 +191,7 @@ def test_empty(call, dtype):
             else:
                 check(call, given, function, "")
         except BaseException as error:
-            error.add_note(f"{sizes}, in compiled code: {in_compiled_code}")
+            error.add_note(f"{sizes}, {layout.__name__}, in compiled code: {in_compiled_code}")
             raise
 
 
