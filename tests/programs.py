@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+# Where this process has the packages from that are tested: programs have them from there too, compiled kernels included
+PACKAGES = Path(find_spec("kernels").origin).parents[1]
 # The first line of a program that is to be interrupted: what a shell starts in the background ignores Ctrl-C, as does
 # whatever that starts in turn
 CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -15,9 +18,10 @@ CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler
 def environment(**variables: str | None) -> dict[str, str]:
     """This process's environment with some variables changed, or with None removed.
 
-    The packages of this checkout are found, and so is tbb's library, which its wheel puts where no loader looks.
+    The packages and the tests of this process are found, and so is tbb's library, which its wheel puts where no loader
+    looks.
     """
-    paths = {"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": os.path.join(sys.prefix, "lib")}
+    paths = {"PYTHONPATH": f"{PACKAGES}{os.pathsep}{ROOT}", "LD_LIBRARY_PATH": os.path.join(sys.prefix, "lib")}
     result = dict(os.environ)
     for name, path in paths.items():
         result[name] = os.pathsep.join([path, *filter(None, [result.get(name)])])

@@ -17,9 +17,7 @@ import fastnn
 from fastnn import cli, formats
 from fastnn.history import History
 from kernels import dispatch
-from tests.programs import CTRL_C
-
-ROOT = Path(cli.__file__).parents[1]
+from tests.programs import CTRL_C, environment
 
 
 class LinearModel:
@@ -569,9 +567,8 @@ def test_warmup_compiles_the_dtypes(monkeypatch, capsys):
 
 
 def run(*argv, cwd, **more):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "fastnn", *argv], cwd=cwd, env=environment, capture_output=True, text=True, **more
+        [sys.executable, "-m", "fastnn", *argv], cwd=cwd, env=environment(), capture_output=True, text=True, **more
     )
 
 
@@ -583,8 +580,7 @@ def test_help_imports_nothing_heavy(tmp_path):
         "heavy = {'numba', 'llvmlite', 'sklearn', 'matplotlib', 'fastnn.model'} & sys.modules.keys()\n"
         "assert not heavy, heavy"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--early-stopping" in done.stdout
 
@@ -653,8 +649,7 @@ def test_process_survives_a_reader_that_leaves(tmp_path):
     argv = ["train", "kinds.csv", "--target", "kind", "--ignore", "id", "--epochs", "1", "--output", "m.npz"]
     assert run(*argv, cwd=tmp_path).returncode == 0
     command = f"{sys.executable} -m fastnn predict m.npz kinds.csv --proba | true; exit ${{PIPESTATUS[0]}}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (141, "")
 
 
@@ -663,9 +658,8 @@ def test_process_survives_a_reader_that_leaves(tmp_path):
     ("--version > /dev/full", 2, "fastnn: error: [Errno 28] No space left on device\n"),
 ])  # fmt: skip
 def test_process_without_anywhere_to_write(tmp_path, command, code, message):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = f"{sys.executable} -m fastnn {command}"
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", message)
 
 
@@ -675,7 +669,7 @@ def test_ctrl_c_ends_training_and_keeps_what_was_learnt(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", CTRL_C + "import sys; from fastnn.cli import main; sys.exit(main())", *argv],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,7 @@ from PIL import Image
 
 from fastnn import plots
 from fastnn.history import History
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import environment
 
 
 @pytest.fixture
@@ -181,6 +179,5 @@ def test_no_window_and_no_global_state(tmp_path):
         f"plots.curves(Path({str(tmp_path)!r}) / 'c.png', {{'a': ([1, 2], [2, 1])}}, 'x', 'y')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

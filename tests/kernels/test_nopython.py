@@ -11,7 +11,7 @@ from numba.core.errors import TypingError
 
 import kernels
 from tests import oracle
-from tests.programs import ROOT, environment, run
+from tests.programs import PACKAGES, environment, run
 
 DTYPES = (np.float32, np.float64)
 
@@ -312,7 +312,7 @@ print(json.dumps(found))
 """
 
 
-def call_in_a_new_process(folder, packages=ROOT, **variables):
+def call_in_a_new_process(folder, packages=PACKAGES, **variables):
     """What the callers in a folder say when they are imported, with the `kernels` of another folder."""
     path = os.pathsep.join(map(str, [folder, packages]))
     # a safe path has no folder of work in front of these
@@ -335,7 +335,7 @@ def test_cached_callers_of_changed_kernels(tmp_path):
     first = call_in_a_new_process(tmp_path)
     assert first["leak"] == pytest.approx([-1.0, -1.0])
     packages = tmp_path / "changed"
-    shutil.copytree(ROOT / "kernels", packages / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGES / "kernels", packages / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
     source = packages / "kernels" / "scalar.py"
     text = source.read_text()
     assert text.count("LEAKY_SLOPE = 0.01\n") == 1
