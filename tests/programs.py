@@ -10,6 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # Where this process has the packages from that are tested: programs have them from there too, compiled kernels included
 PACKAGES = Path(find_spec("kernels").origin).parents[1]
+# Seconds until what does not end is ended: far more than any of this takes where a busy machine leaves it little time
+PATIENCE = 600
 # The first line of a program that is to be interrupted: what a shell starts in the background ignores Ctrl-C, as does
 # whatever that starts in turn
 CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -32,11 +34,11 @@ def environment(**variables: str | None) -> dict[str, str]:
     return result
 
 
-def run(program: str, *, env: Mapping[str, str] | None = None, timeout: float = 120) -> subprocess.CompletedProcess:
+def run(program: str, *, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
     """Run a program to its end, its warnings errors; fails with what it wrote to stderr if it fails."""
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        env=environment() if env is None else env, capture_output=True, text=True, timeout=timeout,
+        env=environment() if env is None else env, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert result.returncode == 0, f"exit status {result.returncode}:\n{result.stderr}"
     return result

@@ -17,7 +17,7 @@ import fastnn
 from fastnn import cli, formats
 from fastnn.history import History
 from kernels import dispatch
-from tests.programs import CTRL_C, environment
+from tests.programs import CTRL_C, PATIENCE, environment
 
 
 class LinearModel:
@@ -676,13 +676,13 @@ def test_ctrl_c_ends_training_and_keeps_what_was_learnt(tmp_path):
     )
     try:
         metrics = tmp_path / "m.csv"
-        deadline = time.monotonic() + 300  # compilation, on a machine that may be busy
+        deadline = time.monotonic() + PATIENCE
         while not (metrics.exists() and metrics.stat().st_size > 100):
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline, "no epoch ended"
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 130

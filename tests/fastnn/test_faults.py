@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn import MLP, SGD, Adam, Callback, EarlyStopping, ModelCheckpoint
-from tests.programs import CTRL_C, environment, run
+from tests.programs import CTRL_C, PATIENCE, environment, run
 
 X, Y = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32), np.arange(20) % 2
 NAN, INF = X.copy(), X.copy()
@@ -263,7 +263,7 @@ INTERRUPTED = textwrap.dedent("""
                 print("go", flush=True)
             Go.steps = step + 1
 
-    history = model.fit(X, y, 100_000, 100, fastnn.SGD(1e-6), callbacks=[Go()], progress=False)
+    history = model.fit(X, y, 10**9, 100, fastnn.SGD(1e-6), callbacks=[Go()], progress=False)
     assert history.interrupted
     assert len(history.loss) == len(history.accuracy) == len(history.learning_rate) == history.epochs
     assert np.isfinite(model.parameters).all()
@@ -276,7 +276,7 @@ INTERRUPTED = textwrap.dedent("""
 
 @pytest.mark.parametrize(("rows", "first"), [(5_000_000, 1), (200, 20)], ids=["in its first epoch", "after some"])
 def test_ctrl_c(rows, first):
-    """It ends a training that would go on for days, one of them in its first epoch, which takes minutes."""
+    """It ends a training that would go on for months, one of them in its first epoch, which takes minutes."""
     process = subprocess.Popen(
         [sys.executable, "-c", CTRL_C + INTERRUPTED.format(rows=rows, first=first)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
@@ -285,7 +285,7 @@ def test_ctrl_c(rows, first):
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     try:
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 0, err

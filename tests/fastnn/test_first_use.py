@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 from fastnn.training import load_kernels
 from kernels.cpu import jit
-from tests.programs import environment, run
+from tests.programs import PATIENCE, environment, run
 
 PROGRAM = textwrap.dedent("""
-    import json, threading
+    import json, threading, time
     import numpy as np
     import fastnn
     from kernels.cpu import jit
@@ -25,9 +25,13 @@ PROGRAM = textwrap.dedent("""
             assert len(jit.Kernel.loaded) == self.loaded, "kernels are compiled while training is timed"
 
     def work():
+        start = time.perf_counter()
         model = fastnn.MLP([3, 2, 1], "tanh", "identity", threads=2)
         X, y, weight = np.ones((4, 3), np.uint16), np.array([0, 1, 0, 1], np.int8), np.ones(4)
-        histories.append(model.fit(X, y, sample_weight=weight, validation_split=0.25, callbacks=[Watch()]))
+        history = model.fit(X, y, sample_weight=weight, validation_split=0.25, callbacks=[Watch()])
+        both = history.compile_seconds + history.seconds
+        assert both <= time.perf_counter() - start, "the seconds of training count compilation"
+        histories.append(history)
 
     workers = [threading.Thread(target=work) for _ in range(2)]
     for worker in workers:
@@ -36,7 +40,7 @@ PROGRAM = textwrap.dedent("""
         worker.join()
     symbols = [kernel.symbol for kernel in jit.Kernel.loaded]
     assert len(symbols) == len(set(symbols)), symbols
-    print(json.dumps([[history.compile_seconds, history.seconds] for history in histories]))
+    print(json.dumps([history.compile_seconds for history in histories]))
 """)
 
 ASKED = textwrap.dedent("""
@@ -84,13 +88,12 @@ def test_compiles_once_and_says_so(tmp_path):
     cold = run(PROGRAM, env=env)
     assert cold.stderr.count("compiling kernels once ...\n") == 1
     assert cold.stderr.count("compiled in ") == 1
-    (first, seconds), (second, other_seconds) = json.loads(cold.stdout)
-    assert sorted([first > 0, second > 0]) == [False, True]
-    assert max(first, second) > seconds + other_seconds, "the seconds of training count compilation"
+    first, second = sorted(json.loads(cold.stdout))
+    assert first == 0 < second
 
     warm = run(PROGRAM, env=env)
     assert "compil" not in warm.stderr
-    assert [compiling for compiling, _ in json.loads(warm.stdout)] == [0.0, 0.0]
+    assert json.loads(warm.stdout) == [0.0, 0.0]
 
 
 def test_what_predict_evaluate_and_a_batch_compile_is_said(tmp_path):
@@ -133,7 +136,7 @@ def test_a_signal_handler_that_comes_while_kernels_are_loaded_does_not_wait_for_
         target=lambda: done.append(load_kernels(SimpleNamespace(load=interrupted), said.append)), daemon=True
     )
     worker.start()
-    worker.join(10)
+    worker.join(PATIENCE)
     assert done == ["handler", 0.0]
 
 

@@ -128,4 +128,4 @@ else:
 @pytest.mark.parametrize(("features", "unit"), [("+avx512bf16", "avx512"), ("", "")])
 def test_what_the_cpu_lacks(features, unit, tmp_path):
     variables = {"NUMBA_CPU_NAME": "x86-64-v4", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
-    run(WITHOUT.replace("UNIT", repr(unit)), env=environment(**variables), timeout=300)
+    run(WITHOUT.replace("UNIT", repr(unit)), env=environment(**variables))

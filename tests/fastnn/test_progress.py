@@ -14,7 +14,7 @@ import pytest
 
 from fastnn import MLP, progress
 from fastnn.progress import Progress
-from tests.programs import environment
+from tests.programs import PATIENCE, environment
 
 X, Y = np.ones((8, 3), np.float32), np.arange(8) % 2
 
@@ -126,7 +126,7 @@ def in_a_terminal(program):
         except OSError:  # Linux: the other end is closed
             break
     os.close(terminal)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, seen.decode()
     return seen.decode(), out.decode()
 

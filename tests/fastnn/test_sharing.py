@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 import fastnn
 from fastnn import MLP, MLPClassifier
 from fastnn.sharing import Share
-from tests.programs import environment, run
+from tests.programs import PATIENCE, environment, run
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X, Y = load_digits(return_X_y=True)
@@ -53,7 +53,7 @@ def test_processes_do_not_oversubscribe():
 
 def test_trainings_at_once_share_the_threads():
     """Three estimators and a plain network with 4 threads each, all in their second epoch at the same time."""
-    barrier, seen = threading.Barrier(4, timeout=60), []
+    barrier, seen = threading.Barrier(4, timeout=PATIENCE), []
 
     class Meet(fastnn.Callback):
         def on_epoch_end(self, model, epoch, logs):

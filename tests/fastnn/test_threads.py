@@ -104,7 +104,7 @@ def test_after_a_fork(expected, layer):
             ours, theirs = fork.Pipe()
             process = fork.Process(target=child, args=(theirs, busy))
             process.start()
-            assert ours.poll(60), "the child does not answer"
+            assert ours.poll(600), "the child does not answer"
             assert ours.recv() == (value, predicted)
             process.join()
             assert process.exitcode == 0

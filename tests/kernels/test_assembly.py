@@ -188,7 +188,7 @@ PLAIN = {"identity", "identity_backward", "by_libm"}  # nothing to compute, or t
 @pytest.fixture(scope="module")
 def elementwise_kernels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("assembly")
-    run(COMPILE, env=environment(NUMBA_CACHE_DIR=str(folder)), timeout=300)
+    run(COMPILE, env=environment(NUMBA_CACHE_DIR=str(folder)))
     return {path.stem: path.read_text() for path in sorted(folder.glob("*.s"))}
 
 

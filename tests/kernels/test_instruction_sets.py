@@ -39,7 +39,7 @@ for dtype in gradients.DTYPES:
 @pytest.mark.parametrize(("cpu", "name"), [("haswell", "avx2"), ("x86-64", "generic")])
 def test_older_instruction_sets(cpu, name, tmp_path):
     variables = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
-    run(PROGRAM.replace("NAME", name), env=environment(**variables), timeout=300)
+    run(PROGRAM.replace("NAME", name), env=environment(**variables))
 
 
 # The geometry of NEON's block, three vectors of four, on the generic set
@@ -64,4 +64,4 @@ for dtype in ("float32", "float64"):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs a machine that runs x86-64 code")
 def test_three_vectors(tmp_path):
     variables = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
-    run(THREE_VECTORS, env=environment(**variables), timeout=300)
+    run(THREE_VECTORS, env=environment(**variables))

@@ -73,7 +73,7 @@ def variables(tmp_path_factory):
 
 def result(variables, program):
     """What a program prints at its end."""
-    return json.loads(run(START + program, env=variables, timeout=1000).stdout.splitlines()[-1])
+    return json.loads(run(START + program, env=variables).stdout.splitlines()[-1])
 
 
 def names(lines):

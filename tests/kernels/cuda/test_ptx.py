@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernels import dispatch, scalar
-from tests.programs import environment, run
+from tests.programs import PATIENCE, environment, run
 
 if not dispatch.has_extra():
     pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
@@ -142,7 +142,7 @@ def assembled(texts, folder):
         command = [ptxas(), "-v", f"-arch={path.stem}", str(path), "-o", str(path.with_suffix(".cubin"))]
         running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     for process in running:
-        said = process.communicate(timeout=1000)[1]
+        said = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == 0, said
         yield said
 
@@ -263,7 +263,7 @@ assert one == other and len(one) > 20, "what is loaded is what the tests look at
 
 def test_a_kernel_is_compiled_once_for_all_processes_until_its_sources_change(tmp_path):
     variables = environment(NUMBA_CACHE_DIR=str(tmp_path))
-    said = [run(CACHING.format(stamp=s), env=variables, timeout=1000).stdout.split() for s in ("a", "a", "b")]
+    said = [run(CACHING.format(stamp=s), env=variables).stdout.split() for s in ("a", "a", "b")]
     assert said == [["compiling", "loaded"], ["loaded"], ["compiling", "loaded"]]
 
 
