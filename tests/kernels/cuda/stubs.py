@@ -7,11 +7,15 @@ from kernels.cuda import jit
 
 
 class Foreign:
-    """An array of another library: its memory, and how it is shown."""
+    """An array of another library: its memory, and how it is shown.
+
+    Parts are taken of a copy in the host's memory, which says where they lie: numba-cuda's arrays know no steps < 0.
+    """
 
     def __init__(self, array, stream=None, read_only=False):
-        self.memory = np.array(array) if jit.SIMULATED else cuda.to_device(np.array(array))
-        self.view, self.stream, self.read_only = self.memory, stream, read_only
+        self.whole = self.view = np.array(array)
+        self.memory = self.whole if jit.SIMULATED else cuda.to_device(self.whole)
+        self.stream, self.read_only = stream, read_only
 
     def __getitem__(self, at):
         other = object.__new__(type(self))
@@ -20,14 +24,17 @@ class Foreign:
 
     @property
     def interface(self):
-        address = jit.address(self.view) if not jit.SIMULATED else self.view.ctypes.data
+        start = self.whole.ctypes.data if jit.SIMULATED else jit.address(self.memory)
+        address = start + self.view.ctypes.data - self.whole.ctypes.data
         return {
-            "shape": tuple(self.view.shape), "strides": tuple(self.view.strides), "typestr": self.view.dtype.str,
+            "shape": self.view.shape, "strides": self.view.strides, "typestr": self.view.dtype.str,
             "data": (address, self.read_only), "version": 3, "stream": self.stream,
         }  # fmt: skip
 
     def host(self):
-        return self.view.copy() if jit.SIMULATED else self.view.copy_to_host()
+        if not jit.SIMULATED:
+            self.memory.copy_to_host(self.whole)
+        return self.view.copy()
 
 
 class ByInterface(Foreign):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kernels import dispatch
-from tests.programs import environment, run
+from tests.programs import PATIENCE, ROOT, environment, run
 
 if not dispatch.has_extra():
     pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
@@ -371,3 +371,16 @@ def test_empty_arrays_launch_no_empty_grid(variables):
     ]
     # dw and db; y, an activation and db; dx
     assert list(map(len, launches)) == [2, 3, 1, 0]
+
+
+def test_arrays_of_a_gpu_know_what_the_tests_of_this_folder_ask_of_them(variables):
+    """All of those tests but for the values: see stand_in.py."""
+    others = [path for path in Path(__file__).parent.glob("test_*.py") if path.stem not in ("test_host", "test_ptx")]
+    options = ["-p", "tests.kernels.cuda.stand_in", "-p", "no:cacheprovider", "--tb=native"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *sorted(others)],
+        cwd=ROOT, env=variables, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    to_the_end, to_a_value = (int(re.search(rf"(\d+) {name}", done.stdout)[1]) for name in ("passed", "xfailed"))
+    assert to_the_end > 2 * to_a_value

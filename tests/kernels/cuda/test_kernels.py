@@ -36,7 +36,8 @@ def placed(array, extra=0):
         return None if array is None else cuda.to_device(array)
     wider = np.full((*array.shape[:-1], array.shape[-1] + extra), np.nan, array.dtype)
     wider[..., : array.shape[-1]] = array
-    return cuda.to_device(wider)[..., : array.shape[-1]]
+    # numba-cuda's arrays know no `...`
+    return cuda.to_device(wider)[(*[slice(None)] * (array.ndim - 1), slice(array.shape[-1]))]
 
 
 def host(array):
