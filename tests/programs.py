@@ -20,11 +20,11 @@ CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler
 def environment(**variables: str | None) -> dict[str, str]:
     """This process's environment with some variables changed, or with None removed.
 
-    The packages and the tests of this process are found, and so is tbb's library, which its wheel puts where no loader
-    looks.
+    The packages and the tests of this process are found, before those of the folder where a program runs, and so is
+    tbb's library, which its wheel puts where no loader looks.
     """
     paths = {"PYTHONPATH": f"{PACKAGES}{os.pathsep}{ROOT}", "LD_LIBRARY_PATH": os.path.join(sys.prefix, "lib")}
-    result = dict(os.environ)
+    result = os.environ | {"PYTHONSAFEPATH": "1"}
     for name, path in paths.items():
         result[name] = os.pathsep.join([path, *filter(None, [result.get(name)])])
     for name, value in variables.items():

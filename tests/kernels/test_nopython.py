@@ -315,8 +315,7 @@ print(json.dumps(found))
 def call_in_a_new_process(folder, packages=PACKAGES, **variables):
     """What the callers in a folder say when they are imported, with the `kernels` of another folder."""
     path = os.pathsep.join(map(str, [folder, packages]))
-    # a safe path has no folder of work in front of these
-    return json.loads(run("import callers", env=environment(PYTHONPATH=path, PYTHONSAFEPATH="1", **variables)).stdout)
+    return json.loads(run("import callers", env=environment(PYTHONPATH=path, **variables)).stdout)
 
 
 @pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
