@@ -5,6 +5,8 @@ import textwrap
 import threading
 from types import SimpleNamespace
 
+import pytest
+
 from fastnn.training import load_kernels
 from kernels.cpu import jit
 from tests.programs import PATIENCE, environment, run
@@ -48,8 +50,11 @@ ASKED = textwrap.dedent("""
     import fastnn
 
     X, y = np.ones((2, 3), np.float32), np.array([[0.0], [1.0]])
-    model = fastnn.MLP([3, 2, 1], output="identity", threads=1)
-    for ask in (lambda: model.predict(X), lambda: model.evaluate(X, y), lambda: model.train_on_batch(X, y, "sgd")):
+    model = fastnn.MLP([3, 2, 1], "relu", "identity", threads=1)
+    for ask in (
+        lambda: model.predict(X), lambda: model.evaluate(X, y, loss="absolute_error"),
+        lambda: model.train_on_batch(X, y, "sgd"),
+    ):
         for _ in range(2):
             ask()
 """)
@@ -82,24 +87,32 @@ WARMED = textwrap.dedent("""
 """)
 
 
-def test_compiles_once_and_says_so(tmp_path):
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """An environment with a cache that was empty, and what the first program in it has said."""
+    env = environment(NUMBA_CACHE_DIR=str(tmp_path_factory.mktemp("cache")))
+    return env, run(PROGRAM, env=env)
+
+
+def test_compiles_once_and_says_so(first):
     """Two threads find an empty cache; then a second program finds a full one."""
-    env = environment(NUMBA_CACHE_DIR=str(tmp_path))
-    cold = run(PROGRAM, env=env)
+    env, cold = first
     assert cold.stderr.count("compiling kernels once ...\n") == 1
     assert cold.stderr.count("compiled in ") == 1
-    first, second = sorted(json.loads(cold.stdout))
-    assert first == 0 < second
+    least, most = sorted(json.loads(cold.stdout))
+    assert least == 0 < most
 
     warm = run(PROGRAM, env=env)
     assert "compil" not in warm.stderr
     assert json.loads(warm.stdout) == [0.0, 0.0]
 
 
-def test_what_predict_evaluate_and_a_batch_compile_is_said(tmp_path):
-    cold = run(ASKED, env=environment(NUMBA_CACHE_DIR=str(tmp_path)))
-    assert cold.stderr.count("compiling kernels once ...\n") == 3
-    assert cold.stderr.count("compiled in ") == 3
+def test_what_predict_evaluate_and_a_batch_compile_is_said(first):
+    """Another activation, loss and optimiser than the first program had."""
+    env, _ = first
+    said = run(ASKED, env=env).stderr
+    assert said.count("compiling kernels once ...\n") == 3
+    assert said.count("compiled in ") == 3
 
 
 def test_warmup_leaves_nothing_to_compile():
