@@ -1,6 +1,7 @@
 """What the host does on a GPU, on a driver that runs no kernel (driver.c): the order of calls, and what it refuses."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -377,9 +378,10 @@ def test_arrays_of_a_gpu_know_what_the_tests_of_this_folder_ask_of_them(variable
     """All of those tests but for the values: see stand_in.py."""
     others = [path for path in Path(__file__).parent.glob("test_*.py") if path.stem not in ("test_host", "test_ptx")]
     options = ["-p", "tests.kernels.cuda.stand_in", "-p", "no:cacheprovider", "--tb=native"]
+    own_cache = {"NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", "")}  # which has the CPU's kernels
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *sorted(others)],
-        cwd=ROOT, env=variables, capture_output=True, text=True, timeout=PATIENCE,
+        cwd=ROOT, env={**variables, **own_cache}, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     to_the_end, to_a_value = (int(re.search(rf"(\d+) {name}", done.stdout)[1]) for name in ("passed", "xfailed"))
