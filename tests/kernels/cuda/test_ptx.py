@@ -57,14 +57,16 @@ def tensor_kernels(precision):
 
 
 def product_kernels(dtype):
+    """All with the largest tile; with the others, each layout with the longest of activations, which spills first."""
     for tile in TILES[dtype]:
         for layout, activation, slope in PRODUCTS:
-            shape = f"{tile.rows}x{tile.columns}"
-            kernel = linear(dtype, tile, layout, True, activation, slope)
-            yield f"{layout} {shape} {activation}{' slope' * slope}", kernel
+            if tile is TILES[dtype][0] or activation == "gelu" or layout == "x.T @ dz":
+                shape = f"{tile.rows}x{tile.columns}"
+                kernel = linear(dtype, tile, layout, True, activation, slope)
+                yield f"{layout} {shape} {activation}{' slope' * slope}", kernel
     yield "x @ w unaligned", linear(dtype, TILES[dtype][0], "x @ w", False, "relu", False)
     for tile in narrow.TILES[dtype]:
-        for activation in ("relu", "gelu"):
+        for activation in ("relu", "gelu") if tile is narrow.TILES[dtype][0] else ("gelu",):
             shape = f"{tile.rows}x{tile.columns} {activation}"
             yield f"narrow x @ w {shape}", narrow.forward(dtype, tile, activation, dtype)
             yield f"narrow dz @ w.T {shape} slope", narrow.backward(dtype, tile, activation)
