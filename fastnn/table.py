@@ -4,7 +4,8 @@ The first line is the header. The delimiter is the one of comma, semicolon, tab 
 columns, unless a line before it names one, as Excel's sep=; does. Lines of nothing but blanks are skipped, blanks
 around a cell are dropped, and a cell of `MISSING` is a missing value; where it is a line's only one, it has to be
 written, as "". Where another delimiter than the comma separates the cells, all numbers of a column may have a decimal
-comma, as in 1234,5.
+comma, as in 1234,5. A column whose only points or commas could stand for thousands, as in 1.234, is refused unless the
+file tells what they are.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import codecs
 import csv
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from os import PathLike, fspath
 from typing import Any, TextIO
 
@@ -25,8 +29,19 @@ MISSING = frozenset(["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null
 # A column with at most this share of texts among its values is a number column with mistakes in it, not a text column.
 MISTAKES = 0.1
 
-# A number as spreadsheets write them somewhere: 1234,5 or 1.234,5 or 1,234.5
-WRITTEN_NUMBER = re.compile(r"[-+]?(\d+|\d{1,3}([.,]\d{3})+)([.,]\d+)?")
+# A number as spreadsheets write them somewhere: 1234,5 or 1.234,5 or 1,234.5 or 1'234.5 or 12,34,567
+_DIGITS = r"(\d+|\d{1,3}([.,'\u2019\s]\d{3})+|\d{1,2}(,\d{2})+,\d{3})([.,]\d+)?"
+WRITTEN_NUMBER = re.compile(rf"[-+]?{_DIGITS}")
+
+# The same with what may stand around it: a currency, a percent sign, quotes, a minus that is none of ASCII's, brackets.
+_AROUND = r"([-+\u2212\u2013()\"'%\u2030$\u20ac\u00a3\u00a5\u20b9\s]|USD|EUR|GBP|CHF|JPY|CNY|INR|Rs\.?)*"
+MARKED_NUMBER = re.compile(_AROUND + _DIGITS + _AROUND)
+
+# Digits of which a point or a comma could divide thousands or decimals
+_THOUSANDS = {mark: re.compile(rf"[-+]?[1-9]\d{{0,2}}({re.escape(mark)}\d{{3}})+") for mark in ".,"}
+
+# What stands before the decimals where this divides the cells, and nothing else in the file says it
+_USUAL_MARK = {",": ".", ";": ","}
 
 
 class DataError(ValueError):
@@ -37,15 +52,15 @@ class DataError(ValueError):
 class Table:
     """Cells of a CSV file, column by column.
 
-    columns: name -> the column's cells as text, in the file's order, each list as long as `lines`.
-    lines:   the line of the file (from 1) in which each row ends.
-    commas:  whether numbers may have a decimal comma, in all cells of a column or in none.
+    columns:   name -> the column's cells as text, in the file's order, each list as long as `lines`.
+    lines:     the line of the file (from 1) in which each row ends.
+    delimiter: what divides the cells. Where it is no comma, numbers may have a decimal comma, in all of a column.
     """
 
     path: str
     columns: dict[str, list[str]]
     lines: list[int]
-    commas: bool = False
+    delimiter: str = ","
     _parsed: dict[str, np.ndarray | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -65,25 +80,39 @@ class Table:
             )
 
     def is_number(self, name: str) -> bool:
-        """Whether every value of the column reads as a number. DataError where all but a few do, or there is none."""
+        """Whether every value of the column reads as a number.
+
+        Warns of a text column that looks like numbers in part. DataError where there is no value, where all but a few
+        are numbers, and where the numbers could be several or have more to them than digits.
+        """
         numbers = self._parse(name)
         if numbers is not None and not np.isnan(numbers).all():
             return True
         values = [(row, cell) for row, cell in enumerate(self.columns[name]) if cell not in MISSING]
-        texts = [(row, cell) for row, cell in values if not _is_number(cell, self._reader(name))]
+        read = self._reader(name)
+        texts = [(row, cell) for row, cell in values if not _is_number(cell, read)]
         if not values:
             raise DataError(f"{self.path}: column '{name}' has no value at all; leave it out (--ignore {name})")
-        if texts and all(WRITTEN_NUMBER.fullmatch(cell) for _, cell in texts):
+        others = [(row, cell) for row, cell in texts if not MARKED_NUMBER.fullmatch(cell)]
+        if texts and not others:
             row, cell = texts[0]
+            what = "could be several numbers" if WRITTEN_NUMBER.fullmatch(cell) else "is not written as a plain number"
             raise DataError(
-                f"{self.where(row, name)}: {cell!r} could be several numbers; write 1234.5 or, where semicolons or "
-                f"tabs separate the cells, in all of the column 1234,5; or read it as text (--text {name})"
+                f"{self.where(row, name)}: {cell!r} {what}; write 1234.5 or, where semicolons or tabs separate the "
+                f"cells, in all of the column 1234,5; or read it as text (--text {name})"
             )
         if texts and len(texts) <= MISTAKES * len(values):
             row, cell = texts[0]
             raise DataError(
                 f"{self.where(row, name)}: {cell!r} is not a number, as {len(values) - len(texts)} of the column's "
                 f"{len(values)} values are; mend it, or read the column as text (--text {name})"
+            )
+        if texts and len(others) < (1 - MISTAKES) * len(values):
+            row, cell = others[0]
+            warnings.warn(
+                f"{self.where(row, name)}: {cell!r} is not a number, as {len(values) - len(others)} of the column's "
+                f"{len(values)} values seem to be: it is taken as text; mend it, or say so (--text {name})",
+                stacklevel=2,
             )
         return not texts
 
@@ -106,15 +135,45 @@ class Table:
             read = self._reader(name)
             try:
                 values = [math.nan if cell in MISSING else read(cell) for cell in self.columns[name]]
-                self._parsed[name] = np.array(values)
             except ValueError:
                 self._parsed[name] = None
+            else:
+                self._check_mark(name)
+                self._parsed[name] = np.array(values)
         return self._parsed[name]
 
     def _reader(self, name: str) -> Callable[[str], float]:
         """What reads the numbers of a column, or raises ValueError."""
-        commas = self.commas and any("," in cell for cell in self.columns[name])
-        return _with_comma if commas else _number
+        return _READERS[self._mark(name)]
+
+    def _mark(self, name: str) -> str:
+        """What stands before the decimals of a column if it is one of numbers."""
+        return "," if self.delimiter != "," and any("," in cell for cell in self.columns[name]) else "."
+
+    def _check_mark(self, name: str) -> None:
+        """DataError where each point (or comma) of the column could divide thousands, unless the file tells otherwise.
+
+        It tells by what stands before the decimals of other cells, and by its delimiter.
+        """
+        cells, mark = self.columns[name], self._mark(name)
+        marked = [row for row, cell in enumerate(cells) if mark in cell]
+        if not marked or not all(_THOUSANDS[mark].fullmatch(cells[row]) for row in marked):
+            return
+        other = "." if mark == "," else ","
+        usual = _USUAL_MARK.get(self.delimiter) == mark
+        if usual + (mark in self._decimal_marks) > (other in self._decimal_marks):
+            return
+        cell = cells[marked[0]]
+        raise DataError(
+            f"{self.where(marked[0], name)}: {cell!r} could be {cell.replace(mark, '')} or "
+            f"{_READERS[mark](cell):.12g}; write the column without separators of thousands or, if those are decimals, "
+            f"{cell}0 here; or read it as text (fastnn train --text {name})"
+        )
+
+    @cached_property
+    def _decimal_marks(self) -> set[str]:
+        """Which of the point and the comma stands before the decimals of a number somewhere in the file."""
+        return {mark for mark in _READERS if any(_has_decimals(cell, mark) for cell in chain(*self.columns.values()))}
 
     def texts(self, name: str) -> np.ndarray:
         """The column as an object array (rows,) of str, '' where the cell is missing."""
@@ -160,7 +219,7 @@ def read_csv(path: str | PathLike[str]) -> Table:
         if not name and position > 1 and any(column):
             raise DataError(f"{path}: line 1, column {position} has no name")
     cells = {name: list(column) for name, column in zip(names, columns, strict=True) if name}
-    return Table(path, cells, lines, commas=delimiter != ",")
+    return Table(path, cells, lines, delimiter)
 
 
 def write_csv(path: str | PathLike[str], rows: Iterable[Iterable[Any]], mode: str = "w") -> None:
@@ -229,6 +288,14 @@ def _number(cell: str) -> float:
 def _with_comma(cell: str) -> float:
     """The number of a cell as 1234,5; ValueError for a point, which could be anything."""
     return _number(cell.replace(".", "?").replace(",", "."))
+
+
+_READERS = {".": _number, ",": _with_comma}
+
+
+def _has_decimals(cell: str, mark: str) -> bool:
+    """Whether that mark stands before the decimals of the cell, and could not divide thousands."""
+    return mark in cell and not _THOUSANDS[mark].fullmatch(cell) and _is_number(cell, _READERS[mark])
 
 
 def _is_number(cell: str, read: Callable[[str], float] = _number) -> bool:

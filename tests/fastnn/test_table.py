@@ -2,8 +2,10 @@ import errno
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fastnn.table import DataError, read_csv, write_csv
+from fastnn.table import DataError, Table, read_csv, write_csv
 
 
 def write(folder, text, name="rows.csv", encoding="utf-8"):
@@ -127,12 +129,14 @@ def test_a_few_texts_in_a_number_column_are_a_mistake_and_many_are_not(tmp_path)
     few = read_csv(write(tmp_path, "a\n" + "\n".join([*cells, "12o"])))
     with pytest.raises(DataError, match=r"line 22, column 'a': '12o' is not a number, as 20 of the column's 21 values"):
         few.is_number("a")
-    assert not read_csv(write(tmp_path, "a\n" + "\n".join([*cells, "x", "y", "z"]))).is_number("a")
+    many = read_csv(write(tmp_path, "a\n" + "\n".join([*cells, "x", "y", "z"])))
+    with pytest.warns(UserWarning, match=r"line 22, column 'a': 'x' is not .* 20 of the column's 23 values.*--text a"):
+        assert not many.is_number("a")
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_decimal_commas(tmp_path, delimiter):
-    rows = [["a", "b", "c", "d"], ["1,5", "3", "2.5", "0,5 l"], ["-2,25e1", "", "1000.125", "1,5"], ["7", "4", "", ""]]
+    rows = [["a", "b", "c", "d"], ["1,5", "3", "2.5", "0,5 l"], ["-2,25e1", "", "1000.125", "1 l"], ["7", "4", "", ""]]
     table = read_csv(write(tmp_path, "\n".join(delimiter.join(row) for row in rows)))
     assert [name for name in table.columns if table.is_number(name)] == ["a", "b", "c"]
     np.testing.assert_array_equal(table.numbers("a"), [1.5, -22.5, 7])
@@ -151,6 +155,92 @@ def test_numbers_that_could_be_several(tmp_path, text, cell):
     with pytest.raises(DataError, match=f"line ., column 'a': '{cell}' could be several numbers; write 1234.5 or"):
         table.is_number("a")
     assert cell in table.texts("a")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("a;b\n950;1,5\n1.050;2,5\n", "line 3, column 'a': '1.050' could be 1050 or 1.05; write .* or, .* 1.0500 here; or"),
+    ("a;b\n1.050;7\n", "line 2, column 'a': '1.050' could be 1050 or 1.05;"),
+    ("a;b\n-1.050;0.5\n7;0,5\n", "line 2, column 'a': '-1.050' could be -1050 or -1.05;"),
+    ('a,b\n1.050,"1,5"\n', "line 2, column 'a': '1.050' could be 1050 or 1.05;"),
+    ("a\tb\n950\t7\n1,050\t7\n", "line 3, column 'a': '1,050' could be 1050 or 1.05; write .* 1,0500 here;"),
+    ("a;b\n1,050;0.5\n", "line 2, column 'a': '1,050' could be 1050 or 1.05;"),
+])  # fmt: skip
+def test_a_mark_that_could_divide_thousands(tmp_path, text, message):
+    table = read_csv(write(tmp_path, text))
+    for read in (table.is_number, table.numbers, table.target):
+        with pytest.raises(DataError, match=message):
+            read("a")
+    assert table.target("a", text=True)[0] == table.columns["a"][0]
+
+
+@pytest.mark.parametrize(("text", "numbers"), [
+    ("a;b\n1.050;0.5\n", [1.05]), ("a,b\n1.050,7\n", [1.05]), ("a;b\n1,050;7\n", [1.05]),
+    ("a;b\n1.050;1,5\n1.0500;2,5\n", [1.05, 1.05]), ("a;b\n0.050;1,5\n", [0.05]), ("a\tb\n1050.125\t1\n", [1050.125]),
+    ("a\tb\n1,050\t0,5\n", [1.05]), ('a,b\n1.050,"1,500"\n', [1.05]), ('a,b\n1.050,"2,5"\n0.5,"3,5"\n', [1.05, 0.5]),
+])  # fmt: skip
+def test_a_mark_that_the_file_explains(tmp_path, text, numbers):
+    assert read_csv(write(tmp_path, text)).numbers("a").tolist() == numbers
+
+
+WRITTEN = st.tuples(
+    st.sampled_from(["", "-"]), st.integers(0, 3_000_000), st.text("0123456789", max_size=4), st.booleans()
+)
+
+
+def as_written(sign, whole, decimals, grouped, mark):
+    integer = f"{whole:,}".replace(",", {".": ",", ",": "."}[mark]) if grouped else str(whole)
+    return sign + integer + (mark + decimals if decimals else "")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(",;\t|"),
+    st.sampled_from(".,"),
+    st.booleans(),
+    st.lists(st.lists(WRITTEN, min_size=2, max_size=2), min_size=1, max_size=4),
+)
+def test_a_number_is_read_as_it_was_meant_or_refused(delimiter, mark, plain, columns):
+    # All of a file is written in one way. Where its delimiter suggests the other one, a number of its own says so.
+    if plain:
+        columns = [[(*number[:3], False) for number in column] for column in columns]
+    cells = {f"c{i}": [as_written(*number, mark) for number in column] for i, column in enumerate(columns)}
+    if plain or (delimiter, mark) in [(",", ","), (";", ".")]:
+        cells["more"] = [f"0{mark}5", f"12{mark}25"]
+    table = Table("rows.csv", cells, [2, 3], delimiter)
+    for i, column in enumerate(columns):
+        try:
+            found = table.numbers(f"c{i}").tolist()
+        except DataError:
+            assert not plain or delimiter == mark == ","
+        else:
+            assert found == [float(f"{sign}{whole}.{decimals or 0}") for sign, whole, decimals, _ in column]
+
+
+@pytest.mark.parametrize("cells", [
+    ["5 %", "12.5%"], ["$12.50", "$7"], ["\u20ac 12", "7"], ["12,50 EUR", "CHF 7"], ["1'234.50", "950"],
+    ["1\u2019234", "5"], ["1\u202f234,5", "2"], ["1\u00a0234", "2"], ["12 345", "7"], ["12,34,567", "1,234"],
+    ["\u22125.5", "3"], ["(7.5)", "8"], ["'5'", "'6'"], ['"5"', "6"], ["1.234.567", "950"],
+])  # fmt: skip
+def test_numbers_with_more_than_digits_are_refused(cells):
+    with pytest.raises(DataError, match=r"line 2, column 'a': .* (is not written as a plain|could be several) number"):
+        Table("rows.csv", {"a": cells * 20}, [*range(2, 42)]).is_number("a")
+
+
+@pytest.mark.parametrize("cell", [
+    "Q1", "2020-01-31", "31.01.2020", "3.11.2", "12:30", "A1", "1-2", "10 kg", "1/2", "$", "%", "-", "USD", "12 34",
+    "1,2,3",
+])  # fmt: skip
+def test_texts_with_digits_are_texts(cell):
+    assert not Table("rows.csv", {"a": [cell, cell]}, [2, 3]).is_number("a")
+
+
+@pytest.mark.parametrize(("cells", "message"), [
+    (["1", "2", "-"], "line 4, column 'a': '-' is not a number, as 2 of the column's 3 values seem to be"),
+    (["$1", "", "n", "$2"], "line 4, column 'a': 'n' is not a number, as 2 of the column's 3 values seem to be"),
+])  # fmt: skip
+def test_a_text_column_that_is_numbers_in_part_is_warned_of(cells, message):
+    with pytest.warns(UserWarning, match=f"^rows.csv: {message}: it is taken as text; mend it, or say so \\(--text a"):
+        assert not Table("rows.csv", {"a": cells}, [*range(2, 2 + len(cells))]).is_number("a")
 
 
 @pytest.mark.parametrize("cell", ["12.03.2024", "1.2.3", "10,20,x", "A1,5"])
