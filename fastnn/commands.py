@@ -99,6 +99,7 @@ def predict(args: Namespace) -> None:
     if args.output:
         _not_over("--output", args.output, args.model, args.data)
     data = load(args.data, part="test")
+    preprocessing.warn_of_new(data.inputs)
     blocks = (slice(start, start + PREDICT_ROWS) for start in range(0, len(data), PREDICT_ROWS))
     outputs = np.concatenate([model.predict(preprocessing.transform(data.inputs, block)) for block in blocks])
     decoded = target.decode(outputs, data.where)
@@ -123,6 +124,7 @@ def evaluate(args: Namespace) -> None:
     if data.target is None:
         raise DataError(_no_target(data))
     y = target.encode(data.target, data.where_target)
+    preprocessing.warn_of_new(data.inputs)
     metrics = _measure(model, target, preprocessing.transform(data.inputs), y)
     report.line("data", f"{data.source}: {len(data):,} rows")
     report.metrics("metrics", metrics)
@@ -214,7 +216,7 @@ def _prepare(
     args: Namespace, data: Dataset, target: Target
 ) -> tuple[Preprocessing, tuple[np.ndarray, np.ndarray], dict[str, Any]]:
     """The preprocessing, the rows to train on (X, y), and what tells `fit` the rows to validate on, {} for none."""
-    y = target.encode(np.asarray(data.target))
+    y = target.encode(np.asarray(data.target), data.where_target)
     if isinstance(data.inputs, np.memmap) and (args.no_scaling or data.inputs.dtype != np.uint8):
         # left as it is: `fit` draws the rows and converts them batch by batch
         if not args.no_scaling:
@@ -224,8 +226,11 @@ def _prepare(
         preprocessing = Preprocessing.fit(data.inputs, data.names, scaling=False)
         return preprocessing, (preprocessing.transform(data.inputs), y), share
     rows, held_out = data.split(args.validation, y if target.classes else None, args.seed)
+    target.warn_of_absent(y[rows])
     text = [name for name in args.text if name != args.target]
     preprocessing = Preprocessing.fit(data.inputs, data.names, rows, scaling=not args.no_scaling, text=text)
+    if len(held_out):
+        preprocessing.warn_of_new(data.inputs, held_out)
     validation = {"validation_data": (preprocessing.transform(data.inputs, held_out), y[held_out])}
     training = preprocessing.transform(data.inputs, rows), y[rows]
     return preprocessing, training, validation if len(held_out) else {}

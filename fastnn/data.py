@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -156,6 +157,8 @@ def _load_idx(folder: Path, part: str) -> Dataset:
     for prefix in prefixes:
         images, labels = (_find(folder, f"{prefix}-{kind}") for kind in ("images", "labels"))
         if images is not None:
+            if part == "test" and prefix == "train":
+                warnings.warn(f"{folder}: there is no t10k-images*: the rows to train on are taken", stacklevel=3)
             X, y = _read_idx(images), None if labels is None else _read_idx(labels)
             return _arrays(str(folder), X, y, str(images), str(labels))
     raise DataError(f"{folder}: no train-images* or t10k-images* file of MNIST's in this folder")

@@ -6,6 +6,8 @@ when it predicts.
 
 from __future__ import annotations
 
+import re
+import shlex
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ BLOCK_ROWS = 16384
 # A text column of more categories than this, or than half the rows if those are over MIN_CATEGORIES, names its rows.
 MAX_CATEGORIES = 1000
 MIN_CATEGORIES = 20
+
+# What a column is called that numbers the rows, the first by pandas
+INDEX = re.compile(r"unnamed: .*|index|row.*|n[or]\.?|#|.*id")
 
 # Beyond these root mean squares of the inputs training suffers. MLP([n, 64, 64, m]).fit(scale * X, y, epochs=100), X
 # standardised and scale 0.001, 0.01, 1, 10, 100: of scikit-learn's digits 91.9, 96.8, 98.0, 94.9, 88.6 % are right, of
@@ -77,6 +82,7 @@ class Preprocessing:
             if not names:
                 raise DataError(f"{inputs.path}: no column is left to learn from")
             mean, deviation = _table_moments(inputs, names, rows, categories)
+            _warn_of_useless(inputs, [name for name in names if name not in categories], rows)
         elif inputs.dtype == np.uint8:
             deviation[:] = 255
         elif scaling:
@@ -119,6 +125,36 @@ class Preprocessing:
                 result[block] = (inputs[index[block]] - self.shift) / self.scale
                 self._check_finite(result[block])
         return result
+
+    def warn_of_new(self, inputs: Table | np.ndarray, rows: Rows | None = None) -> None:
+        """Warn of what training did not see in the given rows (all by default): texts of no category, a line a column.
+
+        And of a column and of rows without any value, and of floats of at most 1 for a model of bytes.
+        """
+        if not isinstance(inputs, Table):
+            if inputs.dtype.kind == "f" and (self.scale == 255).all() and inputs.max() <= 1:
+                warnings.warn("the model learnt from bytes, 0 to 255, and no number here is above 1", stacklevel=2)
+            return
+        inputs.check_columns(list(self.names))
+        rows = slice(None) if rows is None else rows
+        lines = np.array(inputs.lines)[rows]
+        empty = np.ones(len(lines), bool)
+        for name in self.names:
+            if name in self.categories:
+                texts = inputs.texts(name)[rows]
+                _warn_of_unseen(f"{inputs.path}: column '{name}'", texts.tolist(), self.categories[name])
+                empty &= texts == ""
+            else:
+                missing = np.isnan(inputs.numbers(name))
+                if missing.all():
+                    warnings.warn(f"{inputs.path}: column '{name}' has no value: it counts as its mean", stacklevel=2)
+                empty &= missing[rows]
+        if empty.any():
+            warnings.warn(
+                f"{inputs.path}: {empty.sum()} of {len(lines)} rows have no value that the model reads, the first in "
+                f"line {lines[empty][0]}",
+                stacklevel=2,
+            )
 
     def _transform_table(self, table: Table, rows: Rows) -> np.ndarray:
         n_rows = len(np.arange(len(table))[rows])
@@ -180,6 +216,38 @@ def _categories(table: Table, name: str, rows: Rows, wanted: bool) -> tuple[str,
         raise DataError(f"{message}; leave it out (--ignore {name})")
     warnings.warn(f"{message}: it is left out", stacklevel=3)
     return None
+
+
+def _warn_of_unseen(where: str, texts: list[str], known: Sequence[str]) -> None:
+    """Warn of texts that are none of the known ones."""
+    seen = frozenset(known)
+    unseen = [text for text in texts if text not in seen]
+    if unseen:
+        example = repr(unseen[0]) if unseen[0] else "a missing one"
+        warnings.warn(
+            f"{where}: {len(unseen)} of {len(texts)} values were not seen in training, {example} say, and count as "
+            f"none of {quoted(known, 3)}",
+            stacklevel=3,
+        )
+
+
+def _warn_of_useless(table: Table, names: Sequence[str], rows: Rows) -> None:
+    """Warn of an index among the number columns, and of those that never vary in the rows to learn from."""
+    for name in names:
+        numbers = table.numbers(name)
+        if INDEX.fullmatch(name.lower()) and (numbers % 1 == 0).all() and len(np.unique(numbers)) == len(numbers):
+            warnings.warn(
+                f"{table.path}: column '{name}' seems to number the rows, and is learnt from: leave it out "
+                f"(--ignore {shlex.quote(name)})",
+                stacklevel=3,
+            )
+    constant = [name for name in names if np.nanmin(table.numbers(name)[rows]) == np.nanmax(table.numbers(name)[rows])]
+    if constant:
+        warnings.warn(
+            f"{table.path}: column {quoted(constant, 5)} never varies in the rows to learn from: what other values "
+            f"would mean cannot be learnt (--ignore {shlex.quote(','.join(constant[:5]))})",
+            stacklevel=3,
+        )
 
 
 def check_magnitude(X: np.ndarray, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,8 +37,8 @@ class Target:
 
         task: "classification", "regression", or "auto": classification for text, for booleans, for one-hot rows and for
         whole numbers of at most MAX_CLASSES_GUESSED different values, regression for all else. scaling: standardise the
-        numbers of a regression. Raises DataError for a target that never varies, text in a regression, and
-        rows of a classification that are not one-hot.
+        numbers of a regression. Raises DataError for a target that never varies, text in a regression,
+        numbers too large to square, and rows of a classification that are not one-hot.
         """
         values = _flat(values)
         if values.ndim == 2:
@@ -55,6 +56,8 @@ class Target:
         mean, deviation = moments(values.reshape(len(values), -1))
         if (np.ptp(values.reshape(len(values), -1), axis=0) == 0).any():
             raise DataError(f"target '{name}' never varies: every row has the same value")
+        if not np.isfinite(mean + deviation).all():
+            raise DataError(f"target '{name}' holds numbers too large to standardise")
         if not scaling:
             mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
         return cls(name, None, mean, deviation)
@@ -72,12 +75,43 @@ class Target:
         return cls(name, tuple(map(_plain, classes)), np.zeros(0), np.zeros(0))
 
     def as_written(self, values: np.ndarray, cells: Sequence[str]) -> Target:
-        """The same target with each class named as the first of the `cells` (n,) that hold `values` (n,) writes it."""
-        if self.classes is None:
+        """The same target with each class named as the first of the `cells` (n,) that hold `values` (n,) writes it.
+
+        Warns of a class that is written in several ways. DataError where a number has more digits than a float64.
+        """
+        if self.classes is None or self.text:
             return self
-        first = dict(zip(values[::-1].tolist(), cells[::-1], strict=True))
+        large = [name for name in self.classes if abs(float(name)) >= 2**53]
+        if large:
+            raise DataError(
+                f"target '{self.name}' has classes of more digits than a number keeps, {large[0]} say: read it as text "
+                f"(--text {self.name})"
+            )
+        first: dict[Any, str] = {}
+        for value, cell in zip(values.tolist(), cells, strict=True):
+            first.setdefault(value, cell)
+        both = next(
+            ((first[v], cell) for v, cell in zip(values.tolist(), cells, strict=True) if first[v] != cell), None
+        )
+        if both:
+            warnings.warn(
+                f"target '{self.name}': {both[0]!r} and {both[1]!r} are one number, and so one class "
+                f"(--text {self.name} tells them apart)",
+                stacklevel=2,
+            )
         written = tuple(first[name] for name in self.classes)
         return replace(self, written=None if written == tuple(map(str, self.classes)) else written)
+
+    def warn_of_absent(self, labels: np.ndarray) -> None:
+        """Warn of classes of which no label (n,) is: nothing can be learnt of them."""
+        if self.classes is not None:
+            counts = np.bincount(labels, minlength=len(self.classes))
+            absent = [name for name, n in zip(self.class_names, counts, strict=True) if n == 0]
+            if absent:
+                warnings.warn(
+                    f"target '{self.name}': no row of class {quoted(absent, 5)} is among those to learn from",
+                    stacklevel=2,
+                )
 
     @property
     def class_names(self) -> tuple[str | int | float, ...]:
@@ -102,8 +136,8 @@ class Target:
     def encode(self, values: np.ndarray, where: Callable[[int], str] = "row {}".format) -> np.ndarray:
         """What the network learns: int64 labels (n,), or float32 (n, outputs).
 
-        values: as in `fit`. where: the place of a row for the message. Raises DataError for an unknown class, and for
-        another number of columns.
+        values: as in `fit`. where: the place of a row for the message. Raises DataError for an unknown class, another
+        number of columns, a row of classes that is not one-hot, and a number beyond float32.
         """
         values = _flat(values)
         if self.classes is None:
@@ -111,12 +145,20 @@ class Target:
             if _is_text(values) or columns.shape[1] != self.n_outputs:
                 got = "text" if _is_text(values) else columns.shape[1]
                 raise DataError(f"target '{self.name}': expected numbers in {self.n_outputs} columns, got {got}")
-            return ((columns - self.shift) / self.scale).astype(np.float32)
+            with np.errstate(over="ignore"):
+                numbers = ((columns - self.shift) / self.scale).astype(np.float32)
+            large = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+            if len(large):
+                raise DataError(f"{where(int(large[0]))}: {values[large[0]]} is too large for float32")
+            return numbers
         if values.ndim == 2:
             if values.shape[1] != self.n_outputs:
                 raise DataError(
                     f"target '{self.name}' has {values.shape[1]} columns, the model {self.n_outputs} classes"
                 )
+            wrong = np.flatnonzero(((values != 0) & (values != 1)).any(axis=1) | (values.sum(axis=1) != 1))
+            if len(wrong):
+                raise DataError(f"{where(int(wrong[0]))}: expected a one-hot row, got {values[wrong[0]].tolist()}")
             return values.argmax(axis=1)
         label = {name: i for i, name in enumerate(self.classes)}
         labels = np.array([label.get(_plain(value), -1) for value in values], dtype=np.int64)

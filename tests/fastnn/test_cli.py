@@ -231,8 +231,8 @@ def test_outputs_that_are_not_finite_are_no_prediction(linear, capsys, monkeypat
 def test_a_memory_map_far_from_one_is_warned_of(linear, capsys):
     def train(X, *options):
         np.save("X.npy", X)
-        np.save("y.npy", np.arange(50) % 2)
-        np.savez("d.npz", X=X, y=np.arange(50) % 2)
+        np.save("y.npy", X[:, 0] > X[:, 0].mean())
+        np.savez("d.npz", X=X, y=X[:, 0] > X[:, 0].mean())
         found = []
         for data in (["X.npy", "y.npy"], ["d.npz"]):
             assert cli.main(["train", *data, *options, "--output", "m.npz"]) == 0
@@ -260,6 +260,39 @@ def test_prediction_goes_block_by_block(linear, capsys, monkeypatch):
     capsys.readouterr()
     assert cli.main(["predict", "kinds.fastnn.npz", "kinds.csv"]) == 0
     assert capsys.readouterr().out.split() == ["kind", *["apple", "pear", "plum"] * 20]
+
+
+@pytest.mark.filterwarnings("default:.* were not seen in training")
+def test_texts_that_training_did_not_see_are_a_line_a_column(linear, capsys, monkeypatch):
+    monkeypatch.setattr("fastnn.commands.PREDICT_ROWS", 2)
+    flags = ["TRUE", "FALSE"]
+    rows = [f"{flags[i % 2]},{'xyz'[i % 3]},{i % 2 + 2 * (i % 3)}.5" for i in range(60)]
+    Path("a.csv").write_text("\n".join(["flag,shape,y", *rows]) + "\n")
+    assert cli.main(["train", "a.csv", "--target", "y", "--output", "m.npz"]) == 0
+    assert capsys.readouterr().err == ""
+    Path("b.csv").write_text("shape,y,flag\nx,1,True\ny,2,FALSE\nq,3,yes\nz,4,True\n,5,TRUE\n")
+    expected = [
+        "column 'flag': 3 of 5 values were not seen in training, 'True' say, and count as none of 'FALSE', 'TRUE'",
+        "column 'shape': 2 of 5 values were not seen in training, 'q' say, and count as none of 'x', 'y', 'z'",
+    ]
+    for command in ("predict", "evaluate"):
+        assert cli.main([command, "m.npz", "b.csv"]) == 0
+        assert capsys.readouterr().err == "".join(f"fastnn: warning: b.csv: {line}\n" for line in expected)
+    Path("c.csv").write_text("shape,y,flag\nx,1,TRUE\n")
+    assert cli.main(["predict", "m.npz", "c.csv"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("default:.* were not seen in training", "default:.* among those to learn from")
+def test_texts_and_classes_that_are_all_held_out_are_warned_of(linear, capsys):
+    kinds = ["a"] * 10 + ["b"] * 9 + ["c"]
+    Path("a.csv").write_text("shape,kind\n" + "".join(f"{kind.upper()},{kind}\n" for kind in kinds))
+    assert cli.main(["train", "a.csv", "--target", "kind", "--validation", "0.5"]) == 0
+    assert capsys.readouterr().err == (
+        "fastnn: warning: target 'kind': no row of class 'c' is among those to learn from\n"
+        "fastnn: warning: a.csv: column 'shape': 1 of 10 values were not seen in training, 'C' say, and count as none "
+        "of 'A', 'B'\n"
+    )
 
 
 def test_options_reach_the_model(linear, capsys):
@@ -314,7 +347,8 @@ def test_the_loss_is_learnt_saved_and_measured(linear, capsys, given, loss, said
 def test_a_loss_that_is_wrong(linear, capsys, target, given, message):
     write_prices(Path("price.csv"))
     write_kinds(Path("kind.csv"))
-    assert re.fullmatch(message, error_of(capsys, "train", f"{target}.csv", "--target", target, "--loss", given))
+    argv = ["train", f"{target}.csv", "--target", target, "--loss", given]
+    assert re.fullmatch(message, error_of(capsys, *argv, *(["--ignore", "id"] if target == "kind" else [])))
 
 
 def test_a_parameter_of_a_loss_that_is_no_number(capsys):
@@ -343,7 +377,7 @@ def test_plot_draws_each_metric(linear):
 
 
 def test_task_of_numbers_is_said_and_can_be_changed(linear, capsys):
-    Path("d.csv").write_text("a,b\n" + "".join(f"{i},{i % 4}\n" for i in range(40)))
+    Path("d.csv").write_text("a,b\n" + "".join(f"{i % 4 + i / 1000},{i % 4}\n" for i in range(40)))
     assert cli.main(["train", "d.csv", "--target", "b"]) == 0
     assert "4 classes: '0', '1', '2', '3' (--task regression if these are quantities)" in capsys.readouterr().out
     assert cli.main(["train", "d.csv", "--target", "b", "--task", "regression"]) == 0
@@ -504,7 +538,7 @@ def test_errors_of_the_program_itself_keep_their_traceback(monkeypatch):
 
 def test_precision_is_the_models(linear, capsys):
     write_kinds(Path("table.csv"))
-    assert cli.main(["train", "table.csv", "--target", "kind", "--precision", "bf16"]) == 0
+    assert cli.main(["train", "table.csv", "--target", "kind", "--ignore", "id", "--precision", "bf16"]) == 0
     assert linear.last.options["precision"] == "bf16"
     assert "parameters, products in bf16\n" in capsys.readouterr().out
     for command in ("predict", "evaluate"):

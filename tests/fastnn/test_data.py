@@ -185,6 +185,13 @@ def test_idx_folder_of_one_part_serves_for_both(tmp_path):
     assert len(load(tmp_path, part="train")) == len(load(tmp_path, part="test")) == 3
 
 
+def test_idx_rows_to_train_on_are_no_test_without_a_warning(tmp_path):
+    write_idx(tmp_path, "train", np.zeros((3, 2, 2)), np.arange(3))
+    assert len(load(tmp_path, part="train")) == 3
+    with pytest.warns(UserWarning, match="there is no t10k-images.*: the rows to train on are taken$"):
+        assert len(load(tmp_path, part="test")) == 3
+
+
 def test_idx_images_without_labels(tmp_path):
     write_idx(tmp_path, "train", np.zeros((3, 2, 2)), np.arange(3))
     (tmp_path / "train-labels-idx1-ubyte").unlink()

@@ -3,9 +3,11 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastnn.preprocessing import Preprocessing, check_magnitude
-from fastnn.table import DataError, read_csv
+from fastnn.table import DataError, Table, read_csv
 
 EPS32 = np.finfo(np.float32).eps
 
@@ -18,7 +20,10 @@ def table(folder, text, name="rows.csv"):
 
 def test_numbers_are_standardised_and_texts_one_hot_encoded(tmp_path):
     rows = table(tmp_path, "size,colour,weight\n1,red,10\n3,blue,10\n,,10\n5,red,10\n")
-    fitted = Preprocessing.fit(rows, ["size", "colour", "weight"])
+    with pytest.warns(
+        UserWarning, match=r"rows.csv: column 'weight' never varies in the rows to learn from.*--ignore weight"
+    ):
+        fitted = Preprocessing.fit(rows, ["size", "colour", "weight"])
     # size: mean 3, deviation sqrt(8 / 3) without the missing cell, which becomes the mean; weight never varies.
     s = 2 / np.sqrt(8 / 3)
     expected = [[-s, 0, 0, 1, 0], [0, 0, 1, 0, 0], [0, 1, 0, 0, 0], [s, 0, 0, 1, 0]]
@@ -172,3 +177,83 @@ def test_magnitudes_are_those_of_rows_all_over_the_array():
     X[4000:] = 1000
     with pytest.warns(UserWarning, match="are far from 1"):
         check_magnitude(X, "X.npy")
+
+
+def warned_of(call, *arguments):
+    """The warnings of a call, as texts."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(*arguments)
+    return [str(warning.message) for warning in caught]
+
+
+def rows_of(columns, name="new.csv"):
+    return Table(name, columns, [*range(2, 2 + len(next(iter(columns.values()))))])
+
+
+TEXTS = st.lists(st.sampled_from(["TRUE", "True", "yes", "01", "1", "1.0", "", "NA", "None"]), min_size=1, max_size=12)
+
+
+@settings(deadline=None)
+@given(TEXTS, TEXTS, st.data())
+def test_texts_that_training_did_not_see_are_warned_of(seen, new, data):
+    fitted = Preprocessing.fit(rows_of({"flag": seen, "other": ["x"] * len(seen)}), ["flag", "other"], text=["flag"])
+    table = rows_of({"other": ["x"] * len(new), "flag": new})
+    rows = np.array(data.draw(st.lists(st.integers(0, len(new) - 1), min_size=1, unique=True)))
+    known = {"" if text in ("", "NA", "None") else text for text in seen}
+    for chosen, index in ((None, np.arange(len(new))), (rows, rows)):
+        texts = ["" if new[row] in ("", "NA", "None") else new[row] for row in index]
+        unseen = [text for text in texts if text not in known]
+        found = warned_of(fitted.warn_of_new, table, chosen)
+        assert len(found) == bool(unseen)
+        if unseen:
+            said = f"new.csv: column 'flag': {len(unseen)} of {len(texts)} values were not seen in training, "
+            assert found[0].startswith(said + (repr(unseen[0]) if unseen[0] else "a missing one"))
+        # What is warned of is what the network is told nothing of.
+        assert (fitted.transform(table, index)[:, :-1].sum(axis=1) == 0).sum() == len(unseen)
+
+
+def test_a_column_and_rows_without_values_are_warned_of():
+    fitted = Preprocessing.fit(rows_of({"a": ["1", "3"], "b": ["x", ""], "c": ["5", "7"]}), ["a", "b", "c"])
+    assert warned_of(fitted.warn_of_new, rows_of({"a": ["1", ""], "b": ["", "x"], "c": ["NA", "7"]})) == []
+    assert warned_of(fitted.warn_of_new, rows_of({"a": ["1", "2"], "b": ["", "x"], "c": ["NA", ""]})) == [
+        "new.csv: column 'c' has no value: it counts as its mean"
+    ]
+    empty = rows_of({"a": ["1", "", "?"], "b": ["x", "", ""], "c": ["7", "", ""], "more": ["1", "2", "3"]})
+    assert warned_of(fitted.warn_of_new, empty) == [
+        "new.csv: 2 of 3 rows have no value that the model reads, the first in line 3"
+    ]
+    with pytest.raises(DataError, match=r"new.csv: line 1 has no column 'c'"):
+        fitted.warn_of_new(rows_of({"a": ["1"], "b": ["x"]}))
+
+
+def test_floats_for_a_model_of_bytes_are_warned_of():
+    bytes_ = np.array([[0, 255], [51, 102]], np.uint8)
+    fitted = Preprocessing.fit(bytes_, ["a", "b"])
+    (said,) = warned_of(fitted.warn_of_new, bytes_ / 255)
+    assert said == "the model learnt from bytes, 0 to 255, and no number here is above 1"
+    assert warned_of(fitted.warn_of_new, bytes_) == warned_of(fitted.warn_of_new, bytes_ / 1.0) == []
+    numbers = Preprocessing.fit(bytes_ / 255, ["a", "b"])
+    assert warned_of(numbers.warn_of_new, bytes_ / 255) == []
+
+
+@pytest.mark.parametrize(("name", "cells", "warned"), [
+    ("Unnamed: 0", ["0", "1", "2"], True), ("Unnamed: 0.1", ["8", "3", "5"], True),
+    ("PassengerId", ["1", "2", "3"], True), ("id", ["3", "1", "2"], True),
+    ("index", ["5", "6", "7"], True), ("id", ["1", "1", "2"], False),
+    ("id", ["1", "2.5", "3"], False), ("id", ["1", "", "3"], False), ("year", ["1", "2", "3"], False),
+])  # fmt: skip
+def test_an_index_that_is_learnt_from_is_warned_of(name, cells, warned):
+    table = rows_of({name: cells, "a": ["1", "2", "2"]})
+    found = warned_of(Preprocessing.fit, table, [name, "a"])
+    quoted = f"'{name}'" if " " in name else name
+    said = f"column '{name}' seems to number the rows, and is learnt from: leave it out (--ignore {quoted})"
+    assert found == ([f"new.csv: {said}"] if warned else [])
+    assert warned_of(Preprocessing.fit, table, ["a"]) == []
+
+
+def test_columns_that_never_vary_in_the_rows_to_learn_from_are_warned_of():
+    table = rows_of({"a": ["1", "1", "2"], "b": ["7", "", "7"], "c": ["1", "2", "3"], "d": ["x", "x", "x"]})
+    (said,) = warned_of(Preprocessing.fit, table, ["a", "b", "c", "d"], np.array([0, 1]))
+    assert said.startswith("new.csv: column 'a', 'b' never varies in the rows to learn from:")
+    assert said.endswith("(--ignore a,b)")

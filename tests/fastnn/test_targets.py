@@ -39,7 +39,10 @@ def test_classes_there_and_back(values, classes):
 def test_classes_are_named_as_they_are_written():
     cells = ["007", "-0", "1.50", "7", "-0"]
     values = np.array([float(cell) for cell in cells])
-    target = again(Target.fit(values, "code", "classification").as_written(values, cells))
+    with pytest.warns(
+        UserWarning, match=r"^target 'code': '007' and '7' are one number, and so one class \(--text code"
+    ):
+        target = again(Target.fit(values, "code", "classification").as_written(values, cells))
     assert target.classes == (0, 1.5, 7)
     assert target.class_names == ("-0", "1.50", "007")
     labels = target.encode(values)
@@ -145,3 +148,38 @@ def test_unknown_class_is_named_with_its_place():
 def test_a_regression_evaluated_on_something_else(values):
     with pytest.raises(DataError, match=r"target 'y': expected numbers in 1 columns, got (text|2)$"):
         Target.fit(np.array([0.5, 1.5]), "y").encode(values)
+
+
+def test_numbers_of_too_many_digits_are_no_classes():
+    values = np.array([2.0**53, 2.0**53, 1.0, 1.0])
+    target = Target.fit(values, "code")
+    with pytest.raises(
+        DataError, match=r"target 'code' .* more digits than a number keeps, 9007199254740992 say.*--text"
+    ):
+        target.as_written(values, ["9007199254740992", "9007199254740993", "1", "1"])
+
+
+def test_classes_that_nothing_is_learnt_of_are_warned_of():
+    target = Target.fit(texts("a", "b", "c"), "kind")
+    with pytest.warns(UserWarning, match="^target 'kind': no row of class 'a', 'c' is among those to learn from$"):
+        target.warn_of_absent(np.array([1, 1]))
+    target.warn_of_absent(np.array([2, 0, 1]))  # warnings are errors
+    Target.fit(np.array([0.5, 1.5]), "size").warn_of_absent(np.zeros((1, 1)))
+
+
+@pytest.mark.parametrize("row", [[0, 0, 0], [1, 1, 0], [0.5, 0.5, 0], [2, 0, -1]])
+def test_rows_that_are_not_one_hot_are_no_classes(row):
+    target = Target.fit(np.eye(3), "y")
+    np.testing.assert_array_equal(target.encode(np.eye(3)[[2, 0]]), [2, 0])
+    with pytest.raises(DataError, match=r"^row 1: expected a one-hot row, got \["):
+        target.encode(np.array([[1, 0, 0], row, row]))
+
+
+@pytest.mark.parametrize("large", [1e200, -1e308])
+def test_numbers_of_a_target_that_are_too_large(large):
+    with pytest.raises(DataError, match=r"^target 'y' holds numbers too large to standardise$"):
+        Target.fit(np.array([1.5, large, 2.5]), "y")
+    target = Target.fit(np.array([1.5, 2.5]), "y")
+    for values in (np.array([1.0, large]), np.array([[1.0], [large]])):
+        with pytest.raises(DataError, match=r"^row 1: .* is too large for float32$"):
+            target.encode(values)
