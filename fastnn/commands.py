@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from fastnn import callbacks, formats, optimizers, plots, report
+from fastnn import baseline, callbacks, formats, optimizers, plots, report
 from fastnn.cli import EXIT_INTERRUPTED
 from fastnn.data import Dataset, load
 from fastnn.losses import loss_for
@@ -78,12 +78,18 @@ def train(args: Namespace) -> int | None:
         output = output.with_name(f"{output.stem}.interrupted{output.suffix}")  # the last whole run's model is kept
     model.save(output)  # before anything else can fail
     report.metrics("all rows" if "validation_split" in validation else "train", metrics)
+    measured = [baseline.Measured("the rows learnt from", metrics, training[1])]
     if "validation_data" in validation:
-        report.metrics("validation", _measure(model, target, *validation["validation_data"]))
+        X, y = validation["validation_data"]
+        measured.append(baseline.Measured(f"the {len(y):,} rows held out", _measure(model, target, X, y), y))
     elif validation:
         epoch = -1 if stopping is None or stopping.best_epoch is None else stopping.best_epoch
-        values = {name.removeprefix("val_"): value for name, value in history.metrics.items() if "val_" in name}
-        report.metrics("validation", {name: value[epoch] for name, value in values.items()})
+        values = {name: value[epoch] for name, value in history.metrics.items() if "val_" in name}
+        values = {name.removeprefix("val_"): value for name, value in values.items()}
+        measured.append(baseline.Measured("the rows held out", values))
+    for held_out in measured[1:]:
+        report.metrics("validation", held_out.metrics)
+    baseline.warn_if_worse(measured, target, loss, stopped_early=bool(stopping))
     report.speed(history, len(training[1]))
     report.saved(output, data)
     if args.plot:

@@ -295,6 +295,53 @@ def test_texts_and_classes_that_are_all_held_out_are_warned_of(linear, capsys):
     )
 
 
+@pytest.mark.filterwarnings("default:.* the model is worse than")
+@pytest.mark.parametrize(("options", "r2", "rows", "advice"), [
+    ([], {True: -0.5, False: 0.5}, "the rows learnt from", "more --epochs or another --learning-rate"),
+    ([], {True: 0.5, False: -0.5}, "the 6 rows held out", "--early-stopping 10, --l2 0.001, "),
+    (["--early-stopping", "3"], {True: 0.5, False: -0.5}, "the 6 rows held out", "--l2 0.001, "),
+    ([], {True: -0.5, False: -0.5}, "the rows learnt from", "more --epochs"),
+    (["--validation", "0"], {True: -0.5}, "the rows learnt from", "more --epochs"),
+    ([], {True: 0.5, False: 0.5}, None, None), (["--validation", "0"], {True: 0.5}, None, None),
+])  # fmt: skip
+def test_a_model_that_is_worse_than_the_mean_says_so(linear, capsys, monkeypatch, options, r2, rows, advice):
+    def evaluate(self, X, y, loss):
+        value = r2[len(y) == len(self.y)]
+        return {"loss": float((1 - value) * np.mean((y - self.y.mean()) ** 2)), "r2": value}
+
+    monkeypatch.setattr(LinearModel, "evaluate", evaluate)
+    write_prices(Path("prices.csv"))
+    assert cli.main(["train", "prices.csv", "--target", "price", *options]) == 0
+    err = capsys.readouterr().err
+    said = f"fastnn: warning: on {rows} the model is worse than always saying the mean: loss "
+    assert err.startswith(said) if rows else err == ""
+    assert err.count("\n") == bool(rows)
+    assert not rows or f"; try {advice}" in err
+
+
+@pytest.mark.filterwarnings("default:.* the model is worse than")
+def test_a_memory_map_whose_rows_held_out_are_worse_than_their_mean(linear, capsys, monkeypatch):
+    def train(r2, *options):
+        fit = LinearModel.fit
+
+        def worse(self, *args, **more):
+            history = fit(self, *args, **more)
+            history.metrics["val_r2"] = [r2]
+            return history
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LinearModel, "fit", worse)
+            assert cli.main(["train", "X.npy", "y.npy", *options]) == 0
+        return capsys.readouterr().err
+
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    np.save("X.npy", X)
+    np.save("y.npy", X[:, 0])
+    said = "on the rows held out the model is worse than always saying their mean: r2 -0.25 against 0; try"
+    assert train(-0.25).startswith(f"fastnn: warning: {said} --early-stopping 10")
+    assert train(0.25) == train(-0.25, "--loss", "quantile:0.9") == ""
+
+
 def test_options_reach_the_model(linear, capsys):
     write_kinds(Path("kinds.csv"))
     options = (
