@@ -132,13 +132,14 @@ class Table:
     def _parse(self, name: str) -> np.ndarray | None:
         """The column as float64, NaN where the cell is missing, None if one is a text; kept for the next call."""
         if name not in self._parsed:
-            read = self._reader(name)
+            mark = self._mark(name)
+            read = _READERS[mark]
             try:
                 values = [math.nan if cell in MISSING else read(cell) for cell in self.columns[name]]
             except ValueError:
                 self._parsed[name] = None
             else:
-                self._check_mark(name)
+                self._check_mark(name, mark)
                 self._parsed[name] = np.array(values)
         return self._parsed[name]
 
@@ -150,22 +151,22 @@ class Table:
         """What stands before the decimals of a column if it is one of numbers."""
         return "," if self.delimiter != "," and any("," in cell for cell in self.columns[name]) else "."
 
-    def _check_mark(self, name: str) -> None:
+    def _check_mark(self, name: str, mark: str) -> None:
         """DataError where each point (or comma) of the column could divide thousands, unless the file tells otherwise.
 
         It tells by what stands before the decimals of other cells, and by its delimiter.
         """
-        cells, mark = self.columns[name], self._mark(name)
-        marked = [row for row, cell in enumerate(cells) if mark in cell]
-        if not marked or not all(_THOUSANDS[mark].fullmatch(cells[row]) for row in marked):
+        cells, groups = self.columns[name], _THOUSANDS[mark]
+        first = next((row for row, cell in enumerate(cells) if mark in cell), None)
+        if first is None or not all(groups.fullmatch(cell) for cell in cells if mark in cell):
             return
         other = "." if mark == "," else ","
         usual = _USUAL_MARK.get(self.delimiter) == mark
         if usual + (mark in self._decimal_marks) > (other in self._decimal_marks):
             return
-        cell = cells[marked[0]]
+        cell = cells[first]
         raise DataError(
-            f"{self.where(marked[0], name)}: {cell!r} could be {cell.replace(mark, '')} or "
+            f"{self.where(first, name)}: {cell!r} could be {cell.replace(mark, '')} or "
             f"{_READERS[mark](cell):.12g}; write the column without separators of thousands or, if those are decimals, "
             f"{cell}0 here; or read it as text (fastnn train --text {name})"
         )

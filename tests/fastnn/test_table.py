@@ -248,6 +248,14 @@ def test_texts_with_points_and_commas_are_no_numbers(tmp_path, cell):
     assert not read_csv(write(tmp_path, f"a;b\n{cell};1\n{cell};2\n")).is_number("a")
 
 
+def test_a_column_is_asked_for_its_mark_a_few_times_only(monkeypatch):
+    # Each time all cells are looked at: once a row would be quadratic.
+    asked, mark = [], Table._mark
+    monkeypatch.setattr(Table, "_mark", lambda self, name: asked.append(name) or mark(self, name))
+    assert not Table("rows.csv", {"a": ["x"] * 1000}, [*range(2, 1002)], ";").is_number("a")
+    assert len(asked) <= 3
+
+
 def test_a_text_where_a_number_is_expected(tmp_path):
     table = read_csv(write(tmp_path, "a\n1\nx\n"))
     with pytest.raises(DataError, match="line 3, column 'a': expected a number, got 'x'"):
