@@ -10,7 +10,8 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
 
 DATA_HELP = (
     "a .csv with a header, an .npz with X and y, an .npy of inputs, a folder of MNIST's IDX files, or a data set of "
@@ -38,23 +39,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code or 0
         except KeyboardInterrupt:
-            print("fastnn: interrupted", file=sys.stderr)
+            _say("fastnn: interrupted")
             return EXIT_INTERRUPTED
         except BrokenPipeError:  # the reader has left (`| head`)
-            _drop_output()
+            _drop(sys.stdout)
             return EXIT_BROKEN_PIPE
         except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
-            print(f"fastnn: error: {_one_line(error)}", file=sys.stderr)
-            try:
-                sys.stdout.flush()
-            except OSError:  # a full disk
-                _drop_output()
+            _say(f"fastnn: error: {_one_line(error)}")
+            _flush(sys.stdout)
             return EXIT_ERROR
+        finally:
+            _flush(sys.stderr)
 
 
-def _drop_output() -> None:
+def _say(text: str) -> None:
+    """A line on stderr, for as long as that takes one."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
+
+
+def _flush(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except OSError:  # a full disk
+        _drop(stream)
+
+
+def _drop(stream: TextIO) -> None:
     """What is still buffered has nowhere to go: Python would try once more, and say so."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _one_line(error: Exception) -> str:
@@ -64,7 +77,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
-    print(f"fastnn: warning: {message}", file=sys.stderr)
+    _say(f"fastnn: warning: {message}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -114,8 +127,8 @@ def _add_command(commands: Any, name: str, help: str) -> argparse.ArgumentParser
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("targets", metavar="y.npy", nargs="?", help="the targets, where DATA is an .npy")
+    parser.add_argument("data", metavar="DATA", type=_path, help=DATA_HELP)
+    parser.add_argument("targets", metavar="y.npy", type=_path, nargs="?", help="the targets, where DATA is an .npy")
 
     data = parser.add_argument_group("data")
     data.add_argument("--target", metavar="COLUMN", help="the column of a CSV to predict")
@@ -154,9 +167,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_precision(training, "float32")
 
     output = parser.add_argument_group("output")
-    output.add_argument("--output", metavar="MODEL", help=".npz or .safetensors (default: DATA's name + .fastnn.npz)")
-    output.add_argument("--metrics", metavar="FILE.csv", help="write loss and metrics of each epoch")
-    output.add_argument("--plot", metavar="DIR", help="draw the training curves into this folder")
+    output.add_argument(
+        "--output", metavar="MODEL", type=_path, help=".npz or .safetensors (default: DATA's name + .fastnn.npz)"
+    )
+    output.add_argument("--metrics", metavar="FILE.csv", type=_path, help="write loss and metrics of each epoch")
+    output.add_argument("--plot", metavar="DIR", type=_path, help="draw the training curves into this folder")
 
 
 def _add_precision(parser: Any, default: str | None) -> None:
@@ -170,17 +185,17 @@ def _add_precision(parser: Any, default: str | None) -> None:
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a file that `fastnn train` saved")
-    parser.add_argument("data", metavar="DATA", help=f"raw rows, prepared as in training: {DATA_HELP}")
-    parser.add_argument("--output", metavar="FILE.csv", help="default: standard output")
+    parser.add_argument("model", metavar="MODEL", type=_path, help="a file that `fastnn train` saved")
+    parser.add_argument("data", metavar="DATA", type=_path, help=f"raw rows, prepared as in training: {DATA_HELP}")
+    parser.add_argument("--output", metavar="FILE.csv", type=_path, help="default: standard output")
     parser.add_argument("--proba", action="store_true", help="add the probability of each class")
     _add_precision(parser, None)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a file that `fastnn train` saved")
-    parser.add_argument("data", metavar="DATA", help=f"raw rows with their targets: {DATA_HELP}")
-    parser.add_argument("targets", metavar="y.npy", nargs="?", help="the targets, where DATA is an .npy")
+    parser.add_argument("model", metavar="MODEL", type=_path, help="a file that `fastnn train` saved")
+    parser.add_argument("data", metavar="DATA", type=_path, help=f"raw rows with their targets: {DATA_HELP}")
+    parser.add_argument("targets", metavar="y.npy", type=_path, nargs="?", help="the targets, where DATA is an .npy")
     _add_precision(parser, None)
 
 
@@ -210,6 +225,12 @@ _real = _number(float, lambda value: True, "a number behind the colon")
 _share = _number(float, lambda value: 0 <= value < 1, "a share from 0 to below 1")
 _rate = _number(float, lambda value: 0 < value < float("inf"), "a number above 0")
 _penalty = _number(float, lambda value: 0 <= value < float("inf"), "a number of at least 0")
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected the name of a file, got ''")
+    return text
 
 
 def _loss(text: str) -> str | tuple[str, float]:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -11,9 +12,10 @@ BAR_SECONDS = 0.1  # between two looks of the bar
 
 
 def line(text: str) -> None:
-    """A line on stderr."""
+    """A line on stderr; where that takes none, as a file on a full disk, the work goes on."""
     if sys.stderr is not None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 class Progress:

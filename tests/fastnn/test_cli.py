@@ -404,6 +404,18 @@ def test_a_parameter_of_a_loss_that_is_no_number(capsys):
     assert "argument --loss: expected a number behind the colon, got 'big'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("argv", [
+    ["train", ""], ["train", "X.npy", ""], ["train", "a.csv", "--output", ""], ["train", "a.csv", "--metrics", ""],
+    ["train", "a.csv", "--plot", ""], ["predict", "", "a.csv"], ["predict", "m.npz", ""], ["evaluate", "m.npz", ""],
+    ["predict", "m.npz", "a.csv", "--output", ""], ["evaluate", "", "a.csv"], ["evaluate", "m.npz", "X.npy", ""],
+])  # fmt: skip
+def test_a_name_of_no_letters_is_no_file(capsys, argv):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(argv)
+    assert stopped.value.code == 2
+    assert re.fullmatch(r"fastnn: error: argument .*: expected the name of a file, got ''.*\n", capsys.readouterr().err)
+
+
 def test_validation_may_be_left_out(linear, capsys):
     write_kinds(Path("kinds.csv"))
     assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id", "--validation", "0"]) == 0
@@ -742,6 +754,16 @@ def test_process_without_anywhere_to_write(tmp_path, command, code, message):
     command = f"{sys.executable} -m fastnn {command}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", message)
+
+
+@pytest.mark.filterwarnings("default:.* it is left out")
+def test_messages_that_have_nowhere_to_go_change_no_exit_code(linear, monkeypatch):
+    write_kinds(Path("kinds.csv"), prefix="no ")
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert cli.main(["train", "nowhere.csv"]) == 2
+        assert cli.main(["train", "kinds.csv", "--target", "kind"]) == 0  # with a warning
+    assert Path("kinds.fastnn.npz").exists()
 
 
 def test_ctrl_c_ends_training_and_keeps_what_was_learnt(tmp_path):

@@ -36,6 +36,14 @@ def clock(monkeypatch):
     return clock
 
 
+def test_a_full_disk_ends_no_training(monkeypatch):
+    with open("/dev/full", "w", buffering=1) as full, open(os.devnull, "w") as nothing:
+        monkeypatch.setattr(sys, "stderr", full)
+        history = MLP([3, 2]).fit(X, Y, 3)
+        os.dup2(nothing.fileno(), full.fileno())  # what is still in the buffer can be written now
+    assert history.epochs == 3
+
+
 def test_silence(capsys):
     MLP([3, 2]).fit(X, Y, 3, progress=False)
     assert capsys.readouterr() == ("", "")
