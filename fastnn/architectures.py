@@ -30,7 +30,7 @@ def chain(architecture: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[st
     return widths, [layer["activation"] for layer in layers], [layer.get("dropout", 0.0) for layer in layers[:-1]]
 
 
-def widths(layers: Any) -> list[int]:
+def widths(layers: Any) -> tuple[int, ...]:
     """The widths of input, hidden layers and output."""
     try:
         widths = list(layers)
@@ -40,10 +40,10 @@ def widths(layers: Any) -> list[int]:
         widths = []
     if len(widths) < 2:
         raise ValueError(f"layers must be at least two widths >= 1, from input to output, got {layers!r}")
-    return [int(width) for width in widths]
+    return tuple(int(width) for width in widths)
 
 
-def activations(activation: Any, hidden: int) -> list[str]:
+def activations(activation: Any, hidden: int) -> tuple[str, ...]:
     """The canonical name of each hidden layer's activation."""
     one = isinstance(activation, str)
     names = [activation] if one or not isinstance(activation, Iterable) else list(activation)
@@ -53,10 +53,10 @@ def activations(activation: Any, hidden: int) -> list[str]:
             raise ValueError(f"activation must be one of {known}, got {name!r}")
     if not one and len(names) != hidden:
         raise ValueError(f"activation must be one name or one per hidden layer ({hidden}), got {activation!r}")
-    return [scalar.canonical(name) for name in (names * hidden if one else names)]
+    return tuple(scalar.canonical(name) for name in (names * hidden if one else names))
 
 
-def dropout(rates: Any, hidden: int) -> list[float]:
+def dropout(rates: Any, hidden: int) -> tuple[float, ...]:
     """The share of each hidden layer's outputs that training drops."""
     one = not isinstance(rates, Iterable) or isinstance(rates, str)
     values = [rates] if one else list(rates)
@@ -64,7 +64,7 @@ def dropout(rates: Any, hidden: int) -> list[float]:
         check_number("dropout", rate, 0, 1, closed="left")
     if not one and len(values) != hidden:
         raise ValueError(f"dropout must be one rate or one per hidden layer ({hidden}), got {rates!r}")
-    return [float(rate) for rate in (values * hidden if one else values)]
+    return tuple(float(rate) for rate in (values * hidden if one else values))
 
 
 def output(name: Any, n_outputs: int) -> str:

@@ -67,11 +67,18 @@ class Perceptron(BaseEstimator):
         net = MLP(widths, init="zeros", dtype=dtype, **options)
         net.noise = self.__dict__.get("_noise", net.noise)
         views = [*net.weights, *net.biases]
-        for view, array in zip(views, given, strict=True):
+        for n, (view, array) in enumerate(zip(views, given, strict=True)):
+            if np.shape(array) != view.shape:
+                name = f"coefs_[{n}]" if n <= hidden else f"intercepts_[{n - hidden - 1}]"
+                raise ValueError(f"{name} must have shape {view.shape}, as the layers beside it, got {np.shape(array)}")
             view[...] = array
         self._network = net, views, options
         self.coefs_, self.intercepts_ = views[: len(self.coefs_)], views[len(self.coefs_) :]
         return net
+
+    @network_.setter
+    def network_(self, value: Any) -> None:
+        raise AttributeError("network_ cannot be replaced: set arrays of coefs_ and intercepts_, of which it is made")
 
     def _fit(
         self,
@@ -84,6 +91,7 @@ class Perceptron(BaseEstimator):
         hidden = parameters.check(self)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._checked(X, y, incremental, reset=first)
+        X = X.view() if isinstance(X, np.ndarray) else X  # see inputs.array
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs":
@@ -96,9 +104,10 @@ class Perceptron(BaseEstimator):
         if first:
             self._initialize(problem, widths, X.dtype)
         net = self.network_
-        if net.layers != widths:
+        if net.layers != tuple(widths):
             raise ValueError(
-                f"the network has the widths {net.layers} of the fit before, and X, y and hidden_layer_sizes {widths}"
+                f"the network has the widths {list(net.layers)} of the fit before, and X, y and hidden_layer_sizes "
+                f"{widths}"
             )
         if self.solver == "lbfgs":
             net.prepare(line, problem.loss)
@@ -170,7 +179,7 @@ class Perceptron(BaseEstimator):
             try:
                 tell("on_train_begin")
                 for logs, complete in epochs:
-                    stop = tell("on_slice_end", memory.step - 1, logs)
+                    stop = tell("on_slice_end", memory.step - 1, dict(logs))
                     if not (complete or stop):
                         continue
                     self.n_iter_, self.t_, self.loss_ = self.n_iter_ + 1, self.t_ + n, logs["loss"]
@@ -254,6 +263,7 @@ class Perceptron(BaseEstimator):
             raise ValueError("X_val and y_val must be given together, and with sample_weight_val, got some of them")
         try:
             X, y = self._checked(X, y, incremental=True, reset=False)
+            X = X.view() if isinstance(X, np.ndarray) else X
             weight = parameters.row_weights(sample_weight, X.shape[0], "sample_weight_val")
             held_out = self._problem(X, y, weight)
         except ValueError as error:

@@ -14,7 +14,7 @@ from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.schedules import check_count, check_number
 from kernels import dispatch
-from kernels.layout import Layout, aligned_copy, aligned_zeros
+from kernels.layout import Layout, address, aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
 if TYPE_CHECKING:
@@ -28,16 +28,28 @@ FORWARD_ROWS = 1 << 16
 _making = threading.RLock()  # engines
 
 
-def _decided(name: str, what: str) -> Any:
-    """An attribute that is decided when a model is made or loaded: what runs the model is made for it."""
+def _decided(name: str, what: str, argument: str = "", by: str = "a new MLP") -> Any:
+    """An attribute that is decided when a model is made: what runs the model is made for it.
+
+    argument: of what it is made, where that has another name. by: what takes that argument.
+    """
 
     def get(model: "MLP") -> Any:
         return getattr(model, f"_{name}")
 
     def refuse(model: "MLP", value: Any) -> None:
-        raise AttributeError(f"{name} is decided when a model is made: pass {name}={value!r} to MLP or fastnn.load")
+        raise AttributeError(f"{name} is decided when a model is made: pass {argument or name}={value!r} to {by}")
 
     return property(get, refuse, doc=what)
+
+
+class Views(tuple[np.ndarray, ...]):
+    """A layer's array each, views into the model's parameters. To change the model one writes into them."""
+
+    def __setitem__(self, n: Any, value: Any) -> None:
+        """Take back an array that is here already, as `weights[0] -= step` does; refuse any other."""
+        if value is not self[n]:
+            raise TypeError(f"a model's array cannot be replaced: write into it, as in weights[{n!r}][...] = values")
 
 
 class MLP:
@@ -61,9 +73,17 @@ class MLP:
     naming what is missing.
     """
 
-    device = _decided("device", 'Where the model runs: "cpu" or "cuda".')
-    precision = _decided("precision", "To what products round their factors.")
-    threads = _decided("threads", "At most so many run it; None for as many as there are.")
+    layers = _decided("layers", "The widths of input, hidden layers and output.")
+    activations = _decided("activations", "The name of each hidden layer's activation.", "activation")
+    output = _decided("output", "The name of the output activation.")
+    dropout = _decided("dropout", "The share of each hidden layer's outputs that training drops.")
+    bias = _decided("bias", "Whether layers have biases.")
+    init = _decided("init", "How the first weights were drawn.")
+    dtype = _decided("dtype", 'That of the parameters: "float32" or "float64".')
+    device = _decided("device", 'Where the model runs: "cpu" or "cuda".', by="MLP or fastnn.load")
+    precision = _decided("precision", "To what products round their factors.", by="MLP or fastnn.load")
+    threads = _decided("threads", "At most so many run it; None for as many as there are.", by="MLP or fastnn.load")
+    seed = _decided("seed", "That of all that is random, or None.", by="MLP or fastnn.load")
 
     def __init__(
         self,
@@ -80,19 +100,19 @@ class MLP:
         threads: int | None = None,
         seed: int | None = None,
     ) -> None:
-        self.layers = architectures.widths(layers)
-        self.activations = architectures.activations(activation, len(self.layers) - 2)
-        self.output = architectures.output(output, self.layers[-1])
-        self.dropout = architectures.dropout(dropout, len(self.activations))
+        self._layers = architectures.widths(layers)
+        self._activations = architectures.activations(activation, len(self.layers) - 2)
+        self._output = architectures.output(output, self.layers[-1])
+        self._dropout = architectures.dropout(dropout, len(self.activations))
         if not isinstance(bias, (bool, np.bool_)):
             raise TypeError(f"bias must be True or False, got {bias!r}")
-        self.bias, self.dtype, self._device = bool(bias), architectures.dtype(dtype), architectures.device(device)
+        self._bias, self._dtype, self._device = bool(bias), architectures.dtype(dtype), architectures.device(device)
         self._precision = architectures.precision(precision, self.dtype, self.device)
         if threads is not None:
             check_count("threads", threads)
         if seed is not None:
             check_count("seed", seed, 0)
-        self._threads, self.seed, self.init = threads, seed, init
+        self._threads, self._seed, self._init = threads, seed, init
         seeds: Any = np.random.SeedSequence(seed)
         self.random, self.noise = np.random.default_rng(seeds), training.Noise(int(seeds.entropy) % 2**63)
         self.metadata: dict[str, Any] = {}
@@ -126,17 +146,32 @@ class MLP:
         """
         if self._engine is not None:
             self._engine.pull()
-        return self._parameters
+        return self._parameters.view()  # whose shape and dtype may be changed: the engine has the addresses of ours
+
+    @parameters.setter
+    def parameters(self, value: Any) -> None:
+        own = self._parameters
+        same = isinstance(value, np.ndarray) and value.shape == own.shape and address(value) == address(own)
+        if not same:  # as it is after `parameters -= step`
+            raise AttributeError("parameters cannot be replaced: write into them, as in parameters[...] = values")
 
     @property
-    def weights(self) -> list[np.ndarray]:
+    def weights(self) -> Views:
         """Views (I, O) of each layer's weights; writing to them changes the model."""
-        return self._layout.weights(self.parameters)
+        return Views(self._layout.weights(self.parameters))
+
+    @weights.setter
+    def weights(self, value: Any) -> None:
+        raise AttributeError("weights cannot be replaced: write into them, as in weights[0][...] = values")
 
     @property
-    def biases(self) -> list[np.ndarray]:
+    def biases(self) -> Views:
         """Views (O,) of each layer's bias, none for a network without; writing to them changes the model."""
-        return self._layout.biases(self.parameters)
+        return Views(self._layout.biases(self.parameters))
+
+    @biases.setter
+    def biases(self, value: Any) -> None:
+        raise AttributeError("biases cannot be replaced: write into them, as in biases[0][...] = values")
 
     @property
     def n_parameters(self) -> int:
@@ -322,12 +357,12 @@ class MLP:
 
     def __repr__(self) -> str:
         same = len(set(self.activations)) == 1
-        parts = [str(self.layers)]
+        parts = [str(list(self.layers))]
         if self.activations:
-            parts.append(f"activation={self.activations[0] if same else self.activations!r}")
+            parts.append(f"activation={self.activations[0] if same else list(self.activations)!r}")
         parts.append(f"output={self.output!r}")
         if any(self.dropout):
-            parts.append(f"dropout={self.dropout[0] if len(set(self.dropout)) == 1 else self.dropout!r}")
+            parts.append(f"dropout={self.dropout[0] if len(set(self.dropout)) == 1 else list(self.dropout)!r}")
         parts += [] if self.bias else ["bias=False"]
         parts.append(f"dtype={self.dtype!r}")
         parts += [] if self.precision == "float32" else [f"precision={self.precision!r}"]

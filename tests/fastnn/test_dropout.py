@@ -91,7 +91,7 @@ def test_a_copy_goes_on_with_the_same_bits():
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_files_keep_it(tmp_path, suffix):
-    for dropout, expected in ((0.5, [0.5, 0.5]), ([0.0, 0.25], [0.0, 0.25])):
+    for dropout, expected in ((0.5, (0.5, 0.5)), ([0.0, 0.25], (0.0, 0.25))):
         make(dropout).save(tmp_path / f"net{suffix}")
         assert fastnn.load(tmp_path / f"net{suffix}").dropout == expected
 
@@ -101,7 +101,7 @@ def test_a_file_from_before_there_was_dropout_has_none(tmp_path):
     architecture = {name: getattr(net, name) for name in ("layers", "activations", "output", "bias", "dtype")}
     arrays = {f"w{n}": w for n, w in enumerate(net.weights)} | {f"b{n}": b for n, b in enumerate(net.biases)}
     fastnn.formats.save_arrays(tmp_path / "old.npz", arrays, {"architecture": architecture, "user": {}})
-    assert fastnn.load(tmp_path / "old.npz").dropout == [0.0, 0.0]
+    assert fastnn.load(tmp_path / "old.npz").dropout == (0.0, 0.0)
 
 
 def test_the_articles_form():
@@ -110,8 +110,8 @@ def test_the_articles_form():
         {"input_dim": 20, "output_dim": 10, "activation": "relu"},
         {"input_dim": 10, "output_dim": 3, "activation": "softmax"},
     ]
-    assert MLP.from_architecture(layers).dropout == [0.5, 0.0]
-    assert MLP.from_architecture(layers, dropout=0.1).dropout == [0.1, 0.1]
+    assert MLP.from_architecture(layers).dropout == (0.5, 0.0)
+    assert MLP.from_architecture(layers, dropout=0.1).dropout == (0.1, 0.1)
     layers[-1]["dropout"] = 0.5
     with pytest.raises(ValueError, match=r"architecture\[-1\] must have no dropout, for it is the output, got 0.5"):
         MLP.from_architecture(layers)

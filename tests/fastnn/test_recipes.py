@@ -43,7 +43,7 @@ def test_the_recipes_are_those_of_the_articles(capsys):
 @pytest.mark.parametrize("truth", ["xor", "nand"])
 def test_xor_falls_monotonically_to_the_truth(truth):
     net, history = xor.train(truth, seed=0)
-    assert net.biases == []
+    assert net.biases == ()
     assert history.epochs == 1500
     assert (np.diff(history.loss) < 0).all()
     expected = {"xor": [0, 1, 1, 0], "nand": [1, 1, 1, 0]}[truth]
@@ -56,7 +56,7 @@ def test_moons_are_told_apart():
         X, X_test, y, y_test = moons.split(seed)
         assert (len(X), len(X_test)) == (900, 100)
         net, history, snapshots = moons.train(X, y, seed)
-        assert net.layers == [2, 25, 50, 50, 25, 1]
+        assert net.layers == (2, 25, 50, 50, 25, 1)
         assert history.epochs == 10_000
         assert (min(snapshots.parameters), max(snapshots.parameters)) == (1, 10_000)
         np.testing.assert_array_equal(snapshots.parameters[10_000], net.parameters)

@@ -269,7 +269,7 @@ def test_sparse_rows_are_predicted_as_they_are(fitted, hidden, dtype, monkeypatc
 class TestMoreThanScikitLearn:
     def test_activations_per_layer(self):
         model = MLPClassifier((20, 10), ["gelu", "tanh"], max_iter=30, random_state=0).fit(X, NAMES)
-        assert model.network_.activations == ["gelu", "tanh"]
+        assert model.network_.activations == ("gelu", "tanh")
         assert model.loss_curve_[-1] < 0.8 * model.loss_curve_[0]
         np.testing.assert_array_equal(model.network_.predict(X), model.predict_proba(X))
 
@@ -507,7 +507,7 @@ class TestAttributes:
         model = MLPClassifier(5, max_iter=3, random_state=0, warm_start=True).fit(X, NAMES)
         before = model.predict_proba(X)
         assert not np.allclose(model.set_params(activation="tanh").predict_proba(X), before)
-        assert model.fit(X, NAMES).network_.activations == ["tanh"]
+        assert model.fit(X, NAMES).network_.activations == ("tanh",)
         assert model.set_params(threads=1).network_.engine().threads == 1
 
     def test_nothing_before_fit(self):
