@@ -35,7 +35,7 @@ def check_device(device: str, **arrays: Any) -> None:
 
 
 def array(value: Any, name: str) -> Any:
-    """Real numbers of a type that compiled code reads, a view of the caller's memory where that can be.
+    """Real numbers of a type that compiled code reads, a new view of the caller's memory where that can be.
 
     Those on a GPU stay there: what comes is kernels.cuda.memory.Placed.
     """
@@ -57,7 +57,7 @@ def array(value: Any, name: str) -> Any:
         raise TypeError(f"{name} must hold real numbers, got {got}{hint}")
     if result.dtype.itemsize > 8:
         raise TypeError(f"{name} must hold numbers of at most 64 bits, got dtype {result.dtype}: convert it to float64")
-    return result
+    return result.view()  # whoever sets shape, strides or dtype of an array that is learnt from sets those of their own
 
 
 def on_host(values: Any) -> np.ndarray:

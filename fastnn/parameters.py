@@ -86,4 +86,4 @@ def row_weights(value: Any, n_rows: int, name: str = "sample_weight") -> np.ndar
         raise ValueError(f"{name} must have shape ({n_rows},), got {weight.shape}")
     if weight.min() < 0 or weight.sum() == 0:
         raise ValueError(f"{name} must be >= 0 and not all zero, got a minimum of {weight.min()}")
-    return weight
+    return weight.view()  # see inputs.array

@@ -100,7 +100,7 @@ def fit(
                     for n_steps, logs in learner.epoch(next_order()):
                         share.take()
                         report.slice(epoch, n_steps, logs)
-                        stop = tell("on_slice_end", memory.step - 1, logs)
+                        stop = tell("on_slice_end", memory.step - 1, dict(logs))
                         if stop:
                             break
                     if validation is not None:
@@ -249,6 +249,12 @@ class Learner:
     def __init__(self, engine: Any, data: Data, memory: Memory, batch_size: int, l2: float) -> None:
         self.engine, self.data, self.memory, self.l2 = engine, data, memory, l2
         self.batch_size = int(batch_size)  # compiled code is handed no NumPy scalar
+        one = self.engine.parameters.shape, self.engine.dtype, self.engine.parameters.strides
+        if [(array.shape, array.dtype, array.strides) for array in memory.arrays] != [one] * memory.optimizer.slots:
+            raise ValueError(
+                f"optimizer_state must hold {memory.optimizer.slots} arrays like the model's parameters, of shape "
+                f"{one[0]} and dtype {one[1]}: set it to None to start anew"
+            )
         memory.arrays = self.engine.hold(memory.arrays)
         self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
 
