@@ -163,7 +163,8 @@ def _from_labels(values: Any, n_outputs: int, classes: bool, loss: Loss, name: s
         if loss == "softmax_cross_entropy":
             return Targets(values, "label", values)
         values = values.read()
-    labels = values.astype(values.dtype.newbyteorder("="), copy=False)
+    # As an index, NumPy takes booleans for a mask
+    labels = values.astype(np.uint8 if values.dtype == bool else values.dtype.newbyteorder("="), copy=False)
     if loss == "softmax_cross_entropy":
         return Targets(labels, "label", labels)
     one_hot = np.zeros((len(labels), n_outputs), np.uint8)
@@ -215,9 +216,9 @@ def _per_class(class_weight: Any, labels: np.ndarray) -> np.ndarray:
         raise TypeError(f"class_weight must be a dict of label: weight, 'balanced' or None, got {class_weight!r}")
     per_class = np.ones(len(counts))
     for label, weight in class_weight.items():
-        if not isinstance(label, (int, np.integer)) or label < 0:
+        if not isinstance(label, (int, np.integer, np.bool_)) or label < 0:
             raise ValueError(f"class_weight must have labels >= 0 as keys, got {label!r}")
         check_number(f"class_weight[{label}]", weight, 0)
         if label < len(per_class):
-            per_class[label] = weight
+            per_class[int(label)] = weight
     return per_class

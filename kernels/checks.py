@@ -136,7 +136,7 @@ def loss_target(target: Any, z: np.ndarray, loss: str) -> np.ndarray:
     """The target of a loss on z (B, O): int64 labels (B,) for softmax cross-entropy, or an array like z."""
     target = _taken(target, "target")
     if target.ndim == 1 and loss == "softmax_cross_entropy":
-        if target.dtype.kind not in "iu":
+        if target.dtype.kind not in "biu":
             raise TypeError(f"target must hold integer labels or have shape {z.shape}, got dtype {target.dtype}")
         if target.shape != z.shape[:1]:
             raise ValueError(f"target must have {len(z)} labels, one for each row of z, got shape {target.shape}")

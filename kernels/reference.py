@@ -202,7 +202,7 @@ def _target_matrix(target: ArrayLike, shape: tuple[int, ...]) -> Array:
 
 
 def _one_hot(labels: Array, n_classes: int) -> Array:
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "biu":
         raise ValueError(f"target: expected integer labels or probabilities (B, {n_classes}), got {labels.dtype} (B,)")
     if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
         raise ValueError(f"target: expected labels 0..{n_classes - 1}, got {labels.min()}..{labels.max()}")

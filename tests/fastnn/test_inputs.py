@@ -83,6 +83,44 @@ def test_labels_of_every_type_and_layout(source):
         assert results(whole_numbers(), given) == results(whole_numbers(), y)
 
 
+LABEL_USES = {
+    "fit": lambda model, X, y, loss: model.fit(X, y, 2, loss=loss, progress=False).metrics,
+    "validation": lambda model, X, y, loss: model.fit(
+        np.ones((4, COLUMNS)), [0, 1, 0, 1], loss=loss, validation_data=(X, y), progress=False).metrics,
+    "weights": lambda model, X, y, loss: model.fit(
+        X, y, loss=loss, class_weight={0: 2, 1: 0.5}, progress=False).metrics,
+    "balanced": lambda model, X, y, loss: model.fit(X, y, loss=loss, class_weight="balanced", progress=False).metrics,
+    "evaluate": lambda model, X, y, loss: model.evaluate(X, y, loss=loss),
+    "gradients": lambda model, X, y, loss: [dw.tobytes() for dw in model.loss_and_gradients(X, y, loss=loss)[1]],
+    "batch": lambda model, X, y, loss: [model.train_on_batch(X, y, loss=loss) for _ in range(2)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use", LABEL_USES)
+@pytest.mark.parametrize(("output", "loss"), [
+    ("softmax", None), ("softmax", "mean_squared_error"), ("softmax", "sum_squared_error"), ("sigmoid", None),
+    ("sigmoid", "mean_squared_error"), ("sigmoid", "sum_squared_error"),
+])  # fmt: skip
+def test_labels_that_are_booleans_are_0_and_1(use, output, loss):
+    """As many rows as outputs, too: a mask of that length raises no error."""
+    for rows in (2, ROWS):
+        X, y = whole_numbers()[:rows] / 100, np.arange(rows) % 3 == 0
+        found = []
+        for given in (y, np.repeat(y, 2)[::2], y[:, np.newaxis], y.astype(int)):
+            model = MLP([COLUMNS, 5, 2], output=output, seed=0)
+            measured = LABEL_USES[use](model, X, given, loss)
+            found.append((measured, model.parameters.tobytes()))
+        assert found[:-1] == found[-1:] * 3
+
+
+def test_a_boolean_is_true_whatever_its_byte():
+    """NumPy takes any byte but 0 for True; as a label it is 1, not the byte."""
+    X, y = whole_numbers(), np.full(ROWS, 2, np.uint8)
+    for loss in (None, "mean_squared_error"):
+        model = MLP([COLUMNS, 3], seed=0)
+        assert model.evaluate(X, y.view(bool), loss=loss) == model.evaluate(X, np.ones(ROWS, int), loss=loss)
+
+
 def test_targets_of_every_layout():
     y = np.random.default_rng(2).dirichlet(np.ones(3), ROWS)
     for given in (

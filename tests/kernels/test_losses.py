@@ -117,6 +117,17 @@ def test_labels_of_every_integer_type(integer):
         np.testing.assert_array_equal(gradient, dz)
 
 
+def test_labels_that_are_booleans_are_0_and_1():
+    z, _ = data(4, "softmax_cross_entropy", (40, 5), np.float32)
+    labels = oracle.random_labels(5, 40, 2)
+    for function in (kernels.softmax_cross_entropy, kernels.reference.softmax_cross_entropy):
+        value, dz = function(z, labels)
+        for same in (labels == 1, np.repeat(labels == 1, 2)[::2], (labels == 1).tolist()):
+            again, gradient = function(z, same)
+            assert again == value
+            np.testing.assert_array_equal(gradient, dz)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_no_weight_at_all(loss, dtype):
