@@ -10,19 +10,22 @@ from kernels.scalar import Loss
 
 
 def measure(
-    model: Any, X: Any, target: inputs.Targets, loss: Loss, rows: np.ndarray | None = None, values: Any = None
-) -> dict[str, float]:
+    model: Any, X: Any, target: inputs.Targets, loss: Loss, rows: np.ndarray | None = None,
+    weight: np.ndarray | None = None, values: Any = None,
+) -> dict[str, float]:  # fmt: skip
     """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, on all rows of checked input or some.
 
-    X may be what the engine's `place` made of it; `values` is then what it made of the target's.
+    weight: float64 (n,), what each row counts in all of them; None where all count alike. X may be what the engine's
+    `place` made of it; `values` is then what it made of the target's.
     """
     values = target.values if values is None else values
     n = len(X) if rows is None else len(rows)
+    mass = n if weight is None else float(weight[slice(None) if rows is None else rows].sum())
     total, right, residual, spread = 0.0, 0.0, np.zeros(model.layers[-1]), np.zeros(model.layers[-1])
     mean = 0.0
     if target.metric is None:
         numbers = inputs.on_host(target.values)
-        mean = sum(numbers[part].sum(0, dtype=np.float64) for part in _parts(model, n, rows)) / n
+        mean = sum(_sum(numbers[part], weight, part) for part in _parts(model, n, rows)) / mass
     for part in _parts(model, n, rows):
         out, x, y = None, X, values
         order = None if isinstance(part, slice) else part
@@ -31,16 +34,22 @@ def measure(
         if target.metric is None:
             out = np.empty((len(x) if order is None else len(order), model.layers[-1]), model.dtype)
         losses, hits = model.engine().forward(
-            x, order=order, out=out, target=y, loss=loss, metric=target.metric, among=n
-        )
+            x, order=order, out=out, target=y, weight=weight if order is not None or weight is None else weight[part],
+            loss=loss, metric=target.metric, among=n,
+        )  # fmt: skip
         total += float(losses.sum())
-        right += float(hits.sum())
+        right += float(_sum(hits, weight, part)) if target.metric else 0.0
         if out is not None:
             y = numbers[part].astype(np.float64)
-            residual += ((out - y) ** 2).sum(0)
-            spread += ((y - mean) ** 2).sum(0)
-    result = {"loss": total if loss == "sum_squared_error" else total / n}
-    return result | ({"accuracy": right / n} if target.metric else {"r2": _r2(residual, spread)})
+            residual += _sum((out - y) ** 2, weight, part)
+            spread += _sum((y - mean) ** 2, weight, part)
+    result = {"loss": total if loss == "sum_squared_error" else total / mass}
+    return result | ({"accuracy": right / mass} if target.metric else {"r2": _r2(residual, spread)})
+
+
+def _sum(values: np.ndarray, weight: np.ndarray | None, part: slice | np.ndarray) -> Any:
+    """The sum over the rows `part`, each times its weight."""
+    return values.sum(0, dtype=np.float64) if weight is None else weight[part] @ values
 
 
 def _parts(model: Any, n: int, rows: np.ndarray | None) -> Iterator[slice | np.ndarray]:

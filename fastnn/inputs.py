@@ -173,24 +173,22 @@ def _from_labels(values: Any, n_outputs: int, classes: bool, loss: Loss, name: s
 
 
 def row_weights(
-    sample_weight: Any, class_weight: Any, target: Targets, n_rows: int, *, dtype: str = "float64"
-) -> np.ndarray | None:
+    sample_weight: Any, class_weight: Any, target: Targets, n_rows: int, name: str = "sample_weight", *,
+    dtype: str = "float64",
+) -> np.ndarray | None:  # fmt: skip
     """One float64 weight per row, finite in `dtype`, or None when all weigh the same."""
     weights = None
     if sample_weight is not None:
-        weights = np.ascontiguousarray(on_host(array(sample_weight, "sample_weight")), np.float64)
+        weights = np.ascontiguousarray(on_host(array(sample_weight, name)), np.float64)
         if weights.shape != (n_rows,):
-            raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}")
-        check_finite(weights, "sample_weight", dtype)
+            raise ValueError(f"{name} must have shape ({n_rows},), got {weights.shape}")
+        check_finite(weights, name, dtype)
         if weights.min() < 0 or weights.sum() == 0:
             got = f"a minimum of {weights.min()} and a sum of {weights.sum()}"
-            raise ValueError(f"sample_weight must be >= 0 and not all zero, got {got}")
+            raise ValueError(f"{name} must be >= 0 and not all zero, got {got}")
     if class_weight is None:
         return weights
-    if target.labels is None:
-        raise ValueError("class_weight must be None unless y holds integer labels")
-    labels = on_host(target.labels)
-    labels = labels.view(np.uint8) if labels.dtype == bool else labels
+    labels = _labels(target)
     per_class, by_class = _per_class(class_weight, labels), np.empty(n_rows)
     for block in _blocks(labels):
         by_class[block] = per_class[labels[block]]
@@ -198,6 +196,31 @@ def row_weights(
     if weights.sum() == 0:
         raise ValueError("class_weight must leave some row a weight, got only zeros for the labels of y")
     return weights
+
+
+def _labels(target: Targets) -> np.ndarray:
+    """The labels (n,) that were given, or those that one-hot rows say."""
+    if target.labels is not None:
+        labels = on_host(target.labels)
+        return labels.view(np.uint8) if labels.dtype == bool else labels
+    rows = on_host(target.values)
+    if target.metric is None:
+        raise ValueError("class_weight must be None unless y holds integer labels or one-hot rows, got numbers")
+    labels = np.empty(len(rows), np.intp)
+    for block in _blocks(labels):
+        part = rows[block]
+        ones = part == 1
+        one_hot = (ones | (part == 0)).all(1)
+        if part.shape[1] > 1:  # the one column of a single output is 0 or 1
+            one_hot &= ones.sum(1) == 1
+        if not one_hot.all():
+            row = int(one_hot.argmin())
+            raise ValueError(
+                "class_weight must be None unless y holds integer labels or one-hot rows, with a single 1 and else 0, "
+                f"got {part[row]} at [{row + block.start}]"
+            )
+        labels[block] = ones.argmax(1) if part.shape[1] > 1 else ones[:, 0]
+    return labels
 
 
 def _blocks(labels: np.ndarray) -> Iterator[slice]:

@@ -189,7 +189,7 @@ class MLP:
         l2: float = 0.0,
         *,
         shuffle: bool = True,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         sample_weight: Any = None,
         class_weight: Any = None,
@@ -204,9 +204,10 @@ class MLP:
         labels, or numbers; integers are read where they lie. shuffle: draw a new order of the rows in every epoch, four
         bytes a row. loss: by default that of the output (cross-entropy for softmax and sigmoid, poisson for exp, else
         mean_squared_error); sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
-        validation_split: the fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one
-        below 1e-32 of the largest counts as zero. class_weight: {label: weight} or "balanced". progress: None shows a
-        bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
+        validation_data: (X, y) or (X, y, weights), on which `evaluate` measures after each epoch. validation_split: the
+        fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one below 1e-32 of the
+        largest counts as zero. class_weight: {label: weight} or "balanced", for labels and one-hot rows. progress: None
+        shows a bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
         Other losses of numbers: "absolute_error"; ("huber", delta), "huber" for delta 1; ("quantile", level).
 
         Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True.
@@ -253,11 +254,16 @@ class MLP:
             engine.forward(X[block], out=out[block], among=len(X))
         return out
 
-    def evaluate(self, X: Any, y: Any, *, loss: Loss | None = None) -> dict[str, float]:
-        """{"loss", "accuracy"}, or {"loss", "r2"} for identity outputs. The loss is without the l2 term."""
-        data = training.Data.checked(self, X, y, loss)
+    def evaluate(
+        self, X: Any, y: Any, *, loss: Loss | None = None, sample_weight: Any = None
+    ) -> dict[str, float]:  # fmt: skip
+        """{"loss", "accuracy"}, or {"loss", "r2"} for identity outputs. The loss is without the l2 term.
+
+        sample_weight: (n,), each >= 0, what a row counts in all of them.
+        """
+        data = training.Data.checked(self, X, y, loss, sample_weight)
         self.engine(*data.needs(outputs=data.target.metric is None))
-        return evaluation.measure(self, data.X, data.target, data.loss)
+        return evaluation.measure(self, data.X, data.target, data.loss, weight=data.weight)
 
     def loss_and_gradients(
         self, X: Any, y: Any, *, loss: Loss | None = None, l2: float = 0.0, sample_weight: Any = None

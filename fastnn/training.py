@@ -39,7 +39,7 @@ def fit(
     loss: Loss | None,
     l2: float,
     shuffle: bool,
-    validation_data: tuple[Any, Any] | None,
+    validation_data: tuple[Any, ...] | None,
     validation_split: float,
     sample_weight: Any,
     class_weight: Any,
@@ -157,10 +157,7 @@ class Data:
         loss = loss_for(model.output, loss)
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss, dtype=model.dtype)
         weight = inputs.row_weights(sample_weight, class_weight, target, len(X), dtype=model.dtype)
-        if weight is not None and loss != "sum_squared_error" and not 2.0**-20 <= weight.max() <= 2.0**32:
-            # A mean is the same to the bit, and none of its weights and their sums is too large or small for float32
-            weight = np.ldexp(weight, -np.frexp(weight.max())[1])
-        return cls(X, target, weight, loss)
+        return cls(X, target, _in_range(weight, loss), loss)
 
     def needs(
         self, optimizer: Optimizer | None = None, rows: int = 1, l2: float = 0.0, outputs: bool = False
@@ -208,6 +205,13 @@ class Data:
         total = mass.sum(-1, keepdims=True)
         share = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)  # of one batch it is 1 exactly
         return (losses * share).sum(-1)
+
+
+def _in_range(weight: np.ndarray | None, loss: Loss) -> np.ndarray | None:
+    """Row weights none of which, nor any of their sums, is too large or small for float32."""
+    if weight is None or loss == "sum_squared_error" or 2.0**-20 <= weight.max() <= 2.0**32:
+        return weight
+    return np.ldexp(weight, -np.frexp(weight.max())[1])  # a mean by them is the same to the bit
 
 
 @dataclass
@@ -264,12 +268,12 @@ class Learner:
         return self.engine.place(self.data.X, self.data.target.values, self.data.weight)
 
     def placed(
-        self, X: Any, target: inputs.Targets, loss: Loss, rows: np.ndarray | None
-    ) -> tuple[Any, inputs.Targets, Loss, np.ndarray | None, Any]:
+        self, X: Any, target: inputs.Targets, loss: Loss, rows: np.ndarray | None, weight: np.ndarray | None
+    ) -> tuple[Any, ...]:
         """What `evaluation.measure` takes, with its data where the engine reads it best."""
         same = X is self.data.X and target is self.data.target
         x, values, _ = self._placed if same else self.engine.place(X, target.values)
-        return x, target, loss, rows, values
+        return x, target, loss, rows, weight, values
 
     def steps(self, n_rows: int) -> int:
         """The number of batches in so many rows, the last of which may be smaller."""
@@ -387,17 +391,21 @@ def _split(
         return None, None
     if validation_data is None:
         order = numbered(n)
-        return order, (data.X, data.target, data.loss, order[: _held_out(n, fraction)])
+        return order, (data.X, data.target, data.loss, order[: _held_out(n, fraction)], None)
     if fraction:
         raise ValueError("validation_split must be 0 with validation_data, got both")
-    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-        raise TypeError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+        got = type(validation_data).__name__
+        got += f" of {len(validation_data)}" if isinstance(validation_data, (tuple, list)) else ""
+        raise TypeError(f"validation_data must be (X, y) or (X, y, weights), got {got}")
     inputs.check_device(model.device, **{f"validation_data[{n}]": array for n, array in enumerate(validation_data)})
     X = inputs.matrix(validation_data[0], model.layers[0], "validation_data[0]", dtype=model.dtype)
     target = inputs.targets(
         validation_data[1], len(X), model.layers[-1], model.output, data.loss, "validation_data[1]", dtype=model.dtype
     )  # fmt: skip
-    return None, (X, target, data.loss, None)
+    weights = validation_data[2] if len(validation_data) == 3 else None
+    weight = inputs.row_weights(weights, None, target, len(X), "validation_data[2]", dtype=model.dtype)
+    return None, (X, target, data.loss, None, _in_range(weight, data.loss))
 
 
 def _draw(model: Any, order: np.ndarray, n_train: int) -> np.ndarray:

@@ -72,7 +72,13 @@ BAD_FITS = [
     ({"validation_split": np.zeros(2)}, "validation_split must be a finite number in [0, 1), got array([0., 0.])"),
     ({"validation_split": 0.01}, "validation_split must leave rows on both sides, got 0.01 of 20 rows"),
     ({"validation_split": 0.2, "validation_data": (X, Y)}, "validation_split must be 0 with validation_data, got both"),
-    ({"validation_data": X}, "validation_data must be a pair (X, y), got ndarray"),
+    ({"validation_data": X}, "validation_data must be (X, y) or (X, y, weights), got ndarray"),
+    ({"validation_data": (X,)}, "validation_data must be (X, y) or (X, y, weights), got tuple of 1"),
+    ({"validation_data": (X, Y, Y, Y)}, "validation_data must be (X, y) or (X, y, weights), got tuple of 4"),
+    ({"validation_data": (X, Y, Y[:3])}, "validation_data[2] must have shape (20,), got (3,)"),
+    ({"validation_data": (X, Y, Y - 1.0)},
+     "validation_data[2] must be >= 0 and not all zero, got a minimum of -1.0 and a sum of -10.0"),
+    ({"validation_data": (X, Y, Y * np.nan)}, "validation_data[2] must be finite in float32, got nan at [0]"),
     ({"validation_data": (X[:, :1], Y)},
      "validation_data[0] must have 3 columns, as the network's input, got shape (20, 1)"),
     ({"validation_data": (X, Y + 5)}, "validation_data[1] must hold labels from 0 to 1, got 5 at [0]"),
@@ -197,8 +203,29 @@ class TestBadInput:
 
     def test_labels_of_numbers(self):
         fails("y must have 2 columns, one for each output, got shape (20,)", MLP([3, 2], output="identity").fit, X, Y)
-        fails("class_weight must be None unless y holds integer labels", MLP([3, 1], output="identity").fit, X, Y,
+        message = "class_weight must be None unless y holds integer labels or one-hot rows"
+        for n_outputs, y in ((1, Y), (2, np.eye(2)[Y])):
+            model = MLP([3, n_outputs], output="identity")
+            fails(f"{message}, got numbers", model.fit, X, y, class_weight="balanced")
+        halves, several, none = np.full((20, 2), 0.5), np.eye(2)[Y], np.eye(2)[Y]
+        several[7], none[9] = 1, 0
+        for output, y, got in (
+            ("softmax", halves, "[0.5 0.5] at [0]"), ("sigmoid", several, "[1. 1.] at [7]"),
+            ("sigmoid", none.astype(int), "[0 0] at [9]"), ("sigmoid", several == 1, "[ True  True] at [7]"),
+        ):  # fmt: skip
+            model = MLP([3, 2], output=output)
+            fails(f"{message}, with a single 1 and else 0, got {got}", model.fit, X, y, class_weight="balanced")
+        fails(f"{message}, with a single 1 and else 0, got [0.5] at [1]", MLP([3, 1], output="sigmoid").fit, X, Y / 2,
               class_weight="balanced")  # fmt: skip
+
+    @pytest.mark.parametrize(("weights", "message"), [
+        ("even", "class_weight must be a dict of label: weight, 'balanced' or None, got 'even'"),
+        ({0: -1}, "class_weight[0] must be a finite number in [0, inf), got -1"),
+        ({"a": 1}, "class_weight must have labels >= 0 as keys, got 'a'"),
+        ({0: 0, 1: 0}, "class_weight must leave some row a weight, got only zeros for the labels of y"),
+    ])  # fmt: skip
+    def test_class_weights_of_one_hot_rows(self, model, weights, message):
+        fails(message, model.fit, X, np.eye(2)[Y], class_weight=weights, progress=False)
 
     def test_predict(self, model):
         fails("X must have 3 columns, as the network's input, got shape (20, 2)", model.predict, X[:, :2])

@@ -62,6 +62,22 @@ class TestValidation:
         assert list(history.metrics) == expected
         assert all(len(values) == 3 for values in history.metrics.values())
 
+    @pytest.mark.parametrize(("output", "metric"), [("softmax", "accuracy"), ("identity", "r2")])
+    def test_data_with_weights(self, output, metric):
+        (X, y), (X_val, y_val) = data(), data(41, seed=5)
+        if output == "identity":
+            y, y_val = X[:, :3], X_val[:, :3]
+        weight, model = np.arange(41.0) % 5, make(output)
+        history = model.fit(X, y, 2, validation_data=(X_val, y_val, weight), progress=False)
+        measured, plain = model.evaluate(X_val, y_val, sample_weight=weight), model.evaluate(X_val, y_val)
+        assert (history.val_loss[-1], history.metrics[f"val_{metric}"][-1]) == (measured["loss"], measured[metric])
+        assert measured["loss"] != plain["loss"]
+        assert measured[metric] != plain[metric]
+        for same in ([X_val, y_val, None], (X_val, y_val, np.ones(41))):
+            twin = make(output)
+            val_loss = twin.fit(X, y, 2, validation_data=same, progress=False).val_loss
+            np.testing.assert_allclose(val_loss[-1], twin.evaluate(X_val, y_val)["loss"], rtol=1e-6)
+
     def test_changes_no_parameter(self):
         X, y = data()
         with_validation, without = make(), make()

@@ -6,6 +6,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fastnn
 from fastnn import MLP
@@ -104,6 +106,20 @@ class TestPredictAndEvaluate:
                 np.testing.assert_allclose(measured["r2"], r2.mean(), rtol=1e-4, atol=1e-4)
         else:
             assert measured == {"loss": measured["loss"], "accuracy": right.mean()}
+
+    @pytest.mark.parametrize("output", ["softmax", "sigmoid", "identity"])
+    @pytest.mark.parametrize("loss", [None, "sum_squared_error"])
+    @given(weight=st.lists(st.integers(0, 3), min_size=2, max_size=40).filter(lambda counts: sum(counts) > 1))
+    @settings(max_examples=25, deadline=None)  # the first compiles
+    def test_a_row_of_weight_3_counts_as_three_rows(self, output, loss, weight):
+        model, rows = MLP([7, 17, 3], output=output, dtype="float64", seed=0), len(weight)
+        (X,) = random_arrays(rows, (rows, 7), dtype="float64")
+        y = X[:, :3] if output == "identity" else (X[:, :3] > 0.5) * 1.0
+        measured = model.evaluate(X, y, loss=loss, sample_weight=np.array(weight) * (1.0 if loss else 1e-300))
+        expected = model.evaluate(np.repeat(X, weight, 0), np.repeat(y, weight, 0), loss=loss)
+        assert measured.keys() == expected.keys()
+        for name, value in expected.items():
+            assert measured[name] == pytest.approx(value, rel=1e-12, abs=1e-12)
 
     def test_accuracy_of_labels_is_that_of_the_largest_output(self):
         for output in ("softmax", "sigmoid"):

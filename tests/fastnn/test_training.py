@@ -140,6 +140,25 @@ class TestFitEqualsAPlainLoop:
             loop.epoch(X, y, weight * np.array(per_class)[y])
         loop.assert_equals(model)
 
+    @pytest.mark.parametrize("class_weight", [{0: 2.0, 2: 0.25}, {1: 0}, "balanced"])
+    @pytest.mark.parametrize("kind", ["float64", "uint8", "bool"])
+    def test_class_weights_of_one_hot_rows(self, class_weight, kind):
+        """They are the row weights that the labels would have."""
+        y = np.minimum(random_labels(2, ROWS, 5), 2)
+        for output, labels, targets in (
+            ("softmax", y, np.eye(3)[y]), ("sigmoid", y, np.eye(3)[y]), ("sigmoid", y // 2, y[:, np.newaxis] // 2),
+        ):  # fmt: skip
+            counts = np.bincount(labels)
+            of = {"balanced": ROWS / (len(counts) * counts), "{1: 0}": np.array([1.0, 0.0, 1.0])}
+            by_row = of.get(str(class_weight), np.array([2.0, 1.0, 0.25]))[labels]
+            found = []
+            for options in ({"class_weight": class_weight}, {"sample_weight": by_row}):
+                model = MLP([7, 5, targets.shape[1]], output=output, seed=0)
+                (X,) = random_arrays(1, (ROWS, 7), dtype="float32")
+                history = model.fit(X, targets.astype(kind), 2, BATCH, SGD(0.1), progress=False, **options)
+                found.append((history.metrics, model.parameters.tobytes()))
+            assert found[0] == found[1]
+
     def test_a_batch_whose_rows_weigh_nothing_changes_nothing(self):
         weight = np.ones(ROWS)
         weight[BATCH : 2 * BATCH] = 0.0
