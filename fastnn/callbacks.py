@@ -3,6 +3,7 @@
 import math
 import os
 import string
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> bool:
         """Compare this epoch with the best one; True when patience has run out."""
         cost = _cost(self.monitor, logs)
+        if cost < self._best_cost and not _finite(model, logs):  # an accuracy is a number even then
+            cost = math.inf
         if cost < self._best_cost:
             self._best_cost, self.best, self.best_epoch = cost, float(logs[self.monitor]), epoch
             if self.restore_best:
@@ -108,6 +111,7 @@ class ModelCheckpoint(Callback):
     path: the file, .npz or .safetensors. {epoch} and the names of the logs are filled in, as in
     "net-{epoch:03d}-{val_loss:.4f}.npz"; a path without them is overwritten. Missing folders are made.
     monitor: what save_best_only compares; accuracies and r2 are to grow, everything else is to fall.
+    A model whose parameters, or whose loss in that epoch, are not finite is not saved, which a warning says once.
     """
 
     def __init__(self, path: str | os.PathLike, monitor: str = "val_loss", save_best_only: bool = False) -> None:
@@ -121,7 +125,7 @@ class ModelCheckpoint(Callback):
         self.monitor = monitor
         self.save_best_only = save_best_only
         self._filled_in = tuple(field for field in fields if field != "epoch")
-        self._best_cost = math.inf
+        self._best_cost, self._warned = math.inf, False
 
     def needs(self) -> tuple[str, ...]:
         """The name monitored, if one is, and those that the path is filled in with."""
@@ -129,13 +133,21 @@ class ModelCheckpoint(Callback):
 
     def on_train_begin(self, model: Any) -> None:
         """Forget the training before; make the folder, unless its name depends on the epoch: that may fail now."""
-        self._best_cost = math.inf
+        self._best_cost, self._warned = math.inf, False
         folder = os.path.dirname(self.path)
         if "{" not in folder:
             os.makedirs(folder or ".", exist_ok=True)
 
     def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> None:
-        """Save the model, or leave it if only better ones are to be saved."""
+        """Save the model, or leave it if it is not finite, or if only better ones are to be saved."""
+        if not _finite(model, logs):
+            if not self._warned:
+                self._warned = True
+                message = (
+                    f"ModelCheckpoint saves nothing after epoch {epoch + 1}: the loss or parameters are not finite"
+                )
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return
         if self.save_best_only:
             cost = _cost(self.monitor, logs)
             if not cost < self._best_cost:
@@ -170,6 +182,11 @@ class CSVLogger(Callback):
         rows = [] if self._columns else [["epoch", *logs]]
         self._columns = self._columns or list(logs)
         write_csv(self.path, [*rows, [epoch, *(float(logs[name]) for name in self._columns)]], "a")
+
+
+def _finite(model: Any, logs: Logs) -> bool:
+    """Whether the loss and the parameters are finite numbers."""
+    return math.isfinite(logs.get("loss", 0.0)) and bool(np.isfinite(model.parameters).all())
 
 
 def _check_monitor(monitor: object) -> None:

@@ -71,11 +71,14 @@ def train(args: Namespace) -> int | None:
     if history.interrupted and history.epochs == 0:
         report.line("saved", "nothing: not one epoch had ended")
         return EXIT_INTERRUPTED
+    if history.diverged and history.epochs == 1:
+        raise ValueError("training diverged in its first epoch: lower --learning-rate (nothing was saved)")
     metrics = _measure(model, target, *training)
     if not np.isfinite(metrics["loss"]):
         raise ValueError("training diverged: the loss is not finite; lower --learning-rate (nothing was saved)")
-    if history.interrupted:
-        output = output.with_name(f"{output.stem}.interrupted{output.suffix}")  # the last whole run's model is kept
+    if history.interrupted or history.diverged:  # the last whole run's model is kept
+        how = "interrupted" if history.interrupted else "diverged"
+        output = output.with_name(f"{output.stem}.{how}{output.suffix}")
     model.save(output)  # before anything else can fail
     report.metrics("all rows" if "validation_split" in validation else "train", metrics)
     measured = [baseline.Measured("the rows learnt from", metrics, training[1])]
@@ -83,7 +86,8 @@ def train(args: Namespace) -> int | None:
         X, y = validation["validation_data"]
         measured.append(baseline.Measured(f"the {len(y):,} rows held out", _measure(model, target, X, y), y))
     elif validation:
-        epoch = -1 if stopping is None or stopping.best_epoch is None else stopping.best_epoch
+        last = -2 if history.diverged else -1
+        epoch = last if stopping is None or stopping.best_epoch is None else stopping.best_epoch
         values = {name: value[epoch] for name, value in history.metrics.items() if "val_" in name}
         values = {name.removeprefix("val_"): value for name, value in values.items()}
         measured.append(baseline.Measured("the rows held out", values))
@@ -94,6 +98,9 @@ def train(args: Namespace) -> int | None:
     report.saved(output, data)
     if args.plot:
         plots.history(history, args.plot)
+    if history.diverged:
+        before = f"{output} has the model from before it"
+        raise ValueError(f"training diverged in epoch {history.epochs}: lower --learning-rate ({before})")
     return EXIT_INTERRUPTED if history.interrupted else None
 
 

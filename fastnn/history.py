@@ -15,7 +15,7 @@ class History:
 
     metrics: name -> one value per epoch. Each is an attribute as well: `history.val_loss`; one of USUAL_METRICS that
         this run did not measure is an empty list.
-    interrupted: whether Ctrl-C ended the run.
+    interrupted: whether Ctrl-C ended the run. diverged: whether its loss or parameters ceased to be finite numbers.
     seconds: time spent training, without compilation; compile_seconds: time spent compiling kernels.
     device, threads: where it ran, and on how many threads at most.
     """
@@ -26,6 +26,7 @@ class History:
     compile_seconds: float = 0.0
     device: str = "cpu"
     threads: int = 1
+    diverged: bool = False
 
     def __getattr__(self, name: str) -> list[float]:
         if name in USUAL_METRICS or name in self.__dict__.get("metrics", ()):
@@ -37,7 +38,8 @@ class History:
         """What was reached, in a line: all the values of a long training would fill the screen."""
         last = [f"{name}={values[-1]:.4g}" for name, values in self.metrics.items() if values]
         parts = [f"epochs={self.epochs}", *last, f"seconds={self.seconds:.3g}"]
-        return f"History({', '.join([*parts, 'interrupted=True'] if self.interrupted else parts)})"
+        parts += [f"{name}=True" for name in ("interrupted", "diverged") if getattr(self, name)]
+        return f"History({', '.join(parts)})"
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *USUAL_METRICS, *self.metrics]

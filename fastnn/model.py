@@ -195,6 +195,7 @@ class MLP:
         class_weight: Any = None,
         callbacks: Iterable[Callback] = (),
         progress: bool | None = None,
+        stop_if_diverged: bool = True,
     ) -> History:
         """Train on from the present weights, with fresh optimiser state.
 
@@ -210,6 +211,9 @@ class MLP:
         shows a bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
         Other losses of numbers: "absolute_error"; ("huber", delta), "huber" for delta 1; ("quantile", level).
 
+        Training ends with a warning after the first slice of steps whose loss or parameters are not finite: the model
+        gets the parameters from the end of the epoch before, or those it had; the last epoch in the history is the one
+        that was not finite, and `diverged` is True. stop_if_diverged=False goes on.
         Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True.
         Raises ValueError or TypeError, with the model unchanged, for input that does not fit, and for a schedule that
         is wrong in its first million steps. At a later step its error ends training; the model keeps what it has
@@ -217,7 +221,7 @@ class MLP:
         """
         return training.fit(
             self, X, y, epochs, batch_size, optimizer, loss, l2, shuffle, validation_data, validation_split,
-            sample_weight, class_weight, callbacks, progress,
+            sample_weight, class_weight, callbacks, progress, stop_if_diverged,
         )  # fmt: skip
 
     def train_on_batch(
@@ -339,10 +343,19 @@ class MLP:
         if any(self.dropout):
             print(f"dropout of hidden layers: {', '.join(f'{rate:g}' for rate in self.dropout)}")
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the model to a .npz or .safetensors file (which needs the extra `recipes`), whole or not at all."""
+    def save(self, path: str | PathLike[str], *, allow_nan: bool = False) -> None:
+        """Write the model to a .npz or .safetensors file (which needs the extra `recipes`), whole or not at all.
+
+        Raises ValueError for a model with weights or biases that are NaN or infinite, unless allow_nan is True.
+        """
         arrays = {f"w{n}": w for n, w in enumerate(self.weights)}
         arrays |= {f"b{n}": b for n, b in enumerate(self.biases)}
+        for name, array in arrays.items():
+            if not (allow_nan or np.isfinite(array).all()):
+                got = f"{array[~np.isfinite(array)][0]} in {name}"
+                raise ValueError(
+                    f"parameters must be finite to be saved, or pass allow_nan=True to save them, got {got}"
+                )
         architecture = {
             "layers": self.layers, "activations": self.activations, "output": self.output, "bias": self.bias,
             "dtype": self.dtype, "dropout": self.dropout, "precision": self.precision,

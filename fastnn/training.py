@@ -14,6 +14,7 @@ import numpy as np
 from fastnn import evaluation, inputs, optimizers
 from fastnn import progress as reports
 from fastnn.callbacks import Callback
+from fastnn.divergence import WHAT_TO_TRY, Guard
 from fastnn.history import History
 from fastnn.losses import loss_for
 from fastnn.optimizers import Optimizer
@@ -24,7 +25,7 @@ from kernels.cpu.batch import ROW_NUMBER
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
-DIVERGED = "the loss is {} after epoch {}: lower the learning_rate, or scale inputs and targets to smaller numbers"
+DIVERGED = f"the loss is {{}} after epoch {{}}: {WHAT_TO_TRY}"
 MANY_ROWS = 1 << 16
 SLICE_SECONDS = 0.1  # how long compiled code runs before Ctrl-C, callbacks and the progress bar get their turn
 
@@ -45,12 +46,13 @@ def fit(
     class_weight: Any,
     callbacks: Iterable[Callback],
     progress: bool | None,
+    stop_if_diverged: bool,
 ) -> History:
     """See MLP.fit."""
     data = Data.checked(model, X, y, loss, sample_weight, class_weight)
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
-    check_flags(shuffle, progress)
+    check_flags(shuffle, progress, stop_if_diverged)
     check_number("l2", l2, 0)
     check_number("validation_split", validation_split, 0, 1, closed="left")
     n_train = len(data.X) - _held_out(len(data.X), validation_split)
@@ -70,11 +72,13 @@ def fit(
     learner = Learner(model.engine(), data, memory, batch_size, l2)
     if validation is not None:
         validation = learner.placed(*validation)
+    unknown = dict.fromkeys(("loss", "accuracy" if data.target.metric else "r2"), math.nan)
     history.threads = learner.engine.training_threads(min(batch_size, n_train))
     shuffled = shuffle and batch_size < n_train
     if shuffled and order is None:
         order = numbered(n_train)
     watched = callbacks or validation is not None  # else epochs that fit into a slice are made together
+    guard = Guard(learner, model.random, stop_if_diverged)
     epoch, stop = 0, False
 
     def next_order() -> np.ndarray | None:
@@ -91,33 +95,47 @@ def fit(
             if validation_split and order is not None:
                 order = _draw(model, order, n_train)
             while epoch < epochs and not stop:
-                together = 1 if watched else learner.together(n_train, epochs - epoch)
+                together = 1 if watched else min(guard.most, learner.together(n_train, epochs - epoch))
+                guard.keep(order if shuffled else None, together)
                 if together > 1:
                     ended = learner.epochs(next_order, together)
                     share.take()
+                    if guard.lost(sum(logs["loss"] for logs in ended), together * n_train):
+                        continue  # with fewer of them
                     report.slice(epoch, together * learner.steps(n_train), ended[-1])
                 else:
                     for n_steps, logs in learner.epoch(next_order()):
                         share.take()
                         report.slice(epoch, n_steps, logs)
-                        stop = tell("on_slice_end", memory.step - 1, dict(logs))
+                        history.diverged = guard.lost(logs["loss"], n_steps * learner.batch_size, ended=False)
+                        stop = tell("on_slice_end", memory.step - 1, dict(logs)) or history.diverged
                         if stop:
                             break
+                    history.diverged = history.diverged or guard.lost(logs["loss"], 0)
                     if validation is not None:
-                        logs |= {f"val_{name}": value for name, value in evaluation.measure(model, *validation).items()}
+                        measured = unknown if history.diverged else evaluation.measure(model, *validation)
+                        logs |= {f"val_{name}": value for name, value in measured.items()}
                     ended = [{**logs, "learning_rate": memory.learning_rate}]
+                    stop |= history.diverged
                 for logs in ended:
                     history.append(logs)
                     report.epoch(epoch, logs)
-                    if not math.isfinite(logs["loss"]) and np.isfinite(history.loss[-2:-1]).all():
-                        warnings.warn(DIVERGED.format(logs["loss"], epoch + 1), RuntimeWarning, stacklevel=3)
+                    if not stop_if_diverged and not math.isfinite(logs["loss"]):
+                        history.diverged = True
+                        if np.isfinite(history.loss[-2:-1]).all():
+                            warnings.warn(DIVERGED.format(logs["loss"], epoch + 1), RuntimeWarning, stacklevel=3)
                     stop |= tell("on_epoch_end", epoch, logs)
                     epoch += 1
-        except KeyboardInterrupt:
+        except BaseException as error:
+            guard.lost(0.0, 0)  # within an epoch that does not count
+            if not isinstance(error, KeyboardInterrupt):
+                raise
             history.interrupted = True
         finally:
             history.seconds = time.perf_counter() - start
             tell("on_train_end")
+    if history.diverged and stop_if_diverged:
+        warnings.warn(guard.message(epoch, history.loss[-1]), RuntimeWarning, stacklevel=3)
     if history.interrupted:
         warnings.warn("Training interrupted by user.", stacklevel=3)
     return history
@@ -261,6 +279,7 @@ class Learner:
             )
         memory.arrays = self.engine.hold(memory.arrays)
         self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
+        self._losses = np.zeros(0)  # of the last slice's steps
 
     @functools.cached_property
     def _placed(self) -> tuple[Any, Any, Any]:
@@ -274,6 +293,11 @@ class Learner:
         same = X is self.data.X and target is self.data.target
         x, values, _ = self._placed if same else self.engine.place(X, target.values)
         return x, target, loss, rows, weight, values
+
+    @property
+    def lost_step(self) -> int:
+        """The first step of the last slice whose loss is not finite, counted from the training's first, which is 0."""
+        return self.memory.step - len(self._losses) + int(np.isfinite(self._losses).argmin())
 
     def steps(self, n_rows: int) -> int:
         """The number of batches in so many rows, the last of which may be smaller."""
@@ -352,6 +376,7 @@ class Learner:
             self._slice = max(1, min(2 * n, int(n * SLICE_SECONDS / max(seconds, 1e-9))))
         memory.step, memory.learning_rate = memory.step + n, float(scalars[-1, 0])
         memory.noise.step += n
+        self._losses = losses
         return losses, right, scalars[:, 0]
 
 
@@ -433,10 +458,11 @@ def _held_out(n: int, fraction: float) -> int:
     return held_out
 
 
-def check_flags(shuffle: Any, progress: Any) -> None:
+def check_flags(shuffle: Any, progress: Any, stop_if_diverged: Any = True) -> None:
     """Raise TypeError if one of these is not what `fit` takes."""
-    if not isinstance(shuffle, (bool, np.bool_)):
-        raise TypeError(f"shuffle must be True or False, got {shuffle!r}")
+    for name, value in (("shuffle", shuffle), ("stop_if_diverged", stop_if_diverged)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} must be True or False, got {value!r}")
     if progress is not None and not isinstance(progress, bool):
         raise TypeError(f"progress must be True, False or None, got {progress!r}")
 

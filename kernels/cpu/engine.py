@@ -47,6 +47,7 @@ FORWARD_WORK, STREAMED_WORK = 3 << 17, plans.STREAMED // 2
 FROM_MEMORY = 16  # fewer rows take about as long as so many: what counts is reading the weights
 # Training steps are tried on several threads where each has so many to do, and from SURE on made by all without trial
 TRIED, SURE = 1 << 17, 1 << 22
+LOOKED_AT = 1 << 16  # parameters at a time, so that what NumPy notes of each stays in a cache
 NONE = np.zeros(0)
 WRONG_LABEL = "labels must stay from 0 to {} while they are read, but that of row {} had been changed"
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
@@ -174,6 +175,24 @@ class Engine:
 
     def pull(self) -> None:
         """Bring `parameters` up to date: here they are."""
+
+    def finite(self) -> bool:
+        """Whether all parameters are finite numbers."""
+        flat = self.parameters
+        return all(np.isfinite(flat[n : n + LOOKED_AT]).all() for n in range(0, len(flat), LOOKED_AT))
+
+    def keep(self, state: Sequence[np.ndarray] = (), into: list[np.ndarray] | None = None) -> list[np.ndarray]:
+        """Copies of the parameters and of an optimiser's arrays, in those that an earlier call made if given."""
+        arrays = (self.parameters, *state)
+        copies = into or [np.empty_like(array) for array in arrays]
+        for copy, array in zip(copies, arrays):
+            copy[...] = array
+        return copies
+
+    def put_back(self, copies: Sequence[np.ndarray], state: Sequence[np.ndarray] = ()) -> None:
+        """Give the parameters, and as many of the optimiser's arrays as were kept, the values of `keep`'s copies."""
+        for array, copy in zip((self.parameters, *state), copies):
+            array[...] = copy
 
     def _load_activations(self) -> None:
         for record, name in zip(self._layers, self.activations, strict=False):

@@ -25,6 +25,7 @@ from .memory import Placed
 from .network import COLUMN_LANES, Plan
 from .rows import row_threads
 from .steps import Batches, Buffers, Steps, target_constants
+from .strided import PARTS, extremes
 from .update import column_sums, decay, sum_parts, updates
 
 FORWARD_ELEMENTS = 1 << 25  # of the activations of the rows that go through all layers together
@@ -110,7 +111,7 @@ class Engine:
                 kernels.append(losses[scalar.loss_and_parameter(loss)[0]](name, threads, *target_constants(target)))
         if update is not None:
             kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
-            kernels += [dropout_kernel(name)] if drops else []
+            kernels += [extremes(name, jit.THREADS)] + ([dropout_kernel(name)] if drops else [])
             kernels += [decay(name, jit.THREADS)] if decays else []
             if clips:
                 kernels += [sum_parts(name), squares(name, jit.THREADS), clip(name, jit.THREADS, CLIP_PARTS)]
@@ -158,6 +159,34 @@ class Engine:
         if self._device_is_newer:
             self._device_is_newer = False
             memory.read(self._buffers.parameters, self.parameters)
+
+    @_alone
+    def finite(self) -> bool:
+        """Whether all parameters are finite numbers."""
+        flat, parts = self._buffers.parameters, self._buffers.room("extremes", 2 * PARTS, self.dtype)
+        extremes(self.dtype.name, jit.THREADS)(PARTS, flat, parts, 1, flat.size, 0, 0, 1)
+        return bool(np.isfinite(memory.read(parts[: 2 * PARTS])).all())
+
+    @_alone
+    def keep(self, state: Sequence[Any] = (), into: list[Any] | None = None) -> list[Any]:
+        """Copies on the GPU of the parameters and of an optimiser's arrays, in those of an earlier call if given."""
+        self._buffers.room(
+            "extremes", 2 * PARTS, self.dtype
+        )  # before steps are made: `finite` shall not fail after them
+        arrays = (self._buffers.parameters, *self.hold(state))
+        copies = into or [memory.empty(array.size, self.dtype) for array in arrays]
+        for copy, array in zip(copies, arrays, strict=True):
+            memory.fill(copy, array)
+        return copies
+
+    @_alone
+    def put_back(self, copies: Sequence[Any], state: Sequence[Any] = ()) -> None:
+        """Give the parameters, and as many of the optimiser's arrays as were kept, the values of `keep`'s copies."""
+        self._device_is_newer = True
+        for array, copy in zip((self._buffers.parameters, *state), copies, strict=False):
+            memory.fill(array, copy)
+        if not self._resident:
+            self._read_back()
 
     def _plan(self, rows: int, gradients: bool, drops: bool = False) -> Plan:
         """The products for so many rows of a batch."""

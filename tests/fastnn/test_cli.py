@@ -577,6 +577,35 @@ def test_a_training_without_an_epoch_says_that_nothing_is_saved(linear, capsys, 
     assert [path.name for path in Path().iterdir()] == ["kinds.csv"]
 
 
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_training_that_diverges_is_an_error_and_leaves_the_last_model(linear, capsys, monkeypatch, epochs):
+    """What was finite before is kept beside it; of the first epoch nothing is."""
+    write_kinds(Path("kinds.csv"))
+    Path("kinds.fastnn.npz").write_bytes(b"the last whole run")
+    fit = LinearModel.fit
+
+    def diverge(self, X, y, **options):
+        history = fit(self, X, y, **options)
+        for _ in range(epochs - 1):
+            history.append({"loss": float("nan"), "val_loss": float("nan"), "learning_rate": 0.1})
+        history.diverged = True
+        return history
+
+    monkeypatch.setattr(LinearModel, "fit", diverge)
+    assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id"]) == 2
+    out, err = capsys.readouterr()
+    assert Path("kinds.fastnn.npz").read_bytes() == b"the last whole run"
+    beside = Path("kinds.fastnn.diverged.npz")
+    if epochs == 1:
+        message = "training diverged in its first epoch: lower --learning-rate (nothing was saved)"
+        assert not beside.exists()
+    else:
+        message = f"training diverged in epoch 3: lower --learning-rate ({beside} has the model from before it)"
+        assert f"saved       {beside}" in out
+        assert cli.main(["evaluate", str(beside), "kinds.csv"]) == 0
+    assert err == f"fastnn: error: {message}\n"
+
+
 def test_ctrl_c_outside_of_training(capsys, monkeypatch):
     def interrupt(args):
         raise KeyboardInterrupt

@@ -25,5 +25,6 @@ if dispatch.simulated() and dispatch.has_extra():
     steps.PARTS = 2
     foreign.PARTS = strided.PARTS = 2
     clip.PARTS = steps.CLIP_PARTS = engine.CLIP_PARTS = 2
+    strided.PARTS = foreign.PARTS = engine.PARTS = 2
     # the simulator's scheduler polls, and a thread that is to go on would wait 5 ms for the interpreter
     sys.setswitchinterval(1e-5)

@@ -94,6 +94,21 @@ def test_callbacks_see_and_may_change_the_parameters():
         assert_close(actual, expected, "float32", DEPTH)
 
 
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")  # NumPy's, of the simulator
+@pytest.mark.parametrize("callbacks", [[], [fastnn.Callback()]], ids=["together", "watched"])
+@pytest.mark.parametrize("optimizer", [lambda rate: fastnn.SGD(rate, momentum=0.5), fastnn.Adam])
+def test_a_training_that_diverges_ends_with_its_last_finite_parameters(monkeypatch, callbacks, optimizer):
+    monkeypatch.setattr("fastnn.training.SLICE_SECONDS", 1e9)
+    model, twin = (fastnn.MLP([3, 2], seed=0, device="cuda") for _ in range(2))
+    lost = optimizer(lambda step: np.where(step < 11, 0.1, 1e39))
+    with pytest.warns(RuntimeWarning, match=r"^training diverged in epoch 6: .* from the end of epoch 5; lower"):
+        history = model.fit(X, Y, 9, 6, optimizer=lost, callbacks=callbacks, progress=False)
+    expected = twin.fit(X, Y, 5, 6, optimizer=optimizer(0.1), progress=False)
+    assert history.diverged
+    assert history.loss[:5] == expected.loss
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+
+
 def test_too_little_memory_is_said_and_changes_nothing(monkeypatch):
     from kernels.cuda import jit
 

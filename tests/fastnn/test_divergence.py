@@ -1,0 +1,197 @@
+"""Training that diverges: it ends, and the model has the parameters of the last epoch that was finite."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from fastnn import MLP, SGD, Adam, Callback, EarlyStopping, ModelCheckpoint, load
+from tests.oracle import random_arrays, random_labels
+
+ROWS, BATCH, EPOCH, EPOCHS = 50, 16, 23, 60  # four steps an epoch; in the 23rd of them all is lost
+(X,) = random_arrays(1, (ROWS, 7), dtype="float32")
+Y = random_labels(2, ROWS, 3)
+
+
+def make(dtype="float32", **options):
+    return MLP([7, 17, 3], "tanh", dtype=dtype, seed=0, **options)
+
+
+def until(step, rate=0.05, lost=1e39):
+    """A schedule whose rate from a step on is infinity in float32."""
+    return lambda steps: np.where(steps < step, rate, lost)
+
+
+def fit(model, epochs, optimizer, **options):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        history = model.fit(X, Y, epochs, **{"batch_size": BATCH, "progress": False, **options}, optimizer=optimizer)
+    return history, [str(each.message) for each in said]
+
+
+class Watch(Callback):
+    """Notes the logs, and whether the parameters are finite when it is told."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_epoch_end(self, model, epoch, logs):
+        self.epochs.append((bool(np.isfinite(model.parameters).all()), dict(logs)))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9], ids=["a step a slice", "epochs together"])
+@pytest.mark.parametrize("watched", ["nobody", "validation", "callbacks"])
+@pytest.mark.parametrize("optimizer", [lambda rate: SGD(rate, momentum=0.9), Adam], ids=["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [({}, 4), ({"batch_size": ROWS}, 1), ({"shuffle": False}, 4), ({"batch_size": 1, "l2": 0.01}, 50)],
+    ids=["shuffled", "one batch", "in order", "one row"],
+)
+def test_the_model_is_that_of_the_last_finite_epoch(monkeypatch, seconds, watched, optimizer, options, steps):
+    """The very bits of a training that ends there, dropout and the orders of the rows included."""
+    monkeypatch.setattr("fastnn.training.SLICE_SECONDS", seconds)
+    more = {"validation": {"validation_data": (X[:9], Y[:9])}, "callbacks": {"callbacks": [Watch()]}}.get(watched, {})
+    model, twin = make(dropout=0.2), make(dropout=0.2)
+    lost = optimizer(until((EPOCH - 1) * steps + steps // 2))
+    history, said = fit(model, EPOCHS, lost, **options, **more)
+    expected, nothing = fit(twin, EPOCH - 1, optimizer(0.05), **options)
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+    assert np.isfinite(model.parameters).all()
+    assert history.epochs == EPOCH
+    assert history.loss[:-1] == expected.loss
+    assert (history.diverged, expected.diverged, nothing) == (True, False, [])
+    (message,) = said
+    what = r"the loss is (nan|inf) at step \d+" if steps > 1 else f"parameters are not finite after step {EPOCH}"
+    assert np.isfinite(history.loss[-1]) == (steps == 1)
+    pattern = (
+        rf"training diverged in epoch {EPOCH}: {what}\. The model has the parameters from the end of epoch 22; lower"
+    )
+    with pytest.raises(RuntimeWarning, match=pattern):
+        raise RuntimeWarning(message)
+    if steps > 1:  # the rate is infinity at that step, after which the loss of the next is none
+        assert f"at step {(EPOCH - 1) * steps + steps // 2 + 2}." in message
+
+
+def test_in_the_first_epoch_the_model_stays_as_it_was():
+    model = make()
+    before = model.parameters.copy()
+    history, said = fit(model, 5, SGD(1e39))
+    np.testing.assert_array_equal(model.parameters, before)
+    assert (history.epochs, history.diverged) == (1, True)
+    assert said[0].startswith(
+        "training diverged in epoch 1: the loss is nan at step 2. The model has the parameters fro"
+    )
+    assert "from before the training; lower the learning_rate" in said[0]
+    assert repr(history).endswith(", diverged=True)")
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+def test_a_loss_that_overflows_ends_it_too(go_on):
+    """The parameters are finite all the while, and would stay so."""
+    model = MLP([7, 1], output="identity", seed=0)
+    before = model.parameters.copy()
+    with pytest.warns(RuntimeWarning, match="the loss is inf ") as said:
+        history = model.fit(
+            X, np.full(ROWS, 3e19), 4, optimizer=SGD(1e-30), progress=False, stop_if_diverged=not go_on
+        )  # fmt: skip
+    assert len(said) == 1
+    assert np.isinf(history.loss).all()
+    assert history.diverged
+    assert history.epochs == (4 if go_on else 1)
+    assert np.array_equal(model.parameters, before) != go_on
+
+
+def test_it_goes_on_where_told_to():
+    model = make()
+    history, said = fit(model, EPOCHS, SGD(until((EPOCH - 1) * 4)), stop_if_diverged=False)
+    assert history.epochs == EPOCHS
+    assert history.diverged
+    assert not np.isfinite(model.parameters).any(where=model.parameters != 0)
+    (message,) = said
+    assert message.startswith(f"the loss is nan after epoch {EPOCH}: lower the learning_rate, clip the gradient")
+
+
+def test_parameters_that_were_not_finite_before_are_said_to_be():
+    """A unit that is always off hides an infinity from the loss."""
+    model = MLP([2, 3, 2], seed=0)
+    model.weights[0][:, 1] = -np.inf
+    with pytest.warns(RuntimeWarning, match=r"in epoch 1: parameters are not finite after step 1, and so they were"):
+        history = model.fit(np.ones((4, 2)), [0, 1, 0, 1], progress=False)
+    assert np.isfinite(history.loss).all()
+    assert history.diverged
+
+
+def test_callbacks_see_finite_parameters_and_what_was_not():
+    watch = Watch()
+    history, _ = fit(make(), EPOCHS, SGD(until(8)), callbacks=[watch], validation_data=(X, Y))
+    assert all(finite for finite, _ in watch.epochs)
+    logs = [logs for _, logs in watch.epochs]
+    rows = [dict(zip(history.metrics, row, strict=True)) for row in zip(*history.metrics.values(), strict=True)]
+    assert repr(logs) == repr(rows)  # NaN equals NaN there
+    assert [np.isfinite([each["loss"], each["val_loss"], each["val_accuracy"]]).all() for each in logs] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError("row 7: the label is 12"), MemoryError])
+def test_what_ends_a_slice_leaves_no_model_that_is_lost(monkeypatch, error):
+    model, calls = make(), []
+    engine = model.engine()
+    train = type(engine).train
+
+    def ends(*args, **options):
+        results = train(engine, *args, **options)
+        calls.append(model.parameters.copy())
+        if len(calls) == 5:
+            model.parameters[...] = np.nan
+            raise error
+        return results
+
+    monkeypatch.setattr(engine, "train", ends)
+    monkeypatch.setattr("fastnn.training.SLICE_SECONDS", 0.0)
+    if error is KeyboardInterrupt:
+        history, said = fit(model, 9, SGD(0.1), batch_size=ROWS)
+        assert (history.interrupted, history.epochs, said) == (True, 4, ["Training interrupted by user."])
+    else:
+        with pytest.raises(error if isinstance(error, type) else type(error)):
+            fit(model, 9, SGD(0.1), batch_size=ROWS)
+    np.testing.assert_array_equal(model.parameters, calls[3])
+
+
+class TestFiles:
+    def test_a_checkpoint_stays_that_of_the_last_finite_epoch(self, tmp_path):
+        for name, options in (("stops", {}), ("goes on", {"stop_if_diverged": False})):
+            path, twin = tmp_path / f"{name}.npz", make()
+            _, said = fit(make(), 9, SGD(until(20)), callbacks=[ModelCheckpoint(path)], **options)
+            fit(twin, 5, SGD(0.05))
+            np.testing.assert_array_equal(load(path).parameters, twin.parameters)
+            message = "ModelCheckpoint saves nothing after epoch 6: the loss or parameters are not finite"
+            assert said.count(message) == 1
+            assert len(said) == 2
+
+    def test_the_best_is_never_one_that_is_lost(self, tmp_path):
+        """Outputs that are NaN have an accuracy all the same."""
+        y, model = np.zeros(ROWS, int), make()  # of NaN, the first output passes for the largest
+        y[:5] = 1
+        checkpoint = ModelCheckpoint(tmp_path / "best.npz", "val_accuracy", save_best_only=True)
+        callbacks = [checkpoint, EarlyStopping("val_accuracy", 9)]
+        with pytest.warns(RuntimeWarning):
+            model.fit(
+                X, 1 + y, 6, optimizer=SGD(until(8, 1e-9)), validation_data=(X, y), callbacks=callbacks, progress=False,
+                stop_if_diverged=False,
+            )  # fmt: skip
+        for parameters in (model.parameters, load(tmp_path / "best.npz").parameters):
+            assert np.isfinite(parameters).all()
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+    def test_a_model_that_is_not_finite_is_saved_where_told_to(self, tmp_path, value, suffix):
+        path, model = tmp_path / f"model.{suffix}", make()
+        model.save(path)
+        before = path.read_bytes()
+        model.biases[1][2] = value
+        with pytest.raises(
+            ValueError, match=rf"^parameters must be finite to be saved, .* allow_nan=True .* {value} in b1$"
+        ):
+            model.save(path)
+        assert path.read_bytes() == before
+        model.save(path, allow_nan=True)
+        np.testing.assert_array_equal(load(path).parameters, model.parameters)
