@@ -30,6 +30,7 @@ NON_FINITE = (
 NOT_CONVERGED = (
     "Stochastic Optimizer: Maximum iterations ({0.max_iter}) reached and the optimization hasn't converged yet."
 )
+LOST = "Stochastic Optimizer: the parameters are not finite after iteration {0.n_iter_}, nor will they be again."
 STALLED = {
     False: "Training loss did not improve more than tol={0.tol:f} for {0.n_iter_no_change} consecutive epochs.",
     True: "Validation score did not improve more than tol={0.tol:f} for {0.n_iter_no_change} consecutive epochs.",
@@ -200,6 +201,9 @@ class Perceptron(BaseEstimator):
                         break
                     if self.n_iter_ == self.max_iter:
                         warnings.warn(NOT_CONVERGED.format(self), ConvergenceWarning, stacklevel=4)
+                        break
+                    if not math.isfinite(self.loss_) and not learner.engine.finite():
+                        warnings.warn(LOST.format(self), ConvergenceWarning, stacklevel=4)
                         break
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=4)

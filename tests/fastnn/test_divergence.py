@@ -4,8 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.neural_network
+from sklearn.exceptions import ConvergenceWarning
 
-from fastnn import MLP, SGD, Adam, Callback, EarlyStopping, ModelCheckpoint, load
+from fastnn import MLP, SGD, Adam, Callback, EarlyStopping, MLPClassifier, MLPRegressor, ModelCheckpoint, load
 from tests.oracle import random_arrays, random_labels
 
 ROWS, BATCH, EPOCH, EPOCHS = 50, 16, 23, 60  # four steps an epoch; in the 23rd of them all is lost
@@ -195,3 +197,41 @@ class TestFiles:
         assert path.read_bytes() == before
         model.save(path, allow_nan=True)
         np.testing.assert_array_equal(load(path).parameters, model.parameters)
+
+
+class TestEstimators:
+    """They end as scikit-learn's do, which goes on to max_iter: by then no parameter is finite again."""
+
+    @pytest.mark.parametrize("callbacks", [None, [Callback()]], ids=["together", "watched"])
+    def test_parameters_that_are_lost_are_an_error(self, callbacks):
+        options = {"hidden_layer_sizes": (8,), "solver": "sgd", "learning_rate_init": 100.0, "random_state": 0}
+        y = 1e6 * X[:, 0].astype(np.float64)
+        ours, theirs = MLPRegressor(**options, callbacks=callbacks), sklearn.neural_network.MLPRegressor(**options)
+        messages = []
+        for estimator in (ours, theirs):
+            with (
+                np.errstate(all="ignore"), pytest.warns(ConvergenceWarning),
+                pytest.raises(ValueError, match=r"^Solver produced non-finite") as error,
+            ):  # fmt: skip
+                estimator.fit(X, y)
+            messages.append(str(error.value))
+        assert messages[0] == messages[1]
+        assert ours.n_iter_ < 9
+
+    def test_with_early_stopping_the_best_is_kept_and_a_warning_says_so(self):
+        estimator = MLPClassifier(  # one step an epoch
+            (8,), learning_rate=until(20), early_stopping=True, n_iter_no_change=100, random_state=0,
+            validation_fraction=0.2,
+        )  # fmt: skip
+        with pytest.warns(ConvergenceWarning, match="^Stochastic Optimizer: the parameters are not finite after iter"):
+            estimator.fit(X, Y)
+        assert np.isfinite(estimator.network_.parameters).all()
+        assert estimator.n_iter_ in (21, 22)
+
+    def test_a_loss_alone_ends_nothing(self):
+        """Parameters are finite all the while."""
+        estimator = MLPRegressor(hidden_layer_sizes=(), solver="sgd", learning_rate_init=1e-30, max_iter=5, alpha=0.0)
+        with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
+            estimator.fit(X, np.full(ROWS, 3e19, np.float32))
+        assert not np.isfinite(estimator.loss_curve_).any()
+        assert estimator.n_iter_ == 5
