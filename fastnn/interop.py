@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.model import MLP
+from kernels.scalar import LEAKY_SLOPE, SERIES
 
 OPSET, IR_VERSION = 17, 9
 ONNX_ACTIVATIONS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp"}
@@ -79,13 +80,34 @@ class Graph:
             return self.node("Softmax", [z], axis=1)
         if activation == "silu":
             return self.node("Mul", [z, self.node("Sigmoid", [z])])
-        if activation == "gelu":  # z Phi(z); ONNX Runtime has Erf for float32 alone
-            scaled = self.node("Mul", [z, self.constant(math.sqrt(0.5))])
-            single = self.node("Cast", [scaled], to=self.onnx.TensorProto.FLOAT)
-            erf = self.node("Cast", [self.node("Erf", [single])], to=self.real)
+        if activation == "gelu":  # z Phi(z)
+            erf = self.erf(self.node("Mul", [z, self.constant(math.sqrt(0.5))]))
             half = self.node("Mul", [z, self.constant(0.5)])
             return self.node("Mul", [half, self.node("Add", [erf, self.constant(1.0)])])
+        if activation == "leaky_relu" and self.dtype == "float64":  # an attribute, as LeakyRelu's slope, is a float32
+            return self.node("PRelu", [z, self.constant([LEAKY_SLOPE])])
         return self.node(ONNX_ACTIVATIONS[activation], [z])
+
+    def erf(self, x: str) -> str:
+        """Add the error function of x: ONNX Runtime has Erf for float32 alone, float64 is of the kernels' series."""
+        if self.dtype == "float32":
+            return self.node("Erf", [x])
+        size = self.node("Abs", [x])
+        near = self.node("Mul", [x, self.series("erf", self.node("Mul", [x, x]))])
+        b, centre = self.node("Min", [size, self.constant(6.0)]), self.constant(2.5)
+        place = self.node("Div", [self.node("Sub", [b, centre]), self.node("Add", [b, centre])])
+        decay = self.node("Exp", [self.node("Neg", [self.node("Mul", [b, b])])])
+        beyond = self.node("Mul", [decay, self.series("erfc", place)])
+        far = self.node("Mul", [self.node("Sign", [x]), self.node("Sub", [self.constant(1.0), beyond])])
+        return self.node("Where", [self.node("Less", [size, self.constant(1.0)]), near, far])
+
+    def series(self, name: str, x: str) -> str:
+        """Add one of the kernels' series in x, by Horner's rule."""
+        *terms, last = SERIES[self.dtype.name][name]
+        value = self.constant(last)
+        for term in reversed(terms):
+            value = self.node("Add", [self.node("Mul", [value, x]), self.constant(term)])
+        return value
 
     def output(self, name: str, kind: int, shape: list[int | None]) -> Any:
         """The description of an output."""

@@ -25,7 +25,7 @@ Loss = str | tuple[str, float]  # a loss as engines are told of it: its name, or
 # from 2^-14 to 2^7 in magnitude, with FMA and without; 0.96, 0.80, 1.23 and 1.56 over a million float64.
 MAX_ULP = {"exp": 1.0, "log": 1.1, "log1p": 1.0, "tanh": 1.5, "erf": 3.0}
 
-_SERIES: dict[str, dict[str, tuple[float, ...]]] = {
+SERIES: dict[str, dict[str, tuple[float, ...]]] = {
     "float32": {
         # (exp(r) - 1 - r) / r^2 on |r| <= ln(2) / 2
         "exp": (
@@ -110,7 +110,7 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> SimpleNames
     infinity, nan = c(np.inf), c(np.nan)
     power_of_two, exponent, scale, select = bits.power_of_two, bits.exponent, bits.scale, bits.select
     sqrt = bits.sqrt
-    series = {name: _horner(terms, c, compiled) for name, terms in _SERIES[dtype].items()}
+    series = {name: _horner(terms, c, compiled) for name, terms in SERIES[dtype].items()}
     exp_series, tanh_series, erf_series = series["exp"], series["tanh"], series["erf"]
     erfc_series, log_series = series["erfc"], series["log"]
 

@@ -1,5 +1,7 @@
 """Networks in ONNX Runtime and PyTorch: the same outputs; and back."""
 
+import math
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -8,7 +10,7 @@ from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classific
 
 import fastnn
 from fastnn import MLP, MLPClassifier, MLPRegressor, from_torch, to_onnx, to_torch
-from tests.oracle import random_arrays, random_network
+from tests.oracle import assert_close, network_depth, random_arrays, random_network
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu"]
@@ -38,8 +40,23 @@ class TestOnnx:
         for bias in (True, False):
             net, X = network(activation, output, dtype, bias)
             y = run(to_onnx(net), X)["y"]
-            assert y.dtype == dtype
-            np.testing.assert_allclose(y, net.predict(X), **CLOSE)
+            assert_close(y, net.predict(X), dtype, network_depth(net.layers, 1))
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("activation", ["leaky_relu", "gelu"])
+    def test_formulas_are_exact_in_the_networks_dtype(self, activation, dtype):
+        """One unit with a weight of 1, so that nothing but the activation is between x and y."""
+        net = MLP([1, 1, 1], activation, "identity", dtype=dtype, bias=False, init="zeros")
+        for w in net.weights:
+            w[...] = 1
+        x = np.linspace(-9, 9, 3001, dtype=dtype)[:, np.newaxis]
+        formula = {
+            "leaky_relu": lambda x: max(x, 0.01 * x),
+            "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
+        }[activation]
+        expected = np.array([[formula(value)] for value in x[:, 0].tolist()])
+        scale = np.abs(x) if activation == "gelu" else np.abs(expected)  # 1 + erf cancels below 0
+        assert_close(run(to_onnx(net), x)["y"], expected, dtype, 0, scale)
 
     @pytest.mark.parametrize(
         "labels", [[0, 1, 2], [3, 7, 9], ["ant", "bee", "cow"], [2.0, 5.0, 6.0], [True, False, True], ["a", "b", "b"]],
