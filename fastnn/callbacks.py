@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn import formats
 from fastnn.schedules import check_count, check_number
-from fastnn.table import write_csv
+from fastnn.table import append_csv, write_csv
 
 Logs = Mapping[str, float]
 
@@ -165,7 +165,7 @@ class ModelCheckpoint(Callback):
 class CSVLogger(Callback):
     """Write a line of logs per epoch into the CSV file `path`, which each training starts anew.
 
-    A line is in the file as soon as its epoch has ended, whatever happens later.
+    A line is in the file as soon as its epoch has ended, whatever happens later, and never half of one.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -181,7 +181,7 @@ class CSVLogger(Callback):
         """Add a line, below a line of names if it is the first."""
         rows = [] if self._columns else [["epoch", *logs]]
         self._columns = self._columns or list(logs)
-        write_csv(self.path, [*rows, [epoch, *(float(logs[name]) for name in self._columns)]], "a")
+        append_csv(self.path, [*rows, [epoch, *(float(logs[name]) for name in self._columns)]])
 
 
 def _finite(model: Any, logs: Logs) -> bool:

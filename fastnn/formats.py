@@ -4,18 +4,17 @@ Both hold the arrays under their names and, as text, the marker "fastnn", the fo
 .npz in one more array, `metadata` (its UTF-8 bytes), .safetensors in its own string map. Neither runs code from a file.
 """
 
-import contextlib
-import errno
 import io
 import json
 import os
-import secrets
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from fastnn.files import replace
 
 MARKER = "fastnn"
 VERSION = 1
@@ -36,7 +35,7 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metad
         text = json.dumps(dict(metadata))
     except (TypeError, ValueError) as error:
         raise TypeError(f"metadata must be JSON-able: {error}") from error
-    _replace(path, lambda file: write(file, plain, text))
+    replace(path, lambda file: write(file, plain, text))
 
 
 def load_arrays(path: str | os.PathLike) -> tuple[Arrays, dict[str, Any]]:
@@ -69,27 +68,6 @@ def _plain_array(name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"arrays: {name!r} must hold bool, integer or real numbers, got dtype {array.dtype}")
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
-
-
-def _replace(path: str | os.PathLike, write: Callable[[BinaryIO], None]) -> None:
-    """Write a temporary file beside `path` and, once it is safely on the disk, put it in the place of `path`."""
-    target = Path(os.path.realpath(path))  # a link stays a link
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}", os.fspath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            error.filename = os.fspath(path)  # not the temporary file
-            del error.filename2
-        raise
 
 
 def _parsed(path: str | os.PathLike, read: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:

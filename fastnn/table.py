@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import math
 import re
 import warnings
@@ -20,9 +21,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from os import PathLike, fspath
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
+
+from fastnn.files import append, replace
 
 MISSING = frozenset(["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "?"])
 
@@ -223,14 +226,22 @@ def read_csv(path: str | PathLike[str]) -> Table:
     return Table(path, cells, lines, delimiter)
 
 
-def write_csv(path: str | PathLike[str], rows: Iterable[Iterable[Any]], mode: str = "w") -> None:
-    """Write rows to a CSV file, in UTF-8. An OSError names the file, on a full disk too."""
-    try:
-        with open(path, mode, newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
-    except OSError as error:
-        error.filename = fspath(path)
-        raise
+def write_csv(path: str | PathLike[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write rows to a CSV file, in UTF-8, whole or not at all. An OSError names the file, on a full disk too."""
+
+    def write(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        text.detach()
+
+    replace(path, write)
+
+
+def append_csv(path: str | PathLike[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Add rows to a CSV file, in UTF-8, all or none. An OSError names the file, on a full disk too."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    append(path, text.getvalue().encode())
 
 
 def quoted(names: object, limit: int = 20) -> str:

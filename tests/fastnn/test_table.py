@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastnn.table import DataError, Table, read_csv, write_csv
+from fastnn.table import DataError, Table, append_csv, read_csv, write_csv
 
 
 def write(folder, text, name="rows.csv", encoding="utf-8"):
@@ -297,7 +297,7 @@ def test_underscores_make_a_text(tmp_path):
 
 def test_rows_are_written_and_added(tmp_path):
     write_csv(tmp_path / "rows.csv", [["a", "b"], [1, "x,y"]])
-    write_csv(tmp_path / "rows.csv", [[2, "ü"]], "a")
+    append_csv(tmp_path / "rows.csv", [[2, "ü"]])
     assert (tmp_path / "rows.csv").read_bytes().decode() == 'a,b\n1,"x,y"\n2,ü\n'
 
 
