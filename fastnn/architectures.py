@@ -1,6 +1,7 @@
 """What a network is made of: each argument of MLP checked, and the articles' way of writing them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,14 @@ def widths(layers: Any) -> tuple[int, ...]:
     if len(widths) < 2:
         raise ValueError(f"layers must be at least two widths >= 1, from input to output, got {layers!r}")
     return tuple(int(width) for width in widths)
+
+
+def shapes(layers: Sequence[int], bias: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The arrays of a network with these widths, as its files name them: w0 (I, O), b0 (O,), w1, ..."""
+    for n, (inputs, outputs) in enumerate(itertools.pairwise(layers)):
+        yield f"w{n}", (inputs, outputs)
+        if bias:
+            yield f"b{n}", (outputs,)
 
 
 def activations(activation: Any, hidden: int) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import fastnn
 from fastnn import baseline, callbacks, formats, optimizers, plots, report
 from fastnn.cli import EXIT_INTERRUPTED
 from fastnn.data import Dataset, load
+from fastnn.files import reading
 from fastnn.losses import loss_for
 from fastnn.preprocessing import Preprocessing, check_magnitude
 from fastnn.table import DataError, Table, quoted, write_csv
@@ -53,7 +54,7 @@ def train(args: Namespace) -> int | None:
         seed=args.seed,
     )
     loss = loss_for(model.output, args.loss)
-    model.metadata.update(inputs=preprocessing.to_dict(), target=target.to_dict(), loss=loss)
+    model.metadata["loss"] = loss
     optimizer = _optimizer(args)
     report.describe(args, data, target, preprocessing, model, optimizer, bool(validation))
     stopping = callbacks.EarlyStopping(patience=args.early_stopping) if args.early_stopping else None
@@ -79,7 +80,9 @@ def train(args: Namespace) -> int | None:
     if history.interrupted or history.diverged:  # the last whole run's model is kept
         how = "interrupted" if history.interrupted else "diverged"
         output = output.with_name(f"{output.stem}.{how}{output.suffix}")
+    model.metadata.update(inputs=preprocessing.to_dict(), target=target.to_dict())
     model.save(output)  # before anything else can fail
+    del model.metadata["inputs"], model.metadata["target"]  # the rows here are prepared
     report.metrics("all rows" if "validation_split" in validation else "train", metrics)
     measured = [baseline.Measured("the rows learnt from", metrics, training[1])]
     if "validation_data" in validation:
@@ -272,7 +275,15 @@ def _load_model(args: Namespace) -> tuple[Any, Preprocessing, Target]:
         raise DataError(
             f"{path}: does not tell how its inputs were prepared, as `fastnn train` does; use fastnn.load in Python"
         )
-    return model, Preprocessing.from_dict(model.metadata["inputs"]), Target.from_dict(model.metadata["target"])
+    with reading(path, "is damaged, or was not saved by `fastnn train` of this version"):
+        preprocessing = Preprocessing.from_dict(formats.entry(model.metadata, "inputs", dict))
+        target = Target.from_dict(formats.entry(model.metadata, "target", dict))
+        widths = preprocessing.n_inputs, target.n_outputs
+        if widths != (model.layers[0], model.layers[-1]):
+            raise ValueError(f"it prepares rows for a network from {widths[0]} to {widths[1]} widths, not {model!r}")
+        loss_for(model.output, model.metadata.get("loss"))
+    del model.metadata["inputs"], model.metadata["target"]  # its rows will be prepared
+    return model, preprocessing, target
 
 
 def _measure(model: Any, target: Target, X: np.ndarray, y: np.ndarray) -> dict[str, float]:

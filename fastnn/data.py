@@ -5,23 +5,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import math
+import struct
 import warnings
-import zipfile
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from fastnn.table import DataError, Table, quoted, read_csv
+from fastnn import npy
+from fastnn.files import DataError, open_file, read_exactly, reading
+from fastnn.table import Table, quoted, read_csv
 
 SKLEARN_NAMES = ("iris", "wine", "breast_cancer", "digits", "diabetes", "moons")
 
-_CHECK_ROWS = 4096
+_CHECK_NUMBERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -129,27 +133,25 @@ def _load_csv(path: Path, target: str | None, ignore: Collection[str], text_targ
 
 
 def _load_npz(path: Path) -> Dataset:
-    try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("X", "y") if name in file}
-            names = quoted(file)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not readable: {error}") from None
-    if "X" not in arrays:
-        raise DataError(f"{path}: no array named X; the arrays are {names}")
-    return _arrays(str(path), arrays["X"], arrays.get("y"), f"{path}: X", f"{path}: y")
+    with reading(path, "is damaged or not a .npz file"), open_file(path) as file:
+        archive = npy.Archive(file)
+        if "X" not in archive.names:
+            raise DataError(f"{path}: no array named X; the arrays are {quoted(archive.names)}")
+        names = [name for name in ("X", "y") if name in archive.names]
+        _check_shapes(*(archive.header(name) for name in names), where_X=f"{path}: X", where_y=f"{path}: y")
+        arrays = [archive.read(name) for name in names]
+    return _arrays(str(path), *arrays, where_X=f"{path}: X", where_y=f"{path}: y")
 
 
 def _load_npy(path: Path, targets: Path | None) -> Dataset:
-    y = None if targets is None else np.array(_map_npy(targets))
-    return _arrays(str(path), _map_npy(path), y, str(path), str(targets))
+    arrays = [_map_npy(name) for name in (path, targets) if name is not None]
+    _check_shapes(*arrays, where_X=str(path), where_y=str(targets))
+    return _arrays(str(path), *arrays[:1], *map(np.array, arrays[1:]), where_X=str(path), where_y=str(targets))
 
 
 def _map_npy(path: Path) -> np.ndarray:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path}: not readable: {error}") from None
+    with reading(path, "is damaged or not a .npy file"), open_file(path) as file:
+        return npy.map_file(file)
 
 
 def _load_idx(folder: Path, part: str) -> Dataset:
@@ -159,8 +161,11 @@ def _load_idx(folder: Path, part: str) -> Dataset:
         if images is not None:
             if part == "test" and prefix == "train":
                 warnings.warn(f"{folder}: there is no t10k-images*: the rows to train on are taken", stacklevel=3)
-            X, y = _read_idx(images), None if labels is None else _read_idx(labels)
-            return _arrays(str(folder), X, y, str(images), str(labels))
+            with contextlib.ExitStack() as stack:
+                files = [_IdxFile(path, stack) for path in (images, labels) if path is not None]
+                _check_shapes(*files, where_X=str(images), where_y=str(labels))
+                arrays = [file.read() for file in files]
+            return _arrays(str(folder), *arrays, where_X=str(images), where_y=str(labels))
     raise DataError(f"{folder}: no train-images* or t10k-images* file of MNIST's in this folder")
 
 
@@ -169,20 +174,34 @@ def _find(folder: Path, prefix: str) -> Path | None:
     return min(folder.glob(f"{prefix}*ubyte*"), key=lambda path: path.suffix == ".gz", default=None)
 
 
-def _read_idx(path: Path) -> np.ndarray:
+class _IdxFile:
     """An IDX file of bytes: 0, 0, 8 (bytes), the number of axes, their sizes as big-endian int32, then the values."""
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged: {error}") from None
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise DataError(f"{path}: not an IDX file of bytes: it begins with 0x{content[:4].hex()}")
-    start = 4 + 4 * content[3]
-    shape = tuple(np.frombuffer(content[4:start], ">i4").tolist()) if len(content) >= start else ()
-    expected = start + int(np.prod(shape, dtype=np.int64))
-    if len(shape) != content[3] or min(shape) < 0 or len(content) != expected:
-        raise DataError(f"{path}: damaged: {len(content)} bytes where its header tells of {expected}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
+        self._path = path
+        with self._reading():
+            file = stack.enter_context(open_file(path))
+            self._file: Any = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            start = bytes(read_exactly(self._file, 4))
+            if start[:3] != b"\0\0\x08":
+                raise ValueError(f"it begins with 0x{start.hex()}")
+            self.shape: tuple[int, ...] = struct.unpack(f">{start[3]}i", read_exactly(self._file, 4 * start[3]))
+            self.ndim = len(self.shape)
+            expected = 4 + 4 * self.ndim + math.prod(self.shape)
+            if min(self.shape, default=-1) < 0 or (self._file is file and file.size != expected):
+                raise ValueError(f"{file.size} bytes where its header tells of {expected}")
+
+    def _reading(self) -> contextlib.AbstractContextManager[None]:
+        return reading(self._path, "is damaged or not an IDX file of bytes")
+
+    def read(self) -> np.ndarray:
+        with self._reading():
+            content = read_exactly(self._file, math.prod(self.shape))
+            if self._file.read(1):  # the last read also has gzip compare its checksum
+                raise ValueError(f"more follows than its header tells of, shape {self.shape}")
+            return np.frombuffer(content, np.uint8).reshape(self.shape)
 
 
 def _load_sklearn(name: str) -> Dataset:
@@ -206,35 +225,52 @@ def _bunch(name: str, datasets: ModuleType) -> Dataset:
     return Dataset(name, bunch.data, y, tuple(bunch.feature_names), "target")
 
 
-def _arrays(source: str, X: np.ndarray, y: np.ndarray | None, where_X: str, where_y: str) -> Dataset:
-    """A data set of two arrays, checked; X (n, ...) becomes (n, columns) without a copy."""
+def _check_shapes(X: Any, y: Any = None, *, where_X: str, where_y: str) -> None:
+    """DataError unless these have the shapes and the dtypes of a data set: arrays, or what their files say of them."""
     if X.ndim < 2 or 0 in X.shape:
         raise DataError(f"{where_X}: expected rows of numbers, an array (n, columns), got shape {X.shape}")
+    _check_real(X, where_X)
+    if y is None:
+        return
+    if y.ndim not in (1, 2) or 0 in y.shape[1:]:
+        raise DataError(f"{where_y}: expected targets (n,) or (n, outputs), got shape {y.shape}")
+    if y.shape[0] != X.shape[0]:
+        raise DataError(f"{where_y}: {y.shape[0]} targets for {X.shape[0]} rows")
+    if y.dtype.kind != "U" or y.ndim != 1:
+        _check_real(y, where_y)
+
+
+def _check_real(array: Any, where: str) -> None:
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise DataError(f"{where}: expected real numbers of at most 64 bits, got dtype {array.dtype}")
+
+
+def _arrays(source: str, X: np.ndarray, y: np.ndarray | None = None, *, where_X: str, where_y: str) -> Dataset:
+    """A data set of two arrays that passed _check_shapes; X (n, ...) becomes (n, columns) without a copy."""
     if X.ndim > 2 and not X.flags.c_contiguous:
         raise DataError(f"{where_X}: an array of {X.ndim} axes must be in C order")
     X = X.reshape(len(X), -1) if X.ndim > 2 else X
-    _check_numbers(X, where_X)
+    _check_finite(X, where_X)
     if y is not None:
-        if y.ndim not in (1, 2) or 0 in y.shape[1:]:
-            raise DataError(f"{where_y}: expected targets (n,) or (n, outputs), got shape {y.shape}")
-        if len(y) != len(X):
-            raise DataError(f"{where_y}: {len(y)} targets for {len(X)} rows")
-        if y.dtype.kind == "U" and y.ndim == 1:
+        if y.dtype.kind == "U":
             y = y.astype(object)
         else:
-            _check_numbers(y, where_y)
+            _check_finite(y, where_y)
     return Dataset(source, X, y, tuple(f"x{i}" for i in range(X.shape[1])))
 
 
-def _check_numbers(array: np.ndarray, where: str) -> None:
-    """DataError unless the array is of finite real numbers; reads it in blocks."""
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise DataError(f"{where}: expected real numbers of at most 64 bits, got dtype {array.dtype}")
+def _check_finite(array: np.ndarray, where: str) -> None:
+    """DataError unless all numbers of a contiguous array are finite; looks at blocks, in the order they lie in."""
     if array.dtype.kind != "f":
         return
-    for start in range(0, len(array), _CHECK_ROWS):
-        bad = np.argwhere(~np.isfinite(array[start : start + _CHECK_ROWS]))
-        if len(bad):
-            row, *column = (bad[0] + [start, 0][: array.ndim]).tolist()
-            place = f"row {row}" + (f", column {column[0]}" if column else "")
-            raise DataError(f"{where}: {place}: {array[row, *column]} is not finite")
+    flat = array.ravel(order="K")
+    for start in range(0, len(flat), _CHECK_NUMBERS):
+        finite = np.isfinite(flat[start : start + _CHECK_NUMBERS])
+        if not finite.all():
+            place = np.unravel_index(
+                start + int(np.argmin(finite)), array.shape, "C" if array.flags.c_contiguous else "F"
+            )
+            row, *column = map(int, place)
+            raise DataError(
+                f"{where}: row {row}" + "".join(f", column {i}" for i in column) + f": {array[place]} is not finite"
+            )

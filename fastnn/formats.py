@@ -2,19 +2,23 @@
 
 Both hold the arrays under their names and, as text, the marker "fastnn", the format's version and the metadata as JSON:
 .npz in one more array, `metadata` (its UTF-8 bytes), .safetensors in its own string map. Neither runs code from a file.
+Damage is found: by the checksums of .npz, and by one of ours in the string map of .safetensors.
 """
 
 import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
-from fastnn.files import replace
+from fastnn import npy
+from fastnn.files import CHUNK, BoundedReader, DataError, open_file, read_exactly, reading, replace
 
 MARKER = "fastnn"
 VERSION = 1
@@ -39,15 +43,77 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metad
 
 
 def load_arrays(path: str | os.PathLike) -> tuple[Arrays, dict[str, Any]]:
-    """Read what save_arrays wrote: (arrays, metadata).
+    """Read what save_arrays wrote: (arrays, metadata). Raises what `open_arrays` does."""
+    with open_arrays(path) as file:
+        return {name: file.read(name) for name in file.names}, file.metadata
 
-    Raises ValueError for an unknown suffix, a damaged file, a file that is not fastnn's and one of a newer version,
-    ImportError for .safetensors without that package, OSError from the file system.
+
+class ArrayFile:
+    """What save_arrays wrote, read through one handle.
+
+    metadata: what was saved as such. names: of the arrays.
     """
-    _, read_header, read_arrays = _FORMATS[check_suffix(path)]
-    with open(path, "rb") as file:
-        metadata = _checked_metadata(path, _parsed(path, read_header, file))
-        return _parsed(path, read_arrays, file), metadata
+
+    def __init__(self, path: str | os.PathLike, content: "_Reader", metadata: dict[str, Any]) -> None:
+        self._path, self._content, self.metadata = path, content, metadata
+        self.names = list(content.names)
+
+    def read(self, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """An array, compared with `shape` before memory is taken for it.
+
+        Raises ValueError where there is none of this name and shape, DataError where it is damaged.
+        """
+        if name not in self._content.names:
+            raise ValueError(f"{name} is missing")
+        with reading(self._path, _damaged(self._path)):
+            found = self._content.shape(name)
+        if shape is not None and found != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {found}")
+        with reading(self._path, _damaged(self._path)):
+            return self._content.read(name)
+
+
+@contextmanager
+def open_arrays(path: str | os.PathLike) -> Iterator[ArrayFile]:
+    """Open what save_arrays wrote.
+
+    Raises ValueError for an unknown suffix, DataError for a damaged file, a file that is not fastnn's and one of a
+    newer version, ImportError for .safetensors without that package, OSError from the file system.
+    """
+    reader = _FORMATS[check_suffix(path)].reader
+    with open_file(path) as file:
+        with reading(path, _damaged(path)):
+            content = reader(file)
+            header = content.header()
+        yield ArrayFile(path, content, _checked_metadata(path, header))
+
+
+def entry(values: Any, name: str, kind: type) -> Any:
+    """An entry of metadata that must be there and of this kind; ValueError where it is not."""
+    if name not in values:
+        raise ValueError(f"{name} is missing")
+    if not isinstance(values[name], kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {values[name]!r}")
+    return values[name]
+
+
+def entries(values: Any, name: str, kinds: Any, length: int | None = None) -> list[Any]:
+    """An entry of metadata that must be a list, of this length if one is given, and all of these kinds."""
+    found = entry(values, name, list)
+    if length is not None and len(found) != length:
+        raise ValueError(f"{name} must have {length} entries, got {len(found)}")
+    for value in found:
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ValueError(f"{name} must not hold {value!r}")
+    return found
+
+
+def numbers(values: Any, name: str, length: int | None = None) -> np.ndarray:
+    """An entry of metadata that must be a list of finite numbers, as float64."""
+    found = np.array(entries(values, name, (int, float), length), np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} must hold finite numbers")
+    return found
 
 
 def check_suffix(path: str | os.PathLike) -> str:
@@ -70,28 +136,35 @@ def _plain_array(name: str, array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _parsed(path: str | os.PathLike, read: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:
-    """read(file), where whatever goes wrong says that the file is damaged."""
-    try:
-        return read(file)
-    except (ImportError, MemoryError):
-        raise
-    except Exception as error:  # given damaged bytes, the parsers raise a dozen types
-        raise ValueError(f"{path} is damaged or not a {Path(path).suffix} file: {error}") from error
+def _damaged(path: str | os.PathLike) -> str:
+    return f"is damaged or not a {check_suffix(path)} file"
 
 
 def _checked_metadata(path: str | os.PathLike, header: Any) -> dict[str, Any]:
     """The metadata of a header {"format": MARKER, "version": VERSION, "metadata": {...}} from whatever source."""
     if not isinstance(header, dict) or header.get("format") != MARKER:
-        raise ValueError(f"{path} was not written by fastnn: it lacks the format marker {MARKER!r}")
+        raise DataError(f"{path} was not written by fastnn: it lacks the format marker {MARKER!r}")
     version, metadata = header.get("version"), header.get("metadata")
     if isinstance(version, int) and version > VERSION:
-        raise ValueError(f"{path} has format version {version}, newer than {VERSION}: read it with a newer fastnn")
+        raise DataError(f"{path} has format version {version}, newer than {VERSION}: read it with a newer fastnn")
     if version != VERSION or not isinstance(metadata, dict):
-        raise ValueError(
-            f"{path} is damaged: it has version {version!r} and metadata of type {type(metadata).__name__}"
-        )
+        raise DataError(f"{path} is damaged: it has version {version!r} and metadata of type {type(metadata).__name__}")
     return metadata
+
+
+class _Reader(Protocol):
+    """A format's content, read as it is asked for."""
+
+    names: Any  # a container: of the arrays
+
+    def __init__(self, file: BoundedReader) -> None: ...
+
+    def header(self) -> Any:
+        """{"format": MARKER, "version": VERSION, "metadata": {...}}, or anything else in another program's file."""
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def read(self, name: str) -> np.ndarray: ...
 
 
 def _write_npz(file: BinaryIO, arrays: Arrays, metadata: str) -> None:
@@ -102,46 +175,94 @@ def _write_npz(file: BinaryIO, arrays: Arrays, metadata: str) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _read_npz_header(file: BinaryIO) -> Any:
-    with zipfile.ZipFile(file) as archive:
-        if "metadata.npy" not in archive.namelist():
+class _NpzReader:
+    def __init__(self, file: BoundedReader) -> None:
+        self._archive = npy.Archive(file)
+        self.names = dict.fromkeys(name for name in self._archive.names if name != "metadata")
+        self._longest = max(file.size, CHUNK)
+
+    def header(self) -> Any:
+        if "metadata" not in self._archive.names:
             return None
-        content = archive.read("metadata.npy")
-    try:
-        return json.loads(_read_npy(content).tobytes())
-    except ValueError:  # a sound array, but no JSON in it: the file is another program's
-        return None
+        # Read whole, so that its checksum is compared first. Compressed, it may be no longer than the file, or CHUNK.
+        content = self._archive.content("metadata", self._longest)
+        try:
+            return json.loads(npy.read(io.BytesIO(content)).tobytes())
+        except ValueError:  # a sound member, but no JSON in it: the file is another program's
+            return None
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._archive.header(name).shape
 
-def _read_npz_arrays(file: BinaryIO) -> Arrays:
-    with zipfile.ZipFile(file) as archive:
-        members = [name for name in archive.namelist() if name != "metadata.npy"]
-        return {name.removesuffix(".npy"): _read_npy(archive.read(name)) for name in members}
-
-
-def _read_npy(content: bytes) -> np.ndarray:
-    """The array of a member, which was read whole: only so is its checksum compared before its header is believed."""
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    def read(self, name: str) -> np.ndarray:
+        return _checked_numbers(name, self._archive.read(name))
 
 
 def _write_safetensors(file: BinaryIO, arrays: Arrays, metadata: str) -> None:
     strings = {"format": MARKER, "version": str(VERSION), "metadata": metadata}
+    strings["checksum"] = _checksum(arrays, metadata)
     file.write(_safetensors().numpy.save(arrays, metadata=strings))
 
 
-def _read_safetensors_header(file: BinaryIO) -> Any:
-    with _safetensors().safe_open(file.name, framework="numpy") as tensors:
-        strings = tensors.metadata() or {}
-    if strings.get("format") != MARKER:
-        return None
-    metadata = json.loads(strings.get("metadata", "null"))
-    return {"format": MARKER, "version": int(strings.get("version", 0)), "metadata": metadata}
+class _SafetensorsReader:
+    """Eight bytes with the header's length, the header, JSON, and the arrays' bytes, which the package takes apart."""
+
+    def __init__(self, file: BoundedReader) -> None:
+        _safetensors()
+        self._file = file
+        length, rest = int.from_bytes(read_exactly(file, 8), "little"), file.size - 8
+        if length > rest:
+            raise ValueError(f"its header should have {length} bytes, and {rest} follow")
+        self._header = read_exactly(file, length)
+        self._entries = json.loads(self._header.decode())
+        self._strings = self._entries.pop("__metadata__", {})
+        ends = [entry["data_offsets"][1] for entry in self._entries.values()]
+        if max(ends, default=0) != rest - length:
+            raise ValueError(f"its arrays should have {max(ends, default=0)} bytes, and {rest - length} follow")
+        self.names = self._entries
+        self._arrays: Arrays | None = None
+
+    def header(self) -> Any:
+        strings = self._strings
+        if strings.get("format") != MARKER:
+            return None
+        metadata = json.loads(strings.get("metadata", "null"))
+        return {"format": MARKER, "version": int(strings.get("version", 0)), "metadata": metadata}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._entries[name]["shape"])
+
+    def read(self, name: str) -> np.ndarray:
+        if self._arrays is None:
+            self._arrays = self._read()
+        return _checked_numbers(name, self._arrays[name])
+
+    def _read(self) -> Arrays:
+        content = self._file.whole()
+        if content[8 : 8 + len(self._header)] != self._header:
+            raise ValueError("it was written to while it was read")
+        arrays = _safetensors().numpy.load(content)
+        if "checksum" in self._strings:
+            if self._strings["checksum"] != _checksum(arrays, self._strings["metadata"]):
+                raise ValueError("its content does not have the checksum that it was saved with")
+        elif self._strings.keys() != {"format", "version", "metadata"}:  # or damage to that name would go unseen
+            raise ValueError(f"its metadata are {', '.join(sorted(self._strings))}, without a checksum")
+        return arrays
 
 
-def _read_safetensors_arrays(file: BinaryIO) -> Arrays:
-    with _safetensors().safe_open(file.name, framework="numpy") as tensors:
-        names = tensors.keys()
-        return {name: tensors.get_tensor(name) for name in names}
+def _checksum(arrays: Mapping[str, np.ndarray], metadata: str) -> str:
+    """CRC-32 of all that is saved, whatever order a file has it in."""
+    value = zlib.crc32(metadata.encode())
+    for name, array in sorted(arrays.items()):
+        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
+        value = zlib.crc32(array.data, value)
+    return f"crc32 {value:08x}"
+
+
+def _checked_numbers(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    return array
 
 
 def _safetensors() -> Any:
@@ -155,11 +276,10 @@ def _safetensors() -> Any:
 
 class _Format(NamedTuple):
     write: Callable[[BinaryIO, Arrays, str], None]
-    read_header: Callable[[BinaryIO], Any]
-    read_arrays: Callable[[BinaryIO], Arrays]
+    reader: type[_Reader]
 
 
 _FORMATS = {
-    ".npz": _Format(_write_npz, _read_npz_header, _read_npz_arrays),
-    ".safetensors": _Format(_write_safetensors, _read_safetensors_header, _read_safetensors_arrays),
+    ".npz": _Format(_write_npz, _NpzReader),
+    ".safetensors": _Format(_write_safetensors, _SafetensorsReader),
 }

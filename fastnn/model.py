@@ -11,6 +11,7 @@ import numpy as np
 from fastnn import architectures, evaluation, formats, initializers, inputs, optimizers, training
 from fastnn import progress as reports
 from fastnn.callbacks import Callback
+from fastnn.files import reading
 from fastnn.history import History
 from fastnn.schedules import check_count, check_number
 from kernels import dispatch
@@ -394,26 +395,24 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
     precision: by default the saved model's. Raises ValueError for a file that is damaged, of a newer version or not
     fastnn's, and for a precision that the device has not.
     """
-    arrays, metadata = formats.load_arrays(path)
     known = "threads", "device", "precision", "seed"
     unknown = options.keys() - set(known)
     if unknown:
         raise TypeError(f"options of load must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
     MLP([1, 2], **options)  # what is wrong with the options is not the file's fault
-    try:
-        a = metadata["architecture"]
+    with formats.open_arrays(path) as file, reading(path, "is not a model of this version of fastnn"):
+        a, user = (formats.entry(file.metadata, name, dict) for name in ("architecture", "user"))
+        layers, bias = architectures.widths(formats.entry(a, "layers", list)), formats.entry(a, "bias", bool)
+        arrays = {name: file.read(name, shape) for name, shape in architectures.shapes(layers, bias)}
         model = MLP(
-            a["layers"], a["activations"], a["output"], dropout=a.get("dropout", 0.0), bias=a["bias"],
-            dtype=a["dtype"], init="zeros", **{**options, "precision": "float32"},
+            layers, formats.entry(a, "activations", list), formats.entry(a, "output", str),
+            dropout=a.get("dropout", 0.0), bias=bias, dtype=formats.entry(a, "dtype", str), init="zeros",
+            **{**options, "precision": "float32"},
         )  # fmt: skip
-        views = {f"w{n}": w for n, w in enumerate(model.weights)} | {f"b{n}": b for n, b in enumerate(model.biases)}
-        for name, view in views.items():
-            if arrays[name].shape != view.shape:
-                raise ValueError(f"{name} must have shape {view.shape}, got {arrays[name].shape}")
-            view[...] = arrays[name]
-        model.metadata = metadata["user"]
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a model of this version of fastnn: {error}") from error
+        for views, letter in ((model.weights, "w"), (model.biases, "b")):
+            for n, view in enumerate(views):
+                view[...] = arrays[f"{letter}{n}"]
+        model.metadata = user
     try:
         precision = options.get("precision", a.get("precision", "float32"))
         model._precision = architectures.precision(precision, model.dtype, model.device)

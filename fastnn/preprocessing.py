@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import formats
 from fastnn.table import DataError, Table, quoted
 
 BLOCK_ROWS = 16384
@@ -196,10 +197,16 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """What `to_dict` gave."""
-        fill, shift, scale = (np.array(values[key], np.float64) for key in ("fill", "shift", "scale"))
-        categories = {name: tuple(texts) for name, texts in values["categories"].items()}
-        return cls(tuple(values["names"]), fill, shift, scale, categories)
+        """What `to_dict` gave. ValueError for anything else, which a file may hold."""
+        names = formats.entries(values, "names", str)
+        fill, shift, scale = (formats.numbers(values, key, len(names)) for key in ("fill", "shift", "scale"))
+        if not (scale > 0).all():
+            raise ValueError(f"scale must be above 0, got {scale.min()}")
+        texts = formats.entry(values, "categories", dict)
+        categories = {name: tuple(formats.entries(texts, name, str)) for name in texts}
+        if len(set(names)) < len(names) or not categories.keys() <= set(names):
+            raise ValueError(f"categories must be of different names, got {quoted(categories)} of {quoted(names)}")
+        return cls(tuple(names), fill, shift, scale, categories)
 
 
 def _categories(table: Table, name: str, rows: Rows, wanted: bool) -> tuple[str, ...] | None:

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from fastnn.files import append, replace
+from fastnn.files import BoundedReader, DataError, append, open_file, reading, replace
 
 MISSING = frozenset(["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "?"])
 
@@ -45,10 +45,6 @@ _THOUSANDS = {mark: re.compile(rf"[-+]?[1-9]\d{{0,2}}({re.escape(mark)}\d{{3}})+
 
 # What stands before the decimals where this divides the cells, and nothing else in the file says it
 _USUAL_MARK = {",": ".", ";": ","}
-
-
-class DataError(ValueError):
-    """Data that cannot be used: one line that names the file, and the line and column where there is one."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +197,9 @@ def read_csv(path: str | PathLike[str]) -> Table:
     """
     path = fspath(path)
     lines: list[int] = []
-    try:
-        with open(path, encoding=_encoding(path), newline="") as file:
+    with reading(path, "is damaged or not a CSV file"), open_file(path) as content:
+        file = io.TextIOWrapper(content, _encoding(content), newline="")
+        try:
             named = re.fullmatch(r'"?sep=(.)"?\s*', file.readline())
             delimiter = named[1] if named else max(",;\t|", key=lambda delimiter: _n_columns(file, delimiter))
             file.seek(0)
@@ -212,11 +209,11 @@ def read_csv(path: str | PathLike[str]) -> Table:
             names = [name.strip() for name in next(reader, [])]
             _check_header(path, names, reader.line_num)
             columns = list(zip(*_rows(path, reader, names, lines), strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: not a CSV file: {error}") from None
-    except UnicodeDecodeError as error:
-        wrong = f"{error.reason} {error.object[error.start]:#04x}"
-        raise DataError(f"{path}: not a text file in UTF-8: {wrong}; save it as one (Excel's CSV UTF-8)") from None
+        except csv.Error as error:
+            raise DataError(f"{path}: line {reader.line_num}: not a CSV file: {error}") from None
+        except UnicodeDecodeError as error:
+            wrong = f"{error.reason} {error.object[error.start]:#04x}"
+            raise DataError(f"{path}: not a text file in UTF-8: {wrong}; save it as one (Excel's CSV UTF-8)") from None
     if not lines:
         raise DataError(f"{path}: line 1 is the header, and no row follows it")
     for position, (name, column) in enumerate(zip(names, columns, strict=True), 1):
@@ -250,10 +247,9 @@ def quoted(names: object, limit: int = 20) -> str:
     return ", ".join(listed[:limit]) + (f", and {len(listed) - limit} more" if len(listed) > limit else "")
 
 
-def _encoding(path: str) -> str:
+def _encoding(file: BoundedReader) -> str:
     """UTF-8, or UTF-16, which begins with a mark, as Excel's "Unicode text" does."""
-    with open(path, "rb") as file:
-        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return "utf-16" if file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def _n_columns(file: TextIO, delimiter: str) -> int:
@@ -270,8 +266,9 @@ def _check_header(path: str, names: list[str], n_lines: int) -> None:
         raise DataError(f"{path}: the file is empty")
     if not any(names):
         raise DataError(f"{path}: line 1 is blank; the first line must name the columns")
+    places: dict[str, int] = {}
     for position, name in enumerate(names, 1):
-        first = names.index(name) + 1
+        first = places.setdefault(name, position)
         if name and first != position:
             raise DataError(f"{path}: line 1, columns {first} and {position} have the same name '{name}'")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import formats
 from fastnn.preprocessing import moments
 from fastnn.table import DataError, quoted
 
@@ -192,11 +193,19 @@ class Target:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Target:
-        """What `to_dict` gave, or did before there was `written`."""
-        both = values["classes"], values.get("written")
-        classes, written = (None if names is None else tuple(names) for names in both)
-        shift, scale = (np.array(values[key], np.float64) for key in ("shift", "scale"))
-        return cls(values["name"], classes, shift, scale, written)
+        """What `to_dict` gave, or did before there was `written`. ValueError for what else a file may hold."""
+        classes = written = None
+        if values.get("classes") is not None:
+            kind = str if values["classes"][:1] and isinstance(values["classes"][0], str) else (int, float)
+            classes = tuple(formats.entries(values, "classes", kind))
+            if len(set(classes)) < max(2, len(classes)):
+                raise ValueError(f"classes must be at least two and different, got {quoted(classes)}")
+        if values.get("written") is not None:
+            written = tuple(formats.entries(values, "written", str, len(classes or ())))
+        shift, scale = (formats.numbers(values, key, None if classes is None else 0) for key in ("shift", "scale"))
+        if len(shift) != len(scale) or not (scale > 0).all():
+            raise ValueError(f"scale must have {len(shift)} numbers above 0, got {scale}")
+        return cls(formats.entry(values, "name", str), classes, shift, scale, written)
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

@@ -52,12 +52,14 @@ class LinearModel:
         return {"loss": float(np.mean((self.predict(X) - y) ** 2)), "r2": 0.5}
 
     def save(self, path):
-        formats.save_arrays(path, {"w": self.weights}, {"layers": self.layers, "more": self.metadata})
+        formats.save_arrays(
+            path, {"w": self.weights}, {"layers": self.layers, "output": self.output, "more": self.metadata}
+        )
 
     @classmethod
     def load(cls, path, **options):
         arrays, metadata = formats.load_arrays(path)
-        model = cls(metadata["layers"], output="", **options)
+        model = cls(metadata["layers"], output=metadata["output"], **options)
         model.weights, model.metadata = arrays["w"], metadata["more"]
         return model
 
@@ -481,7 +483,7 @@ def test_errors_are_one_line(linear, recipes, capsys, argv, message):
     Path("folder.npz").mkdir()
     np.save("X.npy", np.zeros((4, 2)))
     np.savez("d.npz", X=np.zeros((4, 2)), y=np.arange(4) % 2)
-    formats.save_arrays("foreign.npz", {"w": np.zeros((2, 1))}, {"layers": [1, 1], "more": {}})
+    formats.save_arrays("foreign.npz", {"w": np.zeros((2, 1))}, {"layers": [1, 1], "output": "", "more": {}})
     assert message in error_of(capsys, *argv.split())
 
 

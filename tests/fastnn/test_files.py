@@ -12,10 +12,11 @@ import sys
 
 import pytest
 
-from fastnn import files
+import fastnn
+from fastnn import data, files
 from fastnn.callbacks import CSVLogger
-from fastnn.files import replace
-from fastnn.table import append_csv, write_csv
+from fastnn.files import DataError, open_file, read_exactly, reading, replace
+from fastnn.table import append_csv, read_csv, write_csv
 
 
 @pytest.fixture
@@ -29,6 +30,64 @@ def write(content):
 
 def names(path):
     return sorted(entry.name for entry in path.parent.iterdir())
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (ValueError("two\n  lines"), "two lines"),
+            (RecursionError(), "RecursionError"),
+            (KeyError("shape"), "'shape'"),
+            (OSError("not gzipped"), "not gzipped"),
+            (OSError(errno.EINVAL, "Invalid argument"), "[Errno 22] Invalid argument"),
+            (AssertionError("x" * 1000), "x" * 300 + "..."),
+        ],
+        ids=repr,
+    )
+    def test_what_a_parser_raises_is_one_line_about_the_file(self, path, error, reason):
+        with pytest.raises(DataError) as raised, reading(path, "is damaged"):
+            raise error
+        assert str(raised.value) == f"{path} is damaged: {reason}"
+        assert raised.value.__cause__ is error
+
+    @pytest.mark.parametrize("error", [DataError("a.csv: line 3"), ImportError("which extra"), KeyboardInterrupt()])
+    def test_what_is_not_the_contents_fault_passes(self, path, error):
+        with pytest.raises(type(error)) as raised, reading(path, "is damaged"):
+            raise error
+        assert raised.value is error
+
+    def test_what_the_system_refuses_keeps_its_kind_and_gets_the_name(self, path):
+        with pytest.raises(OSError, match=r"net\.npz") as raised, reading(path, "is damaged"):
+            raise OSError(errno.EIO, "Input/output error")
+        assert (type(raised.value), raised.value.errno) == (OSError, errno.EIO)
+        message = r"net\.npz: there is not enough memory to read it"
+        with pytest.raises(MemoryError, match=message), reading(path, "is damaged"):
+            raise MemoryError
+
+    @pytest.mark.parametrize("read", [data.load, read_csv, fastnn.load, open_file])
+    @pytest.mark.parametrize("name", ["d.csv", "d.npz", "d.npy", "d.safetensors"])
+    def test_a_pipe_is_refused_at_once(self, tmp_path, read, name):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match=r"^[^\n]*(is not a regular file|must end in|expected a \.csv)[^\n]*$"):
+            read(tmp_path / name)
+
+    @pytest.mark.parametrize("size", [0, 1, files.CHUNK, 2 * files.CHUNK + 1])
+    def test_read_exactly(self, tmp_path, size):
+        content = os.urandom(size)
+        (tmp_path / "a").write_bytes(content)
+        with open_file(tmp_path / "a") as file:
+            assert read_exactly(file, size) == content
+        with open_file(tmp_path / "a") as file, pytest.raises(ValueError, match=f"ends after {size} bytes of"):
+            read_exactly(file, size + 1)
+
+    def test_no_parser_gets_more_than_a_chunk(self, tmp_path):
+        (tmp_path / "a").write_bytes(bytes(files.CHUNK + 1))
+        for size in (-1, None, files.CHUNK + 1, 1 << 62):
+            with open_file(tmp_path / "a") as file, pytest.raises(ValueError, match="that should be short is longer"):
+                file.read(size)
+        with open_file(tmp_path / "a") as file:
+            assert [len(file.read(files.CHUNK)), len(file.read(1 << 62))] == [files.CHUNK, 1]
 
 
 class TestReplace:

@@ -266,23 +266,85 @@ def test_a_file_cut_short_anywhere(path):
             load_arrays(path)
 
 
-def test_a_flipped_bit_is_found_or_harmless(tmp_path):
-    """.npz holds a checksum of every array; .safetensors has none, so that only its header can be checked."""
-    path = tmp_path / "net.npz"
+def test_a_flipped_bit_is_found_or_harmless(path):
     save_arrays(path, some_arrays(), METADATA)
     content = path.read_bytes()
     messages = []
-    for i in range(len(content)):
-        path.write_bytes(content[:i] + bytes([content[i] ^ 1 << i % 8]) + content[i + 1 :])
-        try:
-            arrays, metadata = load_arrays(path)
-        except ValueError as error:
-            messages.append(str(error))
-        else:
-            assert_same(arrays, some_arrays())
-            assert metadata == METADATA
+    with open(path, "r+b", buffering=0) as file:
+        for i in range(len(content)):
+            file.seek(i)
+            file.write(bytes([content[i] ^ 1 << i % 8]))
+            try:
+                arrays, metadata = load_arrays(path)
+            except ValueError as error:
+                messages.append(str(error))
+            else:
+                assert_same(arrays, some_arrays())
+                assert metadata == METADATA
+            file.seek(i)
+            file.write(content[i : i + 1])
     assert len(messages) > len(content) / 2
     assert all(message.startswith(str(path)) and "\n" not in message for message in messages)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_on(path, monkeypatch):
+    """Metadata and arrays are those of one file, though another has its name by now."""
+    checked = formats._checked_metadata
+
+    def replaced_meanwhile(*details):
+        save_arrays(path, {name: array + 1 for name, array in some_arrays().items()}, {"other": True})
+        return checked(*details)
+
+    save_arrays(path, some_arrays(), METADATA)
+    monkeypatch.setattr(formats, "_checked_metadata", replaced_meanwhile)
+    arrays, metadata = load_arrays(path)
+    assert_same(arrays, some_arrays())
+    assert metadata == METADATA
+
+
+def strings_of(path):
+    """The string map of a .safetensors file of ours."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda arrays, strings: arrays["w0"].__setitem__((0, 0), 2), "checksum"),
+        (lambda arrays, strings: arrays.update(w0=arrays["w0"].view(np.int32)), "checksum"),
+        (lambda arrays, strings: arrays.update(w0=arrays["w0"].reshape(25, 2)), "checksum"),
+        (lambda arrays, strings: arrays.update(w1=arrays.pop("w0")), "checksum"),
+        (lambda arrays, strings: strings.update(metadata=strings["metadata"].replace("25", "26")), "checksum"),
+        (lambda arrays, strings: strings.update(checksum="crc32 00000000"), "checksum"),
+        (lambda arrays, strings: strings.update(chechsum=strings.pop("checksum")), "chechsum, .*, without a checksum"),
+    ],
+)
+def test_what_a_safetensors_file_holds_is_compared_with_its_checksum(tmp_path, change, message):
+    from safetensors.numpy import save_file
+
+    path, arrays = tmp_path / "net.safetensors", some_arrays()
+    save_arrays(path, arrays, METADATA)
+    strings = strings_of(path)
+    change(arrays, strings)
+    save_file(arrays, path, metadata=strings)
+    with pytest.raises(ValueError, match=f"is damaged or not a .safetensors file: .*{message}"):
+        load_arrays(path)
+
+
+def test_a_safetensors_file_from_before_there_were_checksums(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "net.safetensors"
+    strings = {"format": "fastnn", "version": "1", "metadata": json.dumps(METADATA)}
+    save_file(some_arrays(), path, metadata=strings)
+    arrays, metadata = load_arrays(path)
+    assert_same(arrays, some_arrays())
+    assert metadata == METADATA
+    save_arrays(path, arrays, metadata)
+    assert strings_of(path).keys() - strings.keys() == {"checksum"}
 
 
 @pytest.mark.parametrize(

@@ -199,8 +199,8 @@ class TestCopiesAndFiles:
 
     @pytest.mark.parametrize(("change", "message"), [
         (lambda arrays, metadata: arrays.update(w0=np.ones((1, 17))), r"w0 must have shape \(7, 17\), got \(1, 17\)"),
-        (lambda arrays, metadata: arrays.pop("b2"), "'b2'"),
-        (lambda arrays, metadata: metadata.pop("architecture"), "'architecture'"),
+        (lambda arrays, metadata: arrays.pop("b2"), "b2 is missing"),
+        (lambda arrays, metadata: metadata.pop("architecture"), "architecture is missing"),
         (lambda arrays, metadata: metadata["architecture"].update(output="tree"), "output must be one of .*"),
     ])  # fmt: skip
     def test_a_file_that_does_not_fit_together(self, tmp_path, change, message):
