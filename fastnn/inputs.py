@@ -34,6 +34,22 @@ def check_device(device: str, **arrays: Any) -> None:
             raise ValueError(f"{name} must be in the host's memory for a model on the {device}, got a CUDA array")
 
 
+def check_raw(metadata: Mapping[str, Any]) -> None:
+    """Raise ValueError for a network whose file tells how `fastnn train` prepared what it has seen: rows are not yet.
+
+    Where the preparation left rows and targets as they were, they are.
+    """
+    parts: list[Any] = [metadata.get("inputs"), metadata.get("target")]
+    lists = [part.get(key) for part in parts if isinstance(part, dict) for key in ("shift", "scale")]
+    if len(lists) < 4 or not all(isinstance(numbers, list) for numbers in lists):
+        return  # metadata of the caller's own
+    if parts[0].get("categories") or any(any(part["shift"]) or any(x != 1 for x in part["scale"]) for part in parts):
+        raise ValueError(
+            "model has learnt from rows that `fastnn train` had prepared: give raw rows to `fastnn predict` on the "
+            "command line, or, where yours are prepared, take model.metadata['inputs'] out first"
+        )
+
+
 def array(value: Any, name: str) -> Any:
     """Real numbers of a type that compiled code reads, a new view of the caller's memory where that can be.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.inputs import check_raw
 from fastnn.model import MLP
 from kernels.scalar import LEAKY_SLOPE, SERIES
 
@@ -239,6 +240,7 @@ def network(model: Any) -> MLP:
     net = model if isinstance(model, MLP) else getattr(model, "network_", None)
     if not isinstance(net, MLP):
         raise TypeError(f"model must be a fastnn.MLP or a fitted estimator of fastnn, got {type(model).__name__}")
+    check_raw(net.metadata)
     return net
 
 

@@ -248,6 +248,8 @@ class MLP:
         X may have no rows. On a CPU with AMX the last bits of a row may be others among many rows than alone: see
         `precision` of MLP. For X on a GPU an array of numba-cuda, which is there too.
         """
+        if self.metadata:
+            inputs.check_raw(self.metadata)
         inputs.check_device(self.device, X=X)
         X = inputs.matrix(X, self.layers[0], finite=False, empty=True)
         engine = self.engine(None, None, (X.dtype, None, None), 1, False, False, True)

@@ -170,6 +170,7 @@ class Data:
         cls, model: Any, X: Any, y: Any, loss: Loss | None, sample_weight: Any = None, class_weight: Any = None
     ) -> "Data":
         """What was passed to a model, or a ValueError or TypeError that says what is wrong with it."""
+        inputs.check_raw(model.metadata)
         inputs.check_device(model.device, X=X, y=y, sample_weight=sample_weight)
         X = inputs.matrix(X, model.layers[0], dtype=model.dtype)
         loss = loss_for(model.output, loss)
