@@ -23,6 +23,7 @@ from fastnn.model import MLP
 from fastnn.progress import line
 from fastnn.sharing import Share
 from fastnn.solvers import Pace, Problem, minimise, passes, sparse_outputs
+from kernels import forks
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -101,6 +102,7 @@ class Perceptron(BaseEstimator):
         problem = self._problem(X, y, self._weighted(weight, y, incremental))
         held_out = self._held_out(problem, *validation)
         self._random_state = check_random_state(self.random_state)
+        forks.renewed(self._random_state._bit_generator.lock)
         widths = [X.shape[1], *hidden, problem.n_outputs]
         if first:
             self._initialize(problem, widths, X.dtype)

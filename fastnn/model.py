@@ -1,7 +1,6 @@
 """MLP: a dense network, its parameters, what it predicts and what it can learn."""
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from fastnn.callbacks import Callback
 from fastnn.files import reading
 from fastnn.history import History
 from fastnn.schedules import check_count, check_number
-from kernels import dispatch
+from kernels import dispatch, forks
 from kernels.layout import Layout, address, aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
@@ -26,7 +25,7 @@ RELU_FAMILY = ("relu", "leaky_relu", "silu", "gelu")
 FORWARD_BLOCK = 1 << 33
 FORWARD_ROWS = 1 << 16
 
-_making = threading.RLock()  # engines
+_making = forks.lock()  # engines
 
 
 def _decided(name: str, what: str, argument: str = "", by: str = "a new MLP") -> Any:
@@ -116,6 +115,7 @@ class MLP:
         self._threads, self._seed, self._init = threads, seed, init
         seeds: Any = np.random.SeedSequence(seed)
         self.random, self.noise = np.random.default_rng(seeds), training.Noise(int(seeds.entropy) % 2**63)
+        forks.renewed(self.random.bit_generator.lock)
         self.metadata: dict[str, Any] = {}
         self.optimizer_state: training.Memory | None = None
         self._engine: Any = None
@@ -376,6 +376,7 @@ class MLP:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._parameters = aligned_copy(self._parameters)
+        forks.renewed(self.random.bit_generator.lock)
 
     def __repr__(self) -> str:
         same = len(set(self.activations)) == 1

@@ -1,8 +1,6 @@
 """fit: the loop. Epochs are here; steps are in an engine of kernels, which makes slices of many without coming back."""
 
-import functools
 import math
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +18,7 @@ from fastnn.losses import loss_for
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from fastnn.sharing import Share
+from kernels import forks
 from kernels.cpu import jit
 from kernels.cpu.batch import ROW_NUMBER
 from kernels.layout import aligned_copy, aligned_zeros
@@ -282,7 +281,7 @@ class Learner:
         self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
         self._losses = np.zeros(0)  # of the last slice's steps
 
-    @functools.cached_property
+    @forks.cached
     def _placed(self) -> tuple[Any, Any, Any]:
         """The data where the engine reads them best: asked for by who runs on all of it, not on dense parts."""
         return self.engine.place(self.data.X, self.data.target.values, self.data.weight)
@@ -381,7 +380,7 @@ class Learner:
         return losses, right, scalars[:, 0]
 
 
-_compiling = threading.RLock()  # a signal handler may use a model, too
+_compiling = forks.lock()  # a signal handler may use a model, too
 
 
 def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:

@@ -3,15 +3,14 @@
 import contextlib
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, wraps
+from functools import wraps
 from itertools import pairwise
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from .. import random, scalar
+from .. import forks, random, scalar
 from ..layout import Layout, address, aligned_zeros
 from . import clip, jit
 from . import job as field
@@ -101,7 +100,8 @@ class Engine:
         self.activations = [scalar.canonical(name) for name in activations]
         self.threads = self.most_threads = threads or teams.default_threads()
         self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
-        self._lock, self._busy = threading.RLock(), False
+        self._lock, self._busy = forks.lock(), False
+        forks.renewed(self)
         self.kernel = network[self.dtype]
         n_layers, size = len(widths) - 1, self.dtype.itemsize
         self._words = aligned_zeros(field.LAYERS + field.RECORD * n_layers, np.int64)
@@ -161,6 +161,10 @@ class Engine:
         if self.threads > 1:
             teams.load()
 
+    def _at_fork_reinit(self) -> None:
+        """In the child of a fork: whoever was at work here has stayed behind."""
+        self._busy = False
+
     def place(self, x: Any, target: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
         """Data, targets and row weights as calls read them best: here, as they are."""
         return x, target, weight
@@ -207,7 +211,7 @@ class Engine:
         inputs, outputs = self.layout.widths[layer : layer + 2]
         return product_for(self.precision, self.dtype, inputs, outputs, rows)[self.dtype]
 
-    @cached_property
+    @forks.cached
     def gradient(self) -> np.ndarray:
         """The gradient that a hook sees, laid out like the parameters, its padding zero. Made when first asked for."""
         return aligned_zeros(self.layout.size, self.dtype)

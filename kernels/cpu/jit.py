@@ -14,13 +14,13 @@ import importlib
 import pickle
 import warnings
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import ffi
 from numba import config, types
 from numba.core import cgutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
@@ -29,6 +29,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from .. import forks
 from .inlining import inlined
 
 if config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -117,6 +118,16 @@ class _CFunc(CFunc):
 announce: Callable[[], None] | None = None  # called before a kernel is compiled, but not when the cache has it
 
 
+def _after_fork() -> None:
+    global announce
+    announce = None  # that of a thread which has stayed behind
+
+
+forks.in_child(_after_fork)
+forks.hold(global_compiler_lock)
+forks.hold(ffi.lib._lock)  # llvmlite's, which is taken inside the other, and without it when a module is freed
+
+
 class Kernel:
     """A C function for one dtype, compiled or loaded from the cache when its address is first asked for."""
 
@@ -146,7 +157,7 @@ class Kernel:
             Kernel.loaded.append(self)
         return self._cfunc
 
-    @cached_property
+    @forks.cached
     def address(self) -> int:
         """Where its code begins: what compiled code calls."""
         return int(self.load().address or 0)

@@ -11,7 +11,6 @@ switch interval, and every call until then paid for the handing over.
 """
 
 import ctypes
-import os
 import threading
 import time
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from numba import types
 from numba.core import config
 
+from .. import forks
 from ..layout import address
 from . import clock, jit, memory
 
@@ -138,7 +138,7 @@ class Team:
     """The helpers of this process. They start with the first work that wants them."""
 
     def __init__(self) -> None:
-        self._lock, self._busy = threading.RLock(), False
+        self._lock, self._busy = forks.lock(), False
         self._state = np.zeros(WORDS + HELPER * MOST_HELPERS, np.int64)
         self.waited_at = address(self._state) + WAITED * 8  # where work adds the ticks for which its threads wait
         self._helpers = self._state[WORDS:].reshape(MOST_HELPERS, HELPER)
@@ -216,8 +216,7 @@ def _after_fork() -> None:
     team = Team()  # a child has the caller's thread alone
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.in_child(_after_fork)
 threading._register_atexit(lambda: team.stop())  # type: ignore[attr-defined]
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from itertools import pairwise
@@ -10,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from .. import scalar
+from .. import forks, scalar
 from ..cpu.engine import WRONG_LABEL
 from ..layout import Layout
 from . import jit, memory
@@ -77,7 +76,7 @@ class Engine:
         self.activations = [scalar.canonical(name) for name in activations]
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
         self.process = os.getpid()
-        self._lock = threading.RLock()
+        self._lock = forks.lock()
         self._resident, self._host_may_differ, self._device_is_newer = False, False, False
         self._buffers = Buffers(self.layout.size, len(widths) - 1, self.dtype)
         self._plans: dict[tuple[int, bool, bool], Plan] = {}

@@ -5,17 +5,17 @@ kernels.cuda.job, so one step is captured and serves all. NVIDIA's own interface
 """
 
 import functools
-import threading
 import warnings
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from .. import forks
 from . import jit
 
 Launches = Sequence[tuple[Any, Any, tuple[Any, ...]]]  # see jit.recorded
 
-_capturing = threading.Lock()
+_capturing = forks.lock()
 
 
 class Repeated:

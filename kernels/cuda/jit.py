@@ -20,6 +20,7 @@ import numpy as np
 from numba import types
 from numba.cuda.core import config
 
+from .. import forks
 from ..cpu import jit as cpu_jit
 
 api: Any = numba.cuda
@@ -118,7 +119,7 @@ class Kernel:
         self.argtypes = tuple(_argument(word, real) for word in signature.split())
         self._launches: dict[Any, Any] = {}
 
-    @functools.cached_property
+    @forks.cached
     def _dispatcher(self) -> Any:
         if SIMULATED:
             return api.jit(self.function)
