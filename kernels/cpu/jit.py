@@ -15,7 +15,7 @@ import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -30,6 +30,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from .. import forks
+from ..apart import apart
 from .inlining import inlined
 
 if config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -57,6 +58,8 @@ def _source_hash() -> str:
 
 
 STAMP = _source_hash()
+
+R = TypeVar("R")
 
 
 class StaleKernelError(OSError):
@@ -110,9 +113,19 @@ class _CFunc(CFunc):
     """Numba's C function, which says when it has to be compiled."""
 
     def _compile_uncached(self) -> Any:
-        if announce is not None:
-            announce()
+        say = announce  # which another thread may set to None
+        if say is not None:
+            say()
         return super()._compile_uncached()  # type: ignore[misc]
+
+
+def uninterrupted(work: Callable[[], R]) -> R:
+    """work(), which makes Numba compile. It runs apart, unless it is a part of what the calling thread compiles.
+
+    Numba registers its types and functions with itself when they are first needed. An exception in the midst of that,
+    Ctrl-C say, leaves it in a state in which it never compiles again.
+    """
+    return work() if global_compiler_lock.is_locked() else apart(work)
 
 
 announce: Callable[[], None] | None = None  # called before a kernel is compiled, but not when the cache has it
@@ -139,9 +152,12 @@ class Kernel:
         self.symbol = f"fastnn_{family.name}_{dtype}_{STAMP}"
         self._cfunc: CFunc | None = None
 
-    @global_compiler_lock  # a kernel is loaded once, whoever else asks for it
     def load(self) -> CFunc:
         """Compile, or load from the cache, and make the symbol known to the linker."""
+        return uninterrupted(self._load) if self._cfunc is None else self._cfunc
+
+    @global_compiler_lock  # a kernel is loaded once, whoever else asks for it
+    def _load(self) -> CFunc:
         if self._cfunc is None:
             function = self.family.factory(REAL[self.dtype])
             function.__name__ = f"{self.family.name}_{self.dtype}"
@@ -315,5 +331,5 @@ def cache_folder() -> str:
 
 def target_machine() -> tuple[str, str, str]:
     """(triple, CPU name, features) that Numba compiles for: NUMBA_CPU_NAME and the like included."""
-    triple, name, features = cpu_target.target_context.codegen().magic_tuple()
+    triple, name, features = uninterrupted(lambda: cpu_target.target_context.codegen().magic_tuple())
     return triple, name, features

@@ -58,7 +58,7 @@ INSTRUCTION_SETS = {
 def chosen() -> InstructionSet:
     """The instruction set of the machine that Numba compiles for, NUMBA_CPU_NAME and NUMBA_CPU_FEATURES included."""
     triple, cpu, features = jit.target_machine()
-    assembly = _probe(triple, cpu, features)
+    assembly = jit.uninterrupted(lambda: _probe(triple, cpu, features))
     if "zmm" in assembly:
         name = "avx512"
     elif "vfmadd" in assembly and "ymm" in assembly:

@@ -1,0 +1,130 @@
+"""Work in a thread of its own: what Ctrl-C does to it, and what it must not do."""
+
+import signal
+import threading
+
+import pytest
+
+from kernels.apart import STACK, apart, with_stack
+from kernels.cpu import jit
+
+PATIENCE = 60  # seconds, which a test that passes does not wait
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c():
+    """Ctrl-C is heard also where a shell started pytest in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press_ctrl_c():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def fail():
+    raise ValueError("as it should")
+
+
+def test_what_comes_back():
+    caller = threading.current_thread()
+    assert apart(threading.current_thread) is not caller
+    assert apart(threading.current_thread, stop=fail) is not caller
+    for stop in (None, fail):
+        with pytest.raises(ValueError, match="as it should"):
+            apart(fail, stop)
+
+
+def test_work_that_can_be_stopped_stays_in_a_thread_without_signal_handlers():
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(apart(threading.current_thread, stop=fail)))
+    thread.start()
+    thread.join()
+    assert seen == [thread]
+
+
+def test_ctrl_c_leaves_work_that_goes_on():
+    left, ended = threading.Event(), threading.Event()
+
+    def work():
+        press_ctrl_c()
+        if left.wait(PATIENCE):
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        apart(work)
+    left.set()
+    assert ended.wait(PATIENCE)
+
+
+def test_ctrl_c_stops_work_and_waits_for_it_whatever_else_comes():
+    told, ended = threading.Event(), []
+
+    def work():
+        press_ctrl_c()
+        assert told.wait(PATIENCE)
+        press_ctrl_c()
+        ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        apart(work, stop=told.set)
+    assert ended
+
+
+def test_where_no_thread_can_be_started_the_caller_does_the_work(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert apart(threading.current_thread) is threading.current_thread()
+
+
+def test_a_thread_has_the_stack_it_is_started_with():
+    before = threading.stack_size()
+    try:
+        threading.stack_size(32768)
+        assert with_stack(STACK, threading.stack_size) == STACK
+        with pytest.raises(ValueError, match="as it should"):
+            with_stack(STACK, fail)
+        assert threading.stack_size() == 32768
+    finally:
+        threading.stack_size(before)
+
+
+MOMENTS = {
+    "before": (jit._CFunc, "_compile_uncached"), "in the cache": (jit._Cache, "save_overload"),
+    "after": (jit.llvm, "add_symbol"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_while_a_kernel_is_compiled_leaves_the_compiler_to_its_end(moment, monkeypatch, tmp_path):
+    """Numba, cut short, may have registered the half of what it registers once, and never compile that kernel again."""
+
+    @jit.kernel("i i", f"interrupted_{moment.replace(' ', '_')}")
+    def double(real):
+        def function(n):
+            return 2 * n
+
+        return function
+
+    where, name = MOMENTS[moment]
+    original, left, threads = getattr(where, name), threading.Event(), []
+
+    def interrupted(*args):
+        threads.append(threading.current_thread())
+        if len(threads) == 1:
+            press_ctrl_c()
+            assert left.wait(PATIENCE)
+        return original(*args)
+
+    monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            double["float32"].load()
+        left.set()
+        assert double["float32"](21) == 42
+    assert len(threads) == 1, "compiled twice"
+    assert threads[0] is not threading.main_thread(), "signal handlers run here"
