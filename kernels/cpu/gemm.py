@@ -21,6 +21,7 @@ NC_BYTES = 2048
 # at 384 cubed; 77 against 86 at 1000 cubed. Shallower, so that the panel, 32 KiB, stays in L1.
 FEW_ROWS = 384
 KC_FEW_ROWS = 256
+KC_LEAST = 64  # of a panel on the stack, 8 KiB: a thread may have 32 KiB in all. Deeper ones are allocated
 # A panel is packed when enough rows of A will use it: 64 x 1000 x 1000 reaches 69 % of the peak packed and 62 % in
 # place, and weights that another core has just written come sooner by a copy. It takes more rows where b is in L1
 # anyway: 64 cubed 82 % packed and 87 % in place.
@@ -61,7 +62,7 @@ def gemm(real: Any) -> Any:
     none = real(float("-inf"))
     low, vectors_of_low = isa.low
     one_row = simd.WIDEST * lanes
-    row_bytes, panel_bytes = one_row * size, KC_FEW_ROWS * nr * size
+    row_bytes, panel_bytes, least_bytes = one_row * size, KC_FEW_ROWS * nr * size + 64, KC_LEAST * nr * size
     block_bytes = KC * (NC_BYTES // size + nr) * size
     add_rows, add_row = rows_added(real, AT_ONCE), rows_added(real, 1)
     scratch_bytes = block_bytes + (KC * GROUP * mr + nr) * size + 64
@@ -134,7 +135,7 @@ def gemm(real: Any) -> Any:
         if m == 1 and csa == size and k * ldb > STREAMED and not transposed:
             one_row_by_many(n, k, a, b, ldb, c, init, floor)
             return
-        zeros, panel = memory.stack(row_bytes), memory.stack(panel_bytes)
+        zeros, least = memory.stack(row_bytes), memory.stack(least_bytes)
         for j in range(one_row):
             elements(zeros)[j] = real(0.0)
         across = csa != size  # a's columns lie in memory as rows
@@ -145,13 +146,15 @@ def gemm(real: Any) -> Any:
         lower = (m <= low or suits_low) and not pack_a and not transposed
         pack_b = transposed or (not lower and m >= (PACK_ROWS_IN_L1 if in_l1 else PACK_ROWS))
         few = (m <= FEW_ROWS or lower) and not pack_a
-        heap = 0
-        if not few:  # more than a small thread's stack holds; without the memory, what needs none
-            heap = memory.allocate(scratch_bytes)
-            few, pack_a = heap == 0, pack_a and heap != 0
+        scratch = (panel_bytes if pack_b and k > KC_LEAST else 0) if few else scratch_bytes
+        heap = memory.allocate(scratch) if scratch != 0 else 0
         kc, nc, block, high, wide = KC, NC_BYTES // size, (heap + 63) // 64 * 64, mr, nr
         if few:
-            kc, nc, block = KC_FEW_ROWS, nr, panel
+            kc, nc = KC_FEW_ROWS, nr
+        if heap == 0:
+            block = least
+        if scratch != 0 and heap == 0:  # without the memory, what needs hardly any
+            pack_a, kc, nc = False, KC_LEAST, nr
         if lower:
             kc, nc, high, wide = k, n, low, one_row if m == 1 else vectors_of_low * lanes
             if k * ldb > STREAMED:

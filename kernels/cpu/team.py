@@ -20,6 +20,7 @@ from numba import types
 from numba.core import config
 
 from .. import forks
+from ..apart import with_stack
 from ..layout import address
 from . import clock, jit, memory
 
@@ -45,6 +46,7 @@ BRIEF = 12 << 20
 LOOK, DISTURBED_PERCENT = 100_000_000, 25
 FIRST_PAUSE, MOST_PAUSE = 250_000_000, 4_000_000_000
 MOST_HELPERS = 1023
+STACK = 1 << 20  # bytes of a helper's; kernels take less than 32 KiB
 NOT_STARTED = ctypes.c_ulong(-1).value
 
 _python = ctypes.pythonapi
@@ -189,7 +191,8 @@ class Team:
         own[TEAM], own[ASLEEP], own[LOCK] = address(self._state), 0, lock
         self._count += 1
         self._state[ALIVE] += 1
-        if _python.PyThread_start_new_thread(helper["float32"].address, address(own)) == NOT_STARTED:
+        life, argument = helper["float32"].address, address(own)
+        if with_stack(STACK, lambda: _python.PyThread_start_new_thread(life, argument)) == NOT_STARTED:
             self._state[ALIVE] -= 1  # its seat stays empty: nobody waits for it
 
     def stop(self) -> None:

@@ -116,6 +116,42 @@ def test_after_a_fork(expected, layer):
     assert run(program, env=environment(NUMBA_THREADING_LAYER=layer)).stdout.split() == [expected]
 
 
+def test_small_stacks():
+    """Threads of 32 KiB, as programs with thousands of them ask for: those that call, and helpers that they start."""
+    program = textwrap.dedent("""
+        import threading
+        import numpy as np
+        import fastnn, kernels
+
+        rng = np.random.default_rng(0)
+        X, y = rng.standard_normal((2000, 300)), rng.integers(10, size=2000)
+
+        def work(threads):
+            for dtype in ("float32", "float64"):
+                options = {"dtype": dtype, "seed": 0, "threads": threads, "dropout": 0.1}
+                model = fastnn.MLP([300, 400, 100, 10], ["relu", "gelu"], **options)
+                model.fit(X, y, 1, 256, fastnn.Adam(clip_norm=1.0), l2=1e-3, validation_split=0.1, progress=False)
+                loss, _, _, dx = model.loss_and_gradients(X, y)
+                results[threads] += [model.predict(X), model.evaluate(X, y)["loss"], loss, dx]
+                x, (w, *_), (b, *_) = X.astype(dtype), model.weights, model.biases
+                h = kernels.linear(x, w, b, activation="relu")
+                results[threads] += [h, *kernels.linear_backward(h, x, w, h, activation="relu")]
+                z = model.predict(X)
+                results[threads] += [kernels.softmax(z), kernels.softmax_cross_entropy(z, y)[1]]
+
+        results = {1: [], 2: []}
+        threading.stack_size(32768)
+        for threads in (2, 1):
+            thread = threading.Thread(target=work, args=(threads,))
+            thread.start()
+            thread.join()
+        assert len(results[1]) == len(results[2]) == 20
+        for a, b in zip(results[1], results[2]):
+            np.testing.assert_array_equal(a, b)
+    """)
+    run(program)
+
+
 def test_one_seed_gives_one_model_and_another_gives_another():
     (X,) = random_arrays(0, (300, 7))
     y = random_labels(1, 300, 3)
