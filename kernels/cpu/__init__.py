@@ -24,6 +24,17 @@ from .side_by_side import IDENTITY, NO_METRIC, SOFTMAX
 from .turn import turn as _turn
 from .update import updates as _updates
 
+AT_ONCE = 1 << 25  # elements that one call from Python goes over, in 0.1 s or less: Ctrl-C waits for it
+
+
+def _by_rows(kernel: jit.Kernel, matrices: Sequence[np.ndarray], *before: Any) -> None:
+    """kernel(*before, rows, columns, address and stride of each matrix), for some of the rows at a time."""
+    rows, columns = matrices[0].shape
+    most = max(1, AT_ONCE // max(1, columns))
+    for first in range(0, rows, most):
+        places = [place for m in matrices for place in (address(m) + first * m.strides[0], m.strides[0])]
+        kernel(*before, min(most, rows - first), columns, *places)
+
 
 def linear(
     x: np.ndarray,
@@ -45,7 +56,7 @@ def linear(
     b_at = 0 if b is None else address(b)
     z_at, ldz = (0, 0) if pre is None else (address(pre), pre.strides[0])
     threads = _linear.threads_for(m * n * k)
-    if threads == 1:
+    if threads == 1 and m * n * k <= _linear.LONG:
         _linear.linear[x.dtype](m, n, k, x_at, ldx, w_at, ldw, b_at, fused, f, z_at, ldz, y_at, ldy, 0)
         return y
     size = x.dtype.itemsize
@@ -56,9 +67,9 @@ def linear(
             rows, columns, k, x_at + i * ldx, ldx, size, w_at + j * size, ldw, z_at + i * ldz + j * size, ldz,
             b_at and b_at + j * size, 0, fused, 0, f, y_at + i * ldy + j * size, ldy,
         )
-        for i, rows, j, columns in _linear.tiles(m, n, threads, size)
+        for i, rows, j, columns in _linear.tiles(m, n, k, threads, size)
     ]  # fmt: skip
-    _linear.run(x.dtype, tasks, threads)
+    _linear.run(x.dtype, tasks, threads, m * n * k)
     return y
 
 
@@ -93,7 +104,7 @@ def linear_backward(
             rows, columns, n, z_at + i * lddz, lddz, size, w_at + j * ldw, ldw, dx_at + i * lddx + j * size, lddx,
             0, 0, 0, 1, 0, dx_at + i * lddx + j * size, lddx,
         )
-        for i, rows, j, columns in _linear.tiles(m, k, threads, size)
+        for i, rows, j, columns in _linear.tiles(m, k, n, threads, size)
     ]  # fmt: skip
     turned = _linear.better_turned(m, k, n, simd.chosen().lanes(size))
     if turned:
@@ -106,10 +117,10 @@ def linear_backward(
             rows, columns, m, a_at + i * size, size, lda, b_at + j * size, ldb, c_at + i * ldc + j * size, ldc,
             0, 0, 0, 0, 0, c_at + i * ldc + j * size, ldc,
         )
-        for i, rows, j, columns in _linear.tiles(*((n, k) if turned else (k, n)), threads, size)
+        for i, rows, j, columns in _linear.tiles(*((n, k) if turned else (k, n)), m, threads, size)
     ]  # fmt: skip
     tasks.append((1, n, m, address(one), 0, 0, z_at, lddz, address(db), 0, 0, 0, 0, 0, 0, address(db), 0))
-    _linear.run(dtype, tasks, threads)
+    _linear.run(dtype, tasks, threads, 2 * m * n * k)
     if turned:
         _turn[dtype](n, k, c_at, ldc, dw_at, lddw)
     return dx, dw, db
@@ -118,9 +129,7 @@ def linear_backward(
 def activate(z: np.ndarray, activation: str = "identity", *, out: np.ndarray | None = None) -> np.ndarray:
     """y (B, O) = f(z)."""
     y = aligned_empty(z.shape, z.dtype) if out is None else out
-    _elementwise.forward[scalar.canonical(activation)][z.dtype](
-        *z.shape, address(z), z.strides[0], address(y), y.strides[0]
-    )
+    _by_rows(_elementwise.forward[scalar.canonical(activation)][z.dtype], (z, y))
     return y
 
 
@@ -137,17 +146,14 @@ def activate_backward(
     name = scalar.canonical(activation)
     saved = pre if name in scalar.NEEDS_PRE else y
     saved = dy if saved is None else saved
-    _elementwise.backward[name][dy.dtype](
-        *dy.shape, address(dy), dy.strides[0], address(saved), saved.strides[0],
-        address(dz), dz.strides[0],
-    )  # fmt: skip
+    _by_rows(_elementwise.backward[name][dy.dtype], (dy, saved, dz))
     return dz
 
 
 def softmax(z: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """Probabilities (B, O) = exp(z) / sum exp(z), row by row."""
     y = aligned_empty(z.shape, z.dtype) if out is None else out
-    _output[z.dtype](SOFTMAX, *z.shape, address(z), z.strides[0], address(y), y.strides[0])
+    _by_rows(_output[z.dtype], (z, y), SOFTMAX)
     return y
 
 

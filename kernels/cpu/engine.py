@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from .. import forks, random, scalar
+from ..apart import apart
 from ..layout import Layout, address, aligned_zeros
 from . import clip, jit
 from . import job as field
@@ -47,6 +48,9 @@ FROM_MEMORY = 16  # fewer rows take about as long as so many: what counts is rea
 # Training steps are tried on several threads where each has so many to do, and from SURE on made by all without trial
 TRIED, SURE = 1 << 17, 1 << 22
 LOOKED_AT = 1 << 16  # parameters at a time, so that what NumPy notes of each stays in a cache
+# What is worth more than so many multiply-adds, 0.1 to 0.3 s of one core, runs apart, so that Ctrl-C does not wait for
+# it; and about how many others take as long: of a row the activations of a unit, of a step the update of a parameter
+LONG, UNIT, PARAMETER = 1 << 33, 128, 64
 NONE = np.zeros(0)
 WRONG_LABEL = "labels must stay from 0 to {} while they are read, but that of row {} had been changed"
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
@@ -122,6 +126,8 @@ class Engine:
         self._paces: dict[tuple[int, int], Pace] = {}  # by rows, and the threads there may be
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
+        self._row_cost = (3 * self.multiply_adds + UNIT * sum(widths)) * size // 4
+        self._step_cost = PARAMETER * self.layout.size * size // 4
         self._forward_work = (
             STREAMED_WORK if plans.streamed(self.layout.widths, 1, self.threads, size) else FORWARD_WORK
         )
@@ -336,14 +342,21 @@ class Engine:
         name, self._loss_parameter[0] = scalar.loss_and_parameter(loss)
         self._job[field.LOSS], self._job[field.METRIC] = losses[name][self.dtype].address, METRICS[metric]
 
-    def _run(self, threads: int, first: int, last: int, flush: bool) -> None:
+    def _run(self, threads: int, first: int, last: int, rows: int, flush: bool) -> None:
+        """Steps first to last, on so many rows in all."""
         job = self._job
         job[field.BEGIN], job[field.STEPS], job[field.FLUSH], job[field.ALONE] = first, last, flush, threads == 1
-        job[field.TICKET] = job[field.DONE] = job[field.SLOT] = 0
+        job[field.TICKET] = job[field.DONE] = job[field.SLOT] = job[field.STOP] = 0
         job[field.WAITED], job[field.WRONG_ROW] = teams.team.waited_at, -1
-        teams.team.run(self.kernel, self._at, threads)
+        if rows * self._row_cost + (last - first) * self._step_cost < LONG:
+            teams.team.run(self.kernel, self._at, threads)
+        else:
+            apart(lambda: teams.team.run(self.kernel, self._at, threads), stop=self._stop)
         if job[field.WRONG_ROW] >= 0:
             raise ValueError(WRONG_LABEL.format(self.layout.widths[-1] - 1, job[field.WRONG_ROW]))
+
+    def _stop(self) -> None:
+        self._job[field.STOP] = 1
 
     def _one_batch(self, rows: int) -> int:
         """The address of what `_batches` makes of so many rows in one batch, which takes 5 us."""
@@ -444,8 +457,9 @@ class Engine:
         def part(threads: int, first: int, last: int) -> int:
             self._follow(plan(threads))
             self._drop(noise)
-            self._run(threads, first, last, flush=True)
-            return int(sizes[first:last].sum())
+            rows = int(sizes[first:last].sum())
+            self._run(threads, first, last, rows, flush=True)
+            return rows
 
         pace = self.pace(batch_size)
         buffered = plan(pace.choices[-1]).buffered
@@ -486,7 +500,7 @@ class Engine:
         job[field.L2], job[field.SQUARES] = address(decay), address(squares) if l2 else 0
         job[field.GRADIENT] = address(gradient) - base
         job[field.DX], job[field.DX_ROW] = address(dx), stride * self.dtype.itemsize
-        self._run(plan.threads, 0, 1, flush=False)
+        self._run(plan.threads, 0, 1, rows, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
     def forward(
@@ -528,7 +542,7 @@ class Engine:
                 if target is not None:
                     self._set_loss(loss, metric)
                     job[field.ROW_LOSS], job[field.RIGHT] = address(results), address(right) if metric else 0
-                self._run(plan.threads, 0, 1, flush=False)
+                self._run(plan.threads, 0, 1, rows, flush=False)
             finally:
                 self._busy = False
         return results, right

@@ -2,8 +2,9 @@
 
 from itertools import count
 
-# A job. The first three are written by all threads, so each has a cache line of its own.
-TICKET, DONE, SLOT = 0, 8, 16
+# A job. The first three are written by all threads, so each has a cache line of its own. STOP: not 0 once its results
+# are no longer wanted
+TICKET, DONE, SLOT, STOP = 0, 8, 16, 17
 _field = count(24)
 (
     N_LAYERS, BEGIN, STEPS,  # the first step, and the one where it ends

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..apart import apart
 from ..layout import address
 from . import jit, memory
 from . import team as teams
@@ -19,6 +20,8 @@ from .turn import turn as turn_kernel
 WORK_PER_THREAD = 1 << 19
 # The largest product that one thread claims at once. 480 rows: 4 % slower at 1024 and 2048 cubed, as each packs its b
 TILE_ROWS, TILE_COLUMNS = 1024, 512
+# A product of more multiply-adds than LONG runs apart, in tiles of at most TILE_WORK: Ctrl-C waits for those begun
+LONG, TILE_WORK, LEAST = 1 << 33, 1 << 31, 64
 # dw (I, O) is made as its transpose, out of the same sums, where so its rows have fewer elements with those that fill
 # their last vectors, and x is read along its rows: 64 x 10 in 1.0 us in place of 1.75, 400 x 25 in 16 in place of 26,
 # 784 x 10 in 12 in place of 35 (128 rows of a batch; Intel Xeon with AVX-512). To turn it takes what 16 rows gain.
@@ -129,21 +132,32 @@ def tile_grid(m: int, n: int, threads: int, itemsize: int) -> tuple[int, int, in
     return down, across, columns
 
 
-def tiles(m: int, n: int, threads: int, itemsize: int) -> list[tuple[int, int, int, int]]:
-    """(i, rows, j, columns) of the tiles of an (m, n) product; none where that is empty."""
+def tiles(m: int, n: int, k: int, threads: int, itemsize: int) -> list[tuple[int, int, int, int]]:
+    """(i, rows, j, columns) of the tiles of an (m, n) product with sums over k; none where that is empty."""
     if m == 0 or n == 0:
         return []
     down, _, columns = tile_grid(m, n, threads, itemsize)
+    if m * n * k > LONG:
+        columns = min(columns, max(LEAST, TILE_WORK // (k * -(-m // down)) // LEAST * LEAST))
+        down = max(down, -(-m // max(LEAST, TILE_WORK // (k * columns))))
     edges = [m * i // down for i in range(down + 1)]
     return [(i0, i1 - i0, j, min(columns, n - j)) for i0, i1 in pairwise(edges) for j in range(0, n, columns)]
 
 
-def run(dtype: np.dtype, tasks: Sequence[tuple[int, ...]], threads: int) -> None:
-    """Do the tasks, on up to so many threads."""
+def run(dtype: np.dtype, tasks: Sequence[tuple[int, ...]], threads: int, multiply_adds: int) -> None:
+    """Do the tasks, of so many multiply-adds in all, on up to so many threads."""
     job = np.empty(FIRST_TASK + TASK * len(tasks), np.int64)
     job[NEXT], job[TASKS] = 0, len(tasks)
     job[FIRST_TASK:].reshape(-1, TASK)[...] = tasks
-    teams.team.run(products[dtype], address(job), threads)
+    kernel, at = products[dtype], address(job)
+
+    def stop() -> None:
+        job[NEXT] = len(tasks)
+
+    if multiply_adds <= LONG:
+        teams.team.run(kernel, at, threads)
+    else:
+        apart(lambda: teams.team.run(kernel, at, threads), stop)
 
 
 def threads_for(multiply_adds: int) -> int:

@@ -1,6 +1,7 @@
 """Whole networks in compiled code: the same bits with any number of threads, and the step in its split form."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ from numba import cfunc, types
 
 from kernels.cpu import engine as engines
 from kernels.cpu import jit, memory
+from kernels.cpu import job as field
+from kernels.cpu import network as networks
 from kernels.cpu import team as teams
 from kernels.cpu.batch import ROW_NUMBER
 from kernels.cpu.engine import Engine
 from kernels.layout import Layout, aligned_zeros
-from tests.oracle import random_arrays, random_labels, random_network, random_row_weights
+from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_row_weights
 
 DTYPES = ["float32", "float64"]
 SGD, ADAM = "sgd", "adam"
@@ -353,3 +356,94 @@ class TestWhatIndexesMemory:
             losses, _ = engine.forward(x, order=order, target=t, weight=each, loss="mean_squared_error")
             assert np.isnan(losses[33])
             assert np.isfinite(np.delete(losses, 33)).all()
+
+
+PLANS = {"few rows": ([20, 30, 3], 40), "groups": ([7, 16, 3], 4000), "layers": ([300, 400, 3], 100)}
+
+
+class TestStop:
+    """A job that is told to stop."""
+
+    @staticmethod
+    def step(engine, rows, **options):
+        (x,) = random_arrays(1, (rows, engine.layout.widths[0]), dtype="float32")
+        labels = random_labels(2, rows, engine.layout.widths[-1])
+        scalars = np.array([[0.1, 0.9, 0.999, 1e-8, 2.0, 3.0, 0, 0]])
+        state = [aligned_zeros(engine.layout.size, "float32") for _ in range(2)]
+        engine.train(
+            x, labels, order=None, weight=None, first=0, total=rows, batch_size=rows, steps=1,
+            scales=np.array([1 / rows]), loss="softmax_cross_entropy", metric="label", update=ADAM, state=state,
+            scalars=scalars, **options,
+        )  # fmt: skip
+        return engine.parameters, *state
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    @pytest.mark.parametrize("plan", PLANS)
+    @pytest.mark.parametrize("options", [{}, {"l2": 0.1}, {"clip_norm": 1.0}])
+    def test_before_it_begins_changes_nothing(self, monkeypatch, plan, options, threads):
+        widths, rows = PLANS[plan]
+        monkeypatch.setattr(engines, "LONG", 0)
+        expected = self.step(make_engine(widths, threads=threads), rows, **options)
+        monkeypatch.setattr(engines, "apart", lambda work, stop: (stop(), work()))
+        engine = make_engine(widths, threads=threads)
+        before = engine.parameters.copy()
+        parameters, *state = self.step(engine, rows, **options)
+        np.testing.assert_array_equal(parameters, before)
+        assert not np.any(state)
+        monkeypatch.undo()
+        for actual, wanted in zip(self.step(engine, rows, **options), expected, strict=True):
+            np.testing.assert_array_equal(actual, wanted)
+
+    def test_between_the_gradient_and_the_update_changes_nothing(self):
+        """By a hook, as compiled code of a user's."""
+        engine = make_engine([20, 30, 3], threads=2)
+        before = engine.parameters.copy()
+        press = cfunc("void(int64)")(lambda address: memory.store(address, 1))
+        parameters, *state = self.step(engine, 40, hook=(press.address, engine._at + 8 * field.STOP))
+        np.testing.assert_array_equal(parameters, before)
+        assert not np.any(state)
+        assert engine.gradient.any()
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    @pytest.mark.parametrize("plan", PLANS)
+    def test_at_any_moment_leaves_each_tile_of_weights_as_it_was_or_with_its_whole_update(
+        self, monkeypatch, plan, threads
+    ):
+        widths, rows = PLANS[plan]
+        monkeypatch.setattr(engines, "LONG", 0)
+        engine = make_engine(widths, threads=threads)
+        before = [engine.parameters.copy()] + [np.zeros_like(engine.parameters)] * 2
+        after = [array.copy() for array in self.step(engine, rows)]
+        for pause in np.linspace(0, 2e-3, 20):
+
+            def interrupted(work, stop, pause=pause):
+                thread = threading.Thread(target=lambda: (time.sleep(pause), stop()))
+                thread.start()
+                work()
+                thread.join()
+
+            monkeypatch.setattr(engines, "apart", interrupted)
+            engine.parameters[...] = before[0]
+            stopped = self.step(engine, rows)
+            for layer, i0, i1, j0, j1 in engine._tiles:
+                w = [engine.layout.weights(array)[layer][i0:i1, j0:j1] for array in (*before, *after, *stopped)]
+                for actual, wanted in zip(w[6:], w[:3] if (w[6] == w[0]).all() else w[3:6], strict=True):
+                    np.testing.assert_array_equal(actual, wanted)
+
+    @pytest.mark.parametrize(("widths", "rows", "columns"), [([5600, 520, 5600], 384, 512), ([1700, 1700], 3400, 1700)])
+    def test_a_product_that_takes_long_is_made_in_parts(self, widths, rows, columns):
+        """Of one layer after the other, and of groups of rows; see `part_of`."""
+        dtype = "float64"
+        engine = make_engine(widths, dtype, "identity", "identity")
+        assert min(rows, 384) * widths[0] * columns * 8 > networks.MOMENT
+        x, target = random_arrays(1, (rows, widths[0]), (rows, widths[-1]), dtype=dtype)
+        _, gradient, dx = engine.gradients(x, target, weight=None, scale=1 / rows, loss="mean_squared_error")
+        inputs = [x.astype(np.float64)]
+        weights, biases = engine.layout.weights(engine.parameters), engine.layout.biases(engine.parameters)
+        for w, b in zip(weights, biases, strict=True):
+            inputs.append(inputs[-1] @ w + b)
+        dz, depth = 2 * (inputs.pop() - target) / (rows * widths[-1]), network_depth(widths, rows)
+        for dw, w, b in zip(engine.layout.weights(gradient)[::-1], weights[::-1], inputs[::-1], strict=True):
+            assert_close(dw, b.T @ dz, dtype, depth)
+            dz = dz @ w.T
+        assert_close(dx, dz, dtype, depth)
