@@ -99,7 +99,6 @@ def test_the_child_of_a_fork_trains_alone():
         import os, warnings
         import fastnn
         from fastnn.sharing import Share
-        from tests.fastnn.test_sharing import X, Y
 
         model = fastnn.MLP([64, 8, 10], threads=2)
         with Share(model.engine()):
