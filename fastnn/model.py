@@ -207,9 +207,10 @@ class MLP:
         bytes a row. loss: by default that of the output (cross-entropy for softmax and sigmoid, poisson for exp, else
         mean_squared_error); sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
         validation_data: (X, y) or (X, y, weights), on which `evaluate` measures after each epoch. validation_split: the
-        fraction of rows, drawn at random, that is held out. sample_weight: (n,), each >= 0; one below 1e-32 of the
-        largest counts as zero. class_weight: {label: weight} or "balanced", for labels and one-hot rows. progress: None
-        shows a bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
+        fraction of rows, drawn at random, that is held out; they keep their sample_weight. sample_weight: (n,), each
+        >= 0; one below 1e-32 of the largest counts as zero. class_weight: {label: weight} or "balanced", for labels and
+        one-hot rows. progress: None shows a bar in a terminal or notebook and lines elsewhere, True a bar, False
+        nothing.
         Other losses of numbers: "absolute_error"; ("huber", delta), "huber" for delta 1; ("quantile", level).
 
         Training ends with a warning after the first slice of steps whose loss or parameters are not finite: the model

@@ -58,7 +58,7 @@ def fit(
     optimizer = checked_optimizer(optimizer, epochs * -(-n_train // batch_size))
     callbacks = checked_callbacks(callbacks)
     check_monitors(callbacks, data, validation_data is not None or bool(validation_split))
-    order, validation = _split(model, data, validation_data, validation_split)
+    order, validation = _split(model, data, validation_data, validation_split, sample_weight)
 
     def tell(event: str, *args: Any) -> bool:
         return any([getattr(callback, event, nothing)(model, *args) for callback in callbacks])
@@ -69,8 +69,9 @@ def fit(
     history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train), l2, outputs))
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model.engine(), data, memory, batch_size, l2)
+    validation_weight = None
     if validation is not None:
-        validation = learner.placed(*validation)
+        validation_weight, validation = validation[-1], learner.placed(*validation)
     unknown = dict.fromkeys(("loss", "accuracy" if data.target.metric else "r2"), math.nan)
     history.threads = learner.engine.training_threads(min(batch_size, n_train))
     shuffled = shuffle and batch_size < n_train
@@ -92,7 +93,7 @@ def fit(
             tell("on_train_begin")
             model.optimizer_state = None  # that of train_on_batch
             if validation_split and order is not None:
-                order = _draw(model, order, n_train)
+                order = _draw(model, order, n_train, validation_weight)
             while epoch < epochs and not stop:
                 together = 1 if watched else min(guard.most, learner.together(n_train, epochs - epoch))
                 guard.keep(order if shuffled else None, together)
@@ -408,7 +409,7 @@ def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
 
 
 def _split(
-    model: Any, data: Data, validation_data: Any, fraction: float
+    model: Any, data: Data, validation_data: Any, fraction: float, sample_weight: Any
 ) -> tuple[np.ndarray | None, tuple[Any, ...] | None]:
     """All rows, still to be drawn from, None without a split, and what `evaluation.measure` takes, if anything."""
     n = len(data.X)
@@ -416,7 +417,10 @@ def _split(
         return None, None
     if validation_data is None:
         order = numbered(n)
-        return order, (data.X, data.target, data.loss, order[: _held_out(n, fraction)], None)
+        weight = inputs.row_weights(
+            sample_weight, None, data.target, n, dtype=model.dtype
+        )  # a class weighs in learning
+        return order, (data.X, data.target, data.loss, order[: _held_out(n, fraction)], _in_range(weight, data.loss))
     if fraction:
         raise ValueError("validation_split must be 0 with validation_data, got both")
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
@@ -433,12 +437,14 @@ def _split(
     return None, (X, target, data.loss, None, _in_range(weight, data.loss))
 
 
-def _draw(model: Any, order: np.ndarray, n_train: int) -> np.ndarray:
-    """Draw the rows held out, which come first in `order`; the others."""
+def _draw(model: Any, order: np.ndarray, n_train: int, weight: np.ndarray | None) -> np.ndarray:
+    """Draw the rows held out, which come first in `order`; the others. ValueError where none held out has a weight."""
     held_out, train = order[:-n_train], order[-n_train:]
     model.random.shuffle(order)
     held_out.sort()
     train.sort()
+    if weight is not None and not weight[held_out].any():
+        raise ValueError(f"sample_weight must not be 0 for all {len(held_out)} rows that validation_split holds out")
     return train
 
 

@@ -78,6 +78,30 @@ class TestValidation:
             val_loss = twin.fit(X, y, 2, validation_data=same, progress=False).val_loss
             np.testing.assert_allclose(val_loss[-1], twin.evaluate(X_val, y_val)["loss"], rtol=1e-6)
 
+    @pytest.mark.parametrize(("output", "metric"), [("softmax", "accuracy"), ("identity", "r2")])
+    def test_rows_that_are_split_off_keep_their_weights(self, output, metric):
+        X, y = data()
+        y = X[:, :3] if output == "identity" else y
+        model, weight = make(output), np.random.default_rng(8).uniform(0.5, 3.0, len(X))
+        history = model.fit(X, y, 1, shuffle=False, validation_split=0.3, sample_weight=weight, progress=False)
+        rows = make(output).random.permutation(len(X))[: round(0.3 * len(X))]  # as the first thing that is drawn
+        measured = model.evaluate(X[rows], y[rows], sample_weight=weight[rows])
+        np.testing.assert_allclose(history.val_loss[-1], measured["loss"], rtol=1e-6)
+        np.testing.assert_allclose(history.metrics[f"val_{metric}"][-1], measured[metric], rtol=1e-6)
+        assert abs(measured["loss"] - model.evaluate(X[rows], y[rows])["loss"]) > 1e-4
+
+    def test_rows_that_are_split_off_must_weigh_something(self):
+        X, y = data()
+        rows = make().random.permutation(len(X))[: round(0.3 * len(X))]
+        weight, model = np.ones(len(X)), make()
+        weight[rows] = 0.0
+        before = model.parameters.copy()
+        with pytest.raises(
+            ValueError, match=r"^sample_weight must not be 0 for all 30 rows that validation_split holds"
+        ):
+            model.fit(X, y, validation_split=0.3, sample_weight=weight, progress=False)
+        np.testing.assert_array_equal(model.parameters, before)
+
     def test_changes_no_parameter(self):
         X, y = data()
         with_validation, without = make(), make()
