@@ -18,7 +18,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain
 from os import PathLike, fspath
 from typing import Any, BinaryIO, TextIO
@@ -26,6 +25,7 @@ from typing import Any, BinaryIO, TextIO
 import numpy as np
 
 from fastnn.files import BoundedReader, DataError, append, open_file, reading, replace
+from kernels import forks
 
 MISSING = frozenset(["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "?"])
 
@@ -170,7 +170,7 @@ class Table:
             f"{cell}0 here; or read it as text (fastnn train --text {name})"
         )
 
-    @cached_property
+    @forks.cached
     def _decimal_marks(self) -> set[str]:
         """Which of the point and the comma stands before the decimals of a number somewhere in the file."""
         return {mark for mark in _READERS if any(_has_decimals(cell, mark) for cell in chain(*self.columns.values()))}
