@@ -17,6 +17,7 @@ from fastnn import data, files
 from fastnn.callbacks import CSVLogger
 from fastnn.files import DataError, open_file, read_exactly, reading, replace
 from fastnn.table import append_csv, read_csv, write_csv
+from tests.programs import PATIENCE, environment
 
 
 @pytest.fixture
@@ -183,7 +184,8 @@ class TestTemporaryFiles:
         )
         replace(path, write(b"old"))
         for _ in range(2):
-            run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, timeout=300)
+            arguments = [sys.executable, "-c", program, str(path)]
+            run = subprocess.run(arguments, env=environment(), capture_output=True, timeout=PATIENCE)
             assert run.returncode == -signal.SIGKILL
             assert len(names(path)) == 2  # the second has removed what the first left
             assert path.read_bytes() == b"old"

@@ -149,7 +149,7 @@ def test_small_stacks():
         for a, b in zip(results[1], results[2]):
             np.testing.assert_array_equal(a, b)
     """)
-    run(program, timeout=600)  # for it may be the first to need some of these kernels
+    run(program)
 
 
 def test_one_seed_gives_one_model_and_another_gives_another():
