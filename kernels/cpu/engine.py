@@ -342,13 +342,13 @@ class Engine:
         name, self._loss_parameter[0] = scalar.loss_and_parameter(loss)
         self._job[field.LOSS], self._job[field.METRIC] = losses[name][self.dtype].address, METRICS[metric]
 
-    def _run(self, threads: int, first: int, last: int, rows: int, flush: bool) -> None:
-        """Steps first to last, on so many rows in all."""
+    def _run(self, threads: int, first: int, last: int, cost: int, flush: bool) -> None:
+        """Steps first to last; cost: in multiply-adds."""
         job = self._job
         job[field.BEGIN], job[field.STEPS], job[field.FLUSH], job[field.ALONE] = first, last, flush, threads == 1
         job[field.TICKET] = job[field.DONE] = job[field.SLOT] = job[field.STOP] = 0
         job[field.WAITED], job[field.WRONG_ROW] = teams.team.waited_at, -1
-        if rows * self._row_cost + (last - first) * self._step_cost < LONG:
+        if cost < LONG:
             teams.team.run(self.kernel, self._at, threads)
         else:
             apart(lambda: teams.team.run(self.kernel, self._at, threads), stop=self._stop)
@@ -458,7 +458,8 @@ class Engine:
             self._follow(plan(threads))
             self._drop(noise)
             rows = int(sizes[first:last].sum())
-            self._run(threads, first, last, rows, flush=True)
+            cost = rows * self._row_cost + (last - first) * self._step_cost
+            self._run(threads, first, last, cost, flush=True)
             return rows
 
         pace = self.pace(batch_size)
@@ -500,7 +501,7 @@ class Engine:
         job[field.L2], job[field.SQUARES] = address(decay), address(squares) if l2 else 0
         job[field.GRADIENT] = address(gradient) - base
         job[field.DX], job[field.DX_ROW] = address(dx), stride * self.dtype.itemsize
-        self._run(plan.threads, 0, 1, rows, flush=False)
+        self._run(plan.threads, 0, 1, rows * self._row_cost + self._step_cost, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
     def forward(
@@ -542,7 +543,7 @@ class Engine:
                 if target is not None:
                     self._set_loss(loss, metric)
                     job[field.ROW_LOSS], job[field.RIGHT] = address(results), address(right) if metric else 0
-                self._run(plan.threads, 0, 1, rows, flush=False)
+                self._run(plan.threads, 0, 1, rows * self._row_cost, flush=False)
             finally:
                 self._busy = False
         return results, right

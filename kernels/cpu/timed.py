@@ -24,9 +24,9 @@ class TimedEngine(Engine):
         self._records = aligned_zeros(n_words, np.int64)
         self._job[field.TIMES] = address(self._records)
 
-    def _run(self, threads: int, first: int, last: int, rows: int, flush: bool) -> None:
+    def _run(self, threads: int, first: int, last: int, cost: int, flush: bool) -> None:
         start = time.perf_counter()
-        super()._run(threads, first, last, rows, flush)
+        super()._run(threads, first, last, cost, flush)
         self.seconds += time.perf_counter() - start
 
     @property
