@@ -169,9 +169,7 @@ class Engine:
     @_alone
     def keep(self, state: Sequence[Any] = (), into: list[Any] | None = None) -> list[Any]:
         """Copies on the GPU of the parameters and of an optimiser's arrays, in those of an earlier call if given."""
-        self._buffers.room(
-            "extremes", 2 * PARTS, self.dtype
-        )  # before steps are made: `finite` shall not fail after them
+        self._buffers.room("extremes", 2 * PARTS, self.dtype)  # now, so that `finite` cannot fail after the steps
         arrays = (self._buffers.parameters, *self.hold(state))
         copies = into or [memory.empty(array.size, self.dtype) for array in arrays]
         for copy, array in zip(copies, arrays, strict=True):

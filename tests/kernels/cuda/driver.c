@@ -180,6 +180,11 @@ CUresult cuMemcpyDtoH(void *to, CUdeviceptr from, size_t bytes) {
     memcpy(to, (void *)from, bytes);
     return CUDA_SUCCESS;
 }
+CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+    CALLED("%zu", bytes);
+    memcpy((void *)to, (void *)from, bytes);
+    return CUDA_SUCCESS;
+}
 
 // Code
 CUresult cuLibraryLoadData(
