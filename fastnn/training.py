@@ -1,9 +1,10 @@
 """fit: the loop. Epochs are here; steps are in an engine of kernels, which makes slices of many without coming back."""
 
+import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,6 +267,14 @@ class Memory:
         self.arrays = [aligned_copy(array) for array in self.arrays]
 
 
+def _are_ours(arrays: Sequence[Any], parameters: np.ndarray) -> bool:
+    """Whether compiled code may write to these, each in memory of its own, as those on a GPU are."""
+    on_host = [array for array in arrays if isinstance(array, np.ndarray)]
+    return all(array.flags.writeable and array.flags.aligned for array in on_host) and not any(
+        np.may_share_memory(a, b) for a, b in itertools.combinations([parameters, *on_host], 2)
+    )
+
+
 class Learner:
     """Makes steps on a network, a slice of many at a time."""
 
@@ -273,11 +282,13 @@ class Learner:
         self.engine, self.data, self.memory, self.l2 = engine, data, memory, l2
         self.batch_size = int(batch_size)  # compiled code is handed no NumPy scalar
         one = self.engine.parameters.shape, self.engine.dtype, self.engine.parameters.strides
-        if [(array.shape, array.dtype, array.strides) for array in memory.arrays] != [one] * memory.optimizer.slots:
+        alike = [(array.shape, array.dtype, array.strides) for array in memory.arrays] == [one] * memory.optimizer.slots
+        if not alike or not _are_ours(memory.arrays, self.engine.parameters):
             raise ValueError(
                 f"optimizer_state must hold {memory.optimizer.slots} arrays like the model's parameters, of shape "
-                f"{one[0]} and dtype {one[1]}: set it to None to start anew"
+                f"{one[0]} and dtype {one[1]}, each in writable memory of its own: set it to None to start anew"
             )
+        check_count("optimizer_state.step", memory.step, 0)
         memory.arrays = self.engine.hold(memory.arrays)
         self._slice, self._rows = 1, 0  # steps; what the batches' weights were last counted for
         self._losses = np.zeros(0)  # of the last slice's steps

@@ -159,7 +159,9 @@ class TestWhatTrainingHolds:
         lambda good: good[:-1], lambda good: [array[:5] for array in good],
         lambda good: [array.astype(np.float64) for array in good],
         lambda good: [np.zeros(2 * len(array), np.float32)[::2] for array in good],
-    ], ids=["number", "size", "dtype", "strides"])  # fmt: skip
+        lambda good: [np.frombuffer(array.tobytes(), np.float32) for array in good],
+        lambda good: [np.zeros(4 * len(array) + 1, np.uint8)[1:].view(np.float32) for array in good],
+    ], ids=["number", "size", "dtype", "strides", "read-only", "misaligned"])  # fmt: skip
     def test_an_optimizers_arrays_are_looked_at(self, optimizer, arrays):
         model = make()
         model.train_on_batch(X, Y, optimizer)
@@ -170,6 +172,24 @@ class TestWhatTrainingHolds:
         np.testing.assert_array_equal(model.parameters, before)
         model.optimizer_state = None
         model.train_on_batch(X, Y, optimizer)
+
+    def test_an_optimizers_arrays_are_nobody_elses(self):
+        """The parameters as state would be no distance from themselves, which compiled code takes for no state."""
+        model = make()
+        model.train_on_batch(X, Y, Adam(0.01))
+        first, second = model.optimizer_state.arrays
+        for arrays in ([model.parameters, second], [first, model.parameters], [first, first]):
+            model.optimizer_state.arrays = arrays
+            with pytest.raises(ValueError, match="each in writable memory of its own"):
+                model.train_on_batch(X, Y, Adam(0.01))
+
+    @pytest.mark.parametrize("step", [-1, 0.5, None])
+    def test_an_optimizers_step_is_a_count(self, step):
+        model = make()
+        model.train_on_batch(X, Y, Adam(0.01))
+        model.optimizer_state.step = step
+        with pytest.raises((TypeError, ValueError), match=r"^optimizer_state\.step must be "):
+            model.train_on_batch(X, Y, Adam(0.01))
 
     @pytest.mark.parametrize(("value", "name"), [
         (SGD(), "learning_rate"), (Adam(), "clip_norm"), (schedules.Constant(0.1), "rate"),
