@@ -218,7 +218,7 @@ def _labels(target: Targets) -> np.ndarray:
     """The labels (n,) that were given, or those that one-hot rows say."""
     if target.labels is not None:
         labels = on_host(target.labels)
-        return labels.view(np.uint8) if labels.dtype == bool else labels
+        return labels.astype(np.uint8) if labels.dtype == bool else labels
     rows = on_host(target.values)
     if target.metric is None:
         raise ValueError("class_weight must be None unless y holds integer labels or one-hot rows, got numbers")

@@ -19,10 +19,11 @@ ROW_NUMBER = np.uint32  # what `order` holds
 
 
 def _gather(dtype: np.dtype) -> jit.Family:
-    half = dtype.name == "float16"
-    source_elements = memory.pointer(types.uint16 if half else getattr(types, dtype.name))  # Numba has no float16
+    # Numba has no float16, and takes a bool for a single bit
+    kind = {"float16": "uint16", "bool": "uint8"}.get(dtype.name, dtype.name)
+    source_elements = memory.pointer(getattr(types, kind))
     size = dtype.itemsize
-    number = _half if half else _same
+    number = {"float16": _half, "bool": _truth}.get(dtype.name, _same)
     in_order = _same if dtype.isnative else _swapped
 
     @jit.kernel(SIGNATURE, f"gather_{dtype.name}" + ("" if dtype.isnative else "_swapped"))
@@ -54,6 +55,12 @@ def _same(value):
     return value
 
 
+@jit.inline
+def _truth(value):
+    """1 for True, which a view of other bytes may hold as any byte but 0."""
+    return 1 if value != 0 else 0
+
+
 @intrinsic
 def _swapped(typingctx: Any, value: Any) -> Any:
     """The number whose bytes are these in the opposite order."""
@@ -82,9 +89,8 @@ def _half(value):
 
 
 _NAMES = [
-    "float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+    "float16", "float32", "float64", "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
 ]  # fmt: skip
 _DTYPES = [np.dtype(name) for name in _NAMES]
 _SWAPPED = [dtype.newbyteorder() for dtype in _DTYPES if dtype.itemsize > 1]  # big-endian ones, on most machines
 gathers = {dtype: _gather(dtype) for dtype in _DTYPES + _SWAPPED}  # by what an array's elements are
-gathers[np.dtype(bool)] = gathers[np.dtype(np.uint8)]

@@ -121,6 +121,18 @@ def test_a_boolean_is_true_whatever_its_byte():
         assert model.evaluate(X, y.view(bool), loss=loss) == model.evaluate(X, np.ones(ROWS, int), loss=loss)
 
 
+def test_a_boolean_is_true_whatever_its_byte_in_inputs_and_targets():
+    bits = np.random.default_rng(3).integers(0, 2, (ROWS, COLUMNS)).astype(np.uint8)
+    odd, labels = (bits * 255).view(bool), (bits[:, 0] * 255).view(bool)
+    found = []
+    for x, y in ((odd, labels), (bits, bits[:, 0])):
+        model = MLP([COLUMNS, 4, 1], output="sigmoid", seed=0)
+        model.fit(x, y, 2, 4, class_weight={0: 1, 1: 3}, progress=False)
+        several = MLP([COLUMNS, COLUMNS], output="sigmoid", seed=0).evaluate(x, x)
+        found.append((model.parameters.tobytes(), model.evaluate(x, y), model.predict(x).tobytes(), several))
+    assert found[0] == found[1]
+
+
 def test_targets_of_every_layout():
     y = np.random.default_rng(2).dirichlet(np.ones(3), ROWS)
     for given in (
