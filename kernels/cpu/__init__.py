@@ -24,7 +24,8 @@ from .side_by_side import IDENTITY, NO_METRIC, SOFTMAX
 from .turn import turn as _turn
 from .update import updates as _updates
 
-AT_ONCE = 1 << 25  # elements that one call from Python goes over, in 0.1 s or less: Ctrl-C waits for it
+# Elements that one call from Python goes over, in 0.1 s or less, where a row has no more: Ctrl-C waits for it
+AT_ONCE = 1 << 25
 
 
 def _by_rows(kernel: jit.Kernel, matrices: Sequence[np.ndarray], *before: Any) -> None:
@@ -230,11 +231,15 @@ def _call_loss(
     name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, scale: float, parameter: float = 0.0
 ) -> tuple[float, np.ndarray]:
     dz = aligned_empty(z.shape, z.dtype) if dz is None else dz
-    total = _losses[name][z.dtype](
-        IDENTITY, *z.shape, address(z), z.strides[0], target.ndim == 1, address(target), target.strides[0],
-        0 if weight is None else address(weight), scale,
-        address(dz), dz.strides[0], NO_METRIC, 0, 0, parameter,
-    )  # fmt: skip
+    rows, columns = z.shape
+    most, total = max(1, AT_ONCE // max(1, columns)), 0.0
+    for first in range(0, rows, most):
+        total += _losses[name][z.dtype](
+            IDENTITY, min(most, rows - first), columns, address(z) + first * z.strides[0], z.strides[0],
+            target.ndim == 1, address(target) + first * target.strides[0], target.strides[0],
+            0 if weight is None else address(weight) + first * weight.itemsize, scale,
+            address(dz) + first * dz.strides[0], dz.strides[0], NO_METRIC, 0, 0, parameter,
+        )  # fmt: skip
     return scale * total if scale else 0.0, dz
 
 
@@ -271,11 +276,16 @@ def adam(
 
 
 def _step(name: str, w: np.ndarray, g: np.ndarray, first: Any, second: Any, scalars: np.ndarray) -> None:
-    _updates[name][w.dtype](
-        *w.shape, address(w), w.strides[0], address(g), g.strides[0],
-        0 if first is None else address(first), 0 if second is None else address(second), address(scalars),
-        0.0,
-    )  # fmt: skip
+    (rows, columns), ldw, ldg = w.shape, w.strides[0], g.strides[0]
+    most = max(1, AT_ONCE // max(1, columns))
+    for i in range(0, rows, most):
+        for j in range(0, columns, AT_ONCE):
+            at = i * ldw + j * w.itemsize  # of w and of what is like it
+            _updates[name][w.dtype](
+                min(most, rows - i), min(AT_ONCE, columns - j), address(w) + at, ldw,
+                address(g) + i * ldg + j * w.itemsize, ldg, 0 if first is None else address(first) + at,
+                0 if second is None else address(second) + at, address(scalars), 0.0,
+            )  # fmt: skip
 
 
 def info() -> dict[str, str]:
