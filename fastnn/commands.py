@@ -7,6 +7,7 @@ import importlib
 import os
 import platform
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,16 +60,18 @@ def train(args: Namespace) -> int | None:
     report.describe(args, data, target, preprocessing, model, optimizer, bool(validation))
     stopping = callbacks.EarlyStopping(patience=args.early_stopping) if args.early_stopping else None
     logger = callbacks.CSVLogger(args.metrics) if args.metrics else None
-    history = model.fit(
-        *training,
-        epochs=args.epochs,
-        batch_size=min(args.batch_size, len(training[1])),
-        optimizer=optimizer,
-        loss=loss,
-        l2=args.l2,
-        **validation,
-        callbacks=[callback for callback in (stopping, logger) if callback],
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "training diverged", RuntimeWarning)  # the error below names the options
+        history = model.fit(
+            *training,
+            epochs=args.epochs,
+            batch_size=min(args.batch_size, len(training[1])),
+            optimizer=optimizer,
+            loss=loss,
+            l2=args.l2,
+            **validation,
+            callbacks=[callback for callback in (stopping, logger) if callback],
+        )
     if history.interrupted and history.epochs == 0:
         report.line("saved", "nothing: not one epoch had ended")
         return EXIT_INTERRUPTED
