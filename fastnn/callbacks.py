@@ -3,6 +3,7 @@
 import math
 import os
 import string
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,8 @@ Logs = Mapping[str, float]
 class Callback:
     """The base class; every method may be overridden, and none of them does anything here.
 
-    model: the model in training. epoch and step count from 0. logs: what was measured, name -> value.
+    model: the model in training. epoch and step count from 0. logs: what was measured, name -> value. A loss that is
+    not finite says that the epoch was lost: if training ends by it, the model has the parameters from before it.
     Returning True from on_epoch_end or on_slice_end ends training after it.
     """
 
@@ -146,7 +148,7 @@ class ModelCheckpoint(Callback):
                 message = (
                     f"ModelCheckpoint saves nothing after epoch {epoch + 1}: the loss or parameters are not finite"
                 )
-                warnings.warn(message, RuntimeWarning, stacklevel=2)
+                warnings.warn(message, RuntimeWarning, stacklevel=_users_level())
             return
         if self.save_best_only:
             cost = _cost(self.monitor, logs)
@@ -182,6 +184,14 @@ class CSVLogger(Callback):
         rows = [] if self._columns else [["epoch", *logs]]
         self._columns = self._columns or list(logs)
         append_csv(self.path, [*rows, [epoch, *(float(logs[name]) for name in self._columns)]])
+
+
+def _users_level() -> int:
+    """The stacklevel, in a function that calls this one, at which a warning points at what called fastnn."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("fastnn."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _finite(model: Any, logs: Logs) -> bool:

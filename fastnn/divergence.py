@@ -18,11 +18,12 @@ class Guard:
     of those that are not finite is the only one; before it the state is that of an undisturbed training, to the bit.
 
     learner: what makes the steps. random: what draws the orders of the rows. on: without it nothing is kept or lost.
-    most: how many epochs may be made together.
+    most: how many epochs may be made together. message: what has happened, once the training has to end.
     """
 
     def __init__(self, learner: Any, random: np.random.Generator, on: bool) -> None:
         self.learner, self.random, self.on, self.most = learner, random, on, 1 << 16
+        self.message: str | None = None
         self._copies: list[Any] = []
         self._together = 1
         self._rows = 0  # since the parameters were looked at
@@ -56,6 +57,24 @@ class Guard:
         self._go_back()
         return True
 
+    def ends(self, epoch: int, logs: dict[str, float], rows: int, ended: bool = True) -> bool:
+        """Whether training is `lost` in this epoch, counted from 0. If so, `message` says how.
+
+        The loss in the logs is not finite then: it is NaN where parameters alone were lost. The model has those of the
+        epoch before by now, so that callbacks and readers of the history have nothing else to see it by.
+        """
+        loss = logs["loss"]
+        if not self.lost(loss, rows, ended):
+            return False
+        self.message = self._message(epoch + 1, loss)
+        if math.isfinite(loss):
+            logs["loss"] = math.nan
+        return True
+
+    def unseen(self) -> bool:
+        """Whether the parameters of a training that goes on whatever happens are not finite at its end."""
+        return not self.on and not self.learner.engine.finite()
+
     def _go_back(self) -> None:
         memory = self.learner.memory
         self.learner.engine.put_back(self._copies, memory.arrays)
@@ -65,13 +84,13 @@ class Guard:
                 self._order[...], self.random.bit_generator.state = self._drawn
         self.most = max(1, self._together // 2)
 
-    def message(self, epoch: int, loss: float) -> str:
-        """What has happened in this epoch, counted from 1, and what to try. Called after `lost`."""
-        step = self.learner.lost_step
-        what = f"the loss is {loss} at step {step + 1}"
+    def _message(self, epoch: int, loss: float) -> str:
+        """What has happened in this epoch, counted from 1, and what to try. Callbacks may change the parameters yet."""
+        said, start = f"training diverged in epoch {epoch}", "the training" if epoch == 1 else "that epoch"
+        if not self.learner.engine.finite():
+            return f"{said}: the parameters were not finite before {start}; make a new model or load one"
+        what = f"the loss is {loss} at step {self.learner.lost_step + 1}"
         if math.isfinite(loss):
             what = f"parameters are not finite after step {self.learner.memory.step}"
-        if not self.learner.engine.finite():
-            return f"training diverged in epoch {epoch}: {what}, and so they were before it: make a new model"
-        back = f"from the end of epoch {epoch - 1}" if epoch > 1 else "from before the training"
-        return f"training diverged in epoch {epoch}: {what}. The model has the parameters {back}; {WHAT_TO_TRY}"
+        back = f"from the end of epoch {epoch - 1}" if epoch > 1 else f"from before {start}"
+        return f"{said}: {what}. The parameters were set back to those {back}; {WHAT_TO_TRY}"

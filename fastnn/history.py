@@ -15,7 +15,9 @@ class History:
 
     metrics: name -> one value per epoch. Each is an attribute as well: `history.val_loss`; one of USUAL_METRICS that
         this run did not measure is an empty list.
-    interrupted: whether Ctrl-C ended the run. diverged: whether its loss or parameters ceased to be finite numbers.
+    interrupted: whether Ctrl-C ended the run. diverged: whether the loss of an epoch or the parameters at its end
+        were not finite numbers; the parameters of a run that goes on even then are looked at when it ends. The loss of
+        an epoch that ended a run is not finite, whichever of them was not.
     seconds: time spent training, without compilation; compile_seconds: time spent compiling kernels.
     device, threads: where it ran, and on how many threads at most.
     """

@@ -215,7 +215,8 @@ class MLP:
 
         Training ends with a warning after the first slice of steps whose loss or parameters are not finite: the model
         gets the parameters from the end of the epoch before, or those it had; the last epoch in the history is the one
-        that was not finite, and `diverged` is True. stop_if_diverged=False goes on.
+        that was not finite, and `diverged` is True. Its loss, in the callbacks' logs too, is NaN if the parameters
+        alone were lost. stop_if_diverged=False goes on.
         Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True. A step that would
         take longer is given up: some of its weights may have been updated, each by its whole gradient.
         Raises ValueError or TypeError, with the model unchanged, for input that does not fit, and for a schedule that

@@ -26,6 +26,7 @@ from kernels.layout import aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
 DIVERGED = f"the loss is {{}} after epoch {{}}: {WHAT_TO_TRY}"
+LOST = f"parameters are not finite at the end of the training: {WHAT_TO_TRY}"
 MANY_ROWS = 1 << 16
 SLICE_SECONDS = 0.1  # how long compiled code runs before Ctrl-C, callbacks and the progress bar get their turn
 
@@ -108,11 +109,11 @@ def fit(
                     for n_steps, logs in learner.epoch(next_order()):
                         share.take()
                         report.slice(epoch, n_steps, logs)
-                        history.diverged = guard.lost(logs["loss"], n_steps * learner.batch_size, ended=False)
+                        history.diverged = guard.ends(epoch, logs, n_steps * learner.batch_size, ended=False)
                         stop = tell("on_slice_end", memory.step - 1, dict(logs)) or history.diverged
                         if stop:
                             break
-                    history.diverged = history.diverged or guard.lost(logs["loss"], 0)
+                    history.diverged = history.diverged or guard.ends(epoch, logs, 0)
                     if validation is not None:
                         measured = unknown if history.diverged else evaluation.measure(model, *validation)
                         logs |= {f"val_{name}": value for name, value in measured.items()}
@@ -127,16 +128,20 @@ def fit(
                             warnings.warn(DIVERGED.format(logs["loss"], epoch + 1), RuntimeWarning, stacklevel=3)
                     stop |= tell("on_epoch_end", epoch, logs)
                     epoch += 1
+            unseen = guard.unseen()
         except BaseException as error:
             guard.lost(0.0, 0)  # within an epoch that does not count
             if not isinstance(error, KeyboardInterrupt):
                 raise
-            history.interrupted = True
+            history.interrupted, unseen = True, guard.unseen()
         finally:
             history.seconds = time.perf_counter() - start
             tell("on_train_end")
-    if history.diverged and stop_if_diverged:
-        warnings.warn(guard.message(epoch, history.loss[-1]), RuntimeWarning, stacklevel=3)
+    if unseen and not history.diverged:
+        warnings.warn(LOST, RuntimeWarning, stacklevel=3)
+    history.diverged |= unseen
+    if guard.message:
+        warnings.warn(guard.message, RuntimeWarning, stacklevel=3)
     if history.interrupted:
         warnings.warn("Training interrupted by user.", stacklevel=3)
     return history

@@ -7,7 +7,7 @@ import pytest
 import sklearn.neural_network
 from sklearn.exceptions import ConvergenceWarning
 
-from fastnn import MLP, SGD, Adam, Callback, EarlyStopping, MLPClassifier, MLPRegressor, ModelCheckpoint, load
+from fastnn import MLP, SGD, Adam, Callback, EarlyStopping, MLPClassifier, MLPRegressor, ModelCheckpoint, cli, load
 from tests.oracle import random_arrays, random_labels
 
 ROWS, BATCH, EPOCH, EPOCHS = 50, 16, 23, 60  # four steps an epoch; in the 23rd of them all is lost
@@ -61,13 +61,12 @@ def test_the_model_is_that_of_the_last_finite_epoch(monkeypatch, seconds, watche
     assert np.isfinite(model.parameters).all()
     assert history.epochs == EPOCH
     assert history.loss[:-1] == expected.loss
+    assert not np.isfinite(history.loss[-1])
     assert (history.diverged, expected.diverged, nothing) == (True, False, [])
     (message,) = said
     what = r"the loss is (nan|inf) at step \d+" if steps > 1 else f"parameters are not finite after step {EPOCH}"
-    assert np.isfinite(history.loss[-1]) == (steps == 1)
-    pattern = (
-        rf"training diverged in epoch {EPOCH}: {what}\. The model has the parameters from the end of epoch 22; lower"
-    )
+    back = r"The parameters were set back to those from the end of epoch 22; lower"
+    pattern = rf"^training diverged in epoch {EPOCH}: {what}\. {back}"
     with pytest.raises(RuntimeWarning, match=pattern):
         raise RuntimeWarning(message)
     if steps > 1:  # the rate is infinity at that step, after which the loss of the next is none
@@ -81,9 +80,9 @@ def test_in_the_first_epoch_the_model_stays_as_it_was():
     np.testing.assert_array_equal(model.parameters, before)
     assert (history.epochs, history.diverged) == (1, True)
     assert said[0].startswith(
-        "training diverged in epoch 1: the loss is nan at step 2. The model has the parameters fro"
+        "training diverged in epoch 1: the loss is nan at step 2. The parameters were set back to those from before "
+        "the training; lower the learning_rate"
     )
-    assert "from before the training; lower the learning_rate" in said[0]
     assert repr(history).endswith(", diverged=True)")
 
 
@@ -113,14 +112,70 @@ def test_it_goes_on_where_told_to():
     assert message.startswith(f"the loss is nan after epoch {EPOCH}: lower the learning_rate, clip the gradient")
 
 
-def test_parameters_that_were_not_finite_before_are_said_to_be():
-    """A unit that is always off hides an infinity from the loss."""
-    model = MLP([2, 3, 2], seed=0)
-    model.weights[0][:, 1] = -np.inf
-    with pytest.warns(RuntimeWarning, match=r"in epoch 1: parameters are not finite after step 1, and so they were"):
-        history = model.fit(np.ones((4, 2)), [0, 1, 0, 1], progress=False)
+@pytest.mark.parametrize("callbacks", [[], [Callback()]], ids=["together", "watched"])
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_parameters_lost_at_the_end_are_seen_where_it_goes_on(callbacks, epochs):
+    """The loss of an epoch of one step is that from before the step."""
+    model = make()
+    options = {"batch_size": ROWS, "stop_if_diverged": False, "callbacks": callbacks}
+    history, said = fit(model, epochs, SGD(until(epochs - 1)), **options)
     assert np.isfinite(history.loss).all()
+    assert not np.isfinite(model.parameters).all()
+    assert (history.epochs, history.diverged) == (epochs, True)
+    (message,) = said
+    assert message.startswith("parameters are not finite at the end of the training: lower the learning_rate")
+
+
+def test_parameters_lost_are_seen_where_a_callback_mends_them_or_ctrl_c_ends_it():
+    class Mends(Callback):
+        def on_epoch_end(self, model, epoch, logs):
+            raise KeyboardInterrupt
+
+        def on_train_end(self, model):
+            model.parameters[...] = 0
+
+    options = {"batch_size": ROWS, "stop_if_diverged": False, "callbacks": [Mends()]}
+    history, said = fit(make(), 3, SGD(until(0)), **options)
+    assert (history.epochs, history.interrupted, history.diverged) == (1, True, True)
+    assert [message.partition(":")[0] for message in said] == [
+        "parameters are not finite at the end of the training", "Training interrupted by user."
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_parameters_that_were_not_finite_before_are_said_to_be(value):
+    """A unit that is always off hides an infinity from the loss, which NaN does not."""
+    model = MLP([2, 3, 2], seed=0)
+    model.weights[0][:, 1] = value
+    message = (
+        "training diverged in epoch 1: the parameters were not finite before the training; make a new model or load"
+    )
+    with pytest.warns(RuntimeWarning, match=f"^{message} one$"):
+        history = model.fit(np.ones((4, 2)), [0, 1, 0, 1], progress=False)
+    assert np.isnan(history.loss).all()
     assert history.diverged
+
+
+def test_parameters_that_a_callback_spoils_are_not_laid_to_the_step():
+    class Spoils(Callback):
+        def on_epoch_end(self, model, epoch, logs):
+            model.parameters[0] = np.nan
+
+    history, (message,) = fit(make(), 5, SGD(0.1), callbacks=[Spoils()])
+    assert (history.epochs, history.diverged) == (2, True)
+    assert message.startswith("training diverged in epoch 2: the parameters were not finite before that epoch; ")
+
+
+def test_the_message_is_true_where_the_best_is_restored():
+    """For the callback the best epoch is the second, as it sees no other; the last finite one is the sixth."""
+    model, twin, stopping = make(), make(), EarlyStopping("loss", 99)
+    stopping.on_epoch_end = lambda *args, seen=stopping.on_epoch_end: args[1] < 2 and seen(*args)
+    _, (message,) = fit(model, 9, SGD(until(6)), batch_size=ROWS, callbacks=[stopping])
+    fit(twin, 2, SGD(0.05), batch_size=ROWS)
+    assert stopping.best_epoch == 1
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+    assert ". The parameters were set back to those from the end of epoch 6; lower" in message
+    assert "The model has" not in message
 
 
 def test_callbacks_see_finite_parameters_and_what_was_not():
@@ -156,6 +211,36 @@ def test_what_ends_a_slice_leaves_no_model_that_is_lost(monkeypatch, error):
         with pytest.raises(error if isinstance(error, type) else type(error)):
             fit(model, 9, SGD(0.1), batch_size=ROWS)
     np.testing.assert_array_equal(model.parameters, calls[3])
+
+
+@pytest.mark.parametrize("lost", [0, 5])
+def test_an_epoch_that_loses_parameters_alone_is_nobodys_best_nor_saved(tmp_path, lost):
+    """Its loss is finite, as it is that from before its one step, and lower than all before."""
+    model, watch, stopping = make(), Watch(), EarlyStopping("loss", 99)
+    callbacks = [ModelCheckpoint(tmp_path / "all-{epoch}.npz"), watch, stopping]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        history = model.fit(X, Y, 9, ROWS, SGD(until(lost)), callbacks=callbacks, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"all-{epoch}.npz" for epoch in range(lost)]
+    assert stopping.best_epoch == (lost - 1 if lost else None)
+    for losses in (history.loss, [logs["loss"] for _, logs in watch.epochs]):
+        assert np.isfinite(losses).tolist() == [True] * lost + [False]
+        assert np.isnan(losses[-1])
+    assert [str(each.message).partition(":")[0] for each in said] == [
+        f"ModelCheckpoint saves nothing after epoch {lost + 1}", f"training diverged in epoch {lost + 1}"
+    ]  # fmt: skip
+    assert [each.filename for each in said] == [__file__] * 2
+
+
+def test_the_command_line_names_its_own_options(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", X=X, y=Y)
+    argv = ["train", "data.npz", "--optimizer", "sgd", "--activation", "tanh", "--layers", "17", "--dropout", "0"]
+    assert cli.main([*argv, "--learning-rate", "1e39", "--epochs", "3"]) == 2
+    err = capsys.readouterr().err
+    (line,) = [line for line in err.splitlines() if "fastnn: " in line]
+    assert "clip_norm" not in err
+    assert line == "fastnn: error: training diverged in its first epoch: lower --learning-rate (nothing was saved)"
 
 
 class TestFiles:
