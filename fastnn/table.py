@@ -18,7 +18,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from os import PathLike, fspath
 from typing import Any, BinaryIO, TextIO
 
@@ -42,6 +41,20 @@ MARKED_NUMBER = re.compile(_AROUND + _DIGITS + _AROUND)
 
 # Digits of which a point or a comma could divide thousands or decimals
 _THOUSANDS = {mark: re.compile(rf"[-+]?[1-9]\d{{0,2}}({re.escape(mark)}\d{{3}})+") for mark in ".,"}
+
+# The two, each with the other one
+_MARKS = ((".", ","), (",", "."))
+
+# Numbers with that mark before the decimals, and the other one, if any, between thousands
+_WRITTEN_WITH = {
+    mark: re.compile(
+        rf"[-+]?(?=[.,\d])(\d+|[1-9]\d{{0,2}}({re.escape(other)}\d{{3}})+)?({re.escape(mark)}\d+)?([eE][-+]?\d+)?"
+    )
+    for mark, other in _MARKS
+}
+
+# A point between day and month, month and year, or hour and minute stands before no decimals.
+_DATE = re.compile(r"(0?[1-9]|[12]\d|3[01])\.(0?[1-9]|1[0-2])|(0?[1-9]|1[0-2])\.(19|20)\d\d|([01]?\d|2[0-4])\.[0-5]\d")
 
 # What stands before the decimals where this divides the cells, and nothing else in the file says it
 _USUAL_MARK = {",": ".", ";": ","}
@@ -153,7 +166,7 @@ class Table:
     def _check_mark(self, name: str, mark: str) -> None:
         """DataError where each point (or comma) of the column could divide thousands, unless the file tells otherwise.
 
-        It tells by what stands before the decimals of other cells, and by its delimiter.
+        It tells by its delimiter, and by other columns unless any of them has the other mark before decimals.
         """
         cells, groups = self.columns[name], _THOUSANDS[mark]
         first = next((row for row, cell in enumerate(cells) if mark in cell), None)
@@ -161,7 +174,8 @@ class Table:
             return
         other = "." if mark == "," else ","
         usual = _USUAL_MARK.get(self.delimiter) == mark
-        if usual + (mark in self._decimal_marks) > (other in self._decimal_marks):
+        marks, hints = self._decimal_marks
+        if (usual or mark in marks) and other not in hints:
             return
         cell = cells[first]
         raise DataError(
@@ -171,9 +185,23 @@ class Table:
         )
 
     @forks.cached
-    def _decimal_marks(self) -> set[str]:
-        """Which of the point and the comma stands before the decimals of a number somewhere in the file."""
-        return {mark for mark in _READERS if any(_has_decimals(cell, mark) for cell in chain(*self.columns.values()))}
+    def _decimal_marks(self) -> tuple[set[str], set[str]]:
+        """Which of the point and the comma stands before decimals in the file: what surely does, and what may.
+
+        Surely: in a column of nothing but such numbers, or beside the other mark. A comma in any cell that reads so
+        may. Points are in too many texts, as those of versions, for that.
+        """
+        marks, hints = set(), set()
+        for cells in self.columns.values():
+            values = set(cells) - MISSING
+            for mark, other in _MARKS:
+                said = [cell for cell in values if _has_decimals(cell, mark, other)]
+                alike = all(map(_WRITTEN_WITH[mark].fullmatch, values)) and not all(map(_DATE.fullmatch, values))
+                if said and (alike or any(mark in cell and other in cell for cell in said)):
+                    marks.add(mark)
+                if any("," in cell for cell in said):
+                    hints.add(mark)
+        return marks, hints | marks
 
     def texts(self, name: str) -> np.ndarray:
         """The column as an object array (rows,) of str, '' where the cell is missing."""
@@ -302,9 +330,9 @@ def _with_comma(cell: str) -> float:
 _READERS = {".": _number, ",": _with_comma}
 
 
-def _has_decimals(cell: str, mark: str) -> bool:
-    """Whether that mark stands before the decimals of the cell, and could not divide thousands."""
-    return mark in cell and not _THOUSANDS[mark].fullmatch(cell) and _is_number(cell, _READERS[mark])
+def _has_decimals(cell: str, mark: str, other: str) -> bool:
+    """Whether the cell is a number with that mark before the decimals, and could be none with the other one there."""
+    return bool(_WRITTEN_WITH[mark].fullmatch(cell)) and not _WRITTEN_WITH[other].fullmatch(cell)
 
 
 def _is_number(cell: str, read: Callable[[str], float] = _number) -> bool:

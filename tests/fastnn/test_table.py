@@ -164,6 +164,18 @@ def test_numbers_that_could_be_several(tmp_path, text, cell):
     ('a,b\n1.050,"1,5"\n', "line 2, column 'a': '1.050' could be 1050 or 1.05;"),
     ("a\tb\n950\t7\n1,050\t7\n", "line 3, column 'a': '1,050' could be 1050 or 1.05; write .* 1,0500 here;"),
     ("a;b\n1,050;0.5\n", "line 2, column 'a': '1,050' could be 1050 or 1.05;"),
+    ("a;b\n7.041;1.5\n8;none\n", "line 2, column 'a': '7.041' could be 7041 or 7.041;"),
+    ("a\tb\n7,041\t1,5\n8\tnone\n", "line 2, column 'a': '7,041' could be 7041 or 7.041;"),
+    ('a,b\n7.041,"1.234,51"\n8.041,"7,5"\n', "line 2, column 'a': '7.041' could be 7041 or 7.041;"),
+    ('a,b\n7.041,"1.234,5"\n8.041,none\n', "line 2, column 'a': '7.041' could be 7041 or 7.041;"),
+    ("a,b\n7.041,1.234.567\n8.041,950\n", "line 2, column 'a': '7.041' could be 7041 or 7.041;"),
+    ('a;b\n7,041;1,234.5\n8;none\n', "line 2, column 'a': '7,041' could be 7041 or 7.041;"),
+    ("a;b\n7.041;24.12\n8.041;1.5\n", "line 2, column 'a': '7.041' could be 7041 or 7.041;"),
+    ("a;b\n7.041;12.2024\n8.041;01.2025\n", "line 2, column 'a': '7.041' could be 7041 or 7.041;"),
+    ("a;b\n7.041;14.30\n8.041;8.45\n", "line 2, column 'a': '7.041' could be 7041 or 7.041;"),
+    ("a;b\n7.041;1.\n8.041;2.\n", "line 2, column 'a': '7.041' could be 7041 or 7.041;"),
+    ("a;b;c\n7.041;0.5;0,5\n", "line 2, column 'a': '7.041' could be 7041 or 7.041;"),
+    ("a\tb\tc\n7,041\t0.5\t0,5\n", "line 2, column 'a': '7,041' could be 7041 or 7.041;"),
 ])  # fmt: skip
 def test_a_mark_that_could_divide_thousands(tmp_path, text, message):
     table = read_csv(write(tmp_path, text))
@@ -176,6 +188,10 @@ def test_a_mark_that_could_divide_thousands(tmp_path, text, message):
 @pytest.mark.parametrize(("text", "numbers"), [
     ("a;b\n1.050;0.5\n", [1.05]), ("a,b\n1.050,7\n", [1.05]), ("a;b\n1,050;7\n", [1.05]),
     ("a;b\n1.050;1,5\n1.0500;2,5\n", [1.05, 1.05]), ("a;b\n0.050;1,5\n", [0.05]), ("a\tb\n1050.125\t1\n", [1050.125]),
+    ("a;b;c\n1.050;0.5;v1.5\n2.050;;2.5\n", [1.05, 2.05]), ("a;b\n7,041;24.12\n8,041;1.5\n", [7.041, 8.041]),
+    ("a;b\n7,041;3.10\n8,041;none\n", [7.041, 8.041]), ("a,b\n1.050,1.5\n2.125,24.12\n", [1.05, 2.125]),
+    ("a,b\n1.050,10.0.0.1\n2.125,192.168.100.200\n", [1.05, 2.125]), ("a;b\n1.050;32.5\n2.050;1.5\n", [1.05, 2.05]),
+    ("a;b\n1.050;1,234.5\n", [1.05]),
     ("a\tb\n1,050\t0,5\n", [1.05]), ('a,b\n1.050,"1,500"\n', [1.05]), ('a,b\n1.050,"2,5"\n0.5,"3,5"\n', [1.05, 0.5]),
 ])  # fmt: skip
 def test_a_mark_that_the_file_explains(tmp_path, text, numbers):
@@ -185,6 +201,13 @@ def test_a_mark_that_the_file_explains(tmp_path, text, numbers):
 WRITTEN = st.tuples(
     st.sampled_from(["", "-"]), st.integers(0, 3_000_000), st.text("0123456789", max_size=4), st.booleans()
 )
+
+
+# Cells that look like numbers, in columns of texts, dates and times
+NO_NUMBERS = [
+    ["1.5", "new"], ["none", "0.75"], ["1,5", "new"], ["24.12", "1.5"], ["12.2024", "01.2025"], ["14.30", "8.45"],
+    ["24.12.2024", "1.5.2025"], ["1.", "2."], ["v3.14", "3.14"], ["192.168.100.200", "10.0.0.1"],
+]  # fmt: skip
 
 
 def as_written(sign, whole, decimals, grouped, mark):
@@ -198,20 +221,25 @@ def as_written(sign, whole, decimals, grouped, mark):
     st.sampled_from(".,"),
     st.booleans(),
     st.lists(st.lists(WRITTEN, min_size=2, max_size=2), min_size=1, max_size=4),
+    st.lists(st.sampled_from(NO_NUMBERS), unique_by=tuple),
 )
-def test_a_number_is_read_as_it_was_meant_or_refused(delimiter, mark, plain, columns):
+def test_a_number_is_read_as_it_was_meant_or_refused(delimiter, mark, plain, columns, others):
     # All of a file is written in one way. Where its delimiter suggests the other one, a number of its own says so.
+    # Columns of what is no number say nothing.
     if plain:
         columns = [[(*number[:3], False) for number in column] for column in columns]
     cells = {f"c{i}": [as_written(*number, mark) for number in column] for i, column in enumerate(columns)}
     if plain or (delimiter, mark) in [(",", ","), (";", ".")]:
         cells["more"] = [f"0{mark}5", f"12{mark}25"]
+    if (delimiter, mark) == (",", ",") and not plain:
+        cells["more"] = ["1.234,5", "on request"]
+    cells |= {f"other{i}": other for i, other in enumerate(others)}
     table = Table("rows.csv", cells, [2, 3], delimiter)
     for i, column in enumerate(columns):
         try:
             found = table.numbers(f"c{i}").tolist()
         except DataError:
-            assert not plain or delimiter == mark == ","
+            assert not plain or delimiter == mark == "," or any("," in cell for other in others for cell in other)
         else:
             assert found == [float(f"{sign}{whole}.{decimals or 0}") for sign, whole, decimals, _ in column]
 
