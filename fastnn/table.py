@@ -108,11 +108,7 @@ class Table:
         others = [(row, cell) for row, cell in texts if not MARKED_NUMBER.fullmatch(cell)]
         if texts and not others:
             row, cell = texts[0]
-            what = "could be several numbers" if WRITTEN_NUMBER.fullmatch(cell) else "is not written as a plain number"
-            raise DataError(
-                f"{self.where(row, name)}: {cell!r} {what}; write 1234.5 or, where semicolons or tabs separate the "
-                f"cells, in all of the column 1234,5; or read it as text (--text {name})"
-            )
+            raise DataError(f"{self.where(row, name)}: {_to_be_written(cell)}; or read it as text (--text {name})")
         if texts and len(texts) <= MISTAKES * len(values):
             row, cell = texts[0]
             raise DataError(
@@ -134,7 +130,9 @@ class Table:
         if numbers is None:
             read = self._reader(name)
             row = next(i for i, cell in enumerate(cells) if cell not in MISSING and not _is_number(cell, read))
-            raise DataError(f"{self.where(row, name)}: expected a number, got {cells[row]!r}")
+            marked = MARKED_NUMBER.fullmatch(cells[row])
+            what = _to_be_written(cells[row]) if marked else f"expected a number, got {cells[row]!r}"
+            raise DataError(f"{self.where(row, name)}: {what}")
         for row in np.flatnonzero(~np.isfinite(numbers)).tolist():
             if cells[row] not in MISSING:
                 place = self.where(row, name)
@@ -328,6 +326,12 @@ def _with_comma(cell: str) -> float:
 
 
 _READERS = {".": _number, ",": _with_comma}
+
+
+def _to_be_written(cell: str) -> str:
+    """What is wrong with a number that has more to it than digits, and what is right."""
+    what = "could be several numbers" if WRITTEN_NUMBER.fullmatch(cell) else "is not written as a plain number"
+    return f"{cell!r} {what}; write 1234.5 or, where semicolons or tabs separate the cells, in all of the column 1234,5"
 
 
 def _has_decimals(cell: str, mark: str, other: str) -> bool:

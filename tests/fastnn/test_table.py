@@ -1,4 +1,5 @@
 import errno
+import re
 
 import numpy as np
 import pytest
@@ -287,6 +288,17 @@ def test_a_column_is_asked_for_its_mark_a_few_times_only(monkeypatch):
 def test_a_text_where_a_number_is_expected(tmp_path):
     table = read_csv(write(tmp_path, "a\n1\nx\n"))
     with pytest.raises(DataError, match="line 3, column 'a': expected a number, got 'x'"):
+        table.numbers("a")
+
+
+@pytest.mark.parametrize(("cell", "what"), [
+    ("1,500", "could be several numbers"), ("12 345", "could be several numbers"),
+    ("$7", "is not written as a plain number"), ("5 %", "is not written as a plain number"),
+])  # fmt: skip
+def test_a_number_that_is_not_plain_has_a_way_out_where_numbers_are_expected(cell, what):
+    table = Table("rows.csv", {"a": ["1", cell, "x"]}, [2, 3, 4])
+    message = f"rows.csv: line 3, column 'a': '{cell}' {what}; write 1234.5 or, where semicolons or tabs separate the "
+    with pytest.raises(DataError, match=f"^{re.escape(message)}cells, in all of the column 1234,5$"):
         table.numbers("a")
 
 
