@@ -79,6 +79,8 @@ class Preprocessing:
             texts = [name for name in names if name in text or not inputs.is_number(name)]
             found = {name: _categories(inputs, name, rows, name in text) for name in texts}
             categories = {name: kinds for name, kinds in found.items() if kinds is not None}
+            for name in [name for name in categories if name not in text]:
+                inputs.warn_of_numbers(name)
             names = [name for name in names if name in categories or name not in found]
             if not names:
                 raise DataError(f"{inputs.path}: no column is left to learn from")

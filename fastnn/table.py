@@ -94,8 +94,8 @@ class Table:
     def is_number(self, name: str) -> bool:
         """Whether every value of the column reads as a number.
 
-        Warns of a text column that looks like numbers in part. DataError where there is no value, where all but a few
-        are numbers, and where the numbers could be several or have more to them than digits.
+        DataError where there is no value, where all but a few are numbers, and where the numbers could be several or
+        have more to them than digits.
         """
         numbers = self._parse(name)
         if numbers is not None and not np.isnan(numbers).all():
@@ -115,14 +115,20 @@ class Table:
                 f"{self.where(row, name)}: {cell!r} is not a number, as {len(values) - len(texts)} of the column's "
                 f"{len(values)} values are; mend it, or read the column as text (--text {name})"
             )
-        if texts and len(others) < (1 - MISTAKES) * len(values):
+        return not texts
+
+    def warn_of_numbers(self, name: str) -> None:
+        """Warn of a text column that looks like numbers in part."""
+        values = [(row, cell) for row, cell in enumerate(self.columns[name]) if cell not in MISSING]
+        read = self._reader(name)
+        others = [(r, cell) for r, cell in values if not _is_number(cell, read) and not MARKED_NUMBER.fullmatch(cell)]
+        if len(others) < (1 - MISTAKES) * len(values):
             row, cell = others[0]
             warnings.warn(
                 f"{self.where(row, name)}: {cell!r} is not a number, as {len(values) - len(others)} of the column's "
                 f"{len(values)} values seem to be: it is taken as text; mend it, or say so (--text {name})",
-                stacklevel=2,
+                stacklevel=3,
             )
-        return not texts
 
     def numbers(self, name: str) -> np.ndarray:
         """The column as float64 (rows,), NaN where the cell is missing. DataError at a text, NaN or infinity."""
@@ -210,7 +216,12 @@ class Table:
         for row, cell in enumerate(self.columns[name]):
             if cell in MISSING:
                 raise DataError(f"{self.where(row, name)}: the target is missing")
-        return self.texts(name) if text or not self.is_number(name) else self.numbers(name)
+        if text:
+            return self.texts(name)
+        if self.is_number(name):
+            return self.numbers(name)
+        self.warn_of_numbers(name)
+        return self.texts(name)
 
 
 def read_csv(path: str | PathLike[str]) -> Table:

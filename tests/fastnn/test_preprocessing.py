@@ -90,6 +90,19 @@ def test_a_column_that_names_its_rows_is_left_out(tmp_path):
         Preprocessing.fit(rows, ["name"])
 
 
+@pytest.mark.parametrize(("n_kinds", "said"), [
+    (3, "line 2, column 'ticket': 'PC 0' is not a number, as 60 of the column's 90 values seem to be: it is taken as "
+        "text; mend it, or say so (--text ticket)"),
+    (90, "column 'ticket' has 90 different texts in 90 rows, too many to be categories: it is left out"),
+])  # fmt: skip
+def test_a_text_column_that_is_numbers_in_part_is_warned_of_once(n_kinds, said):
+    cells = [f"PC {i % n_kinds}" if i % 3 == 0 else str(1000 + i % n_kinds) for i in range(90)]
+    rows = rows_of({"ticket": cells, "a": ["1", "2"] * 45})
+    assert warned_of(Preprocessing.fit, rows, ["ticket", "a"]) == [f"new.csv: {said}"]
+    if n_kinds == 3:
+        assert warned_of(lambda: Preprocessing.fit(rows, ["ticket", "a"], text=["ticket"])) == []
+
+
 def test_a_column_without_a_value_in_the_training_rows(tmp_path):
     rows = table(tmp_path, "a,b\n,1\n,2\n7,3\n")
     with pytest.raises(DataError, match="column 'a' has no value in the rows to train on"):
