@@ -37,7 +37,8 @@ def train(args: Namespace) -> int | None:
     _check_train(args, data)
     assert data.target is not None
 
-    target = Target.fit(data.target, data.target_name, args.task, scaling=not args.no_scaling)
+    scaling = not args.no_scaling
+    target = Target.fit(data.target, data.target_name, args.task, scaling=scaling, source=data.source)
     if isinstance(data.inputs, Table):
         target = target.as_written(data.target, data.inputs.columns[data.target_name])
     preprocessing, training, validation = _prepare(args, data, target)

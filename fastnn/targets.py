@@ -33,54 +33,55 @@ class Target:
     written: tuple[str, ...] | None = None
 
     @classmethod
-    def fit(cls, values: np.ndarray, name: str, task: str = "auto", *, scaling: bool = True) -> Target:
+    def fit(
+        cls, values: np.ndarray, name: str, task: str = "auto", *, scaling: bool = True, source: str = ""
+    ) -> Target:
         """Fit on targets (n,), text or numbers, or (n, outputs), numbers.
 
         task: "classification", "regression", or "auto": classification for text, for booleans, for one-hot rows and for
         whole numbers of at most MAX_CLASSES_GUESSED different values, regression for all else. scaling: standardise the
-        numbers of a regression. Raises DataError for a target that never varies, text in a regression,
-        numbers too large to square, and rows of a classification that are not one-hot.
+        numbers of a regression. source: the file, for the messages. Raises DataError for a target that never varies,
+        text in a regression, numbers too large to square, and rows of a classification that are not one-hot.
         """
         values = _flat(values)
+        what = f"{source}: target '{name}'" if source else f"target '{name}'"
         if values.ndim == 2:
             one_hot = bool(((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all())
             if task == "classification" and not one_hot:
-                raise DataError(f"target '{name}' has {values.shape[1]} columns that are not one-hot: give one column")
+                raise DataError(f"{what} has {values.shape[1]} columns that are not one-hot: give one column")
             if one_hot and task != "regression":
-                return cls._of_classes(name, np.arange(values.shape[1]), len(values))
+                return cls._of_classes(name, np.arange(values.shape[1]), len(values), what)
         elif task == "classification" or (task == "auto" and _looks_like_classes(values)):
-            return cls._of_classes(name, np.unique(values), len(values))
+            return cls._of_classes(name, np.unique(values), len(values), what)
         if _is_text(values):
-            raise DataError(
-                f"target '{name}' is text, as {values[0]!r}: those are classes, and a regression needs numbers"
-            )
+            raise DataError(f"{what} is text, as {values[0]!r}: those are classes, and a regression needs numbers")
         mean, deviation = moments(values.reshape(len(values), -1))
         if (np.ptp(values.reshape(len(values), -1), axis=0) == 0).any():
-            raise DataError(f"target '{name}' never varies: every row has the same value")
+            raise DataError(f"{what} never varies: every row has the same value")
         if not np.isfinite(mean + deviation).all():
-            raise DataError(f"target '{name}' holds numbers too large to standardise")
+            raise DataError(f"{what} holds numbers too large to standardise")
         if not scaling:
             mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
         return cls(name, None, mean, deviation)
 
     @classmethod
-    def _of_classes(cls, name: str, classes: np.ndarray, n_rows: int) -> Target:
+    def _of_classes(cls, name: str, classes: np.ndarray, n_rows: int, what: str) -> Target:
         if len(classes) == 1:
-            raise DataError(
-                f"target '{name}' has one class only, {_plain(classes[0])!r}: there is nothing to tell apart"
-            )
+            raise DataError(f"{what} has one class only, {_plain(classes[0])!r}: there is nothing to tell apart")
         if len(classes) > max(MAX_CLASSES_GUESSED, n_rows // 2):
-            raise DataError(
-                f"target '{name}' has {len(classes)} different values in {n_rows} rows: those are no classes"
-            )
+            raise DataError(f"{what} has {len(classes)} different values in {n_rows} rows: those are no classes")
         return cls(name, tuple(map(_plain, classes)), np.zeros(0), np.zeros(0))
 
     def as_written(self, values: np.ndarray, cells: Sequence[str]) -> Target:
         """The same target with each class named as the first of the `cells` (n,) that hold `values` (n,) writes it.
 
-        Warns of a class that is written in several ways. DataError where a number has more digits than a float64.
+        Warns of a class that is written in several ways: of one number, or of texts that differ only in capitals.
+        DataError where a number has more digits than a float64.
         """
-        if self.classes is None or self.text:
+        if self.classes is None:
+            return self
+        if self.text:
+            self._warn_of_capitals()
             return self
         large = [name for name in self.classes if abs(float(name)) >= 2**53]
         if large:
@@ -102,6 +103,19 @@ class Target:
             )
         written = tuple(first[name] for name in self.classes)
         return replace(self, written=None if written == tuple(map(str, self.classes)) else written)
+
+    def _warn_of_capitals(self) -> None:
+        """Warn of classes of text that differ only in capitals, unless those are single letters."""
+        first: dict[str, str] = {}
+        for name in map(str, self.classes or ()):
+            other = first.setdefault(name.casefold(), name)
+            if other != name and len(name) > 1:
+                warnings.warn(
+                    f"target '{self.name}': {other!r} and {name!r} are two classes, and differ only in capitals: write "
+                    "them alike if they are one",
+                    stacklevel=3,
+                )
+                return
 
     def warn_of_absent(self, labels: np.ndarray) -> None:
         """Warn of classes of which no label (n,) is: nothing can be learnt of them."""

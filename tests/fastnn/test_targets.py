@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -50,6 +51,20 @@ def test_classes_are_named_as_they_are_written():
     assert target.decode(np.eye(3)[labels]).tolist() == ["007", "-0", "1.50", "007", "-0"]
     with pytest.raises(DataError, match=r"8 is none of the classes learnt: '-0', '1.50', '007'"):
         target.encode(np.array([8.0]))
+
+
+@pytest.mark.parametrize(("cells", "pair"), [
+    (["True", "no", "TRUE", "true"], "'TRUE' and 'True'"), (["Male", "female", "male"], "'Male' and 'male'"),
+    (["Yes", "no", "yes no"], None), (["a", "A", "b"], None),
+])  # fmt: skip
+def test_classes_that_differ_only_in_capitals_are_warned_of_once(cells, pair):
+    values = texts(*cells)
+    target = Target.fit(values, "sold")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert target.as_written(values, cells) is target
+    said = f"target 'sold': {pair} are two classes, and differ only in capitals: write them alike if they are one"
+    assert [str(warning.message) for warning in caught] == ([said] if pair else [])
 
 
 @pytest.mark.parametrize("cells", [["1", "2.5", "1"], ["b", "a", "b"], ["1", "-3", "1e3"]])
@@ -123,17 +138,19 @@ def test_task_is_guessed_and_can_be_given():
 @pytest.mark.parametrize(
     ("values", "task", "message"),
     [
-        (texts("a", "a"), "auto", "target 'y' has one class only, 'a'"),
-        (np.array([1.0, 1.0]), "auto", "target 'y' has one class only, 1"),
-        (np.array([1.5, 1.5]), "auto", "target 'y' never varies"),
-        (texts("a", "b"), "regression", "target 'y' is text, as 'a'"),
+        (texts("a", "a"), "auto", "has one class only, 'a'"),
+        (np.array([1.0, 1.0]), "auto", "has one class only, 1"),
+        (np.array([1.5, 1.5]), "auto", "never varies"),
+        (texts("a", "b"), "regression", "is text, as 'a'"),
         (np.arange(50.0) / 7, "classification", "50 different values in 50 rows: those are no classes"),
         (np.ones((4, 2)), "classification", "2 columns that are not one-hot"),
     ],
 )
 def test_targets_that_cannot_be_learnt(values, task, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=rf"^target 'y' .*{message}"):
         Target.fit(values, "y", task)
+    with pytest.raises(DataError, match=rf"^a.csv: target 'y' .*{message}"):
+        Target.fit(values, "y", task, source="a.csv")
 
 
 def test_unknown_class_is_named_with_its_place():
