@@ -198,13 +198,14 @@ class Table:
         marks, hints = set(), set()
         for cells in self.columns.values():
             values = set(cells) - MISSING
-            for mark, other in _MARKS:
+            for mark, other in [pair for pair in _MARKS if pair[0] not in marks]:
                 said = [cell for cell in values if _has_decimals(cell, mark, other)]
-                alike = all(map(_WRITTEN_WITH[mark].fullmatch, values)) and not all(map(_DATE.fullmatch, values))
-                if said and (alike or any(mark in cell and other in cell for cell in said)):
-                    marks.add(mark)
                 if any("," in cell for cell in said):
                     hints.add(mark)
+                if any(mark in cell and other in cell for cell in said) or (
+                    said and all(map(_WRITTEN_WITH[mark].fullmatch, values)) and not all(map(_DATE.fullmatch, values))
+                ):
+                    marks.add(mark)
         return marks, hints | marks
 
     def texts(self, name: str) -> np.ndarray:
@@ -347,7 +348,8 @@ def _to_be_written(cell: str) -> str:
 
 def _has_decimals(cell: str, mark: str, other: str) -> bool:
     """Whether the cell is a number with that mark before the decimals, and could be none with the other one there."""
-    return bool(_WRITTEN_WITH[mark].fullmatch(cell)) and not _WRITTEN_WITH[other].fullmatch(cell)
+    may = mark in cell or cell.count(other) > 1  # most cells cannot, and this is quick
+    return may and bool(_WRITTEN_WITH[mark].fullmatch(cell)) and not _WRITTEN_WITH[other].fullmatch(cell)
 
 
 def _is_number(cell: str, read: Callable[[str], float] = _number) -> bool:
