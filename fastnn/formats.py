@@ -8,6 +8,8 @@ Damage is found: by the checksums of .npz, and by one of ours in the string map 
 import io
 import json
 import os
+import re
+import reprlib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +20,14 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 
 from fastnn import npy
-from fastnn.files import CHUNK, BoundedReader, DataError, open_file, read_exactly, reading, replace
+from fastnn.files import BoundedReader, DataError, open_file, read_exactly, reading, replace
 
 MARKER = "fastnn"
 VERSION = 1
+
+# In bytes of JSON, with what a .safetensors says of its arrays: parsed, that can take 30 times as much memory.
+LONGEST_METADATA = 1 << 20
+_MOST_DIGITS = 4300  # Python's own limit, which json.dumps keeps to, too
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,8 +36,8 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metad
     """Write `arrays` (bool, integer or real numbers, up to 8 bytes each) and `metadata` (JSON-able) to `path`.
 
     The file appears whole or not at all: an error, a full disk say, leaves what was there before. Raises ValueError for
-    an unknown suffix or a name that is taken, TypeError for what cannot be written, ImportError for .safetensors
-    without that package, OSError from the file system.
+    an unknown suffix, a name that is taken or metadata above LONGEST_METADATA bytes, TypeError for what cannot be
+    written, ImportError for .safetensors without that package, OSError from the file system.
     """
     write = _FORMATS[check_suffix(path)].write
     plain = {name: _plain_array(name, array) for name, array in arrays.items()}
@@ -146,9 +152,12 @@ def _checked_metadata(path: str | os.PathLike, header: Any) -> dict[str, Any]:
         raise DataError(f"{path} was not written by fastnn: it lacks the format marker {MARKER!r}")
     version, metadata = header.get("version"), header.get("metadata")
     if isinstance(version, int) and version > VERSION:
-        raise DataError(f"{path} has format version {version}, newer than {VERSION}: read it with a newer fastnn")
+        raise DataError(
+            f"{path} has format version {reprlib.repr(version)}, newer than {VERSION}: read it with a newer fastnn"
+        )
     if version != VERSION or not isinstance(metadata, dict):
-        raise DataError(f"{path} is damaged: it has version {version!r} and metadata of type {type(metadata).__name__}")
+        found = f"version {reprlib.repr(version)} and metadata of type {type(metadata).__name__}"
+        raise DataError(f"{path} is damaged: it has {found}")
     return metadata
 
 
@@ -167,8 +176,29 @@ class _Reader(Protocol):
     def read(self, name: str) -> np.ndarray: ...
 
 
+def _check_length(n_bytes: int) -> None:
+    """ValueError for metadata that could not be read again."""
+    if n_bytes > LONGEST_METADATA:
+        raise ValueError(f"metadata must have at most {LONGEST_METADATA} bytes as JSON in the file, got {n_bytes}")
+
+
+def _parse(text: str | bytes) -> Any:
+    """What JSON says; ValueError where that is none."""
+    try:
+        return json.loads(text, parse_int=_integer)
+    except RecursionError as error:
+        raise ValueError("its metadata are nested too deeply") from error
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"its metadata have a number of {len(digits)} digits")
+    return int(digits)
+
+
 def _write_npz(file: BinaryIO, arrays: Arrays, metadata: str) -> None:
     header = f'{{"format": "{MARKER}", "version": {VERSION}, "metadata": {metadata}}}'
+    _check_length(len(header))  # json.dumps writes ASCII
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in {**arrays, "metadata": np.frombuffer(header.encode(), np.uint8)}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -179,15 +209,14 @@ class _NpzReader:
     def __init__(self, file: BoundedReader) -> None:
         self._archive = npy.Archive(file)
         self.names = dict.fromkeys(name for name in self._archive.names if name != "metadata")
-        self._longest = max(file.size, CHUNK)
 
     def header(self) -> Any:
         if "metadata" not in self._archive.names:
             return None
-        # Read whole, so that its checksum is compared first. Compressed, it may be no longer than the file, or CHUNK.
-        content = self._archive.content("metadata", self._longest)
+        # Read whole, so that its checksum is compared first.
+        content = self._archive.content("metadata", npy.LONGEST_HEADER + LONGEST_METADATA)
         try:
-            return json.loads(npy.read(io.BytesIO(content)).tobytes())
+            return _parse(npy.read(io.BytesIO(content)).tobytes())
         except ValueError:  # a sound member, but no JSON in it: the file is another program's
             return None
 
@@ -201,7 +230,9 @@ class _NpzReader:
 def _write_safetensors(file: BinaryIO, arrays: Arrays, metadata: str) -> None:
     strings = {"format": MARKER, "version": str(VERSION), "metadata": metadata}
     strings["checksum"] = _checksum(arrays, metadata)
-    file.write(_safetensors().numpy.save(arrays, metadata=strings))
+    content = _safetensors().numpy.save(arrays, metadata=strings)
+    _check_length(int.from_bytes(content[:8], "little"))
+    file.write(content)
 
 
 class _SafetensorsReader:
@@ -213,10 +244,19 @@ class _SafetensorsReader:
         length, rest = int.from_bytes(read_exactly(file, 8), "little"), file.size - 8
         if length > rest:
             raise ValueError(f"its header should have {length} bytes, and {rest} follow")
+        if length > LONGEST_METADATA:
+            raise ValueError(f"its header should have {length} bytes, more than {LONGEST_METADATA}")
         self._header = read_exactly(file, length)
-        self._entries = json.loads(self._header.decode())
+        self._entries = _parse(self._header.decode())
+        if not isinstance(self._entries, dict):
+            raise ValueError("its header is not a JSON object")
         self._strings = self._entries.pop("__metadata__", {})
-        ends = [entry["data_offsets"][1] for entry in self._entries.values()]
+        if not isinstance(self._strings, dict) or not all(isinstance(text, str) for text in self._strings.values()):
+            raise ValueError("its __metadata__ are not a JSON object of strings")
+        for name, described in self._entries.items():
+            if not _describes_array(described):
+                raise ValueError(f"its header does not describe {name!r} as an array")
+        ends = [described["data_offsets"][1] for described in self._entries.values()]
         if max(ends, default=0) != rest - length:
             raise ValueError(f"its arrays should have {max(ends, default=0)} bytes, and {rest - length} follow")
         self.names = self._entries
@@ -226,8 +266,10 @@ class _SafetensorsReader:
         strings = self._strings
         if strings.get("format") != MARKER:
             return None
-        metadata = json.loads(strings.get("metadata", "null"))
-        return {"format": MARKER, "version": int(strings.get("version", 0)), "metadata": metadata}
+        version = strings.get("version", "0")
+        if not re.fullmatch("[0-9]{1,9}", version):
+            raise ValueError(f"its version is {version[:20]!r}, no number of at most 9 digits")
+        return {"format": MARKER, "version": int(version), "metadata": _parse(strings.get("metadata", "null"))}
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._entries[name]["shape"])
@@ -248,6 +290,16 @@ class _SafetensorsReader:
         elif self._strings.keys() != {"format", "version", "metadata"}:  # or damage to that name would go unseen
             raise ValueError(f"its metadata are {', '.join(sorted(self._strings))}, without a checksum")
         return arrays
+
+
+def _describes_array(described: Any) -> bool:
+    """Whether an entry of a header has a shape, and a beginning and an end of the array's bytes."""
+    if not isinstance(described, dict):
+        return False
+    shape, offsets = described.get("shape"), described.get("data_offsets")
+    if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
+        return False
+    return all(type(number) is int for number in shape + offsets)
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: str) -> str:

@@ -13,12 +13,12 @@ import numpy as np
 
 from fastnn.files import BoundedReader, read_exactly
 
-_LONGEST_HEADER = 10_000  # NumPy's own limit
+LONGEST_HEADER = 10_000  # NumPy's own limit
 _HEADER = re.compile(
     r"\{(?:\s*+(?:"
     r"(['\"])descr\1\s*+:\s*+(['\"])(?P<descr>[<>|=]?[a-zA-Z?]\d*(?:\[\w+\])?)\2|"
     r"(['\"])fortran_order\4\s*+:\s*+(?P<fortran>True|False)|"
-    r"(['\"])shape\6\s*+:\s*+\((?P<shape>\s*+(?:\d+L?\s*+,\s*+)*+(?:\d+L?\s*+)?+)\)"
+    r"(['\"])shape\6\s*+:\s*+\((?P<shape>\s*+(?:\d{1,20}L?\s*+,\s*+)*+(?:\d{1,20}L?\s*+)?+)\)"
     r")\s*+,?+){3}\s*+\}\s*+"
 )
 
@@ -51,8 +51,8 @@ def read_header(file: Any) -> Header:
     if start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
         raise ValueError(f"it begins with {start!r}, as no .npy file does")
     length = int.from_bytes(read_exactly(file, 2 if start[6] == 1 else 4), "little")
-    if length > _LONGEST_HEADER:
-        raise ValueError(f"its header should have {length} bytes, more than {_LONGEST_HEADER}")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"its header should have {length} bytes, more than {LONGEST_HEADER}")
     text = read_exactly(file, length).decode("utf-8" if start[6] == 3 else "latin-1")
     found = _HEADER.fullmatch(text)
     if found is None or None in (found["descr"], found["fortran"], found["shape"]):
@@ -108,10 +108,15 @@ class Archive:
     def header(self, name: str) -> Header:
         """What an array's member says of it."""
         with self._open(name) as member:
-            return read_header(member)
+            header = read_header(member)
+            told, size = member.tell() + header.n_bytes, self.names[name].file_size
+            if size != told:
+                raise ValueError(f"{name} has {size} bytes where its header tells of {told}")
+            return header
 
     def read(self, name: str) -> np.ndarray:
         """An array. ValueError, among others, where its checksum is another."""
+        self.header(name)
         with self._open(name) as member:
             return read(member)
 

@@ -223,8 +223,13 @@ def safetensors_claim(length=None, **arrays):
     return (len(header) if length is None else length).to_bytes(8, "little") + header
 
 
+def safetensors_bytes(header):
+    return len(header).to_bytes(8, "little") + header.encode()
+
+
 SMALL = npy_bytes(np.ones((3, 2), np.float32))
 ZEROS = bytes(BOMB)
+LISTS = f"[{'[], ' * 2_000_000}[]]"
 BOMBS = {
     "model.npz": {
         "wide layers": lambda: archive(w0=SMALL, w1=SMALL, metadata=header_bytes([20000, 20000, 2])),
@@ -237,6 +242,12 @@ BOMBS = {
             w0=npy_claim("|u1", (BOMB,)) + ZEROS, metadata=header_bytes([3, 2])
         ),
         "large metadata": lambda: archive(w0=SMALL, metadata=npy_claim("|u1", (BOMB,)) + ZEROS),
+        "metadata of lists": lambda: archive(
+            zipfile.ZIP_STORED, metadata=npy_bytes(np.frombuffer(LISTS.encode(), "u1"))
+        ),
+        "zeros of a layer": lambda: archive(
+            w0=npy_claim("<f4", (20000, 20000)) + ZEROS, metadata=header_bytes([20000] * 2)
+        ),
         "deep metadata": lambda: archive(metadata=npy_bytes(np.frombuffer(b"[" * 500_000, "u1"))),
         "a long header": lambda: archive(
             w0=npy_claim("<f4", "(3, 2)" + " " * BOMB, version=2), metadata=header_bytes([3, 2])
@@ -247,6 +258,14 @@ BOMBS = {
     },
     "model.safetensors": {
         "a long header": lambda: safetensors_claim(1 << 62),
+        "a header of blanks": lambda: safetensors_bytes("{}" + " " * BOMB),
+        "a header of lists": lambda: safetensors_bytes(f'{{"__metadata__": {{}}, "x": {LISTS}}}'),
+        "metadata of lists": lambda: safetensors_bytes(
+            json.dumps({"__metadata__": {"format": "fastnn", "version": "1", "metadata": LISTS}})
+        ),
+        "many empty arrays": lambda: safetensors_claim(
+            **{f"w{n}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in range(100_000)}
+        ),
         "a header of nothing": lambda: safetensors_claim(0),
         "a wide array": lambda: safetensors_claim(
             w0={"dtype": "F32", "shape": [1 << 20, 1 << 20], "data_offsets": [0, 1 << 42]}
@@ -319,6 +338,55 @@ def test_a_file_takes_no_more_memory_than_its_content_needs(name, bomb, tmp_path
         tracemalloc.stop()
     assert str(tmp_path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("[]", "its header is not a JSON object"),
+        ("5", "its header is not a JSON object"),
+        ("[" * 100_000, "its metadata are nested too deeply"),
+        ('{"__metadata__": null}', "its __metadata__ are not a JSON object of strings"),
+        ('{"__metadata__": []}', "its __metadata__ are not a JSON object of strings"),
+        ('{"__metadata__": {"format": 5}}', "its __metadata__ are not a JSON object of strings"),
+        ('{"w0": [1]}', "its header does not describe 'w0' as an array"),
+        ('{"w0": {"data_offsets": [0, 0]}}', "its header does not describe 'w0' as an array"),
+        ('{"w0": {"shape": 1, "data_offsets": [0, 0]}}', "its header does not describe 'w0' as an array"),
+        ('{"w0": {"shape": [], "data_offsets": [0]}}', "its header does not describe 'w0' as an array"),
+        (f'{{"w0": {"9" * 5000}}}', "its metadata have a number of 5000 digits"),
+        (f'{{"__metadata__": {{"format": "fastnn", "version": "{"9" * 5000}"}}}}', "no number of at most 9 digits"),
+    ],
+)
+def test_a_header_that_describes_no_arrays(header, reason, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_bytes(header))
+    with pytest.raises(DataError) as raised:
+        fastnn.load(path)
+    assert str(raised.value).startswith(f"{path} is damaged or not a .safetensors file: ")
+    assert str(raised.value).endswith(reason)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_what_is_saved_can_be_read(suffix, tmp_path, monkeypatch):
+    """The bound on metadata holds for saving, and to the byte."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    path = tmp_path / f"model.{suffix}"
+    arrays = {"a": np.ones(3)}
+    formats.save_arrays(path, arrays, {"user": ""})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"metadata must have at most 1048576 bytes as JSON in the file, got \d+"):
+        formats.save_arrays(path, arrays, {"user": "x" * (1 << 20)})
+    assert path.read_bytes() == before
+    rejected = 0
+    for n in range((1 << 20) - 400, 1 << 20, 8):  # some of these are the longest that fit
+        try:
+            formats.save_arrays(path, arrays, {"user": "x" * n})
+        except ValueError:
+            rejected += 1
+            continue
+        assert not rejected
+        assert formats.load_arrays(path)[1] == {"user": "x" * n}
+    assert 0 < rejected < 50
 
 
 # Values of a wrong type in what a file says of a model, behind a checksum that is right
