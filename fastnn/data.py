@@ -163,6 +163,8 @@ def _load_idx(folder: Path, part: str) -> Dataset:
                 warnings.warn(f"{folder}: there is no t10k-images*: the rows to train on are taken", stacklevel=3)
             with contextlib.ExitStack() as stack:
                 files = [_IdxFile(path, stack) for path in (images, labels) if path is not None]
+                if len(files) == 2 and files[1].ndim != 1:
+                    raise DataError(f"{labels}: expected labels (n,), got shape {files[1].shape}")
                 _check_shapes(*files, where_X=str(images), where_y=str(labels))
                 arrays = [file.read() for file in files]
             return _arrays(str(folder), *arrays, where_X=str(images), where_y=str(labels))
