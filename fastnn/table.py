@@ -23,13 +23,16 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from fastnn.files import BoundedReader, DataError, append, open_file, reading, replace
+from fastnn.files import LONGEST_LINE, BoundedReader, DataError, append, open_file, reading, replace
 from kernels import forks
 
 MISSING = frozenset(["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "?"])
 
 # A column with at most this share of texts among its values is a number column with mistakes in it, not a text column.
 MISTAKES = 0.1
+
+# The columns that a file may have, and then some: a cell of one byte takes 100 in memory.
+MOST_CELLS = 1 << 17
 
 # A number as spreadsheets write them somewhere: 1234,5 or 1.234,5 or 1,234.5 or 1'234.5 or 12,34,567
 _DIGITS = r"(\d+|\d{1,3}([.,'\u2019\s]\d{3})+|\d{1,2}(,\d{2})+,\d{3})([.,]\d+)?"
@@ -241,12 +244,13 @@ def read_csv(path: str | PathLike[str]) -> Table:
             named = re.fullmatch(r'"?sep=(.)"?\s*', file.readline())
             delimiter = named[1] if named else max(",;\t|", key=lambda delimiter: _n_columns(file, delimiter))
             file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            record = _Lines(file, delimiter)
+            reader = csv.reader(record, delimiter=delimiter, strict=True)
             if named:
                 next(reader)
             names = [name.strip() for name in next(reader, [])]
             _check_header(path, names, reader.line_num)
-            columns = list(zip(*_rows(path, reader, names, lines), strict=True))
+            columns = list(zip(*_rows(path, reader, record, names, lines), strict=True))
         except csv.Error as error:
             raise DataError(f"{path}: line {reader.line_num}: not a CSV file: {error}") from None
         except UnicodeDecodeError as error:
@@ -290,11 +294,36 @@ def _encoding(file: BoundedReader) -> str:
     return "utf-16" if file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
+class _Lines:
+    """The lines of a file, of which csv.reader takes several for a record: those of one have a bound together.
+
+    ValueError where they have more than LONGEST_LINE characters or MOST_CELLS delimiters, before they are parsed.
+    """
+
+    def __init__(self, file: TextIO, delimiter: str) -> None:
+        self._file, self._delimiter = file, delimiter
+        self.begin()
+
+    def begin(self) -> None:
+        """Another record follows."""
+        self._length = self._n_delimiters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._file:
+            self._length += len(line)
+            self._n_delimiters += line.count(self._delimiter)
+            if self._length > LONGEST_LINE:
+                raise ValueError(f"a row is longer than {LONGEST_LINE} characters")
+            if self._n_delimiters > MOST_CELLS:
+                raise ValueError(f"a row has more than {MOST_CELLS} times {self._delimiter!r}")
+            yield line
+
+
 def _n_columns(file: TextIO, delimiter: str) -> int:
     """Into how many columns a delimiter divides the header, of which a quoted cell is one, whatever is in it."""
     file.seek(0)
     try:
-        return len(next(csv.reader(file, delimiter=delimiter, strict=True), []))
+        return len(next(csv.reader(_Lines(file, delimiter), delimiter=delimiter, strict=True), []))
     except csv.Error:
         return 0
 
@@ -311,9 +340,13 @@ def _check_header(path: str, names: list[str], n_lines: int) -> None:
             raise DataError(f"{path}: line 1, columns {first} and {position} have the same name '{name}'")
 
 
-def _rows(path: str, reader: Iterator[list[str]], names: list[str], lines: list[int]) -> Iterator[list[str]]:
+def _rows(
+    path: str, reader: Iterator[list[str]], record: _Lines, names: list[str], lines: list[int]
+) -> Iterator[list[str]]:
     """The rows behind the header, each of len(names) cells; the line of each is appended to `lines`."""
+    record.begin()
     for row in reader:
+        record.begin()
         line = reader.line_num  # type: ignore[attr-defined]
         if not row or (len(row) == 1 and row[0].isspace()):
             continue

@@ -322,7 +322,15 @@ BOMBS = {
     "train-labels-idx1-ubyte.gz": {
         "labels of two axes": lambda: gzip.compress(struct.pack(">BBBB2i", 0, 0, 8, 2, 5, BOMB // 5) + ZEROS, 1),
     },
-    "utf-8.csv": {"a line without an end": lambda: b"a" * (5 << 20), "a hole": lambda: 1 << 33},
+    "utf-8.csv": {
+        "a line without an end": lambda: b"a" * (5 << 20),
+        "a header of many lines": lambda: b'"\nab",' * 1_000_000,
+        "a row of many lines": lambda: b"a,b\n" + b'"\nab",' * 2_000_000,
+        "a header of delimiters": lambda: b"," * ((4 << 20) - 1),
+        "many names": lambda: ",".join(map(str, range(600_000))).encode(),
+        "a row of many cells": lambda: b"a,b\n" + b"ab," * 1_300_000,
+        "a hole": lambda: 1 << 33,
+    },
     "utf-16.csv": {"a line without an end": lambda: ("a" * (5 << 19)).encode("utf-16")},
 }
 
