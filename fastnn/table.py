@@ -258,6 +258,7 @@ def read_csv(path: str | PathLike[str]) -> Table:
             raise DataError(f"{path}: not a text file in UTF-8: {wrong}; save it as one (Excel's CSV UTF-8)") from None
     if not lines:
         raise DataError(f"{path}: line 1 is the header, and no row follows it")
+    names = names[: len(columns)]
     for position, (name, column) in enumerate(zip(names, columns, strict=True), 1):
         if not name and position > 1 and any(column):
             raise DataError(f"{path}: line 1, column {position} has no name")
@@ -343,7 +344,8 @@ def _check_header(path: str, names: list[str], n_lines: int) -> None:
 def _rows(
     path: str, reader: Iterator[list[str]], record: _Lines, names: list[str], lines: list[int]
 ) -> Iterator[list[str]]:
-    """The rows behind the header, each of len(names) cells; the line of each is appended to `lines`."""
+    """The rows behind the header, each up to the last named column; the line of each is appended to `lines`."""
+    width = max(position for position, name in enumerate(names, 1) if name)
     record.begin()
     for row in reader:
         record.begin()
@@ -357,7 +359,10 @@ def _rows(
             what = f"no cell for column '{absent[0]}'" if absent else f"'{row[len(names)]}' too many"
             raise DataError(f"{path}: line {line}: {len(row)} cells where the header has {len(names)}: {what}")
         lines.append(line)
-        yield [cell.strip() for cell in row] + [""] * (len(names) - len(row))
+        for position, cell in enumerate(row[width:], width + 1):
+            if cell.strip():
+                raise DataError(f"{path}: line 1, column {position} has no name")
+        yield [cell.strip() for cell in row[:width]] + [""] * (width - len(row))
 
 
 def _number(cell: str) -> float:

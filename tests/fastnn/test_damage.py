@@ -328,6 +328,7 @@ BOMBS = {
         "a row of many lines": lambda: b"a,b\n" + b'"\nab",' * 2_000_000,
         "a header of delimiters": lambda: b"," * ((4 << 20) - 1),
         "many names": lambda: ",".join(map(str, range(600_000))).encode(),
+        "columns without names": lambda: b"a" + b"," * 130_000 + b"\n1" * 100 + b"\n\0",
         "a row of many cells": lambda: b"a,b\n" + b"ab," * 1_300_000,
         "a hole": lambda: 1 << 33,
     },
