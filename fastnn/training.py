@@ -433,9 +433,8 @@ def _split(
         return None, None
     if validation_data is None:
         order = numbered(n)
-        weight = inputs.row_weights(
-            sample_weight, None, data.target, n, dtype=model.dtype
-        )  # a class weighs in learning
+        # without the class weights, which weigh in learning alone
+        weight = inputs.row_weights(sample_weight, None, data.target, n, dtype=model.dtype)
         return order, (data.X, data.target, data.loss, order[: _held_out(n, fraction)], _in_range(weight, data.loss))
     if fraction:
         raise ValueError("validation_split must be 0 with validation_data, got both")

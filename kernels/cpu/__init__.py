@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,18 @@ from .update import updates as _updates
 AT_ONCE = 1 << 25
 
 
+def _parts(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of the rows that one call goes over at a time."""
+    most = max(1, AT_ONCE // max(1, columns))
+    return ((first, min(most, rows - first)) for first in range(0, rows, most))
+
+
 def _by_rows(kernel: jit.Kernel, matrices: Sequence[np.ndarray], *before: Any) -> None:
     """kernel(*before, rows, columns, address and stride of each matrix), for some of the rows at a time."""
     rows, columns = matrices[0].shape
-    most = max(1, AT_ONCE // max(1, columns))
-    for first in range(0, rows, most):
+    for first, count in _parts(rows, columns):
         places = [place for m in matrices for place in (address(m) + first * m.strides[0], m.strides[0])]
-        kernel(*before, min(most, rows - first), columns, *places)
+        kernel(*before, count, columns, *places)
 
 
 def linear(
@@ -231,11 +236,10 @@ def _call_loss(
     name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, scale: float, parameter: float = 0.0
 ) -> tuple[float, np.ndarray]:
     dz = aligned_empty(z.shape, z.dtype) if dz is None else dz
-    rows, columns = z.shape
-    most, total = max(1, AT_ONCE // max(1, columns)), 0.0
-    for first in range(0, rows, most):
+    columns, total = z.shape[1], 0.0
+    for first, count in _parts(*z.shape):
         total += _losses[name][z.dtype](
-            IDENTITY, min(most, rows - first), columns, address(z) + first * z.strides[0], z.strides[0],
+            IDENTITY, count, columns, address(z) + first * z.strides[0], z.strides[0],
             target.ndim == 1, address(target) + first * target.strides[0], target.strides[0],
             0 if weight is None else address(weight) + first * weight.itemsize, scale,
             address(dz) + first * dz.strides[0], dz.strides[0], NO_METRIC, 0, 0, parameter,
@@ -277,12 +281,11 @@ def adam(
 
 def _step(name: str, w: np.ndarray, g: np.ndarray, first: Any, second: Any, scalars: np.ndarray) -> None:
     (rows, columns), ldw, ldg = w.shape, w.strides[0], g.strides[0]
-    most = max(1, AT_ONCE // max(1, columns))
-    for i in range(0, rows, most):
+    for i, count in _parts(rows, columns):
         for j in range(0, columns, AT_ONCE):
             at = i * ldw + j * w.itemsize  # of w and of what is like it
             _updates[name][w.dtype](
-                min(most, rows - i), min(AT_ONCE, columns - j), address(w) + at, ldw,
+                count, min(AT_ONCE, columns - j), address(w) + at, ldw,
                 address(g) + i * ldg + j * w.itemsize, ldg, 0 if first is None else address(first) + at,
                 0 if second is None else address(second) + at, address(scalars), 0.0,
             )  # fmt: skip
