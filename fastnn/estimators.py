@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn import architectures, parameters, training
+from fastnn import architectures, parameters, row_order, training
 from fastnn.model import MLP
 from fastnn.progress import line
 from fastnn.sharing import Share
@@ -249,7 +249,7 @@ class Perceptron(BaseEstimator):
 
     def _split(self, problem: Problem, held_out: Problem | None) -> tuple[np.ndarray, Problem | None]:
         """The rows to train on, and what to validate on: what the caller gave, or what early_stopping sets aside."""
-        order = training.numbered(problem.X.shape[0])
+        order = row_order.numbered(problem.X.shape[0])
         if not self.early_stopping or held_out is not None:
             return order, held_out
         order, chosen = train_test_split(

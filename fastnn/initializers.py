@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from fastnn.schedules import check_number
 
+AT_ONCE = 1 << 20  # weights that NumPy draws in one call: Ctrl-C waits for it
+
 _VARIANCES: dict[str, Callable[[int, int], float]] = {
     "he": lambda fan_in, fan_out: 2.0 / fan_in,
     "xavier": lambda fan_in, fan_out: 2.0 / (fan_in + fan_out),
@@ -59,17 +61,29 @@ def draw(
     Raises ValueError or TypeError for an unknown name and for a scale that is not > 0 or belongs to another scheme.
     """
     name, scale = _resolve(name, scale)
-    size = (fan_in, fan_out)
+    sample = _distribution(name, scale, fan_in, fan_out, rng)
+    weights = np.empty((fan_in, fan_out), dtype)
+    flat = weights.reshape(-1)
+    for first in range(0, len(flat), AT_ONCE):
+        part = flat[first : first + AT_ONCE]
+        part[...] = sample(len(part))
+    return weights
+
+
+def _distribution(
+    name: str, scale: float, fan_in: int, fan_out: int, rng: np.random.Generator
+) -> Callable[[int], np.ndarray]:
+    """What draws n weights, in float64."""
     if name == "zeros":
-        return np.zeros(size, dtype)
+        return np.zeros
     if name == "normal":
-        return (scale * rng.standard_normal(size)).astype(dtype)
+        return lambda n: scale * rng.standard_normal(n)
     scheme, shape = name.split("_")
     variance = _VARIANCES[scheme](fan_in, fan_out)
     if shape == "normal":
-        return (math.sqrt(variance) * rng.standard_normal(size)).astype(dtype)
+        return lambda n: math.sqrt(variance) * rng.standard_normal(n)
     limit = math.sqrt(3.0 * variance)  # the variance of a uniform distribution on (-limit, limit) is limit^2 / 3
-    return rng.uniform(-limit, limit, size).astype(dtype)
+    return lambda n: rng.uniform(-limit, limit, n)
 
 
 def _resolve(name: str | tuple[str, float], scale: float | None) -> tuple[str, float]:

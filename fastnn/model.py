@@ -204,8 +204,9 @@ class MLP:
         by batch, never copied whole. A model on a GPU also takes arrays there (CuPy's, PyTorch's), X and y without a
         copy if they are in C order. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several
         labels, or numbers; integers are read where they lie. shuffle: draw a new order of the rows in every epoch, four
-        bytes a row. loss: by default that of the output (cross-entropy for softmax and sigmoid, poisson for exp, else
-        mean_squared_error); sum_squared_error is the articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
+        bytes a row, six more for a while where they are over two million. loss: by default that of the output
+        (cross-entropy for softmax and sigmoid, poisson for exp, else mean_squared_error); sum_squared_error is the
+        articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
         validation_data: (X, y) or (X, y, weights), on which `evaluate` measures after each epoch. validation_split: the
         fraction of rows, drawn at random, that is held out; they keep their sample_weight. sample_weight: (n,), each
         >= 0; one below 1e-32 of the largest counts as zero. class_weight: {label: weight} or "balanced", for labels and

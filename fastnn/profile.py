@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import progress as reports
-from fastnn import training
+from fastnn import row_order, training
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from kernels.cpu import clock, peak
@@ -131,7 +131,10 @@ def profile(
     data = _whole_batches(data, batch_size)
     n = len(data.X)
     optimizer = training.checked_optimizer(optimizer, n // batch_size)
-    order = np.random.default_rng(0).permutation(training.numbered(n)) if shuffle and batch_size < n else None
+    order = None
+    if shuffle and batch_size < n:
+        order = row_order.numbered(n)
+        row_order.shuffle(np.random.default_rng(0), order)
 
     engine = TimedEngine(
         model.layers,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import evaluation, inputs, optimizers
+from fastnn import evaluation, inputs, optimizers, row_order
 from fastnn import progress as reports
 from fastnn.callbacks import Callback
 from fastnn.divergence import WHAT_TO_TRY, Guard
@@ -21,7 +21,6 @@ from fastnn.schedules import check_count, check_number
 from fastnn.sharing import Share
 from kernels import forks
 from kernels.cpu import jit
-from kernels.cpu.batch import ROW_NUMBER
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
@@ -78,14 +77,14 @@ def fit(
     history.threads = learner.engine.training_threads(min(batch_size, n_train))
     shuffled = shuffle and batch_size < n_train
     if shuffled and order is None:
-        order = numbered(n_train)
+        order = row_order.numbered(n_train)
     watched = callbacks or validation is not None  # else epochs that fit into a slice are made together
     guard = Guard(learner, model.random, stop_if_diverged)
     epoch, stop = 0, False
 
     def next_order() -> np.ndarray | None:
         if shuffled:
-            model.random.shuffle(order)
+            row_order.shuffle(model.random, order)
         return order
 
     start = time.perf_counter()
@@ -432,7 +431,7 @@ def _split(
     if validation_data is None and not fraction:
         return None, None
     if validation_data is None:
-        order = numbered(n)
+        order = row_order.numbered(n)
         # without the class weights, which weigh in learning alone
         weight = inputs.row_weights(sample_weight, None, data.target, n, dtype=model.dtype)
         return order, (data.X, data.target, data.loss, order[: _held_out(n, fraction)], _in_range(weight, data.loss))
@@ -455,20 +454,12 @@ def _split(
 def _draw(model: Any, order: np.ndarray, n_train: int, weight: np.ndarray | None) -> np.ndarray:
     """Draw the rows held out, which come first in `order`; the others. ValueError where none held out has a weight."""
     held_out, train = order[:-n_train], order[-n_train:]
-    model.random.shuffle(order)
+    row_order.shuffle(model.random, order)
     held_out.sort()
     train.sort()
     if weight is not None and not weight[held_out].any():
         raise ValueError(f"sample_weight must not be 0 for all {len(held_out)} rows that validation_split holds out")
     return train
-
-
-def numbered(n: int) -> np.ndarray:
-    """The numbers of n rows."""
-    if n > np.iinfo(ROW_NUMBER).max:
-        most = np.iinfo(ROW_NUMBER).max
-        raise ValueError(f"X must have at most {most} rows, or shuffle=False and validation_split=0, got {n} rows")
-    return np.arange(n, dtype=ROW_NUMBER)
 
 
 def _held_out(n: int, fraction: float) -> int:

@@ -45,6 +45,13 @@ def test_normal_ignores_the_widths_and_takes_a_scale():
     np.testing.assert_array_equal(sample(["normal", 0.1]), sample(("normal", 0.1)))
 
 
+@pytest.mark.parametrize("name", initializers.NAMES)
+def test_weights_that_are_drawn_in_parts_are_the_same(name, monkeypatch):
+    whole = sample(name)
+    monkeypatch.setattr(initializers, "AT_ONCE", 999)
+    np.testing.assert_array_equal(sample(name), whole)
+
+
 def test_zeros():
     np.testing.assert_array_equal(sample("zeros"), np.zeros((FAN_IN, FAN_OUT)))
 
