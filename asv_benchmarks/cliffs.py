@@ -29,14 +29,14 @@ import numpy as np
 from compare import machine
 
 import fastnn
-from kernels.cpu.batch import ROW_NUMBER
-from kernels.cpu.simd import chosen
+from kernels.cpu.engine.operations.gather import ROW_NUMBER
+from kernels.cpu.ir.simd import chosen
 
 LIMIT = 1.25
 SECONDS = 0.0006  # of one sample: most are shorter than what a program is left alone for
 SAMPLES = 5  # of which the shortest counts
 PASSES = 3
-# A block with fewer multiply-adds in flight waits for their latency: see kernels.cpu.simd
+# A block with fewer multiply-adds in flight waits for their latency: see kernels.cpu.ir.simd
 LEAST_IN_FLIGHT = 8
 
 

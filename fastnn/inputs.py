@@ -19,7 +19,8 @@ class Targets:
     """Targets as the engine reads them.
 
     values: labels (n,), integers in this machine's byte order, or numbers (n, outputs). metric: what accuracy counts,
-    see kernels.cpu.engine.METRICS; None where there is no accuracy. labels: the labels (n,) if labels were given.
+    see METRICS in kernels.cpu.engine.engine; None where there is no accuracy. labels: the labels (n,) if those were
+    given.
     """
 
     values: Any
@@ -53,10 +54,10 @@ def check_raw(metadata: Mapping[str, Any]) -> None:
 def array(value: Any, name: str) -> Any:
     """Real numbers of a type that compiled code reads, a new view of the caller's memory where that can be.
 
-    Those on a GPU stay there: what comes is kernels.cuda.memory.Placed.
+    Those on a GPU stay there: what comes is kernels.cuda.arrays.memory.Placed.
     """
     if dispatch.on_cuda(value):
-        from kernels.cuda import foreign
+        from kernels.cuda.arrays import foreign
 
         return foreign.placed(value, name)
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
@@ -85,7 +86,7 @@ def bounds(values: Any) -> tuple[Any, Any]:
     """The smallest and the largest number, both NaN where there is one."""
     if isinstance(values, np.ndarray):
         return values.min(), values.max()
-    from kernels.cuda import foreign
+    from kernels.cuda.arrays import foreign
 
     return foreign.bounds(values.flat)
 

@@ -15,10 +15,10 @@ from fastnn import progress as reports
 from fastnn import row_order, training
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
-from kernels.cpu import clock, peak
-from kernels.cpu.gemm_bf16 import PRODUCTS
-from kernels.cpu.timed import TimedEngine
-from kernels.cpu.work import work
+from kernels.cpu.measure import ceilings, stamps
+from kernels.cpu.measure.counts import work
+from kernels.cpu.measure.timed_engine import TimedEngine
+from kernels.cpu.product.gemm_bf16 import PRODUCTS
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
@@ -170,7 +170,7 @@ def profile(
             product_flops if phase in ("forward", "dx", "dw") and engine.product(n) in PRODUCTS else flops, bandwidth,
         )
         for n in range(len(times))
-        for column, phase in enumerate(clock.PHASES)
+        for column, phase in enumerate(stamps.PHASES)
         if (n, phase) in counts
     ]  # fmt: skip
     return Profile(tuple(rows), seconds, batch_size, threads, flops, bandwidth, touched, product_flops)
@@ -200,25 +200,25 @@ def _measure(
     Steps and peaks are measured in turn, for a machine's speed drifts. Of the steps' rounds, that of median time
     counts, with all its phases; of the peaks their medians.
     """
-    buffers = [aligned_zeros(max(touched // threads, peak.LEAST_BUFFER), np.uint8) for _ in range(threads)]
+    buffers = [aligned_zeros(max(touched // threads, ceilings.LEAST_BUFFER), np.uint8) for _ in range(threads)]
     rounds: list[tuple[float, np.ndarray]] = []
     products = {PRODUCTS.get(engine.product(n), 0) for n in range(len(engine.layout.widths) - 1)}
     each = max(products)  # of one kind, besides multiply-adds
     flops: list[float] = []
     product_flops = [] if each else [0.0]
     bandwidths: list[float] = []
-    first_tick, start = clock.now["float32"](), time.perf_counter()
+    first_tick, start = stamps.now["float32"](), time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         while len(rounds) < LEAST_ROUNDS or time.perf_counter() - start < SECONDS:
             n_steps, seconds, ticks = 0, engine.seconds, engine.ticks
             while engine.seconds - seconds < ROUND_SECONDS:
                 n_steps += next(slices)
             rounds.append(((engine.seconds - seconds) / n_steps, (engine.ticks - ticks) / n_steps))
-            flops.append(sum(pool.map(lambda _: peak.flops(engine.dtype.name), buffers)))
+            flops.append(sum(pool.map(lambda _: ceilings.flops(engine.dtype.name), buffers)))
             if each:
-                product_flops.append(sum(pool.map(lambda _: peak.bf16_flops() / each, buffers)))
-            bandwidths.append(sum(pool.map(peak.bandwidth, buffers)))
-    per_tick = (time.perf_counter() - start) / (clock.now["float32"]() - first_tick)
+                product_flops.append(sum(pool.map(lambda _: ceilings.bf16_flops() / each, buffers)))
+            bandwidths.append(sum(pool.map(ceilings.bandwidth, buffers)))
+    per_tick = (time.perf_counter() - start) / (stamps.now["float32"]() - first_tick)
     seconds, ticks = sorted(rounds, key=lambda one: one[0])[len(rounds) // 2]
     peaks = (statistics.median(found) for found in (flops, product_flops, bandwidths))
     return seconds, ticks * (per_tick / threads), *peaks

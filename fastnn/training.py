@@ -20,7 +20,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from fastnn.sharing import Share
 from kernels import forks
-from kernels.cpu import jit
+from kernels.cpu.compiler import jit
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
@@ -83,7 +83,7 @@ def fit(
     epoch, stop = 0, False
 
     def next_order() -> np.ndarray | None:
-        if shuffled:
+        if shuffled and order is not None:
             row_order.shuffle(model.random, order)
         return order
 

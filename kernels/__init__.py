@@ -1,7 +1,7 @@
 """Kernels of dense networks on arrays: matmul-bias-activation and its gradients, losses, optimiser steps.
 
 The functions here check their arguments (kernels.checks) and hand them to a backend. Under the same names they
-work inside a user's own `@njit` code, see kernels.cpu.overloads; what they write there must not overlap what they read,
+work inside a user's own `@njit` code, see kernels.nopython; what they write there must not overlap what they read,
 which is not checked. kernels.reference has them in plain NumPy float64.
 
 Letters: x (B, I), w (I, O), b (O,), y (B, O); d<name> is the gradient of the loss with respect to <name>. Arrays are
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from . import checks, dispatch
-from .cpu import overloads
+from kernels import checks, dispatch
+from kernels.nopython import overloads
 
 __all__ = [
     "absolute_error", "activate", "activate_backward", "adam", "huber", "linear", "linear_backward",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from weakref import WeakSet
 
-from . import forks
+from kernels import forks
 
 R = TypeVar("R")
 

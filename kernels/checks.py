@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import dispatch, scalar
+from kernels import dispatch, scalar
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 OVERLAP_WORK: Any = 10_000  # solutions to look at, at most, when two arrays may share memory: see np.shares_memory
@@ -223,7 +223,7 @@ def _taken(value: Any, name: str) -> Any:
 
 
 def _foreign() -> Any:
-    from .cuda import foreign
+    from kernels.cuda.arrays import foreign
 
     return foreign
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from . import cpu
-from .cpu import bf16
+from kernels import cpu
+from kernels.cpu.product import bf16
 
 EXTRA = "the package numba-cuda: pip install 'fastnn-numba[cuda]'"
 DEVICES = ("auto", "cpu", "cuda")
@@ -91,10 +91,10 @@ def engine(name: str, precision: str = "float32") -> Any:
     found = device(name)
     check_precision(precision, found)
     if found == "cuda":
-        from .cuda.engine import Engine as CudaEngine
+        from kernels.cuda.engine.engine import Engine as CudaEngine
 
         return CudaEngine
-    from .cpu.engine import Engine
+    from kernels.cpu.engine.engine import Engine
 
     return Engine
 

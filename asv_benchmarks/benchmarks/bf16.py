@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cpu import gemm_bf16
+from kernels.cpu.product import gemm_bf16
 
 from .common import Sampled, once, sweep
 from .kernels import PRODUCTS, empty, error, normal, sizes

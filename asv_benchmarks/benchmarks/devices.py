@@ -35,7 +35,7 @@ def use_precision(precision: str) -> None:
 
 def product_call(precision: str, a: Any, b: Any, c: Any) -> Callable[[], Any]:
     """A call that enqueues c = a @ b, arrays on the GPU, in this precision where the sizes are worth it."""
-    from kernels.cuda.calls import multiply
+    from kernels.cuda.product.products import multiply
 
     (m, k), n = a.shape, b.shape[1]
     return lambda: multiply("x @ w", m, n, k, a, b, c, precision=precision)
@@ -65,7 +65,7 @@ def waiting(device: str, call: Callable[[], Any]) -> Callable[[], Any]:
     """A call that returns when the device has done it."""
     if device == "cpu":
         return call
-    from kernels.cuda.jit import synchronize
+    from kernels.cuda.compiler.jit import synchronize
 
     def complete() -> Any:
         result = call()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kernels import dispatch
-from kernels.cpu.gemm import gemm
-from kernels.cpu.peak import flops
+from kernels.cpu.measure.ceilings import flops
+from kernels.cpu.product.gemm import gemm
 
 NO_FLOOR = float("-inf")
 SHARE_SECONDS = 0.5

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from fastnn.profile import Profile
-from kernels.cpu.clock import PHASES
+from kernels.cpu.measure.stamps import PHASES
 
 from .common import Sampled, once, sweep, use_threads
 from .devices import DEVICES, use

@@ -7,22 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from .. import scalar
-from ..layout import address, aligned_empty
-from . import bf16, jit, simd
-from . import elementwise as _elementwise
-from . import linear as _linear
-from . import network as _network
-from . import team as _team
-from .batch import gathers as _gathers
-from .clip import clip as _clip
-from .dropout import dropout as _dropout
-from .gemm_bf16 import product_for as _product_for
-from .loss import losses as _losses
-from .loss import output as _output
-from .side_by_side import IDENTITY, NO_METRIC, SOFTMAX
-from .turn import turn as _turn
-from .update import updates as _updates
+from kernels import scalar
+from kernels.cpu.compiler import jit
+from kernels.cpu.engine import scheduler as _network
+from kernels.cpu.engine.operations.clip import clip as _clip
+from kernels.cpu.engine.operations.dropout import dropout as _dropout
+from kernels.cpu.engine.operations.gather import gathers as _gathers
+from kernels.cpu.engine.operations.update import updates as _updates
+from kernels.cpu.ir import simd
+from kernels.cpu.ir.transpose import turn as _turn
+from kernels.cpu.product import bf16
+from kernels.cpu.product import linear as _linear
+from kernels.cpu.product.gemm_bf16 import product_for as _product_for
+from kernels.cpu.rowwise import elementwise as _elementwise
+from kernels.cpu.rowwise.loss import losses as _losses
+from kernels.cpu.rowwise.loss import output as _output
+from kernels.cpu.rowwise.row_blocks import IDENTITY, NO_METRIC, SOFTMAX
+from kernels.cpu.threads import workers as _team
+from kernels.layout import address, aligned_empty
 
 # Elements that one call from Python goes over, in 0.1 s or less, where a row has no more: Ctrl-C waits for it
 AT_ONCE = 1 << 25

@@ -14,22 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from .. import dispatch, scalar
+from kernels import dispatch, scalar
 
 dispatch.check_extra()
 
-from . import elementwise, jit, memory, narrow  # noqa: E402
-from . import job as fields  # noqa: E402
-from .batch import SOURCES, gather  # noqa: E402
-from .calls import make_job, multiply, row, sum_columns  # noqa: E402
-from .foreign import on_its_stream  # noqa: E402
-from .gemm import LAYOUTS, TILES  # noqa: E402
-from .linear import linear as _linear  # noqa: E402
-from .loss import IDENTITY, SOFTMAX, losses, step_sums  # noqa: E402
-from .loss import output as _output  # noqa: E402
-from .network import COLUMN_LANES  # noqa: E402
-from .rows import ROW_THREADS, row_blocks, row_threads  # noqa: E402
-from .update import column_sums, sum_parts, updates  # noqa: E402
+from kernels.cuda.arrays import memory  # noqa: E402
+from kernels.cuda.arrays.foreign import on_its_stream  # noqa: E402
+from kernels.cuda.compiler import jit  # noqa: E402
+from kernels.cuda.engine import job as fields  # noqa: E402
+from kernels.cuda.engine.launches import COLUMN_LANES  # noqa: E402
+from kernels.cuda.engine.operations.gather import SOURCES, gather  # noqa: E402
+from kernels.cuda.engine.operations.update import column_sums, sum_parts, updates  # noqa: E402
+from kernels.cuda.product import narrow  # noqa: E402
+from kernels.cuda.product.gemm import LAYOUTS, TILES  # noqa: E402
+from kernels.cuda.product.linear import linear as _linear  # noqa: E402
+from kernels.cuda.product.products import make_job, multiply, row, sum_columns  # noqa: E402
+from kernels.cuda.rowwise import elementwise  # noqa: E402
+from kernels.cuda.rowwise.loss import IDENTITY, SOFTMAX, losses, step_sums  # noqa: E402
+from kernels.cuda.rowwise.loss import output as _output  # noqa: E402
+from kernels.cuda.rowwise.row_reductions import ROW_THREADS, row_blocks, row_threads  # noqa: E402
 
 
 @on_its_stream

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from fastnn.training import load_kernels
-from kernels.cpu import jit
+from kernels.cpu.compiler import jit
 from tests.programs import PATIENCE, environment, run
 
 PROGRAM = textwrap.dedent("""
     import json, threading, time
     import numpy as np
     import fastnn
-    from kernels.cpu import jit
+    from kernels.cpu.compiler import jit
 
     histories = []
 
@@ -65,7 +65,7 @@ WARMED = textwrap.dedent("""
     import kernels
     from fastnn import optimizers
     from kernels import scalar
-    from kernels.cpu import jit
+    from kernels.cpu.compiler import jit
 
     kernels.cpu.warmup()
     loaded = len(jit.Kernel.loaded)

@@ -27,8 +27,8 @@ from fastnn import MLP, sharing, training
 from fastnn import model as models
 from fastnn.sharing import Share
 from kernels import apart, forks
-from kernels.cpu import jit
-from kernels.cpu import team as teams
+from kernels.cpu.compiler import jit
+from kernels.cpu.threads import workers as teams
 from tests.oracle import random_arrays, random_labels
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")

@@ -6,8 +6,9 @@ import pytest
 import fastnn
 from fastnn import MLP, profile
 from kernels import cpu
-from kernels.cpu import bf16, jit
-from kernels.cpu.gemm_bf16 import gemm_amx, gemm_dot, gemm_split
+from kernels.cpu.compiler import jit
+from kernels.cpu.product import bf16
+from kernels.cpu.product.gemm_bf16 import gemm_amx, gemm_dot, gemm_split
 from tests.oracle import random_labels
 from tests.programs import environment, run
 
@@ -111,7 +112,7 @@ def test_warmup_compiles_them(monkeypatch):
 WITHOUT = """
 import fastnn
 import kernels.cpu
-from kernels.cpu import bf16
+from kernels.cpu.product import bf16
 
 assert bf16.unit() == UNIT, bf16.unit()
 assert kernels.cpu.info()["bfloat16"] == {"avx512": "AVX512-BF16", "": "none"}[UNIT]

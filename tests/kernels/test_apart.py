@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from kernels.apart import STACK, apart, with_stack
-from kernels.cpu import jit
+from kernels.cpu.compiler import jit
 from tests.oracle import assert_close, random_arrays
 
-linears = importlib.import_module("kernels.cpu.linear")  # the package has a function of that name
+linears = importlib.import_module("kernels.cpu.product.linear")  # the package has a function of that name
 PATIENCE = 60  # seconds, which a test that passes does not wait
 
 

@@ -12,7 +12,8 @@ import pytest
 from llvmlite import ir
 from numba import types
 
-from kernels.cpu import micro, simd
+from kernels.cpu.ir import simd
+from kernels.cpu.product import micro_kernel
 from tests.programs import environment, run
 
 REALS = {"float32": types.float32, "float64": types.float64}
@@ -39,7 +40,7 @@ def assembly(cpu, real, blocks, masked, packed):
     module.triple = triple
     functions = {}
     for mr, nv in blocks:
-        functions[mr, nv] = micro.micro_kernel(module, isa, real, mr, nv, masked, packed)
+        functions[mr, nv] = micro_kernel.micro_kernel(module, isa, real, mr, nv, masked, packed)
         functions[mr, nv].linkage = "external"
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features="", opt=3)
     parsed = llvm.parse_assembly(str(module))
@@ -117,7 +118,7 @@ def check(isa, real, mr, nv, body, packed):
             assert found["memory"] <= steps * wanted["memory"]
             assert found["stack"] == found["calls"] == 0
     if mr * nv >= 8 and 2 * mr > isa.mr and not packed:
-        assert rounds[0] == micro.UNROLL
+        assert rounds[0] == micro_kernel.UNROLL
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["rows", "packed"])
@@ -125,7 +126,7 @@ def check(isa, real, mr, nv, body, packed):
 @pytest.mark.parametrize("cpu", MACHINES)
 def test_micro_kernels(cpu, real, packed):
     isa = simd.INSTRUCTION_SETS[MACHINES[cpu][0]]
-    blocks = micro.blocks_of(isa)
+    blocks = micro_kernel.blocks_of(isa)
     # where a masked load is not one instruction, ragged columns take a slow path of their own
     for masked in (False, True) if isa.masks else (False,):
         for (mr, nv), body in assembly(cpu, REALS[real], blocks, masked, packed).items():
@@ -157,7 +158,10 @@ def test_the_block_fits_the_registers(isa):
 COMPILE = """
 import math, os
 from pathlib import Path
-from kernels.cpu import dropout, elementwise, jit, loss, memory, update
+from kernels.cpu.engine.operations import dropout, update
+from kernels.cpu.rowwise import elementwise, loss
+from kernels.cpu.compiler import jit
+from kernels.cpu.ir import memory
 
 @jit.kernel(elementwise.FORWARD)
 def by_libm(real):

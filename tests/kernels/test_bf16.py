@@ -8,10 +8,11 @@ import pytest
 from llvmlite import ir
 from numba import types
 
-from kernels.cpu import bf16, gemm_bf16, simd
-from kernels.cpu.engine import Engine
-from kernels.cpu.gemm import gemm
-from kernels.cpu.gemm_bf16 import (
+from kernels.cpu.engine.engine import Engine
+from kernels.cpu.ir import simd
+from kernels.cpu.product import bf16, gemm_bf16
+from kernels.cpu.product.gemm import gemm
+from kernels.cpu.product.gemm_bf16 import (
     KC,
     LEAST_ROUNDED,
     LEAST_SPLIT,

@@ -6,13 +6,13 @@ import textwrap
 import pytest
 from numba.core.caching import FunctionCache
 
-from kernels.cpu import jit
+from kernels.cpu.compiler import jit
 from tests.programs import environment, run
 
 PROGRAM = textwrap.dedent("""
     import numpy as np
     import kernels
-    from kernels.cpu import jit
+    from kernels.cpu.compiler import jit
 
     compiled = []
     jit.announce = lambda: compiled.append(1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels import reference
-from kernels.cpu.engine import Engine
+from kernels.cpu.engine.engine import Engine
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
 

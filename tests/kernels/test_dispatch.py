@@ -7,7 +7,7 @@ import pytest
 
 import fastnn
 from kernels import cpu, dispatch
-from kernels.cpu.engine import Engine
+from kernels.cpu.engine.engine import Engine
 from tests.programs import environment, run
 
 

@@ -2,8 +2,8 @@
 
 from numba import njit
 
-from kernels.cpu.inlining import inlined
-from kernels.cpu.jit import OPTIONS
+from kernels.cpu.compiler.inlining import inlined
+from kernels.cpu.compiler.jit import OPTIONS
 
 
 def _chain():

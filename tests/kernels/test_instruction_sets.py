@@ -8,7 +8,7 @@ from tests.programs import environment, run
 
 PROGRAM = """
 from kernels import scalar
-from kernels.cpu import simd
+from kernels.cpu.ir import simd
 from tests.fastnn import test_gradients as gradients
 from tests.kernels import test_linear as linear
 from tests.kernels import test_scalar as scalars
@@ -44,7 +44,7 @@ def test_older_instruction_sets(cpu, name, tmp_path):
 
 # The geometry of NEON's block, three vectors of four, on the generic set
 THREE_VECTORS = """
-from kernels.cpu import simd
+from kernels.cpu.ir import simd
 simd.INSTRUCTION_SETS["generic"] = simd.InstructionSet("generic", 16, mr=8, nv=3, fma=False, masks=False)
 import kernels
 from kernels import reference

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from numba import cfunc, types
 
-from kernels.cpu import engine as engines
-from kernels.cpu import jit, memory
-from kernels.cpu import job as field
-from kernels.cpu import network as networks
-from kernels.cpu import team as teams
-from kernels.cpu.batch import ROW_NUMBER
-from kernels.cpu.engine import Engine
+from kernels.cpu.compiler import jit
+from kernels.cpu.engine import engine as engines
+from kernels.cpu.engine import job as field
+from kernels.cpu.engine import scheduler as networks
+from kernels.cpu.engine.engine import Engine
+from kernels.cpu.engine.operations.gather import ROW_NUMBER
+from kernels.cpu.ir import memory
+from kernels.cpu.threads import workers as teams
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_row_weights
 

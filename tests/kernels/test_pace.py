@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fastnn import MLP, Adam
-from kernels.cpu import pace as paces
-from kernels.cpu.pace import FIRST_WAIT, MOST_WAIT, TRIAL_WORK, TRIALS, Pace
+from kernels.cpu.threads import thread_choice as paces
+from kernels.cpu.threads.thread_choice import FIRST_WAIT, MOST_WAIT, TRIAL_WORK, TRIALS, Pace
 from tests.oracle import random_arrays, random_labels
 
 STEP = TRIAL_WORK // 10  # the work of a step of which a trial has ten

@@ -5,7 +5,7 @@ import pytest
 from numba import njit
 
 from kernels import random, reference
-from kernels.cpu import jit
+from kernels.cpu.compiler import jit
 
 # Random123 1.14.0, tests/kat_vectors: counter, key, words of philox4x32 with 10 rounds
 KNOWN = [

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kernels import scalar
-from kernels.cpu import floats, jit, memory
+from kernels.cpu.compiler import jit
+from kernels.cpu.ir import floats, memory
 
 FUNCTIONS = ["exp", "log1p", "tanh", "erf", "sigmoid", "log"]
 FLOATS = {"float32": (np.float32, np.uint32), "float64": (np.float64, np.uint64)}
@@ -16,7 +17,7 @@ LN2 = math.log(2.0)
 
 @jit.kernel("v 4i")
 def evaluate(real):
-    """y (n,) = the function number `code` of x (n,), in one loop each, as in kernels.cpu.elementwise."""
+    """y (n,) = the function number `code` of x (n,), in one loop each, as in kernels.cpu.rowwise.elementwise."""
     f = scalar.functions(real, jit.inline, floats.bits(real))
     elements = memory.pointer(real)
     exp, log1p, tanh, erf, sigmoid, log = (getattr(f, name) for name in FUNCTIONS)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from numba import types
 
-from kernels.cpu import clock, jit, memory
-from kernels.cpu import team as teams
-from kernels.cpu.team import ALIVE, RAN, WAITED, Team
+from kernels.cpu.compiler import jit
+from kernels.cpu.ir import memory
+from kernels.cpu.measure import stamps
+from kernels.cpu.threads import workers as teams
+from kernels.cpu.threads.workers import ALIVE, RAN, WAITED, Team
 from tests.programs import PATIENCE
 
 TURNS = 1 << 28  # of a spin loop, minutes: a test that passes does not wait so long
@@ -124,11 +126,11 @@ def linger(real):
         came, spins = memory.fetch_add(count, 1), 0
         while came == 0 and spins < TURNS and memory.load(count) < 2:
             spins = memory.wait(spins)
-        since = clock.ticks()
+        since = stamps.ticks()
         for _ in range(10 * memory.PAUSES if came == 1 else 0):
             memory.pause()
         if came == 1:
-            words(count)[1] = clock.ticks() - since
+            words(count)[1] = stamps.ticks() - since
 
     return function
 

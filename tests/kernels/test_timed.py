@@ -8,10 +8,10 @@ import pytest
 from llvmlite import ir
 
 from kernels import cpu
-from kernels.cpu import clock, peak
-from kernels.cpu.engine import Engine
-from kernels.cpu.timed import TimedEngine
-from kernels.cpu.work import scalar_operations, work
+from kernels.cpu.engine.engine import Engine
+from kernels.cpu.measure import ceilings, stamps
+from kernels.cpu.measure.counts import scalar_operations, work
+from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.layout import Layout, address, aligned_zeros
 from tests.oracle import random_arrays, random_labels
 
@@ -54,7 +54,7 @@ def test_the_clock_changes_no_bit(batch, threads, activations):
 def test_what_is_counted_is_what_is_done(batch, activations):
     engine, data, told = train(TimedEngine, 2, activations, batch)
     counted = work(engine, *data, rows=batch, **told, clips=False)
-    done = {(n, clock.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
+    done = {(n, stamps.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
     assert done == counted.keys()
     assert engine.ticks.min() >= 0
     assert engine.seconds > 0
@@ -66,7 +66,7 @@ def test_what_is_counted_is_what_is_done(batch, activations):
 def test_clipping_is_a_phase(threads):
     engine, data, told = train(TimedEngine, threads, ["relu", "tanh"], 64, clip_norm=1.0)
     counted = work(engine, *data, rows=64, **told, clips=True)
-    assert (0, "clip") in {(n, clock.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
+    assert (0, "clip") in {(n, stamps.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
     n_parameters = sum(i * o + o for i, o in pairwise(WIDTHS))
     assert counted[0, "clip"] == (2 * n_parameters, 4 * n_parameters)
     assert counted.keys() - work(engine, *data, rows=64, **told, clips=False).keys() == {(0, "clip")}
@@ -82,17 +82,17 @@ def test_operations_of_scalar_functions():
     assert double["exp"] - single["exp"] == 2 * (12 - 6)
 
 
-@pytest.mark.parametrize("n_bytes", [peak.LEAST_BUFFER, 3 * peak.LEAST_BUFFER + 100])
+@pytest.mark.parametrize("n_bytes", [ceilings.LEAST_BUFFER, 3 * ceilings.LEAST_BUFFER + 100])
 def test_stream_reads_and_writes_what_it_says(n_bytes):
-    block = peak.STREAM * cpu.simd.chosen().register_bytes
+    block = ceilings.STREAM * cpu.simd.chosen().register_bytes
     blocks = n_bytes // 2 // block
     n = blocks * block // 4
     x, y = aligned_zeros(n, np.float32), aligned_zeros(n + 1, np.float32)
     x[...], y[-1] = np.arange(n) % 100, 7
-    peak.stream["float32"](3, blocks, address(x), address(y))
+    ceilings.stream["float32"](3, blocks, address(x), address(y))
     np.testing.assert_array_equal(y[:-1], 3 * x * x)
     assert y[-1] == 7
-    assert peak.bandwidth(np.zeros(n_bytes, np.uint8), 1e-5) > 0
+    assert ceilings.bandwidth(np.zeros(n_bytes, np.uint8), 1e-5) > 0
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,6 @@ def test_counters_that_a_program_may_read(triple, counter):
     module.triple = triple
     function = ir.Function(module, ir.FunctionType(ir.IntType(64), []), "ticks")
     builder = ir.IRBuilder(function.append_basic_block())
-    builder.ret(clock.read_counter(builder))
+    builder.ret(stamps.read_counter(builder))
     machine = llvm.Target.from_triple(triple).create_target_machine(opt=2)
     assert counter in machine.emit_assembly(llvm.parse_assembly(str(module))).lower()

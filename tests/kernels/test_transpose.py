@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from kernels.cpu import jit, simd
-from kernels.cpu.turn import turn
+from kernels.cpu.compiler import jit
+from kernels.cpu.ir import simd
+from kernels.cpu.ir.transpose import turn
 
 
 @jit.kernel("v 7i")

@@ -9,7 +9,12 @@ import sys
 from kernels import dispatch
 
 if dispatch.simulated() and dispatch.has_extra():
-    from kernels.cuda import clip, engine, foreign, gemm, jit, narrow, network, rows, steps, strided
+    from kernels.cuda.arrays import foreign, strided
+    from kernels.cuda.compiler import jit
+    from kernels.cuda.engine import engine, launches, steps
+    from kernels.cuda.engine.operations import clip
+    from kernels.cuda.product import gemm, narrow
+    from kernels.cuda.rowwise import row_reductions
 
     # 8 x 8 elements of c by four threads, in two warps side by side
     narrow.TILES = dict.fromkeys(narrow.TILES, (gemm.Tile(8, 8, 4, 4, 4, 2, 1),))
@@ -20,8 +25,8 @@ if dispatch.simulated() and dispatch.has_extra():
     }
     gemm.TENSOR_WIDTH = 4
     gemm.SPLIT_ROWS = 3
-    jit.THREADS, rows.ROW_THREADS, rows.BLOCK_ROWS, rows.SHORT = 4, 2, 4, 2
-    network.COLUMN_LANES = steps.COLUMN_LANES = engine.COLUMN_LANES = (4, 2)
+    jit.THREADS, row_reductions.ROW_THREADS, row_reductions.BLOCK_ROWS, row_reductions.SHORT = 4, 2, 4, 2
+    launches.COLUMN_LANES = steps.COLUMN_LANES = engine.COLUMN_LANES = (4, 2)
     steps.PARTS = 2
     foreign.PARTS = strided.PARTS = 2
     clip.PARTS = steps.CLIP_PARTS = engine.CLIP_PARTS = 2

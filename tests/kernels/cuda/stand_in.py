@@ -10,7 +10,8 @@ import functools
 import numpy as np
 import pytest
 
-from kernels.cuda import foreign, jit
+from kernels.cuda.arrays import foreign
+from kernels.cuda.compiler import jit
 from tests import oracle
 from tests.kernels.cuda import device
 

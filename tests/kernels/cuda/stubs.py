@@ -3,7 +3,7 @@
 import numpy as np
 from numba import cuda
 
-from kernels.cuda import jit
+from kernels.cuda.compiler import jit
 
 
 class Foreign:

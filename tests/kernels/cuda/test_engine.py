@@ -10,10 +10,11 @@ from kernels import dispatch
 if not dispatch.has_extra():
     pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
 
-from kernels.cpu.engine import Engine as CpuEngine
-from kernels.cuda import engine as engine_module
-from kernels.cuda import gemm, graph, narrow, network
-from kernels.cuda.engine import Engine
+from kernels.cpu.engine.engine import Engine as CpuEngine
+from kernels.cuda.engine import engine as engine_module
+from kernels.cuda.engine import graph, launches
+from kernels.cuda.engine.engine import Engine
+from kernels.cuda.product import gemm, narrow
 from kernels.layout import Layout, aligned_zeros
 from tests.kernels.cuda.device import SIMULATED
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_target
@@ -268,14 +269,14 @@ def test_every_tile_of_narrow_networks_gives_the_bits_of_others(tile, dtype, mon
 )
 def test_other_networks_take_a_launch_per_layer(widths, activations):
     layout = Layout.of(widths, "float32", True)
-    assert network.Plan(layout, activations, BATCH, True).narrow is None
-    assert network.Plan(layout, activations, BATCH, False).narrow is None
+    assert launches.Plan(layout, activations, BATCH, True).narrow is None
+    assert launches.Plan(layout, activations, BATCH, False).narrow is None
 
 
 def test_a_narrow_network_that_drops_takes_a_launch_per_layer():
     layout = Layout.of([3, 4, 2], "float32", True)
-    assert network.Plan(layout, ["relu"], BATCH, True, [0.0]).narrow is not None
-    assert network.Plan(layout, ["relu"], BATCH, True, [0.5]).narrow is None
+    assert launches.Plan(layout, ["relu"], BATCH, True, [0.0]).narrow is not None
+    assert launches.Plan(layout, ["relu"], BATCH, True, [0.5]).narrow is None
 
 
 @pytest.mark.parametrize("total", [11, 7])  # 7: all rows of the last batch are in the first part of its sums

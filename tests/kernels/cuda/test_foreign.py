@@ -11,7 +11,8 @@ from kernels import dispatch, reference
 if not dispatch.has_extra():
     pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
 
-from kernels.cuda import foreign, jit
+from kernels.cuda.arrays import foreign
+from kernels.cuda.compiler import jit
 from tests.kernels.cuda.device import SIMULATED
 from tests.kernels.cuda.stubs import ByInterface, Foreign
 from tests.oracle import assert_close, random_arrays, random_labels

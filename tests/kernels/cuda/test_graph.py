@@ -10,9 +10,10 @@ from kernels import dispatch
 if not dispatch.has_extra():
     pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
 
-from kernels.cuda import graph, jit
-from kernels.cuda.graph import DriverError, Repeated
-from kernels.cuda.update import sgd
+from kernels.cuda.compiler import jit
+from kernels.cuda.engine import graph
+from kernels.cuda.engine.graph import DriverError, Repeated
+from kernels.cuda.engine.operations.update import sgd
 
 
 class Kernel:

@@ -262,7 +262,8 @@ print(json.dumps(said))
 def test_a_kernel_remembers_a_bounded_number_of_launches(variables):
     program = """
 import kernels
-from kernels.cuda import jit, elementwise
+from kernels.cuda.compiler import jit
+from kernels.cuda.rowwise import elementwise
 from numba import cuda
 x = cuda.to_device(np.zeros((300, 256), "f"))
 for rows in range(1, 300):

@@ -11,8 +11,9 @@ if not dispatch.has_extra():
 
 from kernels import cuda as device
 from kernels import reference, scalar
-from kernels.cuda import gemm, jit
-from kernels.cuda.calls import make_job
+from kernels.cuda.compiler import jit
+from kernels.cuda.product import gemm
+from kernels.cuda.product.products import make_job
 from tests.kernels.cuda.device import SIMULATED, SIZES
 from tests.oracle import (
     LOSS_PARAMETERS,

@@ -13,7 +13,7 @@ if not dispatch.has_extra():
 
 from numba import cuda
 
-from kernels.cuda import jit
+from kernels.cuda.compiler import jit
 from tests import layouts, oracle
 from tests.kernels.cuda.device import SIMULATED
 from tests.kernels.test_layouts import CALLS, CHANGED, OUTPUTS, expected_of, function_of, values_of

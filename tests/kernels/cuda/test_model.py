@@ -110,7 +110,7 @@ def test_a_training_that_diverges_ends_with_its_last_finite_parameters(monkeypat
 
 
 def test_too_little_memory_is_said_and_changes_nothing(monkeypatch):
-    from kernels.cuda import jit
+    from kernels.cuda.compiler import jit
 
     model = networks()[1]
     before, answer = model.parameters.copy(), model.predict(X)
@@ -127,7 +127,7 @@ def test_too_little_memory_is_said_and_changes_nothing(monkeypatch):
 
 
 def test_whichever_array_there_is_no_room_for_the_model_is_as_it_was(monkeypatch):
-    from kernels.cuda import jit
+    from kernels.cuda.compiler import jit
 
     def model_and_fit():
         model = fastnn.MLP([3, 2], seed=0, device="cuda")

@@ -17,21 +17,21 @@ if not dispatch.has_extra():
 if dispatch.simulated():
     pytest.skip("numba-cuda's simulator compiles nothing", allow_module_level=True)
 
-from kernels.cuda import narrow
-from kernels.cuda.batch import SOURCES, gather
-from kernels.cuda.clip import PARTS, clip, squares
-from kernels.cuda.dropout import dropout
-from kernels.cuda.elementwise import backward, forward
-from kernels.cuda.gemm import TILES, Tile
-from kernels.cuda.jit import THREADS, _configured
-from kernels.cuda.linear import linear
-from kernels.cuda.loss import losses, output, step_sums
-from kernels.cuda.mma import WORD_ELEMENTS
-from kernels.cuda.network import COLUMN_LANES
-from kernels.cuda.ptx import VECTOR_BYTES, lanes
-from kernels.cuda.rows import ROW_THREADS
-from kernels.cuda.strided import copy, extremes
-from kernels.cuda.update import column_sums, decay, sum_parts, updates
+from kernels.cuda.arrays.strided import copy, extremes
+from kernels.cuda.compiler.jit import THREADS, _configured
+from kernels.cuda.engine.launches import COLUMN_LANES
+from kernels.cuda.engine.operations.clip import PARTS, clip, squares
+from kernels.cuda.engine.operations.dropout import dropout
+from kernels.cuda.engine.operations.gather import SOURCES, gather
+from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, updates
+from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes
+from kernels.cuda.ir.tensor_mma import WORD_ELEMENTS
+from kernels.cuda.product import narrow
+from kernels.cuda.product.gemm import TILES, Tile
+from kernels.cuda.product.linear import linear
+from kernels.cuda.rowwise.elementwise import backward, forward
+from kernels.cuda.rowwise.loss import losses, output, step_sums
+from kernels.cuda.rowwise.row_reductions import ROW_THREADS
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
 # layout, activation, slope: those of a network's step. gelu is the longest of them
@@ -255,8 +255,8 @@ from types import SimpleNamespace
 import numba.cuda.codegen
 from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices, runtime
-from kernels.cuda import jit
-from kernels.cuda.update import sgd
+from kernels.cuda.compiler import jit
+from kernels.cuda.engine.operations.update import sgd
 
 device = SimpleNamespace(compute_capability=(8, 0))
 dispatcher.get_current_device = lambda: device

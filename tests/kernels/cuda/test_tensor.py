@@ -14,8 +14,9 @@ if not dispatch.has_extra():
     pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
 
 import fastnn
-from kernels.cuda import gemm, network
-from kernels.cuda.calls import multiply
+from kernels.cuda.engine import launches
+from kernels.cuda.product import gemm
+from kernels.cuda.product.products import multiply
 from kernels.layout import Layout
 from tests.kernels.cuda.device import SIMULATED
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels
@@ -178,11 +179,11 @@ def test_a_network_rounds_in_layers_that_are_wide_enough(precision, monkeypatch)
 def test_narrow_networks_that_round_nowhere_keep_their_one_kernel():
     for precision, layers, is_narrow in (("float32", [3, 7, 6, 2], True), ("tf32", [3, 7, 6, 2], False)):
         layout = Layout.of(layers, "float32", True)
-        assert (network.Plan(layout, ["relu"] * 2, 8, True, precision=precision).narrow is not None) == is_narrow
+        assert (launches.Plan(layout, ["relu"] * 2, 8, True, precision=precision).narrow is not None) == is_narrow
     layout = Layout.of([3, 7, 2], "float32", True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gemm, "TENSOR_WIDTH", 4)
-        assert network.Plan(layout, ["relu"], 8, True, precision="tf32").narrow is not None
+        assert launches.Plan(layout, ["relu"], 8, True, precision="tf32").narrow is not None
 
 
 def test_a_copy_and_a_file_keep_the_precision(tmp_path):

@@ -1,0 +1,1 @@
+"""The one place that writes LLVM IR: instruction sets, vector code, memory by address."""

@@ -1,0 +1,178 @@
+"""Memory by address inside kernels: pointers, atomics, calls through a pointer."""
+
+import ctypes
+import os
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kernels.cpu.compiler import jit
+
+# A pause takes 10 (AMD Zen 4) to 140 (Intel since Skylake) cycles, so this is 5 to 50 us of waiting at full speed
+PAUSES = 1000
+
+
+def pointer(dtype: Any) -> Any:
+    """An intrinsic: address (int64) -> pointer to `dtype`, indexed as p[i], without bounds.
+
+    llvmlite lists neither attribute that it gives to the functions that call it, but writes what the set holds.
+    """
+
+    @intrinsic
+    def as_pointer(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            # LLVM takes half of AVX-512's registers unless told otherwise: 25 % slower exp, the same relu
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+            # An address is a sum, and in an inlined function, which LLVM optimises twice, it may have taken any of the
+            # terms for the pointer and the others for the offset. A term that turns out to be 0 is then a null pointer,
+            # whose use LLVM believes never to happen: it deleted a loop over layers that began with layer 0. On
+            # all functions the attribute that forbids this costs 4 % of small steps.
+            if "alwaysinline" in builder.function.attributes:
+                set.add(builder.function.attributes, "null_pointer_is_valid")
+            return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+        return types.CPointer(dtype)(types.int64), codegen
+
+    return as_pointer
+
+
+@intrinsic
+def fetch_add(typingctx: Any, address: Any, value: Any) -> Any:
+    """Add to the int64 at an address; returns what was there before. Sequentially consistent."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", _int64_pointer(builder, args[0]), args[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def load(typingctx: Any, address: Any) -> Any:
+    """The int64 at an address, with acquire order."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(_int64_pointer(builder, args[0]), "acquire", 8)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def store(typingctx: Any, address: Any, value: Any) -> Any:
+    """Write the int64 at an address, sequentially consistent."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[1], _int64_pointer(builder, args[0]), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def compare_and_swap(typingctx: Any, address: Any, expected: Any, value: Any) -> Any:
+    """Write value to the int64 at an address if it is `expected`; whether it was. Sequentially consistent."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _int64_pointer(builder, args[0])
+        return builder.extract_value(builder.cmpxchg(pointer, args[1], args[2], "seq_cst", "seq_cst"), 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def stack(typingctx: Any, size: Any) -> Any:
+    """The 64-byte-aligned address of `size` bytes (a literal) on this function's stack."""
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    length = size.literal_value
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        with builder.goto_entry_block():
+            block = builder.alloca(ir.ArrayType(ir.IntType(8), length))
+            block.align = 64
+        return builder.ptrtoint(block, ir.IntType(64))
+
+    return types.int64(size), codegen
+
+
+@intrinsic
+def address_of(typingctx: Any, values: Any) -> Any:
+    """The address of a tuple's values, on this function's stack."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(cgutils.alloca_once_value(builder, args[0]), ir.IntType(64))
+
+    return types.int64(values), codegen
+
+
+@intrinsic
+def pause(typingctx: Any) -> Any:
+    """Tell the core that this is a spin loop (x86 only; nothing elsewhere)."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if builder.module.triple.startswith("x86_64"):
+            fnty = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def yield_core(typingctx: Any) -> Any:
+    """Let another thread have the core."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), YIELD), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+YIELD = "fastnn_yield"
+if os.name == "nt":
+    llvm.add_symbol(YIELD, ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value)  # type: ignore[attr-defined]
+else:
+    llvm.add_symbol(YIELD, ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value)
+
+
+def _of_python(name: str, *constants: int, returns: bool = False) -> Any:
+    """An intrinsic f(int64) that calls a function of CPython's C interface which asks nothing of the GIL."""
+    symbol = f"fastnn_{name}"
+    llvm.add_symbol(symbol, ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
+
+    @intrinsic
+    def call(typingctx: Any, argument: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            i32, i64 = ir.IntType(32), ir.IntType(64)
+            fnty = ir.FunctionType(i64 if returns else ir.VoidType(), [i64, *[i32] * len(constants)])
+            function = cgutils.get_or_insert_function(builder.module, fnty, symbol)
+            result = builder.call(function, [*args, *(ir.Constant(i32, n) for n in constants)])
+            return result if returns else context.get_dummy_value()
+
+        return (types.int64 if returns else types.void)(types.int64), codegen
+
+    return call
+
+
+acquire = _of_python("PyThread_acquire_lock", 1)
+release = _of_python("PyThread_release_lock")
+allocate = _of_python("PyMem_RawMalloc", returns=True)  # bytes -> address, 0 where there is no memory
+free = _of_python("PyMem_RawFree")
+
+
+@jit.inline
+def wait(spins):
+    """One turn of a spin loop: a pause at first, the core given away after a while. Returns spins + 1."""
+    if spins < PAUSES:
+        pause()
+    else:
+        yield_core()
+    return spins + 1
+
+
+def _int64_pointer(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, ir.IntType(64).as_pointer())

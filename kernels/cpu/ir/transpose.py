@@ -1,0 +1,33 @@
+"""The transpose of a matrix, by squares that fit into the registers."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kernels.cpu.compiler import jit
+from kernels.cpu.ir import memory, simd
+
+FEW = 2  # rows or columns that are turned one number after the other: 50 x 2 in 50 ns, by vectors in 90
+
+
+@jit.kernel("v 6i")
+def turn(real: Any) -> Callable[..., Any]:
+    """target (columns, rows) = source (rows, columns).T: rows, columns, source, lds, target, ldt; strides in bytes."""
+    size, elements = simd.itemsize(real), memory.pointer(real)
+    lanes = simd.chosen().lanes(size)
+    square, part = simd.transpose_square(real), simd.transpose_part(real)
+
+    def function(rows, columns, source, lds, target, ldt):
+        if rows <= FEW or columns <= FEW:
+            for i in range(rows):
+                for j in range(columns):
+                    elements(target + j * ldt)[i] = elements(source + i * lds)[j]
+            return
+        for i in range(0, rows, lanes):
+            for j in range(0, columns, lanes):
+                at, to, height = source + i * lds + j * size, target + j * ldt + i * size, min(lanes, rows - i)
+                if height == lanes and j + lanes <= columns:
+                    square(at, lds, to, ldt)
+                else:
+                    part(height, min(lanes, columns - j), at, lds, to, ldt, height)
+
+    return function

@@ -1,0 +1,1 @@
+"""What profiling needs: time stamps, operation counts, the machine's ceilings."""

@@ -1,0 +1,129 @@
+"""What the phases of a training step have to do: operations and bytes, counted from sizes alone.
+
+Additions, multiplications, divisions and roots are operations, a multiply-add two of them; comparisons, choices and
+work on bits are none, nor is what a loss does once a row. Bytes count each operand once, as if caches held it from its
+first use to its last. Sizes are the network's own, without padding.
+"""
+
+import inspect
+from functools import cache
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kernels import scalar
+from kernels.cpu.measure.timed_engine import TimedEngine
+
+
+def work(
+    engine: TimedEngine,
+    x: np.ndarray,
+    target: np.ndarray,
+    *,
+    rows: int,
+    order: np.ndarray | None,
+    weight: np.ndarray | None,
+    loss: scalar.Loss,
+    metric: str | None,
+    update: str,
+    state: list[np.ndarray],
+    l2: float,
+    clips: bool,
+) -> dict[tuple[int, str], tuple[int, int]]:
+    """(operations, bytes) of each (layer, phase) of a step on so many rows, after a step; layers count from 0.
+
+    The arguments are those of `Engine.train`, the phases those of `clock.PHASES`.
+    """
+    size, layout, f = engine.dtype.itemsize, engine.layout, scalar_operations(engine.dtype.name)
+    n_inputs, n_outputs, last = layout.widths[0], layout.widths[-1], len(layout.widths) - 2
+    plan = engine.plan
+    shares = max(plan.groups, 1)  # of dw
+    result: dict[tuple[int, str], tuple[int, int]] = {}
+    if engine.gathers_x:
+        number = 0 if order is None else order.itemsize
+        result[0, "gather"] = 0, rows * (n_inputs * (x.itemsize + size) + number)
+    for n, (i, o) in enumerate(pairwise(layout.widths)):
+        w, b = i * o, o if layout.bias else 0
+        product = 2 * rows * w, size * (rows * (i + o) + w)
+        result[n, "forward"] = product[0], product[1] + size * b
+        name = engine.activations[n] if n < last else "identity"
+        activation, derivative = [], []  # (operations, operands) of each output
+        if name not in ("identity", "relu"):  # those are part of the product
+            activation.append((f[name], 2))
+        if name != "identity":
+            derivative.append((1 + f[f"{name}_slope"], 3))
+        if n < len(engine.dropout) and engine.dropout[n]:  # where it draws bits and scales
+            activation.append((1, 2))
+            derivative.append((1, 2))
+        for phase, parts in (("activation", activation), ("derivative", derivative)):
+            if parts:
+                operations, operands = map(sum, zip(*parts, strict=True))
+                result[n, phase] = rows * o * operations, operands * size * rows * o
+        if n > 0:
+            result[n, "dx"] = product
+        if n in plan.transposed:
+            result[n, "transpose"] = 0, 2 * size * w
+        result[n, "dw"] = product[0] + rows * b, size * (rows * (i + o) + shares * (w + b))
+        if plan.groups:
+            result[n, "sum"] = (shares - 1) * (w + b), size * (shares + 1) * (w + b)
+        each = 2 + (f[update] if state or update != "sgd" else 2)  # g + l2 * w, then the step
+        result[n, "update"] = (w + b) * each + (2 * w if l2 else 0), size * (w + b) * (3 + 2 * len(state))
+    if clips:  # the norm, of what few steps scale
+        n_parameters = sum(i * o + (o if layout.bias else 0) for i, o in pairwise(layout.widths))
+        result[0, "clip"] = 2 * n_parameters, size * n_parameters
+    # z, dz and the row's loss; whether it is right; target and weight, each as the caller has it and as the batch does
+    a_row = 2 * size * n_outputs + 8 + (8 if metric else 0) + (0 if weight is None else weight.itemsize + size)
+    a_row += target.itemsize + 8 if target.ndim == 1 else n_outputs * (target.itemsize + size)
+    result[last, "loss"] = rows * n_outputs * _of_loss(f, loss, engine.output, target.ndim == 1), rows * a_row
+    return result
+
+
+def _of_loss(f: dict[str, int], loss: scalar.Loss, output: str, labels: bool) -> int:
+    """Operations of a loss and its gradient for each output, see kernels.cpu.rowwise.loss."""
+    loss, _ = scalar.loss_and_parameter(loss)
+    if loss == "softmax_cross_entropy":
+        return f["exp"] + (3 if labels else 9)
+    if loss == "sigmoid_cross_entropy":
+        return f["sigmoid_cross_entropy"] + 2
+    if loss in ("absolute_error", "huber", "quantile"):
+        return f[loss] + 4  # the share of an output, in the row's loss and in the gradient
+    if loss == "poisson":
+        return f["exp"] + 7  # the logarithm of a target, which a library takes, is one of them
+    return 6 + {"identity": 2, "sigmoid": f["sigmoid"] + 5, "softmax": f["exp"] + 7}[output]
+
+
+@cache
+def scalar_operations(dtype: str) -> dict[str, int]:
+    """How many operations each function of kernels.scalar makes, found by running it on numbers that count them."""
+    count = _Number()
+    bits = SimpleNamespace(
+        power_of_two=lambda n: count, exponent=lambda x: count, scale=lambda x, e: count,
+        select=lambda condition, a, b: count, sqrt=count.operation,
+    )  # fmt: skip
+    operations = {}
+    for name, function in vars(scalar.functions(dtype, lambda f: f, bits)).items():
+        _Number.operations = 0
+        function(*[count] * len(inspect.signature(function).parameters))
+        operations[name] = _Number.operations
+    return operations
+
+
+class _Number:
+    """Stands for any number, and counts the operations on it."""
+
+    operations: ClassVar[int] = 0
+    __array_ufunc__ = None  # NumPy's numbers leave arithmetic with it to it
+    __hash__ = None  # type: ignore[assignment]
+
+    def operation(self, *others: Any) -> "_Number":
+        _Number.operations += 1
+        return self
+
+    def free(self, *others: Any) -> "_Number":
+        return self
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = operation
+    __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = __and__ = free
+    __eq__ = __ne__ = free  # type: ignore[assignment]

@@ -1,0 +1,58 @@
+"""An engine that also says how long each phase of its training steps takes: the same code, with a clock in it."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from kernels.cpu.compiler import jit
+from kernels.cpu.engine import job as field
+from kernels.cpu.engine.engine import Engine
+from kernels.cpu.engine.schedule import Plan
+from kernels.cpu.engine.scheduler import timed_network
+from kernels.cpu.measure import stamps
+from kernels.layout import address, aligned_zeros
+
+
+class TimedEngine(Engine):
+    """Trains as an engine does. seconds: what its jobs have taken so far."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.kernel = timed_network[self.dtype]
+        self.seconds = 0.0
+        n_words = self.threads * stamps.record_words(len(self._layers))
+        self._records = aligned_zeros(n_words, np.int64)
+        self._job[field.TIMES] = address(self._records)
+
+    def _run(self, threads: int, first: int, last: int, cost: int, flush: bool) -> None:
+        start = time.perf_counter()
+        super()._run(threads, first, last, cost, flush)
+        self.seconds += time.perf_counter() - start
+
+    @property
+    def ticks(self) -> np.ndarray:
+        """Ticks of the clock (layers, phases) so far, of all threads together; see `stamps.PHASES`."""
+        return stamps.by_layer(self._records, len(self._layers))
+
+    @property
+    def plan(self) -> Plan:
+        """What the last step consisted of."""
+        assert self._plan is not None
+        return self._plan
+
+    @property
+    def gathers_x(self) -> bool:
+        """Whether the last step copied its rows of X, instead of reading them in place."""
+        return bool(self._job[field.X_GATHER])
+
+    def product(self, layer: int) -> jit.Family:
+        """What multiplied in a layer in the last step."""
+        return self._product(layer, self.plan.rows).family
+
+    @property
+    def touched_bytes(self) -> int:
+        """Bytes of what steps so far have read and written, the data and the optimiser's state left out."""
+        transposed = [array for _, array in self._transposed.values()]
+        arrays = self.parameters, *transposed, *self._buffers, self._scratch, self._partials
+        return sum(array.nbytes for array in arrays)

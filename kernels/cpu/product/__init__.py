@@ -1,0 +1,1 @@
+"""Matrix products: micro-kernels, the loops around them, bfloat16, layers."""

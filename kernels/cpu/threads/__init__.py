@@ -1,0 +1,1 @@
+"""The worker threads, and how many of them."""

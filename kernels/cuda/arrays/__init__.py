@@ -1,0 +1,1 @@
+"""Arrays on the GPU: our own, those of other libraries, copies between layouts."""

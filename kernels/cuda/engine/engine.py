@@ -1,0 +1,364 @@
+"""One network on the GPU: its buffers there, and the jobs that are enqueued on them."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from itertools import pairwise
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+
+from kernels import forks, scalar
+from kernels.cpu.engine.engine import WRONG_LABEL
+from kernels.cuda.arrays import memory
+from kernels.cuda.arrays.memory import Placed
+from kernels.cuda.arrays.strided import PARTS, extremes
+from kernels.cuda.compiler import jit
+from kernels.cuda.engine import job as fields
+from kernels.cuda.engine.graph import Repeated
+from kernels.cuda.engine.launches import COLUMN_LANES, Plan
+from kernels.cuda.engine.operations.clip import PARTS as CLIP_PARTS
+from kernels.cuda.engine.operations.clip import clip, squares
+from kernels.cuda.engine.operations.dropout import dropout as dropout_kernel
+from kernels.cuda.engine.operations.gather import SOURCES
+from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, updates
+from kernels.cuda.engine.steps import Batches, Buffers, Steps, target_constants
+from kernels.cuda.rowwise.loss import losses, output, step_sums
+from kernels.cuda.rowwise.row_reductions import row_threads
+from kernels.layout import Layout
+
+FORWARD_ELEMENTS = 1 << 25  # of the activations of the rows that go through all layers together
+PLANS = 16  # sizes of a batch whose products are remembered
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Host = np.ndarray | Placed
+
+
+def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
+    """One job at a time: other Python threads that call the same engine wait. The parameters are the host's before."""
+
+    @wraps(method)
+    def run(self: "Engine", /, *args: P.args, **options: P.kwargs) -> R:
+        with self._lock:
+            if not self._resident or self._host_may_differ:
+                memory.fill(self._buffers.parameters, self.parameters)
+                self._host_may_differ = False
+            return method(self, *args, **options)
+
+    return run
+
+
+class Engine:
+    """Runs a network's jobs on the GPU, one job at a time. It checks nothing: see fastnn.model.
+
+    The arguments are those of the CPU's Engine. `parameters` is the host's copy: it is sent to the GPU before each job
+    and, after training, read back. Within `training()` the parameters stay on the GPU, and `pull` reads them.
+    Arrays given to a call may be the host's, or what `place` has made of them.
+    """
+
+    threads = most_threads = 1
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        activations: Sequence[str],
+        output: str,
+        parameters: np.ndarray,
+        bias: bool = True,
+        threads: int | None = None,
+        dropout: Sequence[float] = (),
+        precision: str = "float32",
+    ) -> None:
+        self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
+        self.dtype = parameters.dtype
+        self.layout = Layout.of(widths, self.dtype.name, bias)
+        self.activations = [scalar.canonical(name) for name in activations]
+        self.multiply_adds = sum(a * b for a, b in pairwise(widths))
+        self.process = os.getpid()
+        self._lock = forks.lock()
+        self._resident, self._host_may_differ, self._device_is_newer = False, False, False
+        self._buffers = Buffers(self.layout.size, len(widths) - 1, self.dtype)
+        self._plans: dict[tuple[int, bool, bool], Plan] = {}
+        self._repeated = Repeated()
+
+    def load(
+        self,
+        loss: scalar.Loss | None = None,
+        update: str | None = None,
+        gathered: Sequence[np.dtype | None] = (),
+        rows: int = 1,
+        clips: bool = False,
+        decays: bool = False,
+        outputs: bool = False,
+    ) -> None:
+        """Compile what the jobs run, or load it from the cache; else the first job does that.
+
+        gathered: the dtypes of data, of targets (None for labels) and of weights. rows: of a batch; other sizes may
+        take products of other shapes, which are compiled when they are first needed. clips: whether steps have a
+        clip_norm. decays: whether they have an l2. outputs: whether they are asked for.
+        """
+        name, drops = self.dtype.name, update is not None and any(self.dropout)
+        plans = [self._plan(rows, update is not None, drops)]
+        plans += [self._plan(rows, gradients=False)] if drops else []  # nothing is dropped where a step is not made
+        threads = row_threads(self.layout.widths[-1])
+        kernels = [output(name, threads)] if outputs else []
+        if gathered:
+            data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
+            kernels += [kernel for plan in plans for kernel in plan.kernels(name if data is None else SOURCES[data])]
+            if loss is not None:
+                kernels.append(losses[scalar.loss_and_parameter(loss)[0]](name, threads, *target_constants(target)))
+        if update is not None:
+            kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
+            kernels += [extremes(name, jit.THREADS)] + ([dropout_kernel(name)] if drops else [])
+            kernels += [decay(name, jit.THREADS)] if decays else []
+            if clips:
+                kernels += [sum_parts(name), squares(name, jit.THREADS), clip(name, jit.THREADS, CLIP_PARTS)]
+        for kernel in kernels:
+            kernel.load()
+
+    def training_threads(self, rows: int) -> int:
+        """The host's threads that make a training step."""
+        return 1
+
+    def place(self, x: Host, target: Host | None = None, weight: Host | None = None) -> tuple[Any, Any, Any]:
+        """Data, targets and row weights on the GPU, to be passed to calls in their place."""
+        return (
+            memory.place(x),
+            None if target is None else memory.place(target, np.int64 if target.ndim == 1 else None),
+            None if weight is None else memory.place(weight, self.dtype),
+        )
+
+    def outputs(self, n: int) -> Any:
+        """A new array (n, O) on the GPU, for what `forward` makes of n rows."""
+        return memory.shaped((n, self.layout.widths[-1]), self.dtype)
+
+    def hold(self, arrays: Sequence[Any]) -> list[Any]:
+        """An optimiser's arrays on the GPU, to be passed to calls in their place."""
+        return [memory.copied(array) if isinstance(array, np.ndarray) else array for array in arrays]
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """While this lasts, parameters stay on the GPU; at its end the host has them."""
+        self._host_may_differ, self._resident = True, True
+        try:
+            yield
+        finally:
+            self._resident, self._repeated = False, Repeated()  # which holds data
+            self._read_back()
+
+    def pull(self) -> None:
+        """Bring the host's parameters up to date; whoever asks may write to them before the next job."""
+        if self._resident:
+            with self._lock:
+                self._read_back()
+                self._host_may_differ = True
+
+    def _read_back(self) -> None:
+        if self._device_is_newer:
+            self._device_is_newer = False
+            memory.read(self._buffers.parameters, self.parameters)
+
+    @_alone
+    def finite(self) -> bool:
+        """Whether all parameters are finite numbers."""
+        flat, parts = self._buffers.parameters, self._buffers.room("extremes", 2 * PARTS, self.dtype)
+        extremes(self.dtype.name, jit.THREADS)(PARTS, flat, parts, 1, flat.size, 0, 0, 1)
+        return bool(np.isfinite(memory.read(parts[: 2 * PARTS])).all())
+
+    @_alone
+    def keep(self, state: Sequence[Any] = (), into: list[Any] | None = None) -> list[Any]:
+        """Copies on the GPU of the parameters and of an optimiser's arrays, in those of an earlier call if given."""
+        self._buffers.room("extremes", 2 * PARTS, self.dtype)  # now, so that `finite` cannot fail after the steps
+        arrays = (self._buffers.parameters, *self.hold(state))
+        copies = into or [memory.empty(array.size, self.dtype) for array in arrays]
+        for copy, array in zip(copies, arrays, strict=True):
+            memory.fill(copy, array)
+        return copies
+
+    @_alone
+    def put_back(self, copies: Sequence[Any], state: Sequence[Any] = ()) -> None:
+        """Give the parameters, and as many of the optimiser's arrays as were kept, the values of `keep`'s copies."""
+        self._device_is_newer = True
+        for array, copy in zip((self._buffers.parameters, *state), copies, strict=False):
+            memory.fill(array, copy)
+        if not self._resident:
+            self._read_back()
+
+    def _plan(self, rows: int, gradients: bool, drops: bool = False) -> Plan:
+        """The products for so many rows of a batch."""
+        key = rows, gradients, drops
+        if key not in self._plans:
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            rates = self.dropout if drops else ()
+            self._plans[key] = Plan(self.layout, self.activations, rows, gradients, rates, self.precision)
+        return self._plans[key]
+
+    def _check_labels(self, target: Any, losses: np.ndarray) -> None:
+        """Raise ValueError where a loss is NaN for a label that is none of the outputs: a user's array may change."""
+        if target.ndim == 1 and np.isnan(losses).any():
+            labels, most = memory.read(target.flat), self.layout.widths[-1] - 1
+            wrong = np.flatnonzero((labels < 0) | (labels > most))
+            if wrong.size:
+                raise ValueError(WRONG_LABEL.format(most, wrong[0]))
+
+    @_alone
+    def train(
+        self,
+        x: Host,
+        target: Host,
+        *,
+        order: np.ndarray | None,
+        weight: Host | None,
+        first: int,
+        total: int,
+        batch_size: int,
+        steps: int,
+        passes: int = 1,
+        scales: np.ndarray,
+        loss: scalar.Loss,
+        metric: str | None,
+        update: str,
+        state: Sequence[Any],
+        scalars: np.ndarray,
+        l2: Any = 0.0,
+        noise: tuple[int, int] | None = None,
+        clip_norm: float | None = None,
+        hook: tuple[int, int] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
+
+        The arguments are those of the CPU's Engine.train; there is no hook. All steps are enqueued before the host
+        waits for the last one.
+        """
+        if hook is not None:
+            raise NotImplementedError("hook must be None on device 'cuda', whose steps call no function of the host")
+        plan = self._plan(batch_size, gradients=True, drops=noise is not None and any(self.dropout))
+        self._buffers.reserve(plan, batch_size)
+        seed, first_step = noise or (0, 0)
+        numbers = np.zeros((steps, fields.NUMBERS))
+        numbers[:, :8], numbers[:, fields.SCALE], numbers[:, fields.DECAY] = scalars, scales, l2
+        name, numbers[:, fields.PARAMETER] = scalar.loss_and_parameter(loss)
+        if update == "adam":  # rounded once: 1 - beta of float32's 0.999 would be wrong by 5e-5
+            numbers[:, 6:8] = 1.0 - numbers[:, 1:3]
+        decays = bool(np.any(l2))
+        batches = Batches(*self.place(x, target, weight), order, first, total, batch_size, passes)
+        held, sums = self.hold(state), self._buffers.room("sums", 2 * steps, self.dtype)
+        launches = Steps(
+            plan, self._buffers, batches, numbers.astype(self.dtype), self.output, metric,
+            SLOTS=len(state), PARTS=self._buffers.parts.size if decays else 0, SEED=seed, FIRST_STEP=first_step,
+            ADVANCE=1, G_PARTS=plan.parts if clip_norm is None else 1,
+        )  # fmt: skip
+        norms = None
+        if clip_norm is not None:
+            norms = self._buffers.send("norms", np.r_[np.zeros(CLIP_PARTS), clip_norm])
+
+        def step() -> None:
+            launches.forward()
+            launches.loss(name)
+            launches.backward(decays)
+            if norms is not None:
+                launches.clip(norms)
+            launches.update(update, held)
+            launches.sums(sums)
+
+        self._device_is_newer = True
+        self._repeated(jit.recorded(step), steps)
+        results = memory.read(sums[: 2 * steps]).astype(np.float64).reshape(steps, 2)
+        for array, on_device in zip(state, held, strict=True):
+            if array is not on_device:
+                memory.read(on_device, array)
+        if not self._resident:
+            self._repeated = Repeated()
+            self._read_back()
+        self._check_labels(batches.target, results[:, 0])
+        return results[:, 0], results[:, 1]
+
+    @_alone
+    def gradients(
+        self,
+        x: Host,
+        target: Host,
+        *,
+        weight: Host | None,
+        scale: float,
+        loss: scalar.Loss,
+        l2: float = 0.0,
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
+        rows, buffers = len(x), self._buffers
+        plan = self._plan(rows, gradients=True)
+        buffers.reserve(plan, rows)
+        numbers = np.zeros(fields.NUMBERS, self.dtype)
+        name, parameter = scalar.loss_and_parameter(loss)
+        numbers[[fields.SCALE, fields.DECAY, fields.PARAMETER]] = scale, l2, parameter
+        batches = Batches(*self.place(x, target, weight), None, 0, rows, rows)
+        launches = Steps(plan, buffers, batches, numbers, self.output, None, PARTS=buffers.parts.size if l2 else 0)
+        sums = memory.empty(2, self.dtype)
+        launches.forward()
+        launches.loss(name)
+        launches.backward(bool(l2))
+        launches.dx()
+        launches.sums(sums)
+        work, stride = plan.workspace, plan.workspace.strides[0]
+        dx = memory.read(buffers.work[work.dx : work.dx + rows * stride]).reshape(rows, stride)
+        gradient = memory.read(launches.whole()[: self.layout.size])
+        loss_of_all = memory.read(sums)[:1]
+        self._check_labels(batches.target, loss_of_all)
+        return float(loss_of_all[0]), gradient, dx[:, : self.layout.widths[0]]
+
+    @_alone
+    def forward(
+        self,
+        x: Host,
+        *,
+        order: np.ndarray | None = None,
+        out: Any = None,
+        target: Host | None = None,
+        weight: Host | None = None,
+        loss: scalar.Loss = "softmax_cross_entropy",
+        metric: str | None = None,
+        among: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The network's outputs into out (n, O), and with a target the weighted loss and rightness of each row.
+
+        order: the rows of x (and of target and weight) to take, or None for all. out may be on the GPU, in C order.
+        among: as the CPU's; it changes nothing here.
+        """
+        if order is not None and isinstance(x, np.ndarray):  # only the rows that count make the way
+            x, target, weight = x[order], _rows(target, order), _rows(weight, order)
+            order = None
+        total = len(x) if order is None else len(order)
+        chunk = min(total, max(1, FORWARD_ELEMENTS // sum(self.layout.strides)))
+        plan, steps = self._plan(chunk, gradients=False), -(-total // chunk)
+        self._buffers.reserve(plan, total)
+        batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)
+        numbers = np.ones((steps, fields.NUMBERS), self.dtype)
+        name, numbers[:, fields.PARAMETER] = scalar.loss_and_parameter(loss)
+        launches = Steps(plan, self._buffers, batches, numbers, self.output, metric, steps, KEEP=1)
+        on_host = isinstance(out, np.ndarray)
+        outputs: Any = None
+        if out is not None:
+            outputs = memory.empty(total * self.layout.widths[-1], self.dtype) if on_host else jit.flat(out)
+        for step in range(steps):
+            launches.at(step)
+            launches.forward()
+            if target is not None:
+                launches.loss(name)
+            if outputs is not None:
+                launches.outputs(outputs, step)
+        if on_host:
+            out[...] = memory.read(outputs).reshape(out.shape)
+        elif out is not None:
+            jit.synchronize()  # whichever stream it is read on
+        if target is None:
+            return np.zeros(0), np.zeros(0)
+        losses_of_rows, right = memory.read(self._buffers.results).astype(np.float64).reshape(2, -1)
+        self._check_labels(batches.target, losses_of_rows[:total])
+        return losses_of_rows[:total], right[:total]
+
+
+def _rows(array: Any, order: np.ndarray) -> Any:
+    return None if array is None else array[order]

@@ -1,0 +1,1 @@
+"""What is written below Python: vector loads, multiply-adds in registers, tensor cores."""

@@ -1,0 +1,1 @@
+"""Matrix products: tiles, their epilogues, tensor cores, narrow networks in one launch."""

@@ -1,0 +1,1 @@
+"""What goes over a matrix row by row: activations, softmax, losses, reductions."""

@@ -1,0 +1,38 @@
+"""Activations over a matrix: forward, and below it backward."""
+
+from typing import Any
+
+from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.ir.ptx import scalars
+
+
+@jit.kernel
+def forward(real: Any, name: str) -> Any:
+    """z, y, rows, columns, ldz, ldy: y (rows, columns) = f(z), overwritten; y may be z. A thread per element."""
+    f = getattr(scalars(real), name)
+
+    def function(z, y, rows, columns, ldz, ldy):
+        e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        i, j = e // columns, e % columns
+        if i < rows:
+            y[i * ldy + j] = f(z[i * ldz + j])
+
+    return function, "R R i i i i", jit.THREADS
+
+
+@jit.kernel
+def backward(real: Any, name: str) -> Any:
+    """dy, saved, dz, rows, columns, lddy, lds, lddz: dz = dy * f'(.), overwritten; dz may be dy.
+
+    saved: y, or z for scalar.NEEDS_PRE.
+    """
+    slope = getattr(scalars(real), f"{name}_slope")
+
+    def function(dy, saved, dz, rows, columns, lddy, lds, lddz):
+        e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        i, j = e // columns, e % columns
+        if i < rows:
+            dz[i * lddz + j] = dy[i * lddy + j] * slope(saved[i * lds + j])
+
+    return function, "R R R i i i i i", jit.THREADS

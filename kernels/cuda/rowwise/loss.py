@@ -1,0 +1,267 @@
+"""Losses and their gradients with respect to what the last product made, fused with the output activation.
+
+A row is taken by a thread or by a block, see kernels.cuda.rowwise.row_reductions.
+"""
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from kernels.cpu.rowwise.row_blocks import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
+from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.engine import job as fields
+from kernels.cuda.rowwise.reduce import block_sum
+from kernels.cuda.rowwise.row_reductions import block_threads, row_parts
+
+# z, dz, target, order, weight, numbers, results, job. The loss of z (rows, COLUMNS) and dz, its gradient times
+# the step's scale, overwritten. target: (n, COLUMNS), or int64 labels (n,). weight: one per row of the data, where
+# WEIGHTED. results receives weight * row loss and, with a METRIC, from RIGHT on 1 for each row that is right.
+SIGNATURE = "R R {} I R R R I"
+
+
+@jit.kernel
+def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: bool) -> Any:
+    """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t.
+
+    Of a row whose label is none of the columns the loss is NaN and dz is 0.
+    """
+    f = row_parts(real, threads)
+    place, finish, largest_value, largest, total_of, exp = f.place, f.finish, f.largest_value, f.largest, f.sum, f.exp
+    row_number, lane = f.row_number, f.lane
+    zero, one, nothing = real(0.0), real(1.0), real(math.nan)
+
+    def function(z, dz, target, order, weight, numbers, results, job):
+        if row_number() >= fields.rows_of(job):
+            return
+        shared = cuda.shared.array(threads, real)
+        n, thread = job[fields.COLUMNS], lane()
+        row, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
+        top = largest_value(shared, z, z_at, n)
+        mass, dot, label, right = one, zero, 0, one
+        if labels:
+            label = target[row]
+            if label < 0 or label >= n:
+                dot, s = nothing, zero
+            else:
+                dot = z[z_at + label] - top
+            if job[fields.METRIC] != NO_METRIC and largest(shared, z, z_at, n, top) != real(label):
+                right = zero
+        else:
+            mass = zero
+            for j in range(thread, n, threads):
+                t = real(target[t_at + j])
+                mass += t
+                if t != zero:
+                    dot += t * (z[z_at + j] - top)
+            mass, dot = total_of(shared, mass), total_of(shared, dot)
+            if job[fields.METRIC] != NO_METRIC:
+                right = f_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
+        part = zero
+        for j in range(thread, n, threads):
+            part += exp(z[z_at + j] - top)
+        total = total_of(shared, part)
+        factor = mass * s / total
+        for j in range(thread, n, threads):
+            t = (one if j == label else zero) if labels else real(target[t_at + j])
+            dz[dz_at + j] = exp(z[z_at + j] - top) * factor - s * t
+        finish(results, job, w * (mass * real(math.log(total)) - dot), right)
+
+    f_right = f.right
+    return function, SIGNATURE.format("I" if labels else target_type), block_threads(threads)
+
+
+def _each_output(name: str, make: Callable[[Any, SimpleNamespace], Any], mean: bool = False) -> Any:
+    """A loss that is a sum or mean over outputs.
+
+    make(real, parts) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
+    """
+
+    def each_output(real: Any, threads: int, target_type: str, labels: bool) -> Any:
+        f = row_parts(real, threads)
+        place, finish, total_of, is_right, of_output = f.place, f.finish, f.sum, f.right, make(real, f)
+        row_number, lane = f.row_number, f.lane
+        zero, one = real(0.0), real(1.0)
+
+        def function(z, dz, target, order, weight, numbers, results, job):
+            if row_number() >= fields.rows_of(job):
+                return
+            shared = cuda.shared.array(threads, real)
+            n, thread = job[fields.COLUMNS], lane()
+            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
+            parameter = numbers[job[fields.STEP] * fields.NUMBERS + fields.PARAMETER]
+            right = one
+            if job[fields.METRIC] != NO_METRIC:
+                right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
+            factor = s / real(n) if mean else s
+            value = zero
+            for j in range(thread, n, threads):
+                loss, slope = of_output(z[z_at + j], real(target[t_at + j]), parameter)
+                value += loss
+                dz[dz_at + j] = factor * slope
+            value = total_of(shared, value)
+            if mean:
+                value = value / real(n)
+            finish(results, job, w * value, right)
+
+        return function, SIGNATURE.format(target_type), block_threads(threads)
+
+    each_output.__name__, each_output.__doc__ = name, make.__doc__
+    return jit.kernel(each_output)
+
+
+def _sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
+    """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
+    return f.scalar.sigmoid_cross_entropy
+
+
+def _poisson(real: Any, f: SimpleNamespace) -> Any:
+    """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
+    exp, zero = f.exp, real(0.0)
+
+    @jit.inline
+    def of_output(z, t, parameter):
+        error = exp(z) - t
+        return error + (t * (real(math.log(t)) - z) if t > zero else zero), error
+
+    return of_output
+
+
+def _absolute_error(real: Any, f: SimpleNamespace) -> Any:
+    """The mean over outputs of |z - t|."""
+    return f.scalar.absolute_error
+
+
+def _huber(real: Any, f: SimpleNamespace) -> Any:
+    """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
+    return f.scalar.huber
+
+
+def _quantile(real: Any, f: SimpleNamespace) -> Any:
+    """The mean over outputs of the pinball loss, its level the parameter."""
+    return f.scalar.quantile
+
+
+def _squared_error(mean: bool) -> Any:
+    def squared_error(real: Any, threads: int, target_type: str, labels: bool) -> Any:
+        """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
+        f = row_parts(real, threads)
+        place, finish, largest_value, total_of, is_right = f.place, f.finish, f.largest_value, f.sum, f.right
+        row_number, lane = f.row_number, f.lane
+        activate, exp, zero, half, one, two = f.activate, f.exp, real(0.0), real(0.5), real(1.0), real(2.0)
+
+        def function(z, dz, target, order, weight, numbers, results, job):
+            if row_number() >= fields.rows_of(job):
+                return
+            shared = cuda.shared.array(threads, real)
+            n, thread, output = job[fields.COLUMNS], lane(), job[fields.OUTPUT]
+            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
+            right = one
+            if job[fields.METRIC] != NO_METRIC:
+                threshold = half if output == IDENTITY else zero
+                right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], threshold)
+            factor = two * s
+            if mean:
+                factor = factor / real(n)
+            top, total = zero, one
+            if output == SOFTMAX:
+                top, part = largest_value(shared, z, z_at, n), zero
+                for j in range(thread, n, threads):
+                    part += exp(z[z_at + j] - top)
+                total = total_of(shared, part)
+            value, dot = zero, zero
+            for j in range(thread, n, threads):
+                y = activate(output, z[z_at + j], top, total)
+                error = y - real(target[t_at + j])
+                value += error * error
+                dot += factor * error * y
+            value = total_of(shared, value)
+            if output == SOFTMAX:
+                dot = total_of(shared, dot)
+            for j in range(thread, n, threads):
+                y = activate(output, z[z_at + j], top, total)
+                slope = factor * (y - real(target[t_at + j]))
+                if output == SOFTMAX:
+                    slope = y * (slope - dot)
+                elif output == SIGMOID:
+                    slope = slope * (y * (one - y))
+                dz[dz_at + j] = slope
+            if mean:
+                value = value / real(n)
+            finish(results, job, w * value, right)
+
+        return function, SIGNATURE.format(target_type), block_threads(threads)
+
+    squared_error.__name__ = "mean_squared_error" if mean else "sum_squared_error"
+    return jit.kernel(squared_error)
+
+
+losses = {
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "sigmoid_cross_entropy": _each_output("sigmoid_cross_entropy", _sigmoid_cross_entropy),
+    "mean_squared_error": _squared_error(mean=True),
+    "sum_squared_error": _squared_error(mean=False),
+    "poisson": _each_output("poisson", _poisson),
+    "absolute_error": _each_output("absolute_error", _absolute_error, mean=True),
+    "huber": _each_output("huber", _huber, mean=True),
+    "quantile": _each_output("quantile", _quantile, mean=True),
+}
+
+
+@jit.kernel
+def output(real: Any, threads: int) -> Any:
+    """z, y, code, rows, columns, z's first element, ldz, y's, ldy: y = the output activation of z, overwritten.
+
+    y may be z where the activation is not softmax.
+    """
+    f = row_parts(real, threads)
+    largest_value, total_of, activate, exp, zero, one = f.largest_value, f.sum, f.activate, f.exp, real(0.0), real(1.0)
+    row_number, lane = f.row_number, f.lane
+
+    def function(z, y, code, rows, n, z_first, ldz, y_first, ldy):
+        shared = cuda.shared.array(threads, real)
+        thread, row = lane(), row_number()
+        if row >= rows:
+            return
+        z_at, y_at = z_first + row * ldz, y_first + row * ldy
+        top, total = zero, one
+        if code == SOFTMAX:
+            top, part = largest_value(shared, z, z_at, n), zero
+            for j in range(thread, n, threads):
+                part += exp(z[z_at + j] - top)
+            total = total_of(shared, part)
+        for j in range(thread, n, threads):
+            y[y_at + j] = activate(code, z[z_at + j], top, total)
+
+    return function, "R R i i i i i i i", block_threads(threads)
+
+
+@jit.kernel
+def step_sums(real: Any, threads: int) -> Any:
+    """results, parts, numbers, sums, job: sums[2 STEP] = the step's loss, sums[2 STEP + 1] = its right rows.
+
+    Advances the job to the next step. parts: PARTS partial sums of squared weights. One block.
+    """
+    total_of, zero, half = block_sum(threads), real(0.0), real(0.5)
+
+    def function(results, parts, numbers, sums, job):
+        shared = cuda.shared.array(threads, real)
+        thread, step, rows = cuda.threadIdx.x, job[fields.STEP], fields.rows_of(job)
+        loss, right, squares = zero, zero, zero
+        for i in range(thread, rows, threads):
+            loss += results[i]
+            if job[fields.METRIC] != NO_METRIC:
+                right += results[job[fields.RIGHT] + i]
+        for i in range(thread, job[fields.PARTS], threads):
+            squares += parts[i]
+        loss, right, squares = total_of(shared, loss), total_of(shared, right), total_of(shared, squares)
+        if thread == 0:
+            at = step * fields.NUMBERS
+            scale = numbers[at + fields.SCALE]
+            value = half * numbers[at + fields.DECAY] * squares
+            sums[2 * step] = (scale * loss if scale != zero else zero) + value
+            sums[2 * step + 1] = right
+            job[fields.STEP] = step + job[fields.ADVANCE]
+
+    return function, "R R R R I", threads

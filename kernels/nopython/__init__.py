@@ -1,0 +1,1 @@
+"""The public functions inside a user's own `@njit` code."""
