@@ -41,7 +41,8 @@ def measure(
         right += float(_sum(hits, weight, part)) if target.metric else 0.0
         if out is not None:
             y = numbers[part].astype(np.float64)
-            residual += _sum((out - y) ** 2, weight, part)
+            with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges has an R2 of -inf or NaN
+                residual += _sum((out - y) ** 2, weight, part)
             spread += _sum((y - mean) ** 2, weight, part)
     result = {"loss": total if loss == "sum_squared_error" else total / mass}
     return result | ({"accuracy": right / mass} if target.metric else {"r2": _r2(residual, spread)})

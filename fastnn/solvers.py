@@ -148,7 +148,9 @@ def sparse_outputs(net: Any, X: Any) -> np.ndarray:
 def r2(y: np.ndarray, outputs: np.ndarray, weight: np.ndarray) -> float:
     """The coefficient of determination by weight, averaged over outputs, as scikit-learn's r2_score."""
     y = y.astype(np.float64)
-    residual, spread = weight @ (y - outputs) ** 2, weight @ (y - np.average(y, axis=0, weights=weight)) ** 2
+    with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges has an R2 of -inf or NaN
+        residual = weight @ (y - outputs) ** 2
+    spread = weight @ (y - np.average(y, axis=0, weights=weight)) ** 2
     score = np.where(residual == 0, 1.0, 0.0)  # of a target that never varies
     np.divide(spread - residual, spread, out=score, where=spread > 0)
     return float(score.mean())

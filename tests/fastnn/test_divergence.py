@@ -313,6 +313,14 @@ class TestEstimators:
         assert np.isfinite(estimator.network_.parameters).all()
         assert estimator.n_iter_ in (21, 22)
 
+    @pytest.mark.parametrize("rate", [1e2, 1e8])
+    def test_outputs_whose_squares_overflow_bring_no_other_warning(self, rate):
+        options = {"hidden_layer_sizes": (8,), "solver": "sgd", "max_iter": 30, "random_state": 0}
+        estimator = MLPRegressor(learning_rate_init=rate, early_stopping=True, **options)
+        with pytest.warns(ConvergenceWarning, match="are not finite") as said:
+            estimator.fit(X, 1e3 * X[:, 0])
+        assert len(said) == 1
+
     def test_a_loss_alone_ends_nothing(self):
         """Parameters are finite all the while."""
         estimator = MLPRegressor(hidden_layer_sizes=(), solver="sgd", learning_rate_init=1e-30, max_iter=5, alpha=0.0)
@@ -320,3 +328,12 @@ class TestEstimators:
             estimator.fit(X, np.full(ROWS, 3e19, np.float32))
         assert not np.isfinite(estimator.loss_curve_).any()
         assert estimator.n_iter_ == 5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_r2_of_outputs_whose_squares_overflow_brings_no_warning(dtype):
+    model = MLP([7, 3, 1], output="identity", dtype=dtype, seed=0)
+    model.weights[-1][...] = 1e30 if dtype == "float32" else 1e200
+    measured = model.evaluate(X, X[:, 0])
+    assert measured["loss"] == np.inf
+    assert measured["r2"] < -1e50
