@@ -231,7 +231,7 @@ def test_few_rows_go_forward_by_parts_of_large_layers(rows, in_place):
 @pytest.mark.parametrize(("widths", "rows", "threads", "layers"), [
     ((784, 256, 128, 10), 1, 2, 1), ((784, 256, 128, 10), 384, 2, 1), ((784, 256, 128, 10), 385, 2, 0),
     ((784, 256, 128, 10), 1, 1, 0), ((64, 64, 10), 1, 2, 0), ((30, 1000, 1000, 10), 3, 2, 2),
-    ((8192, 25, 10), 1, 2, 0),  # whose columns are one tile
+    ((1 << 16, 4, 10), 1, 2, 0),  # whose columns are one tile, however narrow the vectors are
 ])  # fmt: skip
 def test_few_rows_go_one_by_one_through_layers_of_which_each_thread_reads_a_part(widths, rows, threads, layers):
     assert plans.streamed(widths, rows, threads, 4) == layers
