@@ -29,7 +29,7 @@ import numpy as np
 from compare import machine
 
 import fastnn
-from kernels.cpu.engine.operations.gather import ROW_NUMBER
+from kernels.codes import ROW_NUMBER
 from kernels.cpu.ir.simd import chosen
 
 LIMIT = 1.25

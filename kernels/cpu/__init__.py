@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kernels import scalar
+from kernels.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import scheduler as _network
 from kernels.cpu.engine.operations.clip import clip as _clip
@@ -22,7 +23,6 @@ from kernels.cpu.product.gemm_bf16 import product_for as _product_for
 from kernels.cpu.rowwise import elementwise as _elementwise
 from kernels.cpu.rowwise.loss import losses as _losses
 from kernels.cpu.rowwise.loss import output as _output
-from kernels.cpu.rowwise.row_blocks import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.cpu.threads import workers as _team
 from kernels.layout import address, aligned_empty
 

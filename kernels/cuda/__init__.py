@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kernels import dispatch, scalar
+from kernels.codes import IDENTITY, SOFTMAX
 
 dispatch.check_extra()
 
@@ -30,7 +31,7 @@ from kernels.cuda.product.gemm import LAYOUTS, TILES  # noqa: E402
 from kernels.cuda.product.linear import linear as _linear  # noqa: E402
 from kernels.cuda.product.products import make_job, multiply, row, sum_columns  # noqa: E402
 from kernels.cuda.rowwise import elementwise  # noqa: E402
-from kernels.cuda.rowwise.loss import IDENTITY, SOFTMAX, losses, step_sums  # noqa: E402
+from kernels.cuda.rowwise.loss import losses, step_sums  # noqa: E402
 from kernels.cuda.rowwise.loss import output as _output  # noqa: E402
 from kernels.cuda.rowwise.row_reductions import ROW_THREADS, row_blocks, row_threads  # noqa: E402
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numba import cfunc, types
 
+from kernels.codes import ROW_NUMBER
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import engine as engines
 from kernels.cpu.engine import job as field
 from kernels.cpu.engine import scheduler as networks
 from kernels.cpu.engine.engine import Engine
-from kernels.cpu.engine.operations.gather import ROW_NUMBER
 from kernels.cpu.ir import memory
 from kernels.cpu.threads import workers as teams
 from kernels.layout import Layout, aligned_zeros

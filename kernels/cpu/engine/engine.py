@@ -12,6 +12,7 @@ import numpy as np
 
 from kernels import forks, random, scalar
 from kernels.apart import apart
+from kernels.codes import METRICS, OUTPUTS, WRONG_LABEL
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import job as field
 from kernels.cpu.engine import schedule as plans
@@ -24,22 +25,10 @@ from kernels.cpu.ir.simd import chosen
 from kernels.cpu.product.gemm_bf16 import product_for
 from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import losses, output
-from kernels.cpu.rowwise.row_blocks import (
-    ALL_OUTPUTS,
-    EXP,
-    IDENTITY,
-    LARGEST_IS_LABEL,
-    LARGEST_IS_LARGEST,
-    NO_METRIC,
-    SIGMOID,
-    SOFTMAX,
-)
 from kernels.cpu.threads import workers as teams
 from kernels.cpu.threads.thread_choice import Pace
 from kernels.layout import Layout, address, aligned_zeros
 
-OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXP}
-METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
 # At least so many float32 multiply-adds for each thread, or a call runs on fewer; float64 ones count twice
 WORK_PER_THREAD = 1 << 20
 # Those of a forward pass, and of one in which each thread reads a part of the weights (see plan.STREAMED). Of
@@ -53,7 +42,6 @@ LOOKED_AT = 1 << 16  # parameters at a time, so that what NumPy notes of each st
 # it; and about how many others take as long: of a row the activations of a unit, of a step the update of a parameter
 LONG, UNIT, PARAMETER = 1 << 33, 128, 64
 NONE = np.zeros(0)
-WRONG_LABEL = "labels must stay from 0 to {} while they are read, but that of row {} had been changed"
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
 
 

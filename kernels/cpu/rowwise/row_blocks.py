@@ -10,11 +10,10 @@ from typing import Any
 from numba import types
 
 from kernels import scalar
+from kernels.codes import ALL_OUTPUTS, EXP, LARGEST_IS_LABEL, SIGMOID, SOFTMAX
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import floats, memory, simd
 
-IDENTITY, SIGMOID, SOFTMAX, EXP = 0, 1, 2, 3  # the output activation
-NO_METRIC, LARGEST_IS_LABEL, LARGEST_IS_LARGEST, ALL_OUTPUTS = 0, 1, 2, 3  # what makes a row right
 VECTORS = 4  # of rows that are done side by side
 FEW = 8  # rows below which each is done on its own: one row of 10 outputs 0.2 us, as a vector of rows 0.5
 # A row's bits must not depend on how many come with it, so on whether vector or scalar code does it. Of a sum with a

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from kernels import forks, scalar
-from kernels.cpu.engine.engine import WRONG_LABEL
+from kernels.codes import WRONG_LABEL
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
 from kernels.cuda.arrays.strided import PARTS, extremes

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kernels import random
-from kernels.cpu.engine.engine import METRICS, OUTPUTS
+from kernels.codes import METRICS, OUTPUTS
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
 from kernels.cuda.compiler import jit

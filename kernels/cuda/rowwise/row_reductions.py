@@ -8,7 +8,7 @@ import functools
 from types import SimpleNamespace
 from typing import Any
 
-from kernels.cpu.rowwise.row_blocks import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from kernels.codes import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.jit import cuda
 from kernels.cuda.engine import job as fields

@@ -16,7 +16,6 @@ from kernels.cpu.ir import floats, memory
 # (i, j) at i * row_stride + j * column_stride bytes. order: uint32 row numbers, or address 0 for the rows first,
 # first + 1, ...; target rows `ldt` bytes apart.
 SIGNATURE = "v 10i"
-ROW_NUMBER = np.uint32  # what `order` holds
 
 
 def _gather(dtype: np.dtype) -> jit.Family:
