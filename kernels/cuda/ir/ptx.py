@@ -9,8 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from kernels import scalar
-from kernels.cpu.ir import floats
+from kernels import float_bits, scalar
 from kernels.cuda.compiler.jit import SIMULATED, inline
 
 VECTOR_BYTES = 16  # the widest load and store of one thread
@@ -230,7 +229,7 @@ def _float_bits(real: Any) -> Any:
         return _simulated_bits(np.dtype(str(real)))
     from numba.cuda.extending import intrinsic
 
-    return floats.bits(real, intrinsic)
+    return float_bits.bits(real, intrinsic)
 
 
 def _simulated_bits(dtype: np.dtype) -> SimpleNamespace:
