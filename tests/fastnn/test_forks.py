@@ -27,7 +27,6 @@ from fastnn import MLP, sharing, training
 from fastnn import model as models
 from fastnn.sharing import Share
 from kernels import apart, forks
-from kernels.cpu.compiler import jit
 from kernels.cpu.threads import workers as teams
 from tests.oracle import random_arrays, random_labels
 
@@ -200,15 +199,6 @@ def test_trainings_that_go_on_in_the_child_count_there():
         assert fork(child) == 0
         share.take()
         assert engine.threads == 2
-
-
-def test_nobody_is_told_of_a_compilation_by_a_thread_that_stayed_behind(monkeypatch):
-    monkeypatch.setattr(jit, "announce", lambda: None)
-
-    def child():
-        assert jit.announce is None
-
-    assert fork(child) == 0
 
 
 def test_every_lock_is_one_that_the_child_finds_open():

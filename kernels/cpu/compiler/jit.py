@@ -30,6 +30,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from kernels import forks
+from kernels.announcing import announce
 from kernels.apart import apart
 from kernels.cpu.compiler.inlining import inlined
 
@@ -113,9 +114,7 @@ class _CFunc(CFunc):
     """Numba's C function, which says when it has to be compiled."""
 
     def _compile_uncached(self) -> Any:
-        say = announce  # which another thread may set to None
-        if say is not None:
-            say()
+        announce()
         return super()._compile_uncached()  # type: ignore[misc]
 
 
@@ -128,15 +127,6 @@ def uninterrupted(work: Callable[[], R]) -> R:
     return work() if global_compiler_lock.is_locked() else apart(work)
 
 
-announce: Callable[[], None] | None = None  # called before a kernel is compiled, but not when the cache has it
-
-
-def _after_fork() -> None:
-    global announce
-    announce = None  # that of a thread which has stayed behind
-
-
-forks.in_child(_after_fork)
 forks.hold(global_compiler_lock)
 forks.hold(ffi.lib._lock)  # llvmlite's, which is taken inside the other, and without it when a module is freed
 

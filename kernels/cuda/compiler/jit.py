@@ -21,7 +21,7 @@ from numba import types
 from numba.cuda.core import config
 
 from kernels import forks
-from kernels.cpu.compiler import jit as cpu_jit
+from kernels.announcing import announce
 
 api: Any = numba.cuda
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -138,8 +138,8 @@ class Kernel:
             return
         with driver_errors():
             cached = self._dispatcher._cache.load_overload(self.argtypes, self._dispatcher.targetctx)
-        if cached is None and cpu_jit.announce is not None:
-            cpu_jit.announce()
+        if cached is None:
+            announce()
         with driver_errors():  # and onto the GPU: a step that ends for want of memory must not be half done
             self._dispatcher.compile(self.argtypes).bind()
         self._dispatcher.disable_compile()

@@ -255,6 +255,7 @@ from types import SimpleNamespace
 import numba.cuda.codegen
 from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices, runtime
+from kernels.announcing import announced_to
 from kernels.cuda.compiler import jit
 from kernels.cuda.engine.operations.update import sgd
 
@@ -265,9 +266,9 @@ runtime.runtime.get_version = lambda: (13, 0)
 bound = []
 dispatcher._Kernel.bind = lambda self: bound.append(self)
 jit.STAMP = "{stamp}"
-jit.cpu_jit.announce = lambda: print("compiling")
 kernel = sgd("float32")
-kernel.load()
+with announced_to(lambda: print("compiling")):
+    kernel.load()
 print("loaded" if bound else "not on the GPU")
 (loaded,) = kernel._dispatcher.overloads.values()
 assert not loaded._codelibrary._lto, "numba-cuda would optimise and assemble once more"
