@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.schedules import check_number
-from kernels import dispatch
+from kernels.arrays import on_cuda
 from kernels.scalar import Loss
 
 _BLOCK_LABELS = 1 << 16
@@ -30,7 +30,7 @@ class Targets:
 def check_device(device: str, **arrays: Any) -> None:
     """Raise ValueError naming the first of these that lies on a GPU where the model does not."""
     for name, value in arrays.items():
-        if device != "cuda" and dispatch.on_cuda(value):
+        if device != "cuda" and on_cuda(value):
             raise ValueError(f"{name} must be in the host's memory for a model on the {device}, got a CUDA array")
 
 
@@ -55,7 +55,7 @@ def array(value: Any, name: str) -> Any:
 
     Those on a GPU stay there: what comes is kernels.cuda.arrays.memory.Placed.
     """
-    if dispatch.on_cuda(value):
+    if on_cuda(value):
         from kernels.cuda.arrays import foreign
 
         return foreign.placed(value, name)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import checks, dispatch
+from kernels import backends, checks
 from kernels.nopython import overloads
 
 __all__ = [
@@ -35,7 +35,7 @@ def linear(
     pre-activation x @ w + b, which linear_backward needs for silu and gelu. Raises TypeError or ValueError naming the
     argument, before anything is written.
     """
-    backend = dispatch.backend(x=x, w=w, b=b, out=out, pre=pre)
+    backend = backends.of(x=x, w=w, b=b, out=out, pre=pre)
     name = checks.activation_name(activation)
     x, w = checks.product_operands(x, w)
     shape = (x.shape[0], w.shape[1])
@@ -69,7 +69,7 @@ def linear_backward(
     silu and gelu from `pre` (an error says so where it is missing). dx (B, I), dw (I, O), db (O,), dz (B, O):
     overwritten where given, else new.
     """
-    backend = dispatch.backend(dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
+    backend = backends.of(dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
     name = checks.activation_name(activation)
     x, w = checks.product_operands(x, w)
     dy = checks.shaped(dy, "dy", (x.shape[0], w.shape[1]), x.dtype)
@@ -87,7 +87,7 @@ def linear_backward(
 
 def activate(z: Any, activation: str = "identity", *, out: Any = None) -> np.ndarray:
     """y = f(z), z (B, O)."""
-    backend = dispatch.backend(z=z, out=out)
+    backend = backends.of(z=z, out=out)
     name = checks.activation_name(activation)
     z = checks.array(z, "z", 2)
     outputs = checks.Outputs([z])
@@ -100,7 +100,7 @@ def activate_backward(
     dy: Any, y: Any = None, activation: str = "identity", *, pre: Any = None, out: Any = None
 ) -> np.ndarray:
     """dz = dy * f'(.), from y (B, O), or for silu and gelu from `pre` (B, O)."""
-    backend = dispatch.backend(dy=dy, y=y, pre=pre, out=out)
+    backend = backends.of(dy=dy, y=y, pre=pre, out=out)
     name = checks.activation_name(activation)
     dy = checks.array(dy, "dy", 2)
     y, pre = checks.saved(y, pre, name, dy)
@@ -112,7 +112,7 @@ def activate_backward(
 
 def softmax(z: Any, *, out: Any = None) -> np.ndarray:
     """Probabilities exp(z) / sum exp(z) of each row of z (B, O), without overflow."""
-    backend = dispatch.backend(z=z, out=out)
+    backend = backends.of(z=z, out=out)
     z = checks.array(z, "z", 2)
     outputs = checks.Outputs([z])
     y = backend.softmax(z, out=outputs.add(out, "out", z.shape, z.dtype))
@@ -183,7 +183,7 @@ def quantile(z: Any, target: Any, weight: Any = None, *, level: float, dz: Any =
 
 
 def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, **parameter: float) -> tuple[float, np.ndarray]:
-    backend = dispatch.backend(z=z, target=target, weight=weight, dz=dz)
+    backend = backends.of(z=z, target=target, weight=weight, dz=dz)
     z = checks.array(z, "z", 2)
     target = checks.loss_target(target, z, name)
     weight = checks.row_weight(weight, z)
@@ -204,7 +204,7 @@ def sgd(
     velocity = momentum * velocity - learning_rate * dw; w += velocity, or with nesterov w += momentum * velocity -
     learning_rate * dw (Sutskever et al. 2013). Momentum needs a velocity.
     """
-    backend = dispatch.backend(w=w, dw=dw, velocity=velocity)
+    backend = backends.of(w=w, dw=dw, velocity=velocity)
     checks.numbers_in({"learning_rate": (learning_rate, 0, np.inf), "momentum": (momentum, 0, 1)})
     if momentum and velocity is None:
         raise ValueError(f"velocity must be given with momentum {momentum}: an array like w, of zeros at first")
@@ -226,7 +226,7 @@ def adam(
     epsilon: float = 1e-8,
 ) -> None:
     """Step number `step`, counted from 1, of Adam (Kingma & Ba 2015), in place on w, m and v (of any one shape)."""
-    backend = dispatch.backend(w=w, dw=dw, m=m, v=v)
+    backend = backends.of(w=w, dw=dw, m=m, v=v)
     checks.numbers_in(
         {
             "learning_rate": (learning_rate, 0, np.inf), "beta1": (beta1, 0, 1 - 1e-16), "beta2": (beta2, 0, 1 - 1e-16),

@@ -3,7 +3,7 @@
 Each function takes what the public function of the same name takes and returns it ready for a backend: arrays with a
 unit stride along the last axis, copied only where that was missing. Outputs that a backend cannot write directly
 (another stride, memory shared with an input) are replaced by a fresh array; `Outputs.finish` copies the result over.
-All arrays of a call lie in one place (kernels.dispatch); those on a GPU become numba-cuda's, over the same memory.
+All arrays of a call lie in one place (kernels.backends); those on a GPU become numba-cuda's, over the same memory.
 """
 
 import numbers
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import dispatch, scalar
+from kernels import arrays, scalar
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 OVERLAP_WORK: Any = 10_000  # solutions to look at, at most, when two arrays may share memory: see np.shares_memory
@@ -35,7 +35,7 @@ class Outputs:
             return None
         given = value
         if not isinstance(value, np.ndarray):
-            if not dispatch.on_cuda(value):
+            if not arrays.on_cuda(value):
                 raise TypeError(f"{name} must be a NumPy array to write into, got {type(value).__name__}")
             value = _foreign().adopted(value, name, writing=True)
         _check_shape(value, name, shape)
@@ -212,7 +212,7 @@ def update_arrays(arrays: Mapping[str, Any]) -> tuple[list[Any], Outputs]:
 def _taken(value: Any, name: str) -> Any:
     if isinstance(value, np.ndarray):
         return value
-    if dispatch.on_cuda(value):
+    if arrays.on_cuda(value):
         return _foreign().adopted(value, name)
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         return np.from_dlpack(value)

@@ -309,6 +309,11 @@ def info() -> dict[str, str]:
     }
 
 
+def multiplies_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers."""
+    return bool(bf16.unit())
+
+
 def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
     """Compile, or load from the cache, every kernel for these dtypes; returns the seconds it took."""
     start = time.perf_counter()

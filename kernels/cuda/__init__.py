@@ -5,7 +5,7 @@ they have a unit stride along the last axis; results are new arrays of the GPU u
 enqueued on the stream that the first array is bound to. Whatever returns no number returns at once: the GPU may still
 be at work.
 
-Importing this raises ImportError where the extra `cuda` is missing. See kernels.dispatch for what else it takes.
+Importing this raises ImportError where the extra `cuda` is missing. See kernels.devices for what else it takes.
 """
 
 import time
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from kernels import dispatch, scalar
+from kernels import devices, scalar
 from kernels.codes import IDENTITY, SOFTMAX
 
-dispatch.check_extra()
+devices.check_extra()
 
 from kernels.cuda.arrays import memory  # noqa: E402
 from kernels.cuda.arrays.foreign import on_its_stream  # noqa: E402
@@ -258,7 +258,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
     """
     start = time.perf_counter()
     for dtype in dtypes:
-        precisions = dispatch.PRECISIONS[1:] if dtype == "float32" and dispatch.tensor_cores() else ()
+        precisions = devices.PRECISIONS[1:] if dtype == "float32" and devices.tensor_cores() else ()
         kernels = [
             _linear(dtype, tile, layout, True, "relu", layout == "dz @ w.T")
             for arithmetic in (dtype, *precisions)

@@ -71,7 +71,7 @@ class Engine:
 
     widths: of input, hidden layers and output. activations: one per hidden layer. parameters: the flat buffer of
     `Layout.of(widths, dtype, bias)`, changed in place by training. dropout: a rate for each hidden layer, or nothing.
-    precision: to what products round their factors, one of kernels.dispatch's.
+    precision: to what products round their factors, one of devices.PRECISIONS.
     Arrays given to a call may have any strides.
     """
 
@@ -163,6 +163,10 @@ class Engine:
     def place(self, x: Any, target: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
         """Data, targets and row weights as calls read them best: here, as they are."""
         return x, target, weight
+
+    def outputs(self, n: int) -> np.ndarray:
+        """A new array (n, O), for what `forward` makes of n rows."""
+        return np.empty((n, self.layout.widths[-1]), self.dtype)
 
     def hold(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """An optimiser's arrays as calls read them best: here, as they are."""

@@ -6,9 +6,9 @@ What is compiled and only looked at (test_ptx.py) needs neither, and cannot be h
 
 import sys
 
-from kernels import dispatch
+from kernels import devices
 
-if dispatch.simulated() and dispatch.has_extra():
+if devices.simulated() and devices.has_extra():
     from kernels.cuda.arrays import foreign, strided
     from kernels.cuda.compiler import jit
     from kernels.cuda.engine import engine, launches, steps

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import kernels
-from kernels import dispatch, reference
+from kernels import devices, reference
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 from kernels.cuda.arrays import foreign
 from kernels.cuda.compiler import jit

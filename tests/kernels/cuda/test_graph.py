@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernels import dispatch
+from kernels import devices
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 from kernels.cuda.compiler import jit
 from kernels.cuda.engine import graph

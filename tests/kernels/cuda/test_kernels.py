@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from kernels import dispatch
+from kernels import devices
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 from kernels import cuda as device
 from kernels import reference, scalar
@@ -227,7 +227,7 @@ def test_warmup_says_how_long_it_took(dtype):
 def test_warmup_compiles_for_tensor_cores_where_there_are_some(has_them, monkeypatch):
     loaded = []
     monkeypatch.setattr(jit.Kernel, "load", lambda kernel: loaded.extend(kernel.constants))
-    monkeypatch.setattr(dispatch, "tensor_cores", lambda: has_them)
+    monkeypatch.setattr(devices, "tensor_cores", lambda: has_them)
     device.warmup(["float64"])
     assert {c.precision for c in loaded if isinstance(c, gemm.Tile)} == {""}
     device.warmup(["float32"])

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from kernels import dispatch, scalar
+from kernels import devices, scalar
 from tests.programs import PATIENCE, environment, run
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
-if dispatch.simulated():
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
+if devices.simulated():
     pytest.skip("numba-cuda's simulator compiles nothing", allow_module_level=True)
 
 from kernels.cuda.arrays.strided import copy, extremes
@@ -121,7 +121,7 @@ def capabilities(kernel):
     """Those of GPUs that have what the kernel uses."""
     constants = kernel.constants
     on_tensor_cores = constants and isinstance(constants[0], Tile) and constants[0].precision
-    return [c for c in CAPABILITIES if not on_tensor_cores or c >= dispatch.TENSOR_CAPABILITY]
+    return [c for c in CAPABILITIES if not on_tensor_cores or c >= devices.TENSOR_CAPABILITY]
 
 
 def target(capability):
@@ -253,24 +253,24 @@ CACHING = """
 import re
 from types import SimpleNamespace
 import numba.cuda.codegen
-from numba.cuda import dispatcher
+from numba.cuda import deviceser
 from numba.cuda.cudadrv import devices, runtime
 from kernels.announcing import announced_to
 from kernels.cuda.compiler import jit
 from kernels.cuda.engine.operations.update import sgd
 
 device = SimpleNamespace(compute_capability=(8, 0))
-dispatcher.get_current_device = lambda: device
+deviceser.get_current_device = lambda: device
 devices.get_context = lambda *args: SimpleNamespace(device=device)
 runtime.runtime.get_version = lambda: (13, 0)
 bound = []
-dispatcher._Kernel.bind = lambda self: bound.append(self)
+deviceser._Kernel.bind = lambda self: bound.append(self)
 jit.STAMP = "{stamp}"
 kernel = sgd("float32")
 with announced_to(lambda: print("compiling")):
     kernel.load()
 print("loaded" if bound else "not on the GPU")
-(loaded,) = kernel._dispatcher.overloads.values()
+(loaded,) = kernel._deviceser.overloads.values()
 assert not loaded._codelibrary._lto, "numba-cuda would optimise and assemble once more"
 texts = loaded._codelibrary.get_asm_str(cc=(8, 0)), *kernel.ptx((8, 0))
 one, other = (re.findall(r"^\\s+([a-z][\\w.]*)", text, re.MULTILINE) for text in texts)
@@ -287,8 +287,8 @@ def test_a_kernel_is_compiled_once_for_all_processes_until_its_sources_change(tm
 def test_a_launch_of_few_blocks_is_no_reason_for_a_warning():
     kernel = updates["sgd"]("float32")
     with pytest.warns(Warning, match="under-utilization"):  # what numba-cuda says
-        kernel._dispatcher[2, kernel.threads]
-    _configured(kernel._dispatcher, 1, kernel.threads)
+        kernel._deviceser[2, kernel.threads]
+    _configured(kernel._deviceser, 1, kernel.threads)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

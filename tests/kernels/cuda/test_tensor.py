@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from kernels import dispatch
+from kernels import devices
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 import fastnn
 from kernels.cuda.engine import launches
@@ -21,7 +21,7 @@ from kernels.layout import Layout
 from tests.kernels.cuda.device import SIMULATED
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels
 
-if not SIMULATED and cuda.get_current_device().compute_capability < dispatch.TENSOR_CAPABILITY:
+if not SIMULATED and cuda.get_current_device().compute_capability < devices.TENSOR_CAPABILITY:
     pytest.skip("tensor cores need compute capability 8.0 or newer", allow_module_level=True)
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns of the simulator's own infinities
