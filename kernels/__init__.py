@@ -36,13 +36,14 @@ def linear(
     argument, before anything is written.
     """
     backend = backends.of(x=x, w=w, b=b, out=out, pre=pre)
+    check = backend.check
     name = checks.activation_name(activation)
-    x, w = checks.product_operands(x, w)
+    x, w = check.product_operands(x, w)
     shape = (x.shape[0], w.shape[1])
-    b = None if b is None else checks.shaped(b, "b", shape[1:], x.dtype)
+    b = None if b is None else check.shaped(b, "b", shape[1:], x.dtype)
     if out is None and pre is None:
         return backend.linear(x, w, b, name)
-    outputs = checks.Outputs([x, w] if b is None else [x, w, b])
+    outputs = check.outputs(x, w, b)
     out = outputs.add(out, "out", shape, x.dtype)
     pre = outputs.add(pre, "pre", shape, x.dtype)
     y = backend.linear(x, w, b, name, out=out, pre=pre)
@@ -70,11 +71,12 @@ def linear_backward(
     overwritten where given, else new.
     """
     backend = backends.of(dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
+    check = backend.check
     name = checks.activation_name(activation)
-    x, w = checks.product_operands(x, w)
-    dy = checks.shaped(dy, "dy", (x.shape[0], w.shape[1]), x.dtype)
-    y, pre = checks.saved(y, pre, name, dy)
-    outputs = checks.Outputs([array for array in (dy, x, w, y, pre) if array is not None])
+    x, w = check.product_operands(x, w)
+    dy = check.shaped(dy, "dy", (x.shape[0], w.shape[1]), x.dtype)
+    y, pre = check.saved(y, pre, name, dy)
+    outputs = check.outputs(dy, x, w, y, pre)
     dx = outputs.add(dx, "dx", x.shape, x.dtype)
     dw = outputs.add(dw, "dw", w.shape, x.dtype)
     db = outputs.add(db, "db", w.shape[1:], x.dtype)
@@ -88,9 +90,10 @@ def linear_backward(
 def activate(z: Any, activation: str = "identity", *, out: Any = None) -> np.ndarray:
     """y = f(z), z (B, O)."""
     backend = backends.of(z=z, out=out)
+    check = backend.check
     name = checks.activation_name(activation)
-    z = checks.array(z, "z", 2)
-    outputs = checks.Outputs([z])
+    z = check.array(z, "z", 2)
+    outputs = check.outputs(z)
     y = backend.activate(z, name, out=outputs.add(out, "out", z.shape, z.dtype))
     outputs.finish()
     return outputs.own(y)
@@ -101,10 +104,11 @@ def activate_backward(
 ) -> np.ndarray:
     """dz = dy * f'(.), from y (B, O), or for silu and gelu from `pre` (B, O)."""
     backend = backends.of(dy=dy, y=y, pre=pre, out=out)
+    check = backend.check
     name = checks.activation_name(activation)
-    dy = checks.array(dy, "dy", 2)
-    y, pre = checks.saved(y, pre, name, dy)
-    outputs = checks.Outputs([array for array in (dy, y, pre) if array is not None])
+    dy = check.array(dy, "dy", 2)
+    y, pre = check.saved(y, pre, name, dy)
+    outputs = check.outputs(dy, y, pre)
     dz = backend.activate_backward(dy, y, name, pre=pre, out=outputs.add(out, "out", dy.shape, dy.dtype))
     outputs.finish()
     return outputs.own(dz)
@@ -113,8 +117,9 @@ def activate_backward(
 def softmax(z: Any, *, out: Any = None) -> np.ndarray:
     """Probabilities exp(z) / sum exp(z) of each row of z (B, O), without overflow."""
     backend = backends.of(z=z, out=out)
-    z = checks.array(z, "z", 2)
-    outputs = checks.Outputs([z])
+    check = backend.check
+    z = check.array(z, "z", 2)
+    outputs = check.outputs(z)
     y = backend.softmax(z, out=outputs.add(out, "out", z.shape, z.dtype))
     outputs.finish()
     return outputs.own(y)
@@ -184,13 +189,14 @@ def quantile(z: Any, target: Any, weight: Any = None, *, level: float, dz: Any =
 
 def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, **parameter: float) -> tuple[float, np.ndarray]:
     backend = backends.of(z=z, target=target, weight=weight, dz=dz)
-    z = checks.array(z, "z", 2)
-    target = checks.loss_target(target, z, name)
-    weight = checks.row_weight(weight, z)
-    outputs = checks.Outputs([array for array in (z, target, weight) if array is not None])
+    check = backend.check
+    z = check.array(z, "z", 2)
+    target = check.loss_target(target, z, name)
+    weight = check.row_weight(weight, z)
+    outputs = check.outputs(z, target, weight)
     dz = outputs.add(dz, "dz", z.shape, z.dtype)
     if z.size == 0:
-        return 0.0, checks.empty_like(z) if dz is None else outputs.own(dz)
+        return 0.0, check.empty_like(z) if dz is None else outputs.own(dz)
     loss, gradient = getattr(backend, name)(z, target, weight, dz=dz, **parameter)
     outputs.finish()
     return loss, outputs.own(gradient)
@@ -205,10 +211,11 @@ def sgd(
     learning_rate * dw (Sutskever et al. 2013). Momentum needs a velocity.
     """
     backend = backends.of(w=w, dw=dw, velocity=velocity)
+    check = backend.check
     checks.numbers_in({"learning_rate": (learning_rate, 0, np.inf), "momentum": (momentum, 0, 1)})
     if momentum and velocity is None:
         raise ValueError(f"velocity must be given with momentum {momentum}: an array like w, of zeros at first")
-    (w, dw, velocity), outputs = checks.update_arrays({"w": w, "dw": dw, "velocity": velocity})
+    (w, dw, velocity), outputs = check.update_arrays({"w": w, "dw": dw, "velocity": velocity})
     backend.sgd(w, dw, velocity, learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
     outputs.finish()
 
@@ -227,6 +234,7 @@ def adam(
 ) -> None:
     """Step number `step`, counted from 1, of Adam (Kingma & Ba 2015), in place on w, m and v (of any one shape)."""
     backend = backends.of(w=w, dw=dw, m=m, v=v)
+    check = backend.check
     checks.numbers_in(
         {
             "learning_rate": (learning_rate, 0, np.inf), "beta1": (beta1, 0, 1 - 1e-16), "beta2": (beta2, 0, 1 - 1e-16),
@@ -234,7 +242,7 @@ def adam(
         }
     )  # fmt: skip
     checks.count("step", step)
-    (w, dw, m, v), outputs = checks.update_arrays({"w": w, "dw": dw, "m": m, "v": v})
+    (w, dw, m, v), outputs = check.update_arrays({"w": w, "dw": dw, "m": m, "v": v})
     backend.adam(
         w, dw, m, v, step=step, learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon
     )  # fmt: skip

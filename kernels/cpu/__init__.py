@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels import scalar
+from kernels import arrays, scalar
+from kernels.checks import Checks
 from kernels.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import scheduler as _network
@@ -28,6 +29,8 @@ from kernels.layout import address, aligned_empty
 
 # Elements that one call from Python goes over, in 0.1 s or less, where a row has no more: Ctrl-C waits for it
 AT_ONCE = 1 << 25
+
+check = Checks(arrays)
 
 
 def _parts(rows: int, columns: int) -> Iterator[tuple[int, int]]:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from kernels import devices, scalar
+from kernels.checks import Checks
 from kernels.codes import IDENTITY, SOFTMAX
 
 devices.check_extra()
 
-from kernels.cuda.arrays import memory  # noqa: E402
+from kernels.cuda.arrays import foreign, memory  # noqa: E402
 from kernels.cuda.arrays.foreign import on_its_stream  # noqa: E402
 from kernels.cuda.compiler import jit  # noqa: E402
 from kernels.cuda.engine import job as fields  # noqa: E402
@@ -34,6 +35,8 @@ from kernels.cuda.rowwise import elementwise  # noqa: E402
 from kernels.cuda.rowwise.loss import losses, step_sums  # noqa: E402
 from kernels.cuda.rowwise.loss import output as _output  # noqa: E402
 from kernels.cuda.rowwise.row_reductions import ROW_THREADS, row_blocks, row_threads  # noqa: E402
+
+check = Checks(foreign)
 
 
 @on_its_stream

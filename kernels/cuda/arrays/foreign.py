@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels import arrays
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
 from kernels.cuda.arrays.strided import PARTS, copy, extremes
@@ -22,12 +23,22 @@ from kernels.cuda.engine.operations.gather import SOURCES
 DEFAULT_STREAM = 1  # as both interfaces write it
 
 
-def adopted(value: Any, name: str, writing: bool = False) -> Any:
+def adopted(value: Any, name: str) -> Any:
     """An array of numba-cuda over the memory of any array of the GPU, bound to its stream.
 
-    Raises TypeError for masked arrays and ValueError for one of another GPU, one whose elements are not aligned, or a
-    read-only one to be written into.
+    Raises TypeError for masked arrays and ValueError for one of another GPU or one whose elements are not aligned.
     """
+    return _adopted(value, name, writing=False)
+
+
+def written(value: Any, name: str) -> Any:
+    """The same, of an array to write into. Raises ValueError for a read-only one, too."""
+    return _adopted(value, name, writing=True)
+
+
+def _adopted(value: Any, name: str, writing: bool) -> Any:
+    if value is None:
+        raise TypeError(f"{name} must be an array of real numbers, got NoneType")
     if hasattr(value, "__cuda_ndarray__"):
         return value
     where = value.__dlpack_device__()[1] if hasattr(value, "__dlpack_device__") else jit.device_number()
@@ -75,6 +86,14 @@ def shadow(array: Any) -> np.ndarray:
         "data": (jit.address(array), False), "version": 3,
     }  # fmt: skip
     return np.asarray(SimpleNamespace(__array_interface__=interface))
+
+
+def unit_stride(array: Any) -> bool:
+    """Whether a kernel can take an array where it lies: whole elements apart, side by side along the last axis."""
+    shadowed = shadow(array)
+    if any(stride < 0 or stride % shadowed.itemsize for stride in shadowed.strides):  # which elements cannot count
+        return False
+    return arrays.unit_stride(shadowed)
 
 
 def on_its_stream(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -154,6 +173,12 @@ def bounds(array: Any) -> tuple[Any, Any]:
         extremes(name, jit.THREADS)(PARTS, matrix.memory, parts, *matrix.shape, *matrix.steps)
         low, high = memory.read(parts).reshape(PARTS, 2).T
     return low.min(), high.max()
+
+
+def outside(array: Any, least: float, most: float) -> str:
+    """What there is in an array: it is not looked through for the first element outside of [least, most]."""
+    low, high = bounds(array)
+    return f"values from {low} to {high}"
 
 
 def _type_name(dtype: np.dtype) -> str:
