@@ -10,6 +10,9 @@ is 0, and so is the loss of a z without elements. Activations: identity, relu, l
 silu (swish), gelu.
 """
 
+import importlib
+from typing import Any
+
 from kernels.api import (
     absolute_error,
     activate,
@@ -27,7 +30,7 @@ from kernels.api import (
     softmax_cross_entropy,
     sum_squared_error,
 )
-from kernels.nopython import overloads
+from kernels.nopython import offer
 
 __all__ = [
     "absolute_error", "activate", "activate_backward", "adam", "huber", "linear", "linear_backward",
@@ -37,4 +40,11 @@ __all__ = [
 
 DISTRIBUTION = "fastnn-numba"  # whose `kernels` this is: others install packages of that name too
 
-overloads.register(globals())
+offer()
+
+
+def __getattr__(name: str) -> Any:
+    """Import the CPU's backend when it is asked for."""
+    if name == "cpu":
+        return importlib.import_module("kernels.cpu")
+    raise AttributeError(f"module 'kernels' has no attribute {name!r}")

@@ -2,8 +2,6 @@
 
 import ctypes
 import functools
-import importlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -114,9 +112,11 @@ def _ask_driver(process: int) -> str:
 
 def _toolkit() -> int:
     """The CUDA version that numba-cuda compiles for: its bindings are of that version, too."""
+    from importlib import metadata  # which takes long to import, and only a machine with a GPU needs it
+
     try:
-        return int(importlib.metadata.version("cuda-bindings").partition(".")[0])
-    except importlib.metadata.PackageNotFoundError:
+        return int(metadata.version("cuda-bindings").partition(".")[0])
+    except metadata.PackageNotFoundError:
         return 0
 
 

@@ -7,7 +7,7 @@ an Intel Xeon with AVX-512, Numba 0.68.1). `activate`, `activate_backward`, `sof
 dy itself.
 """
 
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from kernels import scalar
+from kernels import api, scalar
 from kernels.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine.operations.update import updates
@@ -36,10 +36,11 @@ from kernels.nopython.arguments import (
 )
 
 
-def register(public: Mapping[str, Any]) -> None:
+@functools.cache
+def register() -> None:
     """Make each public function callable from nopython code."""
     for name, implement in _IMPLEMENTATIONS.items():
-        overload(public[name], strict=False, prefer_literal=True)(implement)
+        overload(getattr(api, name), strict=False, prefer_literal=True)(implement)
 
 
 def _linear(x, w, b=None, activation="identity", out=None, pre=None):
