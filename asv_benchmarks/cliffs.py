@@ -29,8 +29,8 @@ import numpy as np
 from compare import machine
 
 import fastnn
-from kernels.codes import ROW_NUMBER
 from kernels.cpu.ir.simd import chosen
+from kernels.engine.codes import ROW_NUMBER
 
 LIMIT = 1.25
 SECONDS = 0.0006  # of one sample: most are shorter than what a program is left alone for

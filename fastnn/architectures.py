@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.schedules import check_count, check_number
 from kernels import backends, devices, scalar
-from kernels.codes import OUTPUTS
+from kernels.engine.codes import OUTPUTS
 
 
 def chain(architecture: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[str], list[float]]:

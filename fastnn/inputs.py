@@ -19,7 +19,7 @@ class Targets:
     """Targets as the engine reads them.
 
     values: labels (n,), integers in this machine's byte order, or numbers (n, outputs). metric: what accuracy counts,
-    see METRICS in kernels.codes; None where there is no accuracy. labels: the labels (n,) if those were given.
+    see METRICS in kernels.engine.codes; None where there is no accuracy. labels: the labels (n,) if those were given.
     """
 
     values: Any

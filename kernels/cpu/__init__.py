@@ -9,7 +9,6 @@ import numpy as np
 
 from kernels import arrays, scalar
 from kernels.checks import Checks
-from kernels.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import scheduler as _network
 from kernels.cpu.engine.operations.clip import clip as _clip
@@ -25,6 +24,7 @@ from kernels.cpu.rowwise import elementwise as _elementwise
 from kernels.cpu.rowwise.loss import losses as _losses
 from kernels.cpu.rowwise.loss import output as _output
 from kernels.cpu.threads import workers as _team
+from kernels.engine.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.layout import address, aligned_empty
 
 # Elements that one call from Python goes over, in 0.1 s or less, where a row has no more: Ctrl-C waits for it

@@ -16,7 +16,7 @@ import numpy as np
 
 from kernels import devices, scalar
 from kernels.checks import Checks
-from kernels.codes import IDENTITY, SOFTMAX
+from kernels.engine.codes import IDENTITY, SOFTMAX
 
 devices.check_extra()
 

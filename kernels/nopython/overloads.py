@@ -16,13 +16,13 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 
 from kernels import api, scalar
-from kernels.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine.operations.update import updates
 from kernels.cpu.ir.memory import address_of
 from kernels.cpu.product.linear import linear, linear_backward
 from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import losses, output
+from kernels.engine.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.nopython.arguments import (
     activation_name,
     at,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kernels import reference
-from kernels.codes import ROW_NUMBER
 from kernels.cpu.engine.engine import Engine
+from kernels.engine.codes import ROW_NUMBER
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
 

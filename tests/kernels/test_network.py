@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numba import cfunc, types
 
-from kernels.codes import ROW_NUMBER
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import engine as engines
 from kernels.cpu.engine import job as field
@@ -15,6 +14,7 @@ from kernels.cpu.engine import scheduler as networks
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.ir import memory
 from kernels.cpu.threads import workers as teams
+from kernels.engine.codes import ROW_NUMBER
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_row_weights
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from kernels import reference
-from kernels.codes import ROW_NUMBER
 from kernels.cpu.engine import job as field
 from kernels.cpu.engine import schedule as plans
 from kernels.cpu.engine.engine import Engine
+from kernels.engine.codes import ROW_NUMBER
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
 

@@ -49,7 +49,7 @@ _LETTERS = {"i": types.int64, "d": types.float64, "v": types.void}
 def _source_hash() -> str:
     package = Path(__file__).parents[2]
     sources = [
-        *(package / name for name in ("codes.py", "float_bits.py", "layout.py", "random.py", "scalar.py")),
+        *(package / name for name in ("engine/codes.py", "maths/float_bits.py", "layout.py", "random.py", "scalar.py")),
         *(path for folder in ("cpu", "nopython") for path in sorted((package / folder).rglob("*.py"))),
     ]
     digest = hashlib.sha256()

@@ -12,7 +12,6 @@ import numpy as np
 
 from kernels import forks, random, scalar
 from kernels.apart import apart
-from kernels.codes import METRICS, OUTPUTS, WRONG_LABEL
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import job as field
 from kernels.cpu.engine import schedule as plans
@@ -27,6 +26,7 @@ from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import losses, output
 from kernels.cpu.threads import workers as teams
 from kernels.cpu.threads.thread_choice import Pace
+from kernels.engine.codes import METRICS, OUTPUTS, WRONG_LABEL
 from kernels.layout import Layout, address, aligned_zeros
 
 # At least so many float32 multiply-adds for each thread, or a call runs on fewer; float64 ones count twice

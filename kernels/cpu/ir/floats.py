@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.float_bits import bits as bits
+from kernels.maths.float_bits import bits as bits
 
 # Subnormal numbers count as zero, as arguments and as results. MXCSR of x86: flush to zero, denormals are zero. FPCR
 # of 64-bit Arm: flush to zero. Nothing elsewhere

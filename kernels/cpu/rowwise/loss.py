@@ -9,10 +9,10 @@ from typing import Any
 
 from numba import types
 
-from kernels.codes import ALL_OUTPUTS, IDENTITY, SIGMOID, SOFTMAX
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
 from kernels.cpu.rowwise.row_blocks import OTHER, SCALE, TOP, TOTAL, VALUE, parts
+from kernels.engine.codes import ALL_OUTPUTS, IDENTITY, SIGMOID, SOFTMAX
 
 # output, rows, columns, z, ldz, labels, target, ldt, weight, scale, dz, lddz, metric, row_loss, right, parameter. The
 # loss of z (rows, columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled. output:

@@ -10,9 +10,9 @@ from typing import Any
 from numba import types
 
 from kernels import scalar
-from kernels.codes import ALL_OUTPUTS, EXP, LARGEST_IS_LABEL, SIGMOID, SOFTMAX
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import floats, memory, simd
+from kernels.engine.codes import ALL_OUTPUTS, EXP, LARGEST_IS_LABEL, SIGMOID, SOFTMAX
 
 VECTORS = 4  # of rows that are done side by side
 FEW = 8  # rows below which each is done on its own: one row of 10 outputs 0.2 us, as a vector of rows 0.5

@@ -35,7 +35,7 @@ _launching = threading.local()  # its `stream`: what `launching` was given; its 
 def _source_hash() -> str:
     package = Path(__file__).parents[2]
     digest = hashlib.sha256()
-    shared = [package / name for name in ("codes.py", "float_bits.py", "scalar.py", "random.py")]
+    shared = [package / name for name in ("engine/codes.py", "maths/float_bits.py", "scalar.py", "random.py")]
     for path in [*shared, *sorted((package / "cuda").rglob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

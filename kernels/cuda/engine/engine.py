@@ -10,7 +10,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from kernels import forks, scalar
-from kernels.codes import WRONG_LABEL
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
 from kernels.cuda.arrays.strided import PARTS, extremes
@@ -26,6 +25,7 @@ from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts,
 from kernels.cuda.engine.steps import Batches, Buffers, Steps, target_constants
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_threads
+from kernels.engine.codes import WRONG_LABEL
 from kernels.layout import Layout
 
 FORWARD_ELEMENTS = 1 << 25  # of the activations of the rows that go through all layers together

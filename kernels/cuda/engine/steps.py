@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from kernels import random
-from kernels.codes import METRICS, OUTPUTS
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
 from kernels.cuda.compiler import jit
@@ -18,6 +17,7 @@ from kernels.cuda.engine.operations.gather import SOURCES, gather
 from kernels.cuda.engine.operations.update import PARTS, column_sums, decay, sum_parts, updates
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_blocks, row_threads
+from kernels.engine.codes import METRICS, OUTPUTS
 
 
 class Buffers:

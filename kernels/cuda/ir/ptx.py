@@ -9,8 +9,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from kernels import float_bits, scalar
+from kernels import scalar
 from kernels.cuda.compiler.jit import SIMULATED, inline
+from kernels.maths import float_bits
 
 VECTOR_BYTES = 16  # the widest load and store of one thread
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from kernels.codes import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.jit import cuda
 from kernels.cuda.engine import job as fields
 from kernels.cuda.rowwise.reduce import block_sum
 from kernels.cuda.rowwise.row_reductions import block_threads, row_parts
+from kernels.engine.codes import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
 
 # z, dz, target, order, weight, numbers, results, job. The loss of z (rows, COLUMNS) and dz, its gradient times
 # the step's scale, overwritten. target: (n, COLUMNS), or int64 labels (n,). weight: one per row of the data, where

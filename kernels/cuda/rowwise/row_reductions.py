@@ -8,12 +8,12 @@ import functools
 from types import SimpleNamespace
 from typing import Any
 
-from kernels.codes import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.jit import cuda
 from kernels.cuda.engine import job as fields
 from kernels.cuda.ir.ptx import scalars
 from kernels.cuda.rowwise.reduce import block_max, block_sum
+from kernels.engine.codes import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 
 ROW_THREADS = 32  # of a block that takes a row
 BLOCK_ROWS = 128  # of a block whose threads take a row each
