@@ -52,6 +52,11 @@ def _first_cpu() -> ModuleType:
     return _cpu
 
 
+def instruments(device: str) -> ModuleType:
+    """What the backend of a device offers to whoever measures where time goes; not every backend has it."""
+    return importlib.import_module(f"{PACKAGES[device]}.measure.instruments")
+
+
 def check_precision(precision: str, device: str) -> None:
     """Raise ValueError where this device does not multiply in this precision, one of devices.PRECISIONS."""
     if device == "cuda":
