@@ -17,8 +17,8 @@ import numpy as np
 
 import fastnn
 from fastnn import baseline, callbacks, formats, optimizers, plots, report
-from fastnn.cli import EXIT_INTERRUPTED
 from fastnn.data import Dataset, load
+from fastnn.exits import EXIT_INTERRUPTED
 from fastnn.files import reading
 from fastnn.losses import loss_for
 from fastnn.preprocessing import Preprocessing, check_magnitude
