@@ -57,7 +57,7 @@ def gemm(real: Any) -> Any:
     isa = simd.chosen()
     size, lanes = simd.itemsize(real), isa.lanes(simd.itemsize(real))
     mr, nr = isa.mr, isa.nv * lanes
-    product = micro_kernel.block_product(real)
+    blocks_table, product = micro_kernel.all_blocks(real), micro_kernel.block_product(real)
     pack = simd.copy_panel(real)
     transpose, part = simd.transpose_square(real), simd.transpose_part(real)
     elements = memory.pointer(real)
@@ -137,6 +137,7 @@ def gemm(real: Any) -> Any:
         if m == 1 and csa == size and k * ldb > STREAMED and not transposed:
             one_row_by_many(n, k, a, b, ldb, c, init, floor)
             return
+        kernels = blocks_table()
         zeros, least = memory.stack(row_bytes), memory.stack(least_bytes)
         for j in range(one_row):
             elements(zeros)[j] = real(0.0)
@@ -200,8 +201,9 @@ def gemm(real: Any) -> Any:
                                 start, start_row = zeros, 0
                         b_at = panels + (j // nr * panel_step if pack_b else j * size)
                         product(
-                            h, min(wide, width - j), across or pack_a, depth, a_at, h * size if pack_a else step, b_at,
-                            ldp, c_at, ldc, start, start_row, floor if final else none,
+                            kernels, h, min(wide, width - j), across or pack_a, depth, a_at,
+                            h * size if pack_a else step, b_at, ldp, c_at, ldc, start, start_row,
+                            floor if final else none,
                         )  # fmt: skip
                     i += h
                     a_at += h * depth * size

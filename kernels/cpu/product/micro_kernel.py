@@ -4,6 +4,7 @@ MR rows times NV vectors of accumulators stay in registers over the whole loop a
 and broadcasts MR elements of A.
 """
 
+from functools import reduce
 from itertools import product
 from typing import Any
 
@@ -34,7 +35,7 @@ def micro_kernel(
     and columns were split.
     """
     name = f"micro_{isa.name}_{real}_{mr}x{nv}{'_packed' if packed else ''}{'_tail' if masked else ''}"
-    function = internal_function(module, name, [*[I64] * 9, element(real), I64])
+    function = internal_function(module, name, _function_type(real).args)
     if not function.is_declaration:
         return function
     if isa.tune:  # llvmlite lists no attributes with a value, but writes what the set holds
@@ -121,49 +122,81 @@ def blocks_of(isa: InstructionSet) -> list[tuple[int, int]]:
     ]
 
 
+def _function_type(real: Any) -> ir.FunctionType:
+    return ir.FunctionType(ir.VoidType(), [*[I64] * 9, element(real), I64])
+
+
+def _table_type(isa: InstructionSet, real: Any) -> ir.ArrayType:
+    """Pointers to micro-kernels by [rows - 1][vectors - 1][packed][ragged].
+
+    Where a masked access is one instruction every block is masked: that costs nothing and halves what is compiled.
+    """
+    dimensions = (1 if isa.masks else 2, 2, WIDEST, isa.mr)
+    return reduce(ir.ArrayType, dimensions, _function_type(real).as_pointer())
+
+
+def block_table(module: ir.Module, isa: InstructionSet, real: Any) -> ir.GlobalVariable:
+    """Write (or find) the table of all micro-kernels, null where there is no such block."""
+    name = f"blocks_{isa.name}_{real}"
+    if name in module.globals:
+        return module.globals[name]
+    blocks = blocks_of(isa)
+
+    def entries(kind: ir.Type, *place: int) -> ir.Constant:
+        """The part of the table at the first indices of a place."""
+        if isinstance(kind, ir.ArrayType):
+            return ir.Constant(kind, [entries(kind.element, *place, i) for i in range(kind.count)])
+        rows, vectors, packed, ragged = place
+        if (rows + 1, vectors + 1) not in blocks:
+            return ir.Constant(kind, None)
+        masked = bool(isa.masks or ragged)
+        return micro_kernel(module, isa, real, rows + 1, vectors + 1, masked, bool(packed))
+
+    initial = entries(_table_type(isa, real))  # writes functions: the table comes after them
+    table = ir.GlobalVariable(module, initial.type, name)
+    table.linkage, table.global_constant, table.initializer = "internal", True, initial
+    return table
+
+
+def all_blocks(real: Any) -> Any:
+    """An intrinsic f() for use once in a kernel: the address of its micro-kernels, which `block_product` takes."""
+
+    @intrinsic
+    def blocks(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.ptrtoint(block_table(builder.module, chosen(), real), I64)
+
+        return types.int64(), codegen
+
+    return blocks
+
+
 def block_product(real: Any) -> Any:
     """An intrinsic: the micro-kernel of `rows` (1 to MR) times `columns` (1 to NV vectors), see `micro_kernel`.
 
-    Low blocks may have more vectors, see `blocks_of`. packed: 1 for a block of a that has a unit stride along its
-    rows, packed or in place, 0 for one along k.
+    blocks: see `all_blocks`. Low blocks may have more vectors, see `blocks_of`. packed: 1 for a block of a that has a
+    unit stride along its rows, packed or in place, 0 for one along k.
     """
     isa = chosen()
     lanes = isa.lanes(itemsize(real))
 
     @intrinsic
     def block(
-        typingctx: Any, rows: Any, columns: Any, packed: Any, k: Any, a: Any, rsa: Any, b: Any, ldb: Any, c: Any,
-        ldc: Any, init: Any, ldi: Any, floor: Any,
+        typingctx: Any, blocks: Any, rows: Any, columns: Any, packed: Any, k: Any, a: Any, rsa: Any, b: Any, ldb: Any,
+        c: Any, ldc: Any, init: Any, ldi: Any, floor: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            rows, columns, packed, *operands = args
+            blocks, rows, columns, packed, *operands = args
             vectors = builder.udiv(builder.add(columns, ir.Constant(I64, lanes - 1)), ir.Constant(I64, lanes))
             full = builder.mul(vectors, ir.Constant(I64, lanes))
-            ragged = builder.icmp_unsigned("!=", columns, full)
             tail = builder.sub(columns, builder.sub(full, ir.Constant(I64, lanes)))
-            # one number says which block: rows, vectors, packed or not, and whether the last vector is ragged. Where a
-            # masked access is one instruction every block is masked: that costs nothing and halves what is compiled.
-            masks = (True,) if isa.masks else (False, True)
-            flags = builder.add(builder.mul(vectors, ir.Constant(I64, 4)), builder.mul(packed, ir.Constant(I64, 2)))
-            key = builder.add(builder.mul(rows, ir.Constant(I64, 64)), flags)
-            if not isa.masks:
-                key = builder.add(key, builder.zext(ragged, I64))
-            end = builder.append_basic_block("block.done")
-            impossible = builder.append_basic_block("block.impossible")
-            switch = builder.switch(key, impossible)
-            for (mr, nv), block_packed, masked in product(blocks_of(isa), (False, True), masks):
-                case = builder.append_basic_block(f"block.{mr}x{nv}")
-                number = 64 * mr + 4 * nv + 2 * block_packed + (masked and not isa.masks)
-                switch.add_case(ir.Constant(I64, number), case)
-                with builder.goto_block(case):
-                    function = micro_kernel(builder.module, isa, real, mr, nv, masked, block_packed)
-                    builder.call(function, [*operands, tail])
-                    builder.branch(end)
-            with builder.goto_block(impossible):
-                builder.unreachable()
-            builder.position_at_end(end)
+            zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+            ragged = zero if isa.masks else builder.zext(builder.icmp_unsigned("!=", columns, full), I64)
+            place = [zero, builder.sub(rows, one), builder.sub(vectors, one), packed, ragged]
+            table = builder.inttoptr(blocks, _table_type(isa, real).as_pointer())
+            builder.call(builder.load(builder.gep(table, place, inbounds=True)), [*operands, tail])
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 12, real), codegen
+        return types.void(*[types.int64] * 13, real), codegen
 
     return block
