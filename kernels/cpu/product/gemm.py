@@ -10,6 +10,7 @@ from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory, simd
 from kernels.cpu.ir.masked_rows import rows_added
 from kernels.cpu.product import micro_kernel
+from kernels.cpu.product.packing import block_packer, rows_packer
 
 # B is packed by blocks of KC x NC, panel by panel (NR columns each), and A read in strips of MR rows. A block streams
 # from L2 past the registers: 800 KiB, for which the 1 or 2 MiB of new cores have room. MR x KC elements of A, 19 KiB,
@@ -58,8 +59,7 @@ def gemm(real: Any) -> Any:
     size, lanes = simd.itemsize(real), isa.lanes(simd.itemsize(real))
     mr, nr = isa.mr, isa.nv * lanes
     blocks_table, product = micro_kernel.all_blocks(real), micro_kernel.block_product(real)
-    pack = simd.copy_panel(real)
-    transpose, part = simd.transpose_square(real), simd.transpose_part(real)
+    pack_block, pack_rows = block_packer(real), rows_packer(real)
     elements = memory.pointer(real)
     none = real(float("-inf"))
     low, vectors_of_low = isa.low
@@ -68,46 +68,6 @@ def gemm(real: Any) -> Any:
     block_bytes = KC * (NC_BYTES // size + nr) * size
     add_rows, add_row = rows_added(real, AT_ONCE), rows_added(real, 1)
     scratch_bytes = block_bytes + (KC * GROUP * mr + nr) * size + 64
-
-    @jit.inline
-    def pack_transposed(k, n, b, ldb, panel):
-        """panel (k, NR) = b.T of b (n, k); the last vector repeats the last column."""
-        for j in range(0, n, lanes):
-            for p in range(0, k, lanes):
-                source, target = b + j * ldb + p * size, panel + (p * nr + j) * size
-                if j + lanes <= n and p + lanes <= k:
-                    transpose(source, ldb, target, nr * size)
-                else:
-                    part(min(lanes, n - j), min(lanes, k - p), source, ldb, target, nr * size, lanes)
-
-    @jit.inline
-    def pack_rows(height, left, k, a, rsa, csa, target):
-        """target (k, height) = a (height, k).T; `left` rows of a exist. Writes up to a vector past the end."""
-        if csa != size:
-            pack(k, height, a, csa, target, height * size)
-            return
-        strips, done = (height + lanes - 1) // lanes, 0
-        if left >= strips * lanes:
-            done = k // lanes * lanes
-            for p in range(0, done, lanes):
-                # what a square writes past a row's end, the strip before it or the next square overwrites
-                for strip in range(strips - 1, -1, -1):
-                    i = strip * lanes
-                    transpose(a + i * rsa + p * size, rsa, target + (p * height + i) * size, height * size)
-        for p in range(done, k):
-            to = elements(target + p * height * size)
-            for i in range(height):
-                to[i] = elements(a + p * size + i * rsa)[0]
-
-    @jit.inline
-    def pack_block(k, n, b, ldb, transposed, block):
-        """block: the panels (k, NR) of b (k, n), one after the other."""
-        for j in range(0, n, nr):
-            columns, panel = min(nr, n - j), block + j * k * size
-            if transposed:
-                pack_transposed(k, columns, b + j * ldb, ldb, panel)
-            else:
-                pack(k, columns, b + j * size, ldb, panel, nr * size)
 
     @jit.inline
     def one_row_by_many(n, k, a, b, ldb, c, init, floor):
