@@ -18,7 +18,10 @@ from kernels.cpu.ir import simd
 from kernels.cpu.ir.transpose import turn as _turn
 from kernels.cpu.product import bf16
 from kernels.cpu.product import linear as _linear
+from kernels.cpu.product import tasks as _tasks
 from kernels.cpu.product.gemm_bf16 import product_for as _product_for
+from kernels.cpu.product.thread_count import threads_for as _threads_for
+from kernels.cpu.product.tiles import tiles as _tiles
 from kernels.cpu.rowwise import elementwise as _elementwise
 from kernels.cpu.rowwise.loss import losses as _losses
 from kernels.cpu.rowwise.loss import output as _output
@@ -63,8 +66,8 @@ def linear(
     x_at, w_at, y_at = address(x), address(w), address(y)
     b_at = 0 if b is None else address(b)
     z_at, ldz = (0, 0) if pre is None else (address(pre), pre.strides[0])
-    threads = _linear.threads_for(m * n * k)
-    if threads == 1 and m * n * k <= _linear.LONG:
+    threads = _threads_for(m * n * k)
+    if threads == 1 and m * n * k <= _tasks.LONG:
         _linear.linear[x.dtype](m, n, k, x_at, ldx, w_at, ldw, b_at, fused, f, z_at, ldz, y_at, ldy, 0)
         return y
     size = x.dtype.itemsize
@@ -75,9 +78,9 @@ def linear(
             rows, columns, k, x_at + i * ldx, ldx, size, w_at + j * size, ldw, z_at + i * ldz + j * size, ldz,
             b_at and b_at + j * size, 0, fused, 0, f, y_at + i * ldy + j * size, ldy,
         )
-        for i, rows, j, columns in _linear.tiles(m, n, k, threads, size)
+        for i, rows, j, columns in _tiles(m, n, k, threads, size)
     ]  # fmt: skip
-    _linear.run(x.dtype, tasks, threads, m * n * k)
+    _tasks.run(x.dtype, tasks, threads, m * n * k)
     return y
 
 
@@ -106,13 +109,13 @@ def linear_backward(
     size, one = dtype.itemsize, np.ones(1, dtype)
     lddz, ldx, ldw, lddx, lddw = dz.strides[0], x.strides[0], w.strides[0], dx.strides[0], dw.strides[0]
     z_at, x_at, w_at, dx_at, dw_at = (address(array) for array in (dz, x, w, dx, dw))
-    threads = _linear.threads_for(2 * m * n * k)
+    threads = _threads_for(2 * m * n * k)
     tasks = [
         (
             rows, columns, n, z_at + i * lddz, lddz, size, w_at + j * ldw, ldw, dx_at + i * lddx + j * size, lddx,
             0, 0, 0, 1, 0, dx_at + i * lddx + j * size, lddx,
         )
-        for i, rows, j, columns in _linear.tiles(m, k, n, threads, size)
+        for i, rows, j, columns in _tiles(m, k, n, threads, size)
     ]  # fmt: skip
     turned = _linear.better_turned(m, k, n, simd.chosen().lanes(size))
     if turned:
@@ -125,10 +128,10 @@ def linear_backward(
             rows, columns, m, a_at + i * size, size, lda, b_at + j * size, ldb, c_at + i * ldc + j * size, ldc,
             0, 0, 0, 0, 0, c_at + i * ldc + j * size, ldc,
         )
-        for i, rows, j, columns in _linear.tiles(*((n, k) if turned else (k, n)), m, threads, size)
+        for i, rows, j, columns in _tiles(*((n, k) if turned else (k, n)), m, threads, size)
     ]  # fmt: skip
     tasks.append((1, n, m, address(one), 0, 0, z_at, lddz, address(db), 0, 0, 0, 0, 0, 0, address(db), 0))
-    _linear.run(dtype, tasks, threads, 2 * m * n * k)
+    _tasks.run(dtype, tasks, threads, 2 * m * n * k)
     if turned:
         _turn[dtype](n, k, c_at, ldc, dw_at, lddw)
     return dx, dw, db
@@ -314,7 +317,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
     start = time.perf_counter()
     for dtype in dtypes:
         _network.network[dtype].load()
-        for family in (_linear.linear, _linear.linear_backward, _linear.products):
+        for family in (_linear.linear, _linear.linear_backward, _tasks.products):
             family[dtype].load()
         for families in (_elementwise.forward, _elementwise.backward, _losses, _updates, _gathers):
             for family in families.values():
