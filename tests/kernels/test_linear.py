@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import kernels
 from kernels import reference, scalar
 from kernels.cpu.ir import simd
-from kernels.cpu.product.gemm import STREAMED
+from kernels.cpu.product.choose import STREAMED
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
 from tests.programs import environment, run

@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.cpu.engine import job as field
 from kernels.cpu.ir.simd import chosen
-from kernels.cpu.product.gemm import FEW_ROWS
+from kernels.cpu.product.choose import FEW_ROWS
 from kernels.cpu.product.linear import better_turned
 from kernels.cpu.product.tiles import tile_grid
 from kernels.layout import leading_dimension

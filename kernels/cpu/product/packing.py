@@ -6,8 +6,8 @@ from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory, simd
 
 
-def block_packer(real: Any) -> Any:
-    """A function for use inside kernels: pack_block(k, n, b, ldb, transposed, block)."""
+def panel_packer(real: Any) -> Any:
+    """A function for use inside kernels: pack_panel(k, columns, b, ldb, transposed, panel)."""
     isa = simd.chosen()
     size, lanes = simd.itemsize(real), isa.lanes(simd.itemsize(real))
     nr = isa.nv * lanes
@@ -26,16 +26,14 @@ def block_packer(real: Any) -> Any:
                     part(min(lanes, n - j), min(lanes, k - p), source, ldb, target, nr * size, lanes)
 
     @jit.inline
-    def pack_block(k, n, b, ldb, transposed, block):
-        """block: the panels (k, NR) of b (k, n), one after the other."""
-        for j in range(0, n, nr):
-            columns, panel = min(nr, n - j), block + j * k * size
-            if transposed:
-                pack_transposed(k, columns, b + j * ldb, ldb, panel)
-            else:
-                pack(k, columns, b + j * size, ldb, panel, nr * size)
+    def pack_panel(k, columns, b, ldb, transposed, panel):
+        """panel (k, NR) = b (k, columns), or b.T of b (columns, k)."""
+        if transposed:
+            pack_transposed(k, columns, b, ldb, panel)
+        else:
+            pack(k, columns, b, ldb, panel, nr * size)
 
-    return pack_block
+    return pack_panel
 
 
 def rows_packer(real: Any) -> Any:

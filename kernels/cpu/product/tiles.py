@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from kernels.cpu.ir.simd import chosen
-from kernels.cpu.product.gemm import PACK_ROWS
+from kernels.cpu.product.choose import PACK_ROWS
 
 # The largest product that one thread claims at once. 480 rows: 4 % slower at 1024 and 2048 cubed, as each packs its b
 TILE_ROWS, TILE_COLUMNS = 1024, 512
