@@ -20,8 +20,8 @@ from kernels.cpu.product import bf16
 from kernels.cpu.product import linear as _linear
 from kernels.cpu.product import tasks as _tasks
 from kernels.cpu.product.gemm_bf16 import product_for as _product_for
+from kernels.cpu.product.tasks import Matrix
 from kernels.cpu.product.thread_count import threads_for as _threads_for
-from kernels.cpu.product.tiles import tiles as _tiles
 from kernels.cpu.rowwise import elementwise as _elementwise
 from kernels.cpu.rowwise.loss import losses as _losses
 from kernels.cpu.rowwise.loss import output as _output
@@ -62,24 +62,20 @@ def linear(
     name = scalar.canonical(activation)
     fused = name == "relu" and pre is None
     f = 0 if fused or (name == "identity" and pre is None) else _elementwise.forward[name][x.dtype].address
-    ldx, ldw, ldy = x.strides[0], w.strides[0], y.strides[0]
-    x_at, w_at, y_at = address(x), address(w), address(y)
     b_at = 0 if b is None else address(b)
-    z_at, ldz = (0, 0) if pre is None else (address(pre), pre.strides[0])
     threads = _threads_for(m * n * k)
     if threads == 1 and m * n * k <= _tasks.LONG:
-        _linear.linear[x.dtype](m, n, k, x_at, ldx, w_at, ldw, b_at, fused, f, z_at, ldz, y_at, ldy, 0)
+        z_at, ldz = (0, 0) if pre is None else (address(pre), pre.strides[0])
+        _linear.linear[x.dtype](
+            m, n, k, address(x), x.strides[0], address(w), w.strides[0], b_at, fused, f, z_at, ldz,
+            address(y), y.strides[0], 0,
+        )  # fmt: skip
         return y
-    size = x.dtype.itemsize
-    if pre is None:
-        z_at, ldz = y_at, ldy
-    tasks = [
-        (
-            rows, columns, k, x_at + i * ldx, ldx, size, w_at + j * size, ldw, z_at + i * ldz + j * size, ldz,
-            b_at and b_at + j * size, 0, fused, 0, f, y_at + i * ldy + j * size, ldy,
-        )
-        for i, rows, j, columns in _tiles(m, n, k, threads, size)
-    ]  # fmt: skip
+    z = y if pre is None else pre
+    tasks = _tasks.product_tasks(
+        (m, n, k), Matrix.of(x), Matrix.of(w), Matrix.of(z), threads,
+        bias=b_at, relu=fused, activation=f, y=Matrix.of(y),
+    )  # fmt: skip
     _tasks.run(x.dtype, tasks, threads, m * n * k)
     return y
 
@@ -106,34 +102,19 @@ def linear_backward(
         dz = activate_backward(dy, y, activation, pre=pre, out=dz)
     else:
         dz = dy
-    size, one = dtype.itemsize, np.ones(1, dtype)
-    lddz, ldx, ldw, lddx, lddw = dz.strides[0], x.strides[0], w.strides[0], dx.strides[0], dw.strides[0]
-    z_at, x_at, w_at, dx_at, dw_at = (address(array) for array in (dz, x, w, dx, dw))
-    threads = _threads_for(2 * m * n * k)
-    tasks = [
-        (
-            rows, columns, n, z_at + i * lddz, lddz, size, w_at + j * ldw, ldw, dx_at + i * lddx + j * size, lddx,
-            0, 0, 0, 1, 0, dx_at + i * lddx + j * size, lddx,
-        )
-        for i, rows, j, columns in _tiles(m, k, n, threads, size)
-    ]  # fmt: skip
-    turned = _linear.better_turned(m, k, n, simd.chosen().lanes(size))
-    if turned:
-        dw_turned = aligned_empty((n, k), dtype)
-        a_at, lda, b_at, ldb, c_at, ldc = z_at, lddz, x_at, ldx, address(dw_turned), dw_turned.strides[0]
+    at_dz, at_x, threads = Matrix.of(dz), Matrix.of(x), _threads_for(2 * m * n * k)
+    tasks = _tasks.product_tasks((m, k, n), at_dz, Matrix.of(w), Matrix.of(dx), threads, transposed=True)
+    transposed_dw = None
+    if _linear.better_turned(m, k, n, simd.chosen().lanes(dtype.itemsize)):
+        transposed_dw = aligned_empty((n, k), dtype)
+        tasks += _tasks.product_tasks((n, k, m), at_dz.transpose(), at_x, Matrix.of(transposed_dw), threads)
     else:
-        a_at, lda, b_at, ldb, c_at, ldc = x_at, ldx, z_at, lddz, dw_at, lddw
-    tasks += [
-        (
-            rows, columns, m, a_at + i * size, size, lda, b_at + j * size, ldb, c_at + i * ldc + j * size, ldc,
-            0, 0, 0, 0, 0, c_at + i * ldc + j * size, ldc,
-        )
-        for i, rows, j, columns in _tiles(*((n, k) if turned else (k, n)), m, threads, size)
-    ]  # fmt: skip
-    tasks.append((1, n, m, address(one), 0, 0, z_at, lddz, address(db), 0, 0, 0, 0, 0, 0, address(db), 0))
+        tasks += _tasks.product_tasks((k, n, m), at_x.transpose(), at_dz, Matrix.of(dw), threads)
+    one = np.ones(1, dtype)
+    tasks.append(_tasks.column_sums(m, n, address(one), at_dz, address(db)))
     _tasks.run(dtype, tasks, threads, 2 * m * n * k)
-    if turned:
-        _turn[dtype](n, k, c_at, ldc, dw_at, lddw)
+    if transposed_dw is not None:
+        _turn[dtype](n, k, address(transposed_dw), transposed_dw.strides[0], address(dw), dw.strides[0])
     return dx, dw, db
 
 
