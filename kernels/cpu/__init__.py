@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kernels import scalar
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import scheduler as _network
 from kernels.cpu.engine.operations.clip import clip as _clip
@@ -29,13 +30,10 @@ from kernels.cpu.rowwise.row_blocks import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.cpu.threads import workers as _team
 from kernels.layout import address, aligned_empty
 
-# Elements that one call from Python goes over, in 0.1 s or less, where a row has no more: Ctrl-C waits for it
-AT_ONCE = 1 << 25
-
 
 def _parts(rows: int, columns: int) -> Iterator[tuple[int, int]]:
     """(first, count) of the rows that one call goes over at a time."""
-    most = max(1, AT_ONCE // max(1, columns))
+    most = max(1, tuning.ELEMENTS_A_CALL // max(1, columns))
     return ((first, min(most, rows - first)) for first in range(0, rows, most))
 
 
@@ -64,7 +62,7 @@ def linear(
     f = 0 if fused or (name == "identity" and pre is None) else _elementwise.forward[name][x.dtype].address
     b_at = 0 if b is None else address(b)
     threads = _threads_for(m * n * k)
-    if threads == 1 and m * n * k <= _tasks.LONG:
+    if threads == 1 and m * n * k <= tuning.LONG_PRODUCT:
         z_at, ldz = (0, 0) if pre is None else (address(pre), pre.strides[0])
         _linear.linear[x.dtype](
             m, n, k, address(x), x.strides[0], address(w), w.strides[0], b_at, fused, f, z_at, ldz,
@@ -268,10 +266,10 @@ def adam(
 def _step(name: str, w: np.ndarray, g: np.ndarray, first: Any, second: Any, scalars: np.ndarray) -> None:
     (rows, columns), ldw, ldg = w.shape, w.strides[0], g.strides[0]
     for i, count in _parts(rows, columns):
-        for j in range(0, columns, AT_ONCE):
+        for j in range(0, columns, tuning.ELEMENTS_A_CALL):
             at = i * ldw + j * w.itemsize  # of w and of what is like it
             _updates[name][w.dtype](
-                count, min(AT_ONCE, columns - j), address(w) + at, ldw,
+                count, min(tuning.ELEMENTS_A_CALL, columns - j), address(w) + at, ldw,
                 address(g) + i * ldg + j * w.itemsize, ldg, 0 if first is None else address(first) + at,
                 0 if second is None else address(second) + at, address(scalars), 0.0,
             )  # fmt: skip

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from kernels.apart import STACK, apart, with_stack
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.product import tasks as lists
-from kernels.cpu.product.tiles import TILE_WORK, tiles
+from kernels.cpu.product.tiles import tiles
 from tests.oracle import assert_close, random_arrays
 
 PATIENCE = 60  # seconds, which a test that passes does not wait
@@ -137,7 +138,7 @@ def test_ctrl_c_while_a_kernel_is_compiled_leaves_the_compiler_to_its_end(moment
 def test_long_products_are_made_in_tiles_that_are_not():
     m, n, k = 300, 1000, 1 << 20
     parts = tiles(m, n, k, 2, 4)
-    assert max(rows * columns for _, rows, _, columns in parts) * k <= 2 * TILE_WORK
+    assert max(rows * columns for _, rows, _, columns in parts) * k <= 2 * tuning.TILE_MULTIPLY_ADDS
     covered = np.zeros((m, n), int)
     for i, rows, j, columns in parts:
         covered[i : i + rows, j : j + columns] += 1
@@ -148,7 +149,7 @@ def test_ctrl_c_ends_a_long_product(monkeypatch):
     """No tile is begun after it."""
     begun = []
     monkeypatch.setattr(lists, "apart", lambda work, stop: (begun.append(1), stop(), work()))
-    monkeypatch.setattr(lists, "LONG", 0)
+    monkeypatch.setattr(tuning, "LONG_PRODUCT", 0)
     x, w, y = *random_arrays(0, (40, 30), (30, 50)), np.zeros((40, 50))
     tasks = lists.product_tasks((40, 50, 30), *map(lists.Matrix.of, (x, w, y)), threads=2)
     lists.run(x.dtype, tasks, 2, 60000)

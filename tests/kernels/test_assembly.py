@@ -12,6 +12,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 
+from kernels.cpu import tuning
 from kernels.cpu.ir import simd
 from kernels.cpu.product import micro_kernel
 from tests.programs import environment, run
@@ -118,7 +119,7 @@ def check(isa, real, mr, nv, body, packed):
             assert found["memory"] <= steps * wanted["memory"]
             assert found["stack"] == found["calls"] == 0
     if mr * nv >= 8 and 2 * mr > isa.mr and not packed:
-        assert rounds[0] == micro_kernel.UNROLL
+        assert rounds[0] == tuning.UNROLL
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["rows", "packed"])

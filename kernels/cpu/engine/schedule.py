@@ -13,9 +13,9 @@ import numpy as np
 
 from kernels.cpu.engine import job as field
 from kernels.cpu.ir.simd import chosen
-from kernels.cpu.product.choose import FEW_ROWS
 from kernels.cpu.product.linear import better_turned
 from kernels.cpu.product.tiles import tile_grid
+from kernels.cpu.tuning import FEW_ROWS
 from kernels.layout import leading_dimension
 
 # The most rows that go through all layers together: their activations stay in L2. 384 in even chunks against 240 and a

@@ -7,13 +7,12 @@ panels of a block of b, which streams from L2, and c is visited along its rows, 
 
 from typing import Any, NamedTuple
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory, simd
 from kernels.cpu.ir.masked_rows import rows_added
 from kernels.cpu.product import micro_kernel
 from kernels.cpu.product.choose import (
-    AT_ONCE,
-    GROUP,
     IN_PLACE,
     ONE_ROW,
     block_bytes,
@@ -110,7 +109,7 @@ def gemm(real: Any) -> Any:
 def _packed(real: Any) -> Any:
     """b by packed panels, of which a block, KC x NC, stays in L2, or one alone in L1; a in place, or packed as well."""
     isa, size = simd.chosen(), simd.itemsize(real)
-    nr, a_offset = isa.nv * isa.lanes(size), block_bytes(real)
+    nr, a_offset, group = isa.nv * isa.lanes(size), block_bytes(real), tuning.MC_STRIPS
     block_of_c, pack_panel, pack_rows = _block_of_c(real), panel_packer(real), rows_packer(real)
 
     @jit.inline
@@ -127,8 +126,8 @@ def _packed(real: Any) -> Any:
                     for j in range(0, width, nr):
                         target = b_at + j * depth * size
                         pack_panel(depth, min(nr, width - j), source + j * step, p.ldb, p.transposed, target)
-                for first in range(0, p.strips, GROUP):  # 3rd loop: MC = GROUP * MR rows of a and c
-                    last, at, row = min(first + GROUP, p.strips), workspace + a_offset, i
+                for first in range(0, p.strips, group):  # 3rd loop: MC = MC_STRIPS * MR rows of a and c
+                    last, at, row = min(first + group, p.strips), workspace + a_offset, i
                     for strip in range(first, last if plan.pack_a else first):
                         rows = p.height + (strip < p.taller)
                         pack_rows(rows, p.m - row, depth, p.a + p0 * p.csa + row * p.rsa, p.rsa, p.csa, at)
@@ -184,16 +183,16 @@ def _in_place(real: Any) -> Any:
 
 def _one_row(real: Any) -> Any:
     """One row by a b from beyond L2, of which KC rows are read at once, from end to end."""
-    size, elements, none = simd.itemsize(real), memory.pointer(real), real(float("-inf"))
-    add_rows, add_row = rows_added(real, AT_ONCE), rows_added(real, 1)
+    size, elements, none, kc = simd.itemsize(real), memory.pointer(real), real(float("-inf")), tuning.KC_ONE_ROW
+    add_rows, add_row = rows_added(real, kc), rows_added(real, 1)
 
     @jit.inline
     def one_row(n, k, a, b, ldb, c, init, floor):
         for j in range(n):
             elements(c)[j] = elements(init)[j] if init != 0 else real(0.0)
-        whole = k // AT_ONCE * AT_ONCE
-        for p in range(0, whole, AT_ONCE):
-            add_rows(n, a + p * size, b + p * ldb, ldb, c, floor if p + AT_ONCE == k else none)
+        whole = k // kc * kc
+        for p in range(0, whole, kc):
+            add_rows(n, a + p * size, b + p * ldb, ldb, c, floor if p + kc == k else none)
         for p in range(whole, k):
             add_row(n, a + p * size, b + p * ldb, ldb, c, floor if p + 1 == k else none)
 

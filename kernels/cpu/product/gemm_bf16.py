@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import calling, chosen, itemsize
@@ -29,30 +30,15 @@ from kernels.cpu.product.bf16 import (
 )
 from kernels.cpu.product.gemm import SIGNATURE, gemm
 
-# A block of a, MC x KC, lies in L2, 512 KiB or in three parts 1.5 MiB, under one strip of b at a time, KC x 32. Time of
-# 1024-2048-2048-1024-10 on one thread of an Intel Xeon, against these: rounded KC 1024 1.06, 2048 1.14, and MC 256 1.2;
-# split KC 256 1.0, MC 256 1.05.
-KC = MC = 512
-# Layers with fewer weights are multiplied as float32 numbers, which packs less. In epochs of SGD on one layer and a
-# small one, time against float32's on 1 and 2 threads of an Intel Xeon: split 784 x 256 with 128 rows 0.90 and 1.01,
-# with 1024 0.85 and 0.88; 512 x 512 with 32 rows 1.05 and 1.03, with 128 0.88 and 0.94, with 1024 0.78 and 0.84;
-# 256 x 256 with 256 0.92 and 1.02; 30-128-128-10 with 2048 0.82 and 0.92. Rounded, on one thread, 64 x 64 with 16 rows
-# 1.08, with 512 0.70; 400 x 25 with 64 0.70.
-LEAST_ROUNDED, LEAST_SPLIT = 1 << 12, 1 << 25  # weights; weights times rows
-# Nor do narrow layers pay, of which a strip is mostly padding, nor those with much of it: rounded 4096 x 1 1.25; split
-# 784 x 64 with 2048 rows 1.08 and 1.10, 2048 x 8 1.80 and 1.68, 129 x 130 1.21; but 1024 x 129, of which 124 % are
-# multiplied, 0.78 to 0.96, and 161 and 193 columns as well.
-NARROWEST_ROUNDED, NARROWEST_SPLIT, PADDED_PERCENT = 8, 128, 125
-
 
 def product_for(precision: str, dtype: Any, inputs: int, outputs: int, rows: int) -> jit.Family:
     """The product for a layer on so many rows, of a batch or of all that go forward."""
     weights, narrowest = inputs * outputs, min(inputs, outputs)
-    if precision == "bf16" and weights >= LEAST_ROUNDED and narrowest >= NARROWEST_ROUNDED:
+    if precision == "bf16" and weights >= tuning.LEAST_ROUNDED and narrowest >= tuning.NARROWEST_ROUNDED:
         return gemm_amx if unit() == "amx" else gemm_dot
     padded = -(-inputs // STRIP) * -(-outputs // STRIP) * STRIP * STRIP
-    pays = narrowest >= NARROWEST_SPLIT and 100 * padded <= PADDED_PERCENT * weights
-    split = pays and weights * rows >= LEAST_SPLIT
+    pays = narrowest >= tuning.NARROWEST_SPLIT and 100 * padded <= tuning.PADDED_PERCENT * weights
+    split = pays and weights * rows >= tuning.LEAST_SPLIT
     if precision == "float32" and dtype == np.float32 and split and unit() == "amx":
         return gemm_split
     return gemm
@@ -110,7 +96,7 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
         calling(finite_block, real, 2),
         calling(finished_block, real, 7, 1),
     )
-    none, zero = real(float("-inf")), real(0.0)
+    none, zero, kc, mc = real(float("-inf")), real(0.0), tuning.BF16_KC, tuning.BF16_MC
 
     # a's tiles have its rows, b's its pairs of steps
     pack_a = _packer(real, parts, turn_along=False)
@@ -131,8 +117,8 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
             n = (n + lanes - 1) // lanes * lanes
         along_k = csa == size
         a_step, b_line, b_step = csa, ldb if transposed else size, size if transposed else ldb
-        most = (min(k, KC) + DEPTH - 1) // DEPTH
-        strips = (min(m, MC) + STRIP - 1) // STRIP
+        most = (min(k, kc) + DEPTH - 1) // DEPTH
+        strips = (min(m, mc) + STRIP - 1) // STRIP
         heap = memory.allocate((strips + 1) * most * step_bytes + 2 * STRIP * SUMS_ROW + 4 * ROW)
         if heap == 0:  # no memory: what needs none
             in_float32(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, 0)
@@ -149,11 +135,11 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
             init_step, init, ldi = 0, zeros, 0
             for j in range(STRIP):
                 elements(zeros)[j] = zero
-        for p0 in range(0, k, KC):
-            depth = min(KC, k - p0)
+        for p0 in range(0, k, kc):
+            depth = min(kc, k - p0)
             steps = (depth + DEPTH - 1) // DEPTH
-            for i0 in range(0, m, MC):
-                rows = min(MC, m - i0)
+            for i0 in range(0, m, mc):
+                rows = min(mc, m - i0)
                 for i in range(0, (rows + STRIP - 1) // STRIP * STRIP, LINES):
                     at = packed + i // STRIP * steps * step_bytes + i % STRIP * ROW
                     source = a + (i0 + i) * rsa + p0 * a_step

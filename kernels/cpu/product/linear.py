@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import chosen, itemsize
@@ -9,18 +10,14 @@ from kernels.cpu.ir.transpose import turn as turn_kernel
 from kernels.cpu.product.gemm import gemm
 from kernels.cpu.rowwise.elementwise import BACKWARD, FORWARD
 
-# dw (I, O) is made as its transpose, out of the same sums, where so its rows have fewer elements with those that fill
-# their last vectors, and x is read along its rows: 64 x 10 in 1.0 us in place of 1.75, 400 x 25 in 16 in place of 26,
-# 784 x 10 in 12 in place of 35 (128 rows of a batch; Intel Xeon with AVX-512). To turn it takes what 16 rows gain.
-# Where the outputs fill one vector, reading x along its rows is enough: steps of 2048-15-10 take 0.81 of the time,
-# 784-16-10 0.83, 400-16-10 0.89, 64-16-10 0.98.
-TURNED_PERCENT, TURNED_ROWS = 110, 32
-
 
 def better_turned(rows: int, inputs: int, outputs: int, lanes: int) -> bool:
     """Whether dw of so many rows is better made as its transpose."""
     plain, turned = inputs * ((outputs + lanes - 1) // lanes), outputs * ((inputs + lanes - 1) // lanes)
-    return rows >= TURNED_ROWS and 100 * plain >= (100 if outputs <= lanes else TURNED_PERCENT) * turned
+    return (
+        rows >= tuning.TRANSPOSED_DW_ROWS
+        and 100 * plain >= (100 if outputs <= lanes else tuning.TRANSPOSED_DW_PERCENT) * turned
+    )
 
 
 _better_turned = jit.inline(better_turned)

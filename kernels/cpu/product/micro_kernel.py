@@ -12,14 +12,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from kernels.cpu import tuning
 from kernels.cpu.ir.simd import I64, WIDEST, InstructionSet, Vectors, chosen, element, internal_function, itemsize
-
-# Steps along k in one round of the loop over rows of a. The addresses of MR rows at any stride cost integer
-# instructions that take issue slots from the multiply-adds: 90 % of the FMA peak with 1 or 2 steps a round, 95 % with
-# 4, as much as with a packed a, whose offsets are constants (12x2, B in L1, Intel Xeon with AVX-512, one core; Zen 4
-# does not mind).
-# Few rows have few addresses: their loop is not unrolled, and gemm compiles in 0.9 of the time.
-UNROLL = 4
 
 
 def micro_kernel(
@@ -94,12 +88,12 @@ def micro_kernel(
         return results[:2], [results[2 + r * nv : 2 + (r + 1) * nv] for r in range(mr)]
 
     at, sums = [a, b], start
-    if packed or 2 * mr <= isa.mr:
+    if packed or 2 * mr <= isa.mr:  # few rows have few addresses
         _, new = loop("loop", k, at, sums, 1)
     else:
-        rounds = build.lshr(k, ir.Constant(I64, UNROLL.bit_length() - 1))
-        at, sums = loop("loop", rounds, at, sums, UNROLL)
-        _, new = loop("rest", build.and_(k, ir.Constant(I64, UNROLL - 1)), at, sums, 1)
+        rounds = build.lshr(k, ir.Constant(I64, tuning.UNROLL.bit_length() - 1))
+        at, sums = loop("loop", rounds, at, sums, tuning.UNROLL)
+        _, new = loop("rest", build.and_(k, ir.Constant(I64, tuning.UNROLL - 1)), at, sums, 1)
 
     least, row = v.splat(floor), c
     for r in range(mr):

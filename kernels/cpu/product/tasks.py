@@ -8,10 +8,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from kernels.apart import apart
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
 from kernels.cpu.product.gemm import gemm
-from kernels.cpu.product.tiles import LONG, tiles
+from kernels.cpu.product.tiles import tiles
 from kernels.cpu.rowwise.elementwise import FORWARD
 from kernels.cpu.threads import workers as teams
 from kernels.layout import address
@@ -126,7 +127,7 @@ def run(dtype: np.dtype, tasks: Sequence[Task], threads: int, multiply_adds: int
     def stop() -> None:
         job[NEXT] = len(tasks)
 
-    if multiply_adds <= LONG:
+    if multiply_adds <= tuning.LONG_PRODUCT:
         teams.team.run(kernel, at, threads)
     else:
         apart(lambda: teams.team.run(kernel, at, threads), stop)
