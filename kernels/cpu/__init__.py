@@ -103,7 +103,7 @@ def linear_backward(
     at_dz, at_x, threads = Matrix.of(dz), Matrix.of(x), _threads_for(2 * m * n * k)
     tasks = _tasks.product_tasks((m, k, n), at_dz, Matrix.of(w), Matrix.of(dx), threads, transposed=True)
     transposed_dw = None
-    if _linear.better_turned(m, k, n, simd.chosen().lanes(dtype.itemsize)):
+    if _linear.transposed_dw_pays(m, k, n, simd.chosen().lanes(dtype.itemsize)):
         transposed_dw = aligned_empty((n, k), dtype)
         tasks += _tasks.product_tasks((n, k, m), at_dz.transpose(), at_x, Matrix.of(transposed_dw), threads)
     else:

@@ -168,7 +168,7 @@ def never_turned(monkeypatch):
     """From here on dw is never made as its transpose."""
 
     def forget():
-        monkeypatch.setattr(plans, "better_turned", lambda *sizes: False)
+        monkeypatch.setattr(plans, "transposed_dw_pays", lambda *sizes: False)
         plans.for_step.cache_clear()
 
     yield forget

@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.cpu.engine import job as field
 from kernels.cpu.ir.simd import chosen
-from kernels.cpu.product.linear import better_turned
+from kernels.cpu.product.linear import transposed_dw_pays
 from kernels.cpu.product.tiles import tile_grid
 from kernels.cpu.tuning import FEW_ROWS
 from kernels.layout import leading_dimension
@@ -130,7 +130,7 @@ def _fits_turned(rows: int, inputs: int, outputs: int, itemsize: int) -> bool:
     """Whether dw is better made as its transpose, and that fits where a group's share of dw lies."""
     stride = partial(leading_dimension, itemsize=itemsize)
     fits = outputs * stride(inputs) <= inputs * stride(outputs)
-    return fits and better_turned(rows, inputs, outputs, chosen().lanes(itemsize))
+    return fits and transposed_dw_pays(rows, inputs, outputs, chosen().lanes(itemsize))
 
 
 def _groups(widths: Sequence[int], rows: int) -> int:

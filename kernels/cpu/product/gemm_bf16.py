@@ -66,14 +66,14 @@ def gemm_split(real: Any) -> Any:
 PRODUCTS = {gemm_amx: 1, gemm_dot: 1, gemm_split: 6}
 
 
-def _packer(real: Any, parts: int, turn_along: bool) -> Any:
-    """What makes a tile of an operand that lies along k or across it, and is turned in one of these cases."""
-    along, along_part = (tile_writer(real, True, turn_along, masked, parts) for masked in (False, True))
-    across, across_part = (tile_writer(real, False, not turn_along, masked, parts) for masked in (False, True))
+def _packer(real: Any, parts: int, transpose_along: bool) -> Any:
+    """What makes a tile of an operand whose rows are along k or across it, and which is transposed in one case."""
+    along, along_part = (tile_writer(real, True, transpose_along, masked, parts) for masked in (False, True))
+    across, across_part = (tile_writer(real, False, not transpose_along, masked, parts) for masked in (False, True))
 
     @jit.inline
     def pack(lines, depth, source, stride, along_k, target):
-        """`lines` rows of a or columns of b, at most LINES of which count, and so `depth` steps along k."""
+        """Make a tile of `lines` rows of a or columns of b and `depth` steps along k, of either as many as it has."""
         full = lines >= LINES and depth >= DEPTH
         if along_k and full:
             along(LINES, DEPTH, source, stride, target)
@@ -99,12 +99,12 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
     none, zero, kc, mc = real(float("-inf")), real(0.0), tuning.BF16_KC, tuning.BF16_MC
 
     # a's tiles have its rows, b's its pairs of steps
-    pack_a = _packer(real, parts, turn_along=False)
-    pack_b = _packer(real, parts, turn_along=True)
+    pack_a = _packer(real, parts, transpose_along=False)
+    pack_b = _packer(real, parts, transpose_along=True)
 
     @jit.inline
-    def mend(rows, columns, depth, a, rsa, csa, b, ldb, transposed, sums, others):
-        """Where sums are not finite, those of the numbers themselves: infinity's parts, say, add up to NaN."""
+    def replace_nonfinite(rows, columns, depth, a, rsa, csa, b, ldb, transposed, sums, others):
+        """Replace the sums that are not finite by those of whole numbers: the parts of an infinity add up to NaN."""
         in_float32(rows, columns, depth, a, rsa, csa, b, ldb, others, SUMS_ROW, 0, 0, none, transposed, 0)
         for i in range(rows):
             sum_row, other_row = elements(sums + i * SUMS_ROW), elements(others + i * SUMS_ROW)
@@ -164,7 +164,9 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
                             finite(sums, answer)
                             if integers(answer)[0] == 0:
                                 a_at = a + (i0 + i) * rsa + p0 * a_step
-                                mend(height, columns, depth, a_at, rsa, csa, b_at, ldb, transposed, sums, others)
+                                replace_nonfinite(
+                                    height, columns, depth, a_at, rsa, csa, b_at, ldb, transposed, sums, others
+                                )
                         c_at = c + (i0 + i) * ldc + j * size
                         start, start_row = c_at, ldc
                         if p0 == 0:

@@ -6,21 +6,19 @@ from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import chosen, itemsize
-from kernels.cpu.ir.transpose import turn as turn_kernel
+from kernels.cpu.ir.transpose import turn as transpose_kernel
 from kernels.cpu.product.gemm import gemm
 from kernels.cpu.rowwise.elementwise import BACKWARD, FORWARD
 
 
-def better_turned(rows: int, inputs: int, outputs: int, lanes: int) -> bool:
-    """Whether dw of so many rows is better made as its transpose."""
-    plain, turned = inputs * ((outputs + lanes - 1) // lanes), outputs * ((inputs + lanes - 1) // lanes)
-    return (
-        rows >= tuning.TRANSPOSED_DW_ROWS
-        and 100 * plain >= (100 if outputs <= lanes else tuning.TRANSPOSED_DW_PERCENT) * turned
-    )
+def transposed_dw_pays(rows: int, inputs: int, outputs: int, lanes: int) -> bool:
+    """Whether dw (inputs, outputs) of `rows` rows is made sooner as its transpose, whose rows have less padding."""
+    plain, transposed = inputs * ((outputs + lanes - 1) // lanes), outputs * ((inputs + lanes - 1) // lanes)
+    percent = 100 if outputs <= lanes else tuning.TRANSPOSED_DW_PERCENT
+    return rows >= tuning.TRANSPOSED_DW_ROWS and 100 * plain >= percent * transposed
 
 
-_better_turned = jit.inline(better_turned)
+_transposed_dw_pays = jit.inline(transposed_dw_pays)
 
 
 @jit.kernel("v 15i")
@@ -50,7 +48,7 @@ def linear_backward(real: Any) -> Any:
     dy, dz (m, n), x, dx (m, k), w, dw (k, n), db (n,); row strides in bytes. f: the address of the activation's
     backward kernel, with `saved` as it wants it; or address 0 for the identity, when dz is not used.
     """
-    backward, product, turn = jit.caller_of_address(BACKWARD, real), gemm(real), turn_kernel(real)
+    backward, product, transpose = jit.caller_of_address(BACKWARD, real), gemm(real), transpose_kernel(real)
     size = itemsize(real)
     lanes = chosen().lanes(size)
     none, elements = real(float("-inf")), memory.pointer(real)
@@ -61,11 +59,11 @@ def linear_backward(real: Any) -> Any:
         else:
             backward(f, m, n, dy, lddy, saved, lds, dz, lddz)
         product(m, k, n, dz, lddz, size, w, ldw, dx, lddx, 0, 0, none, 1, 0)
-        turned = memory.allocate(n * k * size) if _better_turned(m, k, n, lanes) else 0
-        if turned != 0:
-            product(n, k, m, dz, size, lddz, x, ldx, turned, k * size, 0, 0, none, 0, 0)
-            turn(n, k, turned, k * size, dw, lddw)
-            memory.free(turned)
+        dw_transposed = memory.allocate(n * k * size) if _transposed_dw_pays(m, k, n, lanes) else 0
+        if dw_transposed != 0:
+            product(n, k, m, dz, size, lddz, x, ldx, dw_transposed, k * size, 0, 0, none, 0, 0)
+            transpose(n, k, dw_transposed, k * size, dw, lddw)
+            memory.free(dw_transposed)
         else:
             product(k, n, m, x, size, ldx, dz, lddz, dw, lddw, 0, 0, none, 0, 0)
         one = memory.stack(8)
