@@ -50,27 +50,35 @@ def chooser(real: Any) -> Any:
 
     @jit.inline
     def choose(m, n, k, rsa, csa, ldb, transposed):
-        a_along_k = csa == size
-        streamed = k * ldb > tuning.STREAMED_BYTES and not transposed
-        in_l1 = k * ldb <= tuning.L1_BYTES and not transposed
-        if m == 1 and a_along_k and streamed:
-            return ProductPlan(ONE_ROW, 1, n, tuning.KC_ONE_ROW, n, False, False, 0)
-        pack_a = rsa % tuning.PAGE_BYTES == 0 and n > 2 * nr if a_along_k else csa >= tuning.FAR_COLUMNS_BYTES
-        # blocks of a last vector alone would have too few sums
-        suits_low_blocks = low > 2 and in_l1 and n > nr and (n + lanes - 1) // lanes % vectors_of_low != 1
-        if (m <= low or suits_low_blocks) and not pack_a and not transposed:
-            columns, depth = one_row_columns if m == 1 else low_columns, tuning.KC_STREAMED if streamed else k
-            return ProductPlan(IN_PLACE, low, columns, depth, n, False, False, 0)
-        pack_b = transposed != 0 or m >= (tuning.PACK_ROWS_IN_L1 if in_l1 else tuning.PACK_ROWS)
+        pack_a, pack_b = _a_is_scattered(n, rsa, csa, size, nr), True
+        if not transposed:
+            streamed, in_l1 = k * ldb > tuning.STREAMED_BYTES, k * ldb <= tuning.L1_BYTES
+            if m == 1 and csa == size and streamed:
+                return ProductPlan(ONE_ROW, 1, n, tuning.KC_ONE_ROW, n, False, False, 0)
+            if not pack_a and (m <= low or (low > 2 and in_l1 and _fits_low_blocks(n, nr, lanes, vectors_of_low))):
+                columns, depth = one_row_columns if m == 1 else low_columns, tuning.KC_STREAMED if streamed else k
+                return ProductPlan(IN_PLACE, low, columns, depth, n, False, False, 0)
+            pack_b = m >= (tuning.PACK_ROWS_IN_L1 if in_l1 else tuning.PACK_ROWS)
         if m > tuning.FEW_ROWS or pack_a:
             return ProductPlan(PACKED, mr, nr, tuning.KC, nc, pack_a, pack_b, packed_bytes)
+        depth = tuning.KC_FEW_ROWS
         if not pack_b:
-            return ProductPlan(IN_PLACE, mr, nr, tuning.KC_FEW_ROWS, nr, False, False, 0)
-        return ProductPlan(
-            PACKED, mr, nr, tuning.KC_FEW_ROWS, nr, False, True, panel_bytes if k > tuning.KC_ON_STACK else 0
-        )
+            return ProductPlan(IN_PLACE, mr, nr, depth, nr, False, False, 0)
+        return ProductPlan(PACKED, mr, nr, depth, nr, False, True, panel_bytes if k > tuning.KC_ON_STACK else 0)
 
     return choose
+
+
+@jit.inline
+def _a_is_scattered(n, rsa, csa, size, nr):
+    """Whether a, in place, would not stay in L1."""
+    return rsa % tuning.PAGE_BYTES == 0 and n > 2 * nr if csa == size else csa >= tuning.FAR_COLUMNS_BYTES
+
+
+@jit.inline
+def _fits_low_blocks(n, nr, lanes, vectors_of_low):
+    """Whether low blocks have enough sums: one of a last vector alone has not."""
+    return n > nr and (n + lanes - 1) // lanes % vectors_of_low != 1
 
 
 @jit.inline
