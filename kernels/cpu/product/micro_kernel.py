@@ -4,7 +4,8 @@ MR rows times NV vectors of accumulators stay in registers over the whole loop a
 and broadcasts MR elements of A.
 """
 
-from functools import reduce
+from collections.abc import Callable
+from functools import partial, reduce
 from itertools import product
 from typing import Any
 
@@ -47,63 +48,62 @@ def micro_kernel(
 
     start, row = [], init
     for _ in range(mr):
-        start.append([v.load(v.offset(row, j), last(j)) for j in range(nv)])
+        start += [v.load(v.offset(row, j), last(j)) for j in range(nv)]
         row = build.add(row, ldi)
 
-    def steps(at: list[Any], sums: list[list[Any]], unroll: int) -> tuple[list[Any], list[list[Any]]]:
-        """`unroll` steps along k from the addresses of a and b; where they end, and the sums."""
-        a_at, b_at = at
+    def steps(values: list[Any], unroll: int) -> list[Any]:
+        """`unroll` steps along k, from the addresses of a and b and the sums so far to those after them."""
+        a_at, b_at, *sums = values
         for u in range(unroll):
             b_now = [v.load(v.offset(b_at, j), last(j)) for j in range(nv)]
             row, new = a_at, []
             for r in range(mr):
                 a_now = v.broadcast(build.add(row, ir.Constant(I64, u * v.size)) if u else row)
-                new.append([v.multiply_add(a_now, b_now[j], sums[r][j]) for j in range(nv)])
+                new += [v.multiply_add(a_now, b_now[j], sums[r * nv + j]) for j in range(nv)]
                 row = build.add(row, rsa)
             sums, b_at = new, build.add(b_at, ldb)
         step = step_a if packed else ir.Constant(I64, unroll * v.size)
-        return [build.add(a_at, step), b_at], sums
+        return [build.add(a_at, step), b_at, *sums]
 
-    def loop(name: str, count: Any, at: list[Any], sums: list[list[Any]], unroll: int) -> tuple[list[Any], Any]:
-        """`count` rounds of `unroll` steps, none if it is 0."""
-        before = build.block
-        body, after = function.append_basic_block(name), function.append_basic_block(f"{name}.end")
-        build.cbranch(build.icmp_unsigned("!=", count, ir.Constant(I64, 0)), body, after)
-        build.position_at_end(body)
-        left = build.phi(I64)
-        start = [*at, *(one for row in sums for one in row)]
-        now = [build.phi(value.type) for value in start]
-        end_at, end_sums = steps(now[:2], [now[2 + r * nv : 2 + (r + 1) * nv] for r in range(mr)], unroll)
-        end = [*end_at, *(one for row in end_sums for one in row)]
-        next_left = build.sub(left, ir.Constant(I64, 1))
-        for node, first, then in zip([left, *now], [count, *start], [next_left, *end], strict=True):
-            node.add_incoming(first, before)
-            node.add_incoming(then, body)
-        build.cbranch(build.icmp_unsigned("!=", next_left, ir.Constant(I64, 0)), body, after)
-        build.position_at_end(after)
-        results = [build.phi(value.type) for value in start]
-        for node, first, then in zip(results, start, end, strict=True):
-            node.add_incoming(first, before)
-            node.add_incoming(then, body)
-        return results[:2], [results[2 + r * nv : 2 + (r + 1) * nv] for r in range(mr)]
-
-    at, sums = [a, b], start
+    values = [a, b, *start]
     if packed or 2 * mr <= isa.mr:  # few rows have few addresses
-        _, new = loop("loop", k, at, sums, 1)
+        values = _loop(build, "loop", k, values, partial(steps, unroll=1))
     else:
         rounds = build.lshr(k, ir.Constant(I64, tuning.UNROLL.bit_length() - 1))
-        at, sums = loop("loop", rounds, at, sums, tuning.UNROLL)
-        _, new = loop("rest", build.and_(k, ir.Constant(I64, tuning.UNROLL - 1)), at, sums, 1)
+        values = _loop(build, "loop", rounds, values, partial(steps, unroll=tuning.UNROLL))
+        left = build.and_(k, ir.Constant(I64, tuning.UNROLL - 1))
+        values = _loop(build, "rest", left, values, partial(steps, unroll=1))
 
     least, row = v.splat(floor), c
     for r in range(mr):
         for j in range(nv):
-            value = new[r][j]
+            value = values[2 + r * nv + j]
             value = build.select(build.fcmp_ordered(">", least, value), least, value)
             v.store(value, v.offset(row, j), last(j))
         row = build.add(row, ldc)
     build.ret_void()
     return function
+
+
+def _loop(build: Any, name: str, count: Any, start: list[Any], step: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """Write `count` rounds, or none, of step(values) -> values, from `start` on. Returns the last values."""
+    before = build.block
+    body, after = build.function.append_basic_block(name), build.function.append_basic_block(f"{name}.end")
+    build.cbranch(build.icmp_unsigned("!=", count, ir.Constant(I64, 0)), body, after)
+    build.position_at_end(body)
+    left, *now = (build.phi(value.type) for value in (count, *start))
+    end = step(now)
+    next_left = build.sub(left, ir.Constant(I64, 1))
+    for node, first, then in zip([left, *now], [count, *start], [next_left, *end], strict=True):
+        node.add_incoming(first, before)
+        node.add_incoming(then, body)
+    build.cbranch(build.icmp_unsigned("!=", next_left, ir.Constant(I64, 0)), body, after)
+    build.position_at_end(after)
+    results = [build.phi(value.type) for value in start]
+    for node, first, then in zip(results, start, end, strict=True):
+        node.add_incoming(first, before)
+        node.add_incoming(then, body)
+    return results
 
 
 def blocks_of(isa: InstructionSet) -> list[tuple[int, int]]:
