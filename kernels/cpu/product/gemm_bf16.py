@@ -135,10 +135,10 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
             init_step, init, ldi = 0, zeros, 0
             for j in range(STRIP):
                 elements(zeros)[j] = zero
-        for p0 in range(0, k, kc):
+        for p0 in range(0, k, kc):  # 4th loop around the product of a block: KC columns of a, rows of b
             depth = min(kc, k - p0)
             steps = (depth + DEPTH - 1) // DEPTH
-            for i0 in range(0, m, mc):
+            for i0 in range(0, m, mc):  # 3rd loop: MC rows of a and c, packed
                 rows = min(mc, m - i0)
                 for i in range(0, (rows + STRIP - 1) // STRIP * STRIP, LINES):
                     at = packed + i // STRIP * steps * step_bytes + i % STRIP * ROW
@@ -148,7 +148,7 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
                             rows - i, depth - s * DEPTH, source + s * DEPTH * a_step, rsa if along_k else csa, along_k,
                             at + s * step_bytes,
                         )  # fmt: skip
-                for j in range(0, n, STRIP):
+                for j in range(0, n, STRIP):  # 2nd loop: a strip of b's and c's columns, packed
                     b_at = b + p0 * b_step + j * b_line
                     for half in range(0, STRIP, LINES):
                         for s in range(steps):
@@ -157,7 +157,7 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
                                 transposed, panel + s * step_bytes + half * ROW,
                             )  # fmt: skip
                     columns = min(STRIP, n - j)
-                    for i in range(0, rows, STRIP):
+                    for i in range(0, rows, STRIP):  # 1st loop: a strip of a's and c's rows
                         height = min(STRIP, rows - i)
                         block(steps, packed + i // STRIP * steps * step_bytes, panel, sums)
                         if parts > 1:
