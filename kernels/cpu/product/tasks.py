@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from numba import from_dtype, types
 from numba.extending import intrinsic
 
 from kernels.apart import apart
@@ -83,15 +83,17 @@ def column_sums(rows: int, columns: int, one: int, x: Matrix, sums: int) -> Task
     return Task(1, columns, rows, one, 0, 0, x.at, x.row, sums, 0, 0, 0, 0, 0, 0, sums, 0)
 
 
+_RECORD = from_dtype(np.dtype([(name, np.int64) for name in Task._fields], align=True))
+
+
 @intrinsic
 def _task_at(typingctx: Any, at: Any) -> Any:
-    """The task that lies at an address."""
-    task = types.NamedUniTuple(types.int64, len(Task._fields), Task)
+    """The task at an address, of which each field is read where it is used."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(builder.inttoptr(args[0], context.get_value_type(task).as_pointer()))
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
 
-    return task(types.int64), codegen
+    return _RECORD(types.int64), codegen
 
 
 @jit.kernel("v i")
