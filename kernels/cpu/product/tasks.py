@@ -121,7 +121,7 @@ def products(real: Any) -> Any:
 
 def run(dtype: np.dtype, tasks: Sequence[Task], threads: int, multiply_adds: int) -> None:
     """Do the tasks, of `multiply_adds` in all, on at most `threads` threads."""
-    job = np.empty(FIRST_TASK + len(Task._fields) * len(tasks), np.int64)
+    job: np.ndarray = np.empty(FIRST_TASK + len(Task._fields) * len(tasks), np.int64)
     job[NEXT], job[TASKS] = 0, len(tasks)
     job[FIRST_TASK:].reshape(-1, len(Task._fields))[...] = tasks
     kernel, at = products[dtype], address(job)
