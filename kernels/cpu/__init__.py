@@ -21,7 +21,6 @@ from kernels.cpu.product import bf16
 from kernels.cpu.product import linear as _linear
 from kernels.cpu.product import tasks as _tasks
 from kernels.cpu.product.gemm_bf16 import product_for as _product_for
-from kernels.cpu.product.tasks import Matrix
 from kernels.cpu.product.thread_count import threads_for as _threads_for
 from kernels.cpu.rowwise import elementwise as _elementwise
 from kernels.cpu.rowwise.loss import losses as _losses
@@ -69,11 +68,8 @@ def linear(
             address(y), y.strides[0], 0,
         )  # fmt: skip
         return y
-    z = y if pre is None else pre
-    tasks = _tasks.product_tasks(
-        (m, n, k), Matrix.of(x), Matrix.of(w), Matrix.of(z), threads,
-        bias=b_at, relu=fused, activation=f, y=Matrix.of(y),
-    )  # fmt: skip
+    z, after = (y, None) if pre is None else (pre, y)
+    tasks = _tasks.product_tasks((m, n, k), x, w, z, threads, bias=b_at, relu=fused, activation=f, y=after)
     _tasks.run(x.dtype, tasks, threads, m * n * k)
     return y
 
@@ -100,16 +96,15 @@ def linear_backward(
         dz = activate_backward(dy, y, activation, pre=pre, out=dz)
     else:
         dz = dy
-    at_dz, at_x, threads = Matrix.of(dz), Matrix.of(x), _threads_for(2 * m * n * k)
-    tasks = _tasks.product_tasks((m, k, n), at_dz, Matrix.of(w), Matrix.of(dx), threads, transposed=True)
+    threads = _threads_for(2 * m * n * k)
+    tasks = _tasks.product_tasks((m, k, n), dz, w, dx, threads, b_transposed=True)
     transposed_dw = None
     if _linear.transposed_dw_pays(m, k, n, simd.chosen().lanes(dtype.itemsize)):
         transposed_dw = aligned_empty((n, k), dtype)
-        tasks += _tasks.product_tasks((n, k, m), at_dz.transpose(), at_x, Matrix.of(transposed_dw), threads)
+        tasks += _tasks.product_tasks((n, k, m), dz, x, transposed_dw, threads, a_transposed=True)
     else:
-        tasks += _tasks.product_tasks((k, n, m), at_x.transpose(), at_dz, Matrix.of(dw), threads)
-    one = np.ones(1, dtype)
-    tasks.append(_tasks.column_sums(m, n, address(one), at_dz, address(db)))
+        tasks += _tasks.product_tasks((k, n, m), x, dz, dw, threads, a_transposed=True)
+    tasks.append(_tasks.column_sums(dz, db))
     _tasks.run(dtype, tasks, threads, 2 * m * n * k)
     if transposed_dw is not None:
         _turn[dtype](n, k, address(transposed_dw), transposed_dw.strides[0], address(dw), dw.strides[0])

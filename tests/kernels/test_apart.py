@@ -151,7 +151,7 @@ def test_ctrl_c_ends_a_long_product(monkeypatch):
     monkeypatch.setattr(lists, "apart", lambda work, stop: (begun.append(1), stop(), work()))
     monkeypatch.setattr(tuning, "LONG_PRODUCT", 0)
     x, w, y = *random_arrays(0, (40, 30), (30, 50)), np.zeros((40, 50))
-    tasks = lists.product_tasks((40, 50, 30), *map(lists.Matrix.of, (x, w, y)), threads=2)
+    tasks = lists.product_tasks((40, 50, 30), x, w, y, threads=2)
     lists.run(x.dtype, tasks, 2, 60000)
     assert begun
     assert not y.any()

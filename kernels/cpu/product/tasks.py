@@ -20,21 +20,6 @@ from kernels.layout import address
 NEXT, TASKS, FIRST_TASK = 0, 8, 16  # a job: the shared counter on a cache line of its own, how many tasks, they
 
 
-class Matrix(NamedTuple):
-    """A matrix in memory: its address, the bytes from row to row, and from column to column."""
-
-    at: int
-    row: int
-    column: int
-
-    @classmethod
-    def of(cls, array: np.ndarray) -> "Matrix":
-        return cls(address(array), array.strides[0], array.itemsize)
-
-    def transpose(self) -> "Matrix":
-        return Matrix(self.at, self.column, self.row)
-
-
 class Task(NamedTuple):
     """c (m, n) = init + a (m, k) @ b (k, n), as `gemm` takes it, and then y = f(c)."""
 
@@ -58,29 +43,38 @@ class Task(NamedTuple):
 
 
 def product_tasks(
-    sizes: tuple[int, int, int], a: Matrix, b: Matrix, c: Matrix, threads: int, *, transposed: bool = False,
-    bias: int = 0, relu: bool = False, activation: int = 0, y: Matrix | None = None,
+    sizes: tuple[int, int, int], a: np.ndarray, b: np.ndarray, c: np.ndarray, threads: int, *,
+    a_transposed: bool = False, b_transposed: bool = False, bias: int = 0, relu: bool = False, activation: int = 0,
+    y: np.ndarray | None = None,
 ) -> list[Task]:  # fmt: skip
-    """The tiles of c (m, n) = a (m, k) @ b (k, n), sizes (m, n, k), and of y (m, n); the others as in a Task.
+    """The tiles of c (m, n) = a (m, k) @ b (k, n), sizes (m, n, k), and of y (m, n), which is c without one.
 
-    transposed: b is (n, k). bias: the address of n elements, 0 for none.
+    a_transposed: a is (k, m); b_transposed: b is (n, k). bias: the address of n elements, 0 for none.
     """
     m, n, k = sizes
-    y = c if y is None else y
-    column_of_b = b.row if transposed else b.column
+    size = c.itemsize
+    a_at, rsa, csa, b_at, ldb = address(a), a.strides[0], size, address(b), b.strides[0]
+    c_at, ldc = address(c), c.strides[0]
+    if a_transposed:
+        rsa, csa = csa, rsa
+    y_at, ldy = (c_at, ldc) if y is None else (address(y), y.strides[0])
+    column_of_b = ldb if b_transposed else size
     return [
         Task(
-            rows, columns, k, a.at + i * a.row, a.row, a.column, b.at + j * column_of_b, b.row,
-            c.at + i * c.row + j * c.column, c.row, bias and bias + j * c.column, 0, relu, transposed,
-            activation, y.at + i * y.row + j * y.column, y.row,
+            rows, columns, k, a_at + i * rsa, rsa, csa, b_at + j * column_of_b, ldb, c_at + i * ldc + j * size, ldc,
+            bias and bias + j * size, 0, relu, b_transposed, activation, y_at + i * ldy + j * size, ldy,
         )
-        for i, rows, j, columns in tiles(m, n, k, threads, c.column)
+        for i, rows, j, columns in tiles(m, n, k, threads, size)
     ]  # fmt: skip
 
 
-def column_sums(rows: int, columns: int, one: int, x: Matrix, sums: int) -> Task:
-    """sums (columns,) of x (rows, columns), as a product with a row of ones, which are all the one at an address."""
-    return Task(1, columns, rows, one, 0, 0, x.at, x.row, sums, 0, 0, 0, 0, 0, 0, sums, 0)
+_ONE = {np.dtype(name): np.ones(1, name) for name in ("float32", "float64")}
+
+
+def column_sums(x: np.ndarray, sums: np.ndarray) -> Task:
+    """sums (columns,) of x (rows, columns), as a product with a row of ones, which are all the same one."""
+    (rows, columns), at = x.shape, address(sums)
+    return Task(1, columns, rows, address(_ONE[x.dtype]), 0, 0, address(x), x.strides[0], at, 0, 0, 0, 0, 0, 0, at, 0)
 
 
 _RECORD = from_dtype(np.dtype([(name, np.int64) for name in Task._fields], align=True))
@@ -123,7 +117,8 @@ def run(dtype: np.dtype, tasks: Sequence[Task], threads: int, multiply_adds: int
     """Do the tasks, of `multiply_adds` in all, on at most `threads` threads."""
     job: np.ndarray = np.empty(FIRST_TASK + len(Task._fields) * len(tasks), np.int64)
     job[NEXT], job[TASKS] = 0, len(tasks)
-    job[FIRST_TASK:].reshape(-1, len(Task._fields))[...] = tasks
+    # NumPy takes longer for a subclass of tuple
+    job[FIRST_TASK:].reshape(-1, len(Task._fields))[...] = [*map(tuple, tasks)]
     kernel, at = products[dtype], address(job)
 
     def stop() -> None:
