@@ -21,10 +21,11 @@ dispatch.check_extra()
 from kernels.cuda.arrays import memory  # noqa: E402
 from kernels.cuda.arrays.foreign import on_its_stream  # noqa: E402
 from kernels.cuda.compiler import jit  # noqa: E402
-from kernels.cuda.engine import job as fields  # noqa: E402
+from kernels.cuda.compiler.records import Record  # noqa: E402
+from kernels.cuda.engine.job import Job, StepNumbers, numbers_of_steps  # noqa: E402
 from kernels.cuda.engine.launches import COLUMN_LANES  # noqa: E402
 from kernels.cuda.engine.operations.gather import SOURCES, gather  # noqa: E402
-from kernels.cuda.engine.operations.update import column_sums, sum_parts, updates  # noqa: E402
+from kernels.cuda.engine.operations.update import AdamNumbers, SgdNumbers, column_sums, sum_parts, updates  # noqa: E402
 from kernels.cuda.product import narrow  # noqa: E402
 from kernels.cuda.product.gemm import LAYOUTS, TILES  # noqa: E402
 from kernels.cuda.product.linear import linear as _linear  # noqa: E402
@@ -179,17 +180,15 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, parameter: float
     if name != "sum_squared_error":
         mass = rows if weight is None else float(memory.read(weight).sum(dtype=np.float64))
         scale = 1.0 / mass if mass > 0 else 0.0
-    header = {
-        fields.TOTAL: rows, fields.BATCH: rows, fields.COLUMNS: columns, fields.LDZ: row(z), fields.LDDZ: row(dz),
-        fields.WEIGHTED: weight is not None, fields.OUTPUT: IDENTITY,
-    }  # fmt: skip
-    if target.ndim == 2:
-        header[fields.LDT] = row(target)
-    job = make_job((), tuple((field, int(value)) for field, value in header.items()))
-    numbers = np.zeros(fields.NUMBERS, dtype)
-    numbers[[fields.SCALE, fields.PARAMETER]] = scale, parameter
-    factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
     labels = target.ndim == 1
+    job = make_job(
+        Job(
+            total=rows, batch=rows, columns=columns, z_row=row(z), dz_row=row(dz), weighted=weight is not None,
+            output=IDENTITY, target_row=0 if labels else row(target),
+        )
+    )  # fmt: skip
+    numbers = numbers_of_steps(1, StepNumbers(scale=scale, parameter=parameter)).reshape(-1).astype(dtype)
+    factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
     losses[name](dtype.name, row_threads(columns), "int64" if labels else SOURCES[target.dtype], labels)(
         row_blocks(rows, columns), jit.flat(z), jit.flat(dz), jit.flat(target), job,
         factors if weight is None else jit.flat(weight), factors, results, job,
@@ -209,7 +208,8 @@ def sgd(
     nesterov: bool = False,
 ) -> None:
     """One step of gradient descent on w (rows, columns), in place; velocity too."""
-    _update("sgd", w, dw, [] if velocity is None else [velocity], [learning_rate, momentum, nesterov])
+    numbers = SgdNumbers(rate=learning_rate, momentum=momentum, nesterov=nesterov)
+    _update("sgd", w, dw, [] if velocity is None else [velocity], numbers)
 
 
 @on_its_stream
@@ -226,22 +226,21 @@ def adam(
     epsilon: float = 1e-8,
 ) -> None:
     """Step number `step`, counted from 1, of Adam on w (rows, columns), in place; m and v too."""
-    corrections = [1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step)]
-    _update("adam", w, dw, [m, v], [learning_rate, beta1, beta2, epsilon, *corrections, 1.0 - beta1, 1.0 - beta2])
-
-
-def _update(name: str, w: Any, dw: Any, state: Sequence[Any], scalars: Sequence[float]) -> None:
-    rows, columns = w.shape
-    header = (
-        (fields.W_ROWS, rows), (fields.W_COLUMNS, columns), (fields.LDW, row(w)), (fields.LDG, row(dw)),
-        (fields.SLOTS, len(state)),
+    numbers = AdamNumbers(
+        rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon, correction1=1.0 / (1.0 - beta1**step),
+        correction2=1.0 / (1.0 - beta2**step), share1=1.0 - beta1, share2=1.0 - beta2,
     )  # fmt: skip
-    numbers = np.zeros(fields.NUMBERS, w.dtype)
-    numbers[: len(scalars)] = scalars
+    _update("adam", w, dw, [m, v], numbers)
+
+
+def _update(name: str, w: Any, dw: Any, state: Sequence[Any], of_update: Record) -> None:
+    rows, columns = w.shape
+    job = Job(w_rows=rows, w_columns=columns, w_row=row(w), g_row=row(dw), slots=len(state))
+    numbers = numbers_of_steps(1, StepNumbers(), of_update).reshape(-1).astype(w.dtype)
     first, second = [*state, w, w][:2]
     updates[name](w.dtype.name)(
         -(-w.size // jit.THREADS), jit.flat(w), jit.flat(dw), jit.flat(first), jit.flat(second), memory.copied(numbers),
-        make_job((), header),
+        make_job(job),
     )  # fmt: skip
 
 

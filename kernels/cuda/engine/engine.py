@@ -15,15 +15,15 @@ from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
 from kernels.cuda.arrays.strided import PARTS, extremes
 from kernels.cuda.compiler import jit
-from kernels.cuda.engine import job as fields
 from kernels.cuda.engine.graph import Repeated
+from kernels.cuda.engine.job import StepNumbers, numbers_of_steps
 from kernels.cuda.engine.launches import COLUMN_LANES, Plan
 from kernels.cuda.engine.operations.clip import PARTS as CLIP_PARTS
 from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout as dropout_kernel
 from kernels.cuda.engine.operations.gather import SOURCES
-from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, updates
-from kernels.cuda.engine.steps import Batches, Buffers, Steps, target_constants
+from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, update_numbers, updates
+from kernels.cuda.engine.steps import Batches, Buffers, Steps, job_for, target_constants
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_threads
 from kernels.layout import Layout
@@ -237,20 +237,18 @@ class Engine:
             raise NotImplementedError("hook must be None on device 'cuda', whose steps call no function of the host")
         plan = self._plan(batch_size, gradients=True, drops=noise is not None and any(self.dropout))
         self._buffers.reserve(plan, batch_size)
-        seed, first_step = noise or (0, 0)
-        numbers = np.zeros((steps, fields.NUMBERS))
-        numbers[:, :8], numbers[:, fields.SCALE], numbers[:, fields.DECAY] = scalars, scales, l2
-        name, numbers[:, fields.PARAMETER] = scalar.loss_and_parameter(loss)
-        if update == "adam":  # rounded once: 1 - beta of float32's 0.999 would be wrong by 5e-5
-            numbers[:, 6:8] = 1.0 - numbers[:, 1:3]
+        name, parameter = scalar.loss_and_parameter(loss)
+        of_step = StepNumbers(scale=scales, decay=l2, parameter=parameter)
+        numbers = numbers_of_steps(steps, of_step, update_numbers[update](scalars))
         decays = bool(np.any(l2))
         batches = Batches(*self.place(x, target, weight), order, first, total, batch_size, passes)
         held, sums = self.hold(state), self._buffers.room("sums", 2 * steps, self.dtype)
-        launches = Steps(
-            plan, self._buffers, batches, numbers.astype(self.dtype), self.output, metric,
-            SLOTS=len(state), PARTS=self._buffers.parts.size if decays else 0, SEED=seed, FIRST_STEP=first_step,
-            ADVANCE=1, G_PARTS=plan.parts if clip_norm is None else 1,
-        )  # fmt: skip
+        job = job_for(plan, self._buffers, batches, self.output, metric)
+        job.seed, job.first_step = noise or (0, 0)
+        job.slots, job.advance = len(state), 1
+        job.decay_parts = self._buffers.parts.size if decays else 0
+        job.g_parts = plan.parts if clip_norm is None else 1  # clipping has added them up
+        launches = Steps(plan, self._buffers, batches, numbers.astype(self.dtype), job)
         norms = None
         if clip_norm is not None:
             norms = self._buffers.send("norms", np.r_[np.zeros(CLIP_PARTS), clip_norm])
@@ -291,11 +289,12 @@ class Engine:
         rows, buffers = len(x), self._buffers
         plan = self._plan(rows, gradients=True)
         buffers.reserve(plan, rows)
-        numbers = np.zeros(fields.NUMBERS, self.dtype)
         name, parameter = scalar.loss_and_parameter(loss)
-        numbers[[fields.SCALE, fields.DECAY, fields.PARAMETER]] = scale, l2, parameter
+        numbers = numbers_of_steps(1, StepNumbers(scale=scale, decay=l2, parameter=parameter))
         batches = Batches(*self.place(x, target, weight), None, 0, rows, rows)
-        launches = Steps(plan, buffers, batches, numbers, self.output, None, PARTS=buffers.parts.size if l2 else 0)
+        job = job_for(plan, buffers, batches, self.output)
+        job.decay_parts = buffers.parts.size if l2 else 0
+        launches = Steps(plan, buffers, batches, numbers.astype(self.dtype), job)
         sums = memory.empty(2, self.dtype)
         launches.forward()
         launches.loss(name)
@@ -335,9 +334,11 @@ class Engine:
         plan, steps = self._plan(chunk, gradients=False), -(-total // chunk)
         self._buffers.reserve(plan, total)
         batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)
-        numbers = np.ones((steps, fields.NUMBERS), self.dtype)
-        name, numbers[:, fields.PARAMETER] = scalar.loss_and_parameter(loss)
-        launches = Steps(plan, self._buffers, batches, numbers, self.output, metric, steps, KEEP=1)
+        name, parameter = scalar.loss_and_parameter(loss)
+        numbers = numbers_of_steps(steps, StepNumbers(scale=1.0, parameter=parameter))
+        job = job_for(plan, self._buffers, batches, self.output, metric)
+        job.keep_rows = 1
+        launches = Steps(plan, self._buffers, batches, numbers.astype(self.dtype), job, steps)
         on_host = isinstance(out, np.ndarray)
         outputs: Any = None
         if out is not None:

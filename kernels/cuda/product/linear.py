@@ -5,48 +5,48 @@ from typing import Any
 
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.jit import cuda
-from kernels.cuda.engine import job as fields
+from kernels.cuda.engine.job import NONE, PRODUCT_WORDS, job_of, product_at, size_of
 from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes, scalars, vector_copy, vector_read, vector_write
 from kernels.cuda.product.gemm import Tile, gemm
 
-# a, b, c, bias, extra, job, record's number: c (m, n) = f(a @ b + bias), overwritten. bias (n,) or NONE. extra
-# (m, n): receives a @ b + bias where its offset is not NONE; with `slope` it is read: c = (a @ b) * f'(extra).
+# a, b, c, bias, extra, words, at: c (m, n) = f(a @ b + bias), overwritten, as the Product at words[at] says. bias (n,)
+# or NONE. extra (m, n): receives a @ b + bias where it is not NONE; with `slope` it is read: c = (a @ b) * f'(extra).
 SIGNATURE = "R R R R R I i"
 
 
 @jit.kernel
 def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, slope: bool) -> Any:
-    """One block per tile of c; for x.T @ dz, blockIdx.y is the part of the sum along k, blockIdx.z the record.
+    """One block per tile of c; for x.T @ dz, blockIdx.y is the part of the sum along k, blockIdx.z the product.
 
-    aligned: every offset and row stride is a multiple of 16 bytes. activation: f, the identity where the record is not
-    ACTIVE. slope: multiply by f'(extra) instead.
+    aligned: every offset and row stride is a multiple of 16 bytes. activation: f, the identity where the product is not
+    active. slope: multiply by f'(extra) instead.
     """
     parts = layer(real, tile, layout, aligned, activation, slope)
     run, a_shared, b_shared, rows, columns = parts.run, parts.a_shared, parts.b_shared, tile.rows, tile.columns
     in_parts = layout == "x.T @ dz"
 
-    def function(a, b, c, bias, extra, job, number):
+    def function(a, b, c, bias, extra, words, at):
         a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
         b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
-        at = fields.HEADER + number * fields.RECORD
         if in_parts:
-            at += cuda.blockIdx.z * fields.RECORD
-        m, k, block = fields.size_of(job, at + fields.M), fields.size_of(job, at + fields.K), cuda.blockIdx.x
-        if block // ((job[at + fields.N] + columns - 1) // columns) * rows >= m:  # a last batch, a layer with less
+            at += cuda.blockIdx.z * PRODUCT_WORDS
+        job, product = job_of(words), product_at(words, at)
+        m, k, block = size_of(job, product.m), size_of(job, product.k), cuda.blockIdx.x
+        if block // ((product.n + columns - 1) // columns) * rows >= m:  # a last batch, a layer with less
             return
-        a_at, b_at, c_at = job[at + fields.A], job[at + fields.B], job[at + fields.C]
+        a_at, b_at, c_at = product.a, product.b, product.c
         if in_parts:
-            first = cuda.blockIdx.y * job[at + fields.CHUNK]
-            a_at, b_at = a_at + first * job[at + fields.LDA], b_at + first * job[at + fields.LDB]
-            c_at += cuda.blockIdx.y * job[at + fields.SPACING]
-            k = min(k - first, job[at + fields.CHUNK])
-        run(block, m, k, a, a_at, job[at + fields.LDA], b, b_at, c, c_at, bias, extra, job, at, a_tile, b_tile, c)
+            first = cuda.blockIdx.y * product.chunk
+            a_at, b_at = a_at + first * product.a_row, b_at + first * product.b_row
+            c_at += cuda.blockIdx.y * product.spacing
+            k = min(k - first, product.chunk)
+        run(block, m, k, a, a_at, product.a_row, b, b_at, c, c_at, bias, extra, product, a_tile, b_tile, c)
 
     return function, SIGNATURE, tile.threads
 
 
 def compiled(activation: str) -> str:
-    """The activation of a kernel for this one: the identity runs on ReLU's, whose record says that it is not ACTIVE."""
+    """The activation of a kernel for this one: the identity runs on ReLU's, where the product is not active."""
     return "relu" if activation == "identity" else activation
 
 
@@ -55,8 +55,8 @@ def layer(
 ) -> SimpleNamespace:
     """What a block does for its tile of a layer.
 
-    run(block, m, k, a, a_at, lda, b, b_at, c, c_at, bias, extra, job, at, a_tile, b_tile, kept): as `linear`, of the
-    record at `at`; a_tile (a_shared,) and b_tile (b_shared,) are shared memory. keeps: c goes to `kept` too, shared
+    run(block, m, k, a, a_at, lda, b, b_at, c, c_at, bias, extra, product, a_tile, b_tile, kept): as `linear`; a_tile
+    (a_shared,) and b_tile (b_shared,) are shared memory. keeps: c goes to `kept` too, shared
     memory with rows kept_stride apart, which may be a itself; and to c only where c_at is not NONE.
     """
     functions = scalars(real)
@@ -69,14 +69,14 @@ def layer(
     kept_stride = columns + width
 
     @jit.inline
-    def run(block, m, k, a, a_at, lda, b, b_at, c, c_at, bias, extra, job, at, a_tile, b_tile, kept):
-        n, thread = job[at + fields.N], cuda.threadIdx.x
+    def run(block, m, k, a, a_at, lda, b, b_at, c, c_at, bias, extra, product, a_tile, b_tile, kept):
+        n, thread = product.n, cuda.threadIdx.x
         across = (n + columns - 1) // columns
         i0, j0 = block // across * rows, block % across * columns
         registers = cuda.local.array(elements, real)
-        multiply(block, m, n, k, a, a_at, lda, b, b_at, job[at + fields.LDB], a_tile, b_tile, registers)
+        multiply(block, m, n, k, a, a_at, lda, b, b_at, product.b_row, a_tile, b_tile, registers)
         values, saved = cuda.local.array(width, real), cuda.local.array(width, real)
-        bias_at, extra_at, active = job[at + fields.BIAS], job[at + fields.EXTRA], job[at + fields.ACTIVE] != 0
+        bias_at, extra_at, active = product.bias, product.extra, product.active != 0
         for r in range(min(thread_rows, m)):  # row m and later ones are nobody's
             share(r, registers, b_tile)
             cuda.syncthreads()
@@ -86,23 +86,23 @@ def layer(
                 left = n - j if i < m else 0
                 if left > 0:
                     copy(values, 0, b_tile, v * width)
-                    at_extra = extra_at + i * job[at + fields.LD_EXTRA] + j
+                    at_extra = extra_at + i * product.extra_row + j
                     if slope:
                         read(extra, at_extra, left, saved, 0)
                         for q in range(width):
                             values[q] *= derivative(saved[q])
                     else:
-                        if bias_at != fields.NONE:
+                        if bias_at != NONE:
                             read(bias, bias_at + j, left, saved, 0)
                             for q in range(width):
                                 values[q] += saved[q]
-                        if extra_at != fields.NONE:
+                        if extra_at != NONE:
                             write(extra, at_extra, left, values)
                         if active:
                             for q in range(width):
                                 values[q] = f(values[q])
-                    if not keeps or c_at != fields.NONE:
-                        write(c, c_at + i * job[at + fields.LDC] + j, left, values)
+                    if not keeps or c_at != NONE:
+                        write(c, c_at + i * product.c_row + j, left, values)
                     if keeps:
                         copy(kept, row * kept_stride + j, values, 0)
             cuda.syncthreads()

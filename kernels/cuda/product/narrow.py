@@ -12,7 +12,7 @@ import numpy as np
 
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.jit import cuda
-from kernels.cuda.engine import job as fields
+from kernels.cuda.engine.job import PRODUCT_WORDS, PRODUCTS, job_of, product_at, row_of, rows_of
 from kernels.cuda.ir.ptx import VECTOR_BYTES
 from kernels.cuda.product.gemm import Tile
 from kernels.cuda.product.linear import layer
@@ -39,38 +39,40 @@ def tile_for(widths: Sequence[int], rows: int, dtype: np.dtype, processors: int)
 
 @jit.kernel
 def forward(real: Any, tile: Tile, activation: str, source_type: str) -> Any:
-    """source, order, work, parameters, job: the batch's rows, converted, into work, and through all layers.
+    """source, order, work, parameters, words: the batch's rows, converted, into work, and through all layers.
 
-    The records of the layers are the job's first. Where c is NONE, a layer's output is not written. A block takes the
+    The products of the layers are the job's first. Where c is NONE, a layer's output is not written. A block takes the
     tile's rows.
     """
     parts = layer(real, tile, "x @ w", True, activation, False, keeps=True)
     run, a_shared, b_shared, stride = parts.run, parts.a_shared, parts.b_shared, parts.kept_stride
-    rows, threads, size = tile.rows, tile.threads, fields.RECORD
+    rows, threads = tile.rows, tile.threads
     kept_shared = rows * stride
 
-    def function(source, order, work, parameters, job):
+    def function(source, order, work, parameters, words):
         a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
         b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
         kept = cuda.shared.array(kept_shared, real, VECTOR_BYTES)
-        block, m, columns = cuda.blockIdx.x, fields.rows_of(job), job[fields.X_COLUMNS]
+        job = job_of(words)
+        block, m, columns = cuda.blockIdx.x, rows_of(job), job.x_columns
         i0 = block * rows
         if i0 >= m:  # a last batch that is smaller
             return
         for e in range(cuda.threadIdx.x, min(rows, m - i0) * columns, threads):
             i, j = i0 + e // columns, e % columns
-            row = fields.row_of(job, order, i)
-            work[job[fields.X] + i * job[fields.LDX] + j] = real(source[row * columns + j])
+            row = row_of(job, order, i)
+            work[job.x + i * job.x_row + j] = real(source[row * columns + j])
         cuda.syncthreads()
-        at = fields.HEADER
+        bottom = product_at(words, PRODUCTS)
         run(
-            block, m, columns, work, job[fields.X], job[fields.LDX], parameters, job[at + fields.B],
-            work, job[at + fields.C], parameters, work, job, at, a_tile, b_tile, kept,
+            block, m, columns, work, job.x, job.x_row, parameters, bottom.b, work, bottom.c, parameters, work, bottom,
+            a_tile, b_tile, kept,
         )  # fmt: skip
-        for at in range(fields.HEADER + size, fields.HEADER + job[fields.LAYERS] * size, size):
+        for n in range(1, job.layers):
+            product = product_at(words, PRODUCTS + n * PRODUCT_WORDS)
             run(
-                block, m, job[at + fields.K], kept, -i0 * stride, stride, parameters, job[at + fields.B],
-                work, job[at + fields.C], parameters, work, job, at, a_tile, b_tile, kept,
+                block, m, product.k, kept, -i0 * stride, stride, parameters, product.b, work, product.c, parameters,
+                work, product, a_tile, b_tile, kept,
             )  # fmt: skip
 
     return function, f"{source_type} I R R I", threads
@@ -78,34 +80,34 @@ def forward(real: Any, tile: Tile, activation: str, source_type: str) -> Any:
 
 @jit.kernel
 def backward(real: Any, tile: Tile, activation: str) -> Any:
-    """work, parameters, job, first record: dz of all layers below the last one, from the last one's.
+    """work, parameters, words, first: dz of all layers below the last one, from the last one's.
 
-    The record of dz @ w.T of layer 0, which is left out, is the first; the other layers' follow. A block takes the
+    The product dz @ w.T of layer 0, which is left out, is at words[first]; the other layers' follow. A block takes the
     tile's rows.
     """
     parts = layer(real, tile, "dz @ w.T", True, activation, activation != "identity", keeps=True)
     run, a_shared, b_shared, stride = parts.run, parts.a_shared, parts.b_shared, parts.kept_stride
-    rows, size = tile.rows, fields.RECORD
-    kept_shared = rows * stride
+    rows, kept_shared = tile.rows, tile.rows * stride
 
-    def function(work, parameters, job, first):
+    def function(work, parameters, words, first):
         a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
         b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
         kept = cuda.shared.array(kept_shared, real, VECTOR_BYTES)
-        block, m = cuda.blockIdx.x, fields.rows_of(job)
+        job = job_of(words)
+        block, m, last = cuda.blockIdx.x, rows_of(job), job.layers - 1
         i0 = block * rows
         if i0 >= m:
             return
-        bottom = fields.HEADER + first * size
-        top = bottom + (job[fields.LAYERS] - 1) * size
+        top = product_at(words, first + last * PRODUCT_WORDS)
         run(
-            block, m, job[top + fields.K], work, job[top + fields.A], job[top + fields.LDA], parameters,
-            job[top + fields.B], work, job[top + fields.C], parameters, work, job, top, a_tile, b_tile, kept,
+            block, m, top.k, work, top.a, top.a_row, parameters, top.b, work, top.c, parameters, work, top, a_tile,
+            b_tile, kept,
         )  # fmt: skip
-        for at in range(top - size, bottom, -size):
+        for n in range(last - 1, 0, -1):
+            product = product_at(words, first + n * PRODUCT_WORDS)
             run(
-                block, m, job[at + fields.K], kept, -i0 * stride, stride, parameters, job[at + fields.B],
-                work, job[at + fields.C], parameters, work, job, at, a_tile, b_tile, kept,
+                block, m, product.k, kept, -i0 * stride, stride, parameters, product.b, work, product.c, parameters,
+                work, product, a_tile, b_tile, kept,
             )  # fmt: skip
 
     return function, "R R I i", tile.threads

@@ -11,7 +11,7 @@ from typing import Any
 from kernels.cpu.rowwise.row_blocks import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.jit import cuda
-from kernels.cuda.engine import job as fields
+from kernels.cuda.engine.job import numbers_of, row_of
 from kernels.cuda.ir.ptx import scalars
 from kernels.cuda.rowwise.reduce import block_max, block_sum
 
@@ -54,18 +54,18 @@ def row_parts(real: Any, threads: int) -> SimpleNamespace:
     def place(order, weight, numbers, job):
         """The row of the data, where its z, dz and target begin, its weight, dz's factor."""
         i = row_number()
-        row = fields.row_of(job, order, i)
-        w = weight[row] if job[fields.WEIGHTED] != 0 else one
-        z_at, dz_at = job[fields.Z] + i * job[fields.LDZ], job[fields.DZ] + i * job[fields.LDDZ]
-        return row, z_at, dz_at, row * job[fields.LDT], w, numbers[job[fields.STEP] * fields.NUMBERS + fields.SCALE] * w
+        row = row_of(job, order, i)
+        w = weight[row] if job.weighted != 0 else one
+        z_at, dz_at = job.z + i * job.z_row, job.dz + i * job.dz_row
+        return row, z_at, dz_at, row * job.target_row, w, numbers_of(numbers, job).scale * w
 
     @jit.inline
     def finish(results, job, loss, right):
         if lane() == 0:
-            i = row_number() + (job[fields.STEP] * job[fields.BATCH] if job[fields.KEEP] != 0 else 0)
+            i = row_number() + (job.step * job.batch if job.keep_rows != 0 else 0)
             results[i] = loss
-            if job[fields.METRIC] != NO_METRIC:
-                results[job[fields.RIGHT] + i] = right
+            if job.metric != NO_METRIC:
+                results[job.right + i] = right
 
     @jit.inline
     def largest_value(shared, z, at, n):

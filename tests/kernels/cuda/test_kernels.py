@@ -12,6 +12,7 @@ if not dispatch.has_extra():
 from kernels import cuda as device
 from kernels import reference, scalar
 from kernels.cuda.compiler import jit
+from kernels.cuda.engine.job import Job
 from kernels.cuda.product import gemm
 from kernels.cuda.product.products import make_job
 from tests.kernels.cuda.device import SIMULATED, SIZES
@@ -236,10 +237,10 @@ def test_warmup_compiles_for_tensor_cores_where_there_are_some(has_them, monkeyp
 
 def test_what_describes_a_call_lies_on_the_gpu_that_makes_it(monkeypatch):
     x = placed(np.ones((3, 3), np.float32))
-    assert make_job((), ((0, x.size),)) is make_job((), ((0, x.size),))
-    first = make_job((), ((0, x.size),))
+    assert make_job(Job(total=x.size)) is make_job(Job(total=x.size))
+    first = make_job(Job(total=x.size))
     monkeypatch.setattr(jit, "device_number", lambda: 1)
-    assert make_job((), ((0, x.size),)) is not first
+    assert make_job(Job(total=x.size)) is not first
 
 
 def test_what_the_driver_refuses_is_one_error_whichever_library_says_so():
