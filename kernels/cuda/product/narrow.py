@@ -6,7 +6,7 @@ bit for bit.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.jit import cuda
 from kernels.cuda.engine.job import PRODUCT_WORDS, PRODUCTS, job_of, product_at, row_of, rows_of
 from kernels.cuda.ir.ptx import VECTOR_BYTES
-from kernels.cuda.product.gemm import Tile
+from kernels.cuda.product.blocks import Matrix, Shared, Sizes, Tile
 from kernels.cuda.product.linear import layer
 
 # By width, then by rows: as large as 48 KiB of shared memory allow. They have not been tuned: no GPU was there.
@@ -37,6 +37,34 @@ def tile_for(widths: Sequence[int], rows: int, dtype: np.dtype, processors: int)
     return next((tile for tile in fitting if tile.blocks(rows, 1) >= processors), fitting[-1])
 
 
+class _Parts(NamedTuple):
+    """What both kernels here do with a tile.
+
+    run(rows, product, a, work, parameters, shared, kept): a layer, from the Matrix a; what the product has of c and of
+    extra is in work.
+    """
+
+    run: Any
+    a_shared: int
+    b_shared: int
+    kept_shared: int
+    kept_row: int
+
+
+def _parts(real: Any, tile: Tile, layout: str, activation: str, slope: bool) -> _Parts:
+    of_block = layer(real, tile, layout, True, activation, slope, keeps=True)
+    run_layer = of_block.run
+
+    @jit.inline
+    def run(m, product, a, work, parameters, shared, kept):
+        run_layer(
+            cuda.blockIdx.x, Sizes(m, product.n, product.k), a, Matrix(parameters, product.b, product.b_row),
+            Matrix(work, product.c, product.c_row), parameters, work, product, shared, kept,
+        )  # fmt: skip
+
+    return _Parts(run, of_block.a_shared, of_block.b_shared, tile.rows * of_block.kept_row, of_block.kept_row)
+
+
 @jit.kernel
 def forward(real: Any, tile: Tile, activation: str, source_type: str) -> Any:
     """source, order, work, parameters, words: the batch's rows, converted, into work, and through all layers.
@@ -44,18 +72,16 @@ def forward(real: Any, tile: Tile, activation: str, source_type: str) -> Any:
     The products of the layers are the job's first. Where c is NONE, a layer's output is not written. A block takes the
     tile's rows.
     """
-    parts = layer(real, tile, "x @ w", True, activation, False, keeps=True)
-    run, a_shared, b_shared, stride = parts.run, parts.a_shared, parts.b_shared, parts.kept_stride
+    parts = _parts(real, tile, "x @ w", activation, False)
+    run, a_shared, b_shared, kept_shared, kept_row = parts
     rows, threads = tile.rows, tile.threads
-    kept_shared = rows * stride
 
     def function(source, order, work, parameters, words):
         a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
         b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
         kept = cuda.shared.array(kept_shared, real, VECTOR_BYTES)
-        job = job_of(words)
-        block, m, columns = cuda.blockIdx.x, rows_of(job), job.x_columns
-        i0 = block * rows
+        shared, job = Shared(a_tile, b_tile), job_of(words)
+        m, columns, i0 = rows_of(job), job.x_columns, cuda.blockIdx.x * rows
         if i0 >= m:  # a last batch that is smaller
             return
         for e in range(cuda.threadIdx.x, min(rows, m - i0) * columns, threads):
@@ -64,16 +90,10 @@ def forward(real: Any, tile: Tile, activation: str, source_type: str) -> Any:
             work[job.x + i * job.x_row + j] = real(source[row * columns + j])
         cuda.syncthreads()
         bottom = product_at(words, PRODUCTS)
-        run(
-            block, m, columns, work, job.x, job.x_row, parameters, bottom.b, work, bottom.c, parameters, work, bottom,
-            a_tile, b_tile, kept,
-        )  # fmt: skip
+        run(m, bottom, Matrix(work, job.x, job.x_row), work, parameters, shared, kept)
         for n in range(1, job.layers):
             product = product_at(words, PRODUCTS + n * PRODUCT_WORDS)
-            run(
-                block, m, product.k, kept, -i0 * stride, stride, parameters, product.b, work, product.c, parameters,
-                work, product, a_tile, b_tile, kept,
-            )  # fmt: skip
+            run(m, product, Matrix(kept, -i0 * kept_row, kept_row), work, parameters, shared, kept)
 
     return function, f"{source_type} I R R I", threads
 
@@ -85,29 +105,22 @@ def backward(real: Any, tile: Tile, activation: str) -> Any:
     The product dz @ w.T of layer 0, which is left out, is at words[first]; the other layers' follow. A block takes the
     tile's rows.
     """
-    parts = layer(real, tile, "dz @ w.T", True, activation, activation != "identity", keeps=True)
-    run, a_shared, b_shared, stride = parts.run, parts.a_shared, parts.b_shared, parts.kept_stride
-    rows, kept_shared = tile.rows, tile.rows * stride
+    parts = _parts(real, tile, "dz @ w.T", activation, activation != "identity")
+    run, a_shared, b_shared, kept_shared, kept_row = parts
+    rows = tile.rows
 
     def function(work, parameters, words, first):
         a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
         b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
         kept = cuda.shared.array(kept_shared, real, VECTOR_BYTES)
-        job = job_of(words)
-        block, m, last = cuda.blockIdx.x, rows_of(job), job.layers - 1
-        i0 = block * rows
+        shared, job = Shared(a_tile, b_tile), job_of(words)
+        m, last, i0 = rows_of(job), job.layers - 1, cuda.blockIdx.x * rows
         if i0 >= m:
             return
         top = product_at(words, first + last * PRODUCT_WORDS)
-        run(
-            block, m, top.k, work, top.a, top.a_row, parameters, top.b, work, top.c, parameters, work, top, a_tile,
-            b_tile, kept,
-        )  # fmt: skip
+        run(m, top, Matrix(work, top.a, top.a_row), work, parameters, shared, kept)
         for n in range(last - 1, 0, -1):
             product = product_at(words, first + n * PRODUCT_WORDS)
-            run(
-                block, m, product.k, kept, -i0 * stride, stride, parameters, product.b, work, product.c, parameters,
-                work, product, a_tile, b_tile, kept,
-            )  # fmt: skip
+            run(m, product, Matrix(kept, -i0 * kept_row, kept_row), work, parameters, shared, kept)
 
     return function, "R R I i", tile.threads
