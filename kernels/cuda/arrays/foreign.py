@@ -8,8 +8,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,7 +73,7 @@ def shadow(array: Any) -> np.ndarray:
         "shape": tuple(array.shape), "strides": tuple(array.strides), "typestr": array.dtype.str,
         "data": (jit.address(array), False), "version": 3,
     }  # fmt: skip
-    return np.asarray(SimpleNamespace(__array_interface__=interface))
+    return np.asarray(jit.Described(interface))
 
 
 def on_its_stream(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,8 +159,15 @@ def _type_name(dtype: np.dtype) -> str:
     return "uint8" if dtype == np.bool_ else dtype.name
 
 
-def _matrix(array: Any) -> SimpleNamespace:
-    """An array, at most 2-D, as kernels see it: its memory (n,), its shape, and first element and steps in that."""
+class _Strided(NamedTuple):
+    """An array, at most 2-D, as kernels see it."""
+
+    memory: Any  # (n,)
+    shape: tuple[int, int]
+    steps: tuple[int, int, int]  # the first element in memory, and from one element to the next, down and across
+
+
+def _matrix(array: Any) -> _Strided:
     shadowed = shadow(array)
     if array.dtype == np.bool_:
         shadowed = shadowed.view(np.uint8)
@@ -176,6 +182,4 @@ def _matrix(array: Any) -> SimpleNamespace:
         "version": 3,
     }  # fmt: skip
     first = (jit.address(array) - low) // size
-    return SimpleNamespace(
-        memory=jit.array_at(interface, array), shape=(rows, columns), steps=(first, down // size, across // size)
-    )
+    return _Strided(jit.array_at(interface, array), (rows, columns), (first, down // size, across // size))

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numba.cuda
@@ -245,12 +244,18 @@ def flat(array: Any) -> Any:
     return api.cudadrv.devicearray.DeviceNDArray((n,), (array.dtype.itemsize,), array.dtype, gpu_data=array.gpu_data)
 
 
+class Described:
+    """Memory as `__array_interface__` describes it, of which NumPy makes an array that keeps `owner` alive."""
+
+    def __init__(self, interface: dict[str, Any], owner: Any = None) -> None:
+        self.__array_interface__, self.owner = interface, owner
+
+
 def array_at(interface: dict[str, Any], owner: Any) -> Any:
     """An array over memory of the GPU, described as by `__cuda_array_interface__`, which keeps `owner` alive."""
     if not SIMULATED:
         return api.from_cuda_array_interface(interface | {"stream": None}, owner=owner, sync=False)
-    holder = SimpleNamespace(__array_interface__=interface | {"version": 3}, owner=owner)
-    return FakeCUDAArray(np.asarray(holder))
+    return FakeCUDAArray(np.asarray(Described(interface | {"version": 3}, owner)))
 
 
 @contextlib.contextmanager

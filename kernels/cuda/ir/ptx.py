@@ -1,7 +1,6 @@
 """What kernels need below Python: vector loads and stores, the bits of a float. Plain stand-ins in the simulator."""
 
 import functools
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -220,30 +219,36 @@ def _vector(real: Any) -> Any:
 
 
 @functools.cache
-def scalars(real: Any) -> SimpleNamespace:
+def scalars(real: Any) -> Any:
     """The scalar functions of `kernels.scalar`, for all kernels of a type: each is compiled once in a process."""
     return scalar.functions(real, inline, _float_bits(real))
 
 
 def _float_bits(real: Any) -> Any:
     if SIMULATED:
-        return _simulated_bits(np.dtype(str(real)))
+        return _SimulatedBits(np.dtype(str(real)).type)
     from numba.cuda.extending import intrinsic
 
     return floats.bits(real, intrinsic)
 
 
-def _simulated_bits(dtype: np.dtype) -> SimpleNamespace:
-    one = dtype.type(1.0)
+class _SimulatedBits:
+    """The functions that kernels.scalar asks for, of NumPy's numbers of a type."""
 
-    def exponent(x: Any) -> Any:
+    sqrt = staticmethod(np.sqrt)
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def power_of_two(self, n: Any) -> Any:
+        return np.ldexp(self.real(1.0), int(n))
+
+    def exponent(self, x: Any) -> Any:
         mantissa, e = np.frexp(x)  # in [1/2, 1)
-        return dtype.type(e - (mantissa < np.sqrt(0.5)))
+        return self.real(e - (mantissa < np.sqrt(0.5)))
 
-    return SimpleNamespace(
-        power_of_two=lambda n: np.ldexp(one, int(n)),
-        exponent=exponent,
-        scale=lambda x, e: np.ldexp(x, -int(e)),
-        select=lambda condition, a, b: dtype.type(a if condition else b),
-        sqrt=np.sqrt,
-    )
+    def scale(self, x: Any, e: Any) -> Any:
+        return np.ldexp(x, -int(e))
+
+    def select(self, condition: Any, a: Any, b: Any) -> Any:
+        return self.real(a if condition else b)

@@ -5,7 +5,6 @@ A row is taken by a thread or by a block, see kernels.cuda.rowwise.row_reduction
 
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from kernels.cpu.rowwise.row_blocks import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
@@ -13,7 +12,7 @@ from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.jit import cuda
 from kernels.cuda.engine.job import job_of, numbers_of, rows_of
 from kernels.cuda.rowwise.reduce import block_sum
-from kernels.cuda.rowwise.row_reductions import block_threads, row_parts
+from kernels.cuda.rowwise.row_reductions import RowParts, block_threads, row_parts
 
 # z, dz, target, order, weight, numbers, results, words. The loss of z (rows, columns) and dz, its gradient times the
 # step's scale, overwritten. target: (n, columns), or int64 labels (n,). weight: one per row of the data, where the job
@@ -73,7 +72,7 @@ def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: boo
     return function, SIGNATURE.format("I" if labels else target_type), block_threads(threads)
 
 
-def _each_output(name: str, make: Callable[[Any, SimpleNamespace], Any], mean: bool = False) -> Any:
+def _each_output(name: str, make: Callable[[Any, RowParts], Any], mean: bool = False) -> Any:
     """A loss that is a sum or mean over outputs.
 
     make(real, parts) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
@@ -113,12 +112,12 @@ def _each_output(name: str, make: Callable[[Any, SimpleNamespace], Any], mean: b
     return jit.kernel(each_output)
 
 
-def _sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
+def _sigmoid_cross_entropy(real: Any, f: RowParts) -> Any:
     """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
     return f.scalar.sigmoid_cross_entropy
 
 
-def _poisson(real: Any, f: SimpleNamespace) -> Any:
+def _poisson(real: Any, f: RowParts) -> Any:
     """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
     exp, zero = f.exp, real(0.0)
 
@@ -130,17 +129,17 @@ def _poisson(real: Any, f: SimpleNamespace) -> Any:
     return of_output
 
 
-def _absolute_error(real: Any, f: SimpleNamespace) -> Any:
+def _absolute_error(real: Any, f: RowParts) -> Any:
     """The mean over outputs of |z - t|."""
     return f.scalar.absolute_error
 
 
-def _huber(real: Any, f: SimpleNamespace) -> Any:
+def _huber(real: Any, f: RowParts) -> Any:
     """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
     return f.scalar.huber
 
 
-def _quantile(real: Any, f: SimpleNamespace) -> Any:
+def _quantile(real: Any, f: RowParts) -> Any:
     """The mean over outputs of the pinball loss, its level the parameter."""
     return f.scalar.quantile
 

@@ -5,8 +5,7 @@ two is decided by a row's length alone, and so is the order of its sums.
 """
 
 import functools
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from kernels.cpu.rowwise.row_blocks import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.cuda.compiler import jit
@@ -35,9 +34,25 @@ def block_threads(threads: int) -> int:
     return BLOCK_ROWS if threads == 1 else threads
 
 
+class RowParts(NamedTuple):
+    """What kernels that go row by row are made of: functions for use inside them. `at` is where the row begins."""
+
+    row_number: Any  # (): the block's row, or the thread's
+    lane: Any  # (): the thread's first column
+    place: Any  # (order, weight, numbers, job): the row of the data, where z, dz, target begin, its weight, dz's factor
+    finish: Any  # (results, job, loss, right): writes what came out
+    sum: Any  # (shared, value): the sum of each thread's value
+    largest_value: Any  # (shared, z, at, n)
+    largest: Any  # (shared, z, at, n, largest value): the first column that has it
+    right: Any  # (shared, z, at, n, target, target's at, metric, threshold): 1 for a row that is right, else 0
+    activate: Any  # (output, z, largest value, sum of exp(z - that)): the output activation
+    exp: Any
+    scalar: Any  # the functions of kernels.scalar
+
+
 @functools.cache
-def row_parts(real: Any, threads: int) -> SimpleNamespace:
-    """What the kernels here have in common. threads: those that share a row."""
+def row_parts(real: Any, threads: int) -> RowParts:
+    """See RowParts. threads: those that share a row."""
     functions = scalars(real)
     exp, sigmoid, zero, half, one = functions.exp, functions.sigmoid, real(0.0), real(0.5), real(1.0)
     sum_of, max_of = block_sum(threads), block_max(threads)
@@ -52,7 +67,6 @@ def row_parts(real: Any, threads: int) -> SimpleNamespace:
 
     @jit.inline
     def place(order, weight, numbers, job):
-        """The row of the data, where its z, dz and target begin, its weight, dz's factor."""
         i = row_number()
         row = row_of(job, order, i)
         w = weight[row] if job.weighted != 0 else one
@@ -76,7 +90,6 @@ def row_parts(real: Any, threads: int) -> SimpleNamespace:
 
     @jit.inline
     def largest(shared, z, at, n, top):
-        """The first column that has the largest value."""
         first = -real(n)
         for j in range(lane(), n, threads):
             if real(z[at + j]) == top and first == -real(n):
@@ -109,7 +122,6 @@ def row_parts(real: Any, threads: int) -> SimpleNamespace:
             return exp(z)
         return z
 
-    return SimpleNamespace(
-        row_number=row_number, lane=lane, scalar=functions, exp=exp, place=place, finish=finish, sum=sum_of,
-        largest_value=largest_value, largest=largest, right=right, activate=activate,
-    )  # fmt: skip
+    return RowParts(
+        row_number, lane, place, finish, sum_of, largest_value, largest, right, activate, exp=exp, scalar=functions
+    )
