@@ -138,7 +138,7 @@ class DeviceMemory:
 
     @staticmethod
     def _free() -> float:
-        from kernels.cuda.compiler.jit import free_memory
+        from kernels.cuda.driver.gpu import free_memory
 
         return free_memory()
 

@@ -65,7 +65,7 @@ def waiting(device: str, call: Callable[[], Any]) -> Callable[[], Any]:
     """A call that returns when the device has done it."""
     if device == "cpu":
         return call
-    from kernels.cuda.compiler.jit import synchronize
+    from kernels.cuda.driver.gpu import synchronize
 
     def complete() -> Any:
         result = call()

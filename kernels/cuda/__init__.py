@@ -22,6 +22,8 @@ from kernels.cuda.arrays import memory  # noqa: E402
 from kernels.cuda.arrays.foreign import on_its_stream  # noqa: E402
 from kernels.cuda.compiler import jit  # noqa: E402
 from kernels.cuda.compiler.records import Record  # noqa: E402
+from kernels.cuda.driver import gpu  # noqa: E402
+from kernels.cuda.driver.device_arrays import flat  # noqa: E402
 from kernels.cuda.engine.job import Job, StepNumbers, numbers_of_steps  # noqa: E402
 from kernels.cuda.engine.launches import COLUMN_LANES  # noqa: E402
 from kernels.cuda.engine.operations.gather import SOURCES, gather  # noqa: E402
@@ -87,7 +89,7 @@ def activate(z: Any, activation: str = "identity", *, out: Any = None) -> Any:
     """y (B, O) = f(z)."""
     y = memory.shaped(z.shape, z.dtype) if out is None else out
     kernel = elementwise.forward(z.dtype.name, scalar.canonical(activation))
-    kernel(-(-z.size // jit.THREADS), jit.flat(z), jit.flat(y), *z.shape, row(z), row(y))
+    kernel(-(-z.size // jit.THREADS), flat(z), flat(y), *z.shape, row(z), row(y))
     return y
 
 
@@ -107,8 +109,8 @@ def activate_backward(
     saved = dy if saved is None else saved
     kernel = elementwise.backward(dy.dtype.name, name)
     kernel(
-        -(-dy.size // jit.THREADS), jit.flat(dy), jit.flat(saved), jit.flat(dz), *dy.shape, row(dy), row(saved),
-        row(dz),
+        -(-dy.size // jit.THREADS), flat(dy), flat(saved), flat(dz),
+        *dy.shape, row(dy), row(saved), row(dz),
     )  # fmt: skip
     return dz
 
@@ -121,7 +123,18 @@ def softmax(z: Any, *, out: Any = None) -> Any:
         return y
     rows, columns = z.shape
     kernel = _output(z.dtype.name, row_threads(columns))
-    kernel(row_blocks(rows, columns), jit.flat(z), jit.flat(y), SOFTMAX, rows, columns, 0, row(z), 0, row(y))
+    kernel(
+        row_blocks(rows, columns),
+        flat(z),
+        flat(y),
+        SOFTMAX,
+        rows,
+        columns,
+        0,
+        row(z),
+        0,
+        row(y),
+    )
     return y
 
 
@@ -190,8 +203,8 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, parameter: float
     numbers = numbers_of_steps(1, StepNumbers(scale=scale, parameter=parameter)).reshape(-1).astype(dtype)
     factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
     losses[name](dtype.name, row_threads(columns), "int64" if labels else SOURCES[target.dtype], labels)(
-        row_blocks(rows, columns), jit.flat(z), jit.flat(dz), jit.flat(target), job,
-        factors if weight is None else jit.flat(weight), factors, results, job,
+        row_blocks(rows, columns), flat(z), flat(dz), flat(target), job,
+        factors if weight is None else flat(weight), factors, results, job,
     )  # fmt: skip
     step_sums(dtype.name, jit.THREADS)(1, results, results, factors, sums, job)
     return float(memory.read(sums)[0]), dz
@@ -239,14 +252,14 @@ def _update(name: str, w: Any, dw: Any, state: Sequence[Any], of_update: Record)
     numbers = numbers_of_steps(1, StepNumbers(), of_update).reshape(-1).astype(w.dtype)
     first, second = [*state, w, w][:2]
     updates[name](w.dtype.name)(
-        -(-w.size // jit.THREADS), jit.flat(w), jit.flat(dw), jit.flat(first), jit.flat(second), memory.copied(numbers),
-        make_job(job),
+        -(-w.size // jit.THREADS), flat(w), flat(dw), flat(first),
+        flat(second), memory.copied(numbers), make_job(job),
     )  # fmt: skip
 
 
 def info() -> dict[str, str]:
     """What the kernels run on: GPU, compute capability, multiprocessors, memory, versions."""
-    return jit.info()
+    return gpu.info()
 
 
 def warmup(dtypes: Sequence[str] = ("float32",)) -> float:

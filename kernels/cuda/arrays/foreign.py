@@ -16,6 +16,7 @@ from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
 from kernels.cuda.arrays.strided import PARTS, copy, extremes
 from kernels.cuda.compiler import jit
+from kernels.cuda.driver import device_arrays, gpu, streams
 from kernels.cuda.engine.operations.gather import SOURCES
 
 DEFAULT_STREAM = 1  # as both interfaces write it
@@ -29,9 +30,9 @@ def adopted(value: Any, name: str, writing: bool = False) -> Any:
     """
     if hasattr(value, "__cuda_ndarray__"):
         return value
-    where = value.__dlpack_device__()[1] if hasattr(value, "__dlpack_device__") else jit.device_number()
-    if where != jit.device_number():
-        raise ValueError(f"{name} must be on GPU {jit.device_number()}, the current one, got one on GPU {where}")
+    where = value.__dlpack_device__()[1] if hasattr(value, "__dlpack_device__") else gpu.device_number()
+    if where != gpu.device_number():
+        raise ValueError(f"{name} must be on GPU {gpu.device_number()}, the current one, got one on GPU {where}")
     owner, interface = value, getattr(value, "__cuda_array_interface__", None)
     if interface is None:
         owner, interface = _from_dlpack(value)
@@ -39,10 +40,10 @@ def adopted(value: Any, name: str, writing: bool = False) -> Any:
         raise TypeError(f"{name} must have no mask, got a masked {type(value).__name__}")
     if writing and interface["data"][1]:
         raise ValueError(f"{name} must be writable, got a read-only array")
-    array = jit.array_at(interface, owner)
+    array = device_arrays.array_at(interface, owner)
     if not shadow(array).flags.aligned:
         raise ValueError(f"{name} must have elements at multiples of their {array.dtype.itemsize} bytes: copy it first")
-    return array.bind(jit.external_stream(_stream_of(value, interface)))
+    return array.bind(streams.external_stream(_stream_of(value, interface)))
 
 
 def _from_dlpack(value: Any) -> tuple[Any, dict[str, Any]]:
@@ -71,9 +72,9 @@ def shadow(array: Any) -> np.ndarray:
     """A NumPy array of the same addresses, shape and dtype, for questions about them. Its elements must not be read."""
     interface = {
         "shape": tuple(array.shape), "strides": tuple(array.strides), "typestr": array.dtype.str,
-        "data": (jit.address(array), False), "version": 3,
+        "data": (device_arrays.address(array), False), "version": 3,
     }  # fmt: skip
-    return np.asarray(jit.Described(interface))
+    return np.asarray(device_arrays.Described(interface))
 
 
 def on_its_stream(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,14 +84,14 @@ def on_its_stream(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         given = names.bind(*args, **kwargs).arguments.values()
-        streams = {jit.handle(array.stream): array.stream for array in given if hasattr(array, "__cuda_ndarray__")}
-        stream, *others = streams.values()
+        used = {streams.handle(array.stream): array.stream for array in given if hasattr(array, "__cuda_ndarray__")}
+        stream, *others = used.values()
         for other in others:
-            jit.wait(stream, other)
-        with jit.launching(stream):
+            streams.wait(stream, other)
+        with streams.launching(stream):
             result = function(*args, **kwargs)
         for other in others:
-            jit.wait(other, stream)
+            streams.wait(other, stream)
         return result
 
     return call
@@ -103,16 +104,16 @@ def copied(into: Any, source: Any) -> Any:
     matrix, target = _matrix(source), _matrix(into)
     kernel = copy(into.dtype.name, _type_name(source.dtype))
     blocks = -(-source.size // jit.THREADS)
-    with jit.launching(into.stream):
-        jit.wait(into.stream, source.stream)
+    with streams.launching(into.stream):
+        streams.wait(into.stream, source.stream)
         kernel(blocks, matrix.memory, target.memory, *matrix.shape, *matrix.steps, *target.steps)
-        jit.wait(source.stream, into.stream)
+        streams.wait(source.stream, into.stream)
     return into
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
     """A new array in C order, on the stream of another one."""
-    with jit.launching(like.stream):
+    with streams.launching(like.stream):
         return memory.shaped(shape, dtype)
 
 
@@ -140,7 +141,7 @@ def placed(value: Any, name: str) -> Placed:
     if array.ndim == 1 and dtype.kind in "iu":
         dtype = np.dtype(np.int64)
     flat = contiguous(array, dtype).reshape(array.size)
-    jit.wait(jit.current_stream(), array.stream)
+    streams.wait(streams.current_stream(), array.stream)
     return Placed(flat, tuple(array.shape), dtype)
 
 
@@ -148,7 +149,7 @@ def bounds(array: Any) -> tuple[Any, Any]:
     """The smallest and the largest element, both NaN where there is one."""
     matrix = _matrix(array)
     name = _type_name(array.dtype)
-    with jit.launching(array.stream):
+    with streams.launching(array.stream):
         parts = memory.empty(2 * PARTS, np.dtype(name))
         extremes(name, jit.THREADS)(PARTS, matrix.memory, parts, *matrix.shape, *matrix.steps)
         low, high = memory.read(parts).reshape(PARTS, 2).T
@@ -175,11 +176,11 @@ def _matrix(array: Any) -> _Strided:
     down, across = shadowed.strides if shadowed.ndim == 2 else (0, shadowed.strides[0])
     size = shadowed.itemsize
     reach = [(rows - 1) * down, (columns - 1) * across]  # from the first element to the last of each axis
-    low = jit.address(array) + sum(min(0, step) for step in reach)
+    low = device_arrays.address(array) + sum(min(0, step) for step in reach)
     length = sum(abs(step) for step in reach) // size + 1
     interface = {
         "shape": (length,), "strides": None, "typestr": shadowed.dtype.str, "data": (low, False),
         "version": 3,
     }  # fmt: skip
-    first = (jit.address(array) - low) // size
-    return _Strided(jit.array_at(interface, array), (rows, columns), (first, down // size, across // size))
+    first = (device_arrays.address(array) - low) // size
+    return _Strided(device_arrays.array_at(interface, array), (rows, columns), (first, down // size, across // size))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.rowwise.reduce import over_block
 
 PARTS = 64  # blocks of `extremes`, whatever the size

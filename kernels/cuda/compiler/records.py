@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 import numpy as np
 from numba import from_dtype, types
 
-from kernels.cuda.compiler.jit import SIMULATED
+from kernels.cuda.compiler.target import SIMULATED
 
 Offset = Annotated[int, "where something begins in an array, in elements"]
 Stride = Annotated[int, "elements from one row, or one part, to the next"]

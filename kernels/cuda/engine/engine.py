@@ -15,6 +15,7 @@ from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
 from kernels.cuda.arrays.strided import PARTS, extremes
 from kernels.cuda.compiler import jit
+from kernels.cuda.driver import device_arrays, gpu, streams
 from kernels.cuda.engine.graph import Repeated
 from kernels.cuda.engine.job import StepNumbers, numbers_of_steps
 from kernels.cuda.engine.launches import COLUMN_LANES, Plan
@@ -263,7 +264,7 @@ class Engine:
             launches.sums(sums)
 
         self._device_is_newer = True
-        self._repeated(jit.recorded(step), steps)
+        self._repeated(streams.recorded(step), steps)
         results = memory.read(sums[: 2 * steps]).astype(np.float64).reshape(steps, 2)
         for array, on_device in zip(state, held, strict=True):
             if array is not on_device:
@@ -342,7 +343,7 @@ class Engine:
         on_host = isinstance(out, np.ndarray)
         outputs: Any = None
         if out is not None:
-            outputs = memory.empty(total * self.layout.widths[-1], self.dtype) if on_host else jit.flat(out)
+            outputs = memory.empty(total * self.layout.widths[-1], self.dtype) if on_host else device_arrays.flat(out)
         for step in range(steps):
             launches.at(step)
             launches.forward()
@@ -353,7 +354,7 @@ class Engine:
         if on_host:
             out[...] = memory.read(outputs).reshape(out.shape)
         elif out is not None:
-            jit.synchronize()  # whichever stream it is read on
+            gpu.synchronize()  # whichever stream it is read on
         if target is None:
             return np.zeros(0), np.zeros(0)
         losses_of_rows, right = memory.read(self._buffers.results).astype(np.float64).reshape(2, -1)

@@ -29,6 +29,7 @@ import numpy as np
 from kernels import random, scalar
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import Record, size
+from kernels.cuda.driver import gpu
 from kernels.cuda.engine.job import NONE, PRODUCTS, ROWS, Drop, Product
 from kernels.cuda.engine.operations.gather import gather
 from kernels.cuda.product import narrow
@@ -106,7 +107,7 @@ class Plan:
         # whose kernels take one tile through all layers, and so would round in those that are too narrow for it, too
         on_tensor_cores = any(name != self.dtype.name for name in self.arithmetic)
         if len(set(activations)) == 1 and not any(rates) and not on_tensor_cores:
-            self.narrow = narrow.tile_for(layout.widths, rows, self.dtype, jit.processors())
+            self.narrow = narrow.tile_for(layout.widths, rows, self.dtype, gpu.processors())
         self.records: list[Record] = []  # what stands in a job after its header
         self._next = PRODUCTS  # where the next one will be
         self.forward = [self._forward(n) for n in self.layers]
@@ -159,7 +160,7 @@ class Plan:
     def _launch(self, n: int, product: Product, layout: str, activation: str, slope: bool) -> Launch:
         """That of one product for layer n, which has the batch's rows."""
         rows = self.workspace.rows
-        tile = tile_for(rows, product.n, self.arithmetic[n], jit.processors())
+        tile = tile_for(rows, product.n, self.arithmetic[n], gpu.processors())
         kernel = linear(self.dtype.name, tile, layout, True, activation, slope)
         return Launch(kernel, tile.blocks(rows, product.n), self._add(product))
 
@@ -195,7 +196,7 @@ class Plan:
                     chunk=chunk_for(work.rows, self.parts), spacing=layout.size,
                 )
             )  # fmt: skip
-        tile = tile_for(*self.largest, self.dw_arithmetic, jit.processors(), self.parts)
+        tile = tile_for(*self.largest, self.dw_arithmetic, gpu.processors(), self.parts)
         most = max(tile.blocks(*widths) for widths in pairwise(layout.widths))
         kernel = linear(self.dtype.name, tile, "x.T @ dz", True, compiled("identity"), False)
         return Launch(kernel, (most, self.parts, len(self.layers)), first)

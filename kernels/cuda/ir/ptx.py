@@ -10,7 +10,8 @@ from numba.core import cgutils
 
 from kernels import scalar
 from kernels.cpu.ir import floats
-from kernels.cuda.compiler.jit import SIMULATED, inline
+from kernels.cuda.compiler.jit import inline
+from kernels.cuda.compiler.target import SIMULATED
 
 VECTOR_BYTES = 16  # the widest load and store of one thread
 

@@ -6,7 +6,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from kernels.cuda.compiler.jit import SIMULATED, cuda
+from kernels.cuda.compiler.target import SIMULATED, cuda
 
 # How many elements are in a word of 32 bits, what makes one of them, and the instruction that multiplies words
 WORD_ELEMENTS = {"tf32": 1, "bf16": 2}

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.ir.ptx import lanes, outer_products, row_copy, vector_copy, vector_read
 from kernels.cuda.product import tensor_layout
 from kernels.cuda.product.blocks import Loader, Tile

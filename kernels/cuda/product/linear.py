@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import NONE, PRODUCT_WORDS, job_of, product_at, size_of
 from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes, scalars, vector_copy, vector_read, vector_write
 from kernels.cuda.product.blocks import Matrix, Shared, Sizes, Tile

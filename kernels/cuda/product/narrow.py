@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import PRODUCT_WORDS, PRODUCTS, job_of, product_at, row_of, rows_of
 from kernels.cuda.ir.ptx import VECTOR_BYTES
 from kernels.cuda.product.blocks import Matrix, Shared, Sizes, Tile

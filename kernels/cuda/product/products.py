@@ -8,6 +8,8 @@ import numpy as np
 from kernels.cuda.arrays import memory
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import Record, words
+from kernels.cuda.driver import gpu
+from kernels.cuda.driver.device_arrays import address, flat
 from kernels.cuda.engine.job import NONE, PRODUCTS, Job, Product
 from kernels.cuda.engine.launches import COLUMN_LANES, column_blocks
 from kernels.cuda.engine.operations.update import column_sums, sum_parts
@@ -26,11 +28,11 @@ def multiply(
     kind = arithmetic(c.dtype, precision, *((m, n) if layout == "x.T @ dz" else (n, k)))
     parts = parts_for(m, n, k, kind) if layout == "x.T @ dz" else 1
     result = c if parts == 1 else memory.shaped((parts * m, n), c.dtype)
-    tile = tile_for(m, n, kind, jit.processors(), parts)
+    tile = tile_for(m, n, kind, gpu.processors(), parts)
     written = result if pre is None else pre
     operands = [a, b, result, written] if bias is None else [a, b, result, written, bias]
     aligned = all(
-        jit.address(array) % VECTOR_BYTES == 0 and row(array) * array.dtype.itemsize % VECTOR_BYTES == 0
+        address(array) % VECTOR_BYTES == 0 and row(array) * array.dtype.itemsize % VECTOR_BYTES == 0
         for array in operands
     )
     product = Product(
@@ -40,8 +42,8 @@ def multiply(
     )  # fmt: skip
     kernel = linear(a.dtype.name, tile, layout, aligned, compiled(activation), False)
     kernel(
-        (tile.blocks(m, n), parts), jit.flat(a), jit.flat(b), jit.flat(result),
-        jit.flat(result if bias is None else bias), jit.flat(written), make_job(Job(), product),
+        (tile.blocks(m, n), parts), flat(a), flat(b), flat(result),
+        flat(result if bias is None else bias), flat(written), make_job(Job(), product),
         PRODUCTS,
     )  # fmt: skip
     if parts > 1:
@@ -58,7 +60,7 @@ def sum_columns(dz: Any, db: Any) -> None:
     product = Product(n=n, b_row=row(dz), db=0, chunk=chunk_for(m, parts), spacing=n)
     job = make_job(Job(total=m, batch=m), product)
     kernel = column_sums(dz.dtype.name, *COLUMN_LANES)
-    kernel((*column_blocks((m, n)), parts), jit.flat(dz), jit.flat(result), job, PRODUCTS)
+    kernel((*column_blocks((m, n)), parts), flat(dz), flat(result), job, PRODUCTS)
     if parts > 1:
         _add(result, db, parts, 1, n)
 
@@ -66,18 +68,27 @@ def sum_columns(dz: Any, db: Any) -> None:
 def _add(parts: Any, c: Any, count: int, rows: int, columns: int) -> None:
     """c (rows, columns) = the sum of so many parts of that size."""
     kernel = sum_parts(c.dtype.name)
-    kernel(-(-c.size // jit.THREADS), jit.flat(parts), jit.flat(c), count, rows * columns, rows, columns, row(c))
+    kernel(
+        -(-c.size // jit.THREADS),
+        flat(parts),
+        flat(c),
+        count,
+        rows * columns,
+        rows,
+        columns,
+        row(c),
+    )
 
 
 def make_job(*records: Record) -> Any:
     """A job of a header and maybe a product, on the current GPU; the same sizes and strides come again and again."""
-    return _make_job(tuple(words(*records)), jit.device_number())
+    return _make_job(tuple(words(*records)), gpu.device_number())
 
 
 @functools.lru_cache(maxsize=256)
 def _make_job(of_records: tuple[int, ...], device: int) -> Any:
     placed = memory.copied(np.array(of_records, np.int64))
-    jit.synchronize()  # whichever stream uses it next
+    gpu.synchronize()  # whichever stream uses it next
     return placed
 
 

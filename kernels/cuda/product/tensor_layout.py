@@ -20,7 +20,7 @@ from typing import Any
 from numba import types
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.ir.ptx import lanes, vector_copy, vector_read
 from kernels.cuda.ir.tensor_mma import STEP, WORD_ELEMENTS, Loads, Products, matrix_products, word
 from kernels.cuda.product.blocks import Loader, Tile

@@ -9,7 +9,7 @@ from typing import Any
 
 from kernels.cpu.rowwise.row_blocks import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import job_of, numbers_of, rows_of
 from kernels.cuda.rowwise.reduce import block_sum
 from kernels.cuda.rowwise.row_reductions import RowParts, block_threads, row_parts

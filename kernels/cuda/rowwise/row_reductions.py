@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kernels.cpu.rowwise.row_blocks import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import numbers_of, row_of
 from kernels.cuda.ir.ptx import scalars
 from kernels.cuda.rowwise.reduce import block_max, block_sum

@@ -12,6 +12,7 @@ if not dispatch.has_extra():
 from kernels import cuda as device
 from kernels import reference, scalar
 from kernels.cuda.compiler import jit
+from kernels.cuda.driver import errors, gpu
 from kernels.cuda.engine.job import Job
 from kernels.cuda.product import gemm
 from kernels.cuda.product.products import make_job
@@ -239,7 +240,7 @@ def test_what_describes_a_call_lies_on_the_gpu_that_makes_it(monkeypatch):
     x = placed(np.ones((3, 3), np.float32))
     assert make_job(Job(total=x.size)) is make_job(Job(total=x.size))
     first = make_job(Job(total=x.size))
-    monkeypatch.setattr(jit, "device_number", lambda: 1)
+    monkeypatch.setattr(gpu, "device_number", lambda: 1)
     assert make_job(Job(total=x.size)) is not first
 
 
@@ -248,9 +249,9 @@ def test_what_the_driver_refuses_is_one_error_whichever_library_says_so():
         pass
 
     message = "device 'cuda' has no room for what is to run on it: use device='cpu'"
-    with pytest.raises(MemoryError, match=message), jit.driver_errors():
+    with pytest.raises(MemoryError, match=message), errors.driver_errors():
         raise DriverError("CUDA_ERROR_OUT_OF_MEMORY: the API call failed")
-    with pytest.raises(RuntimeError, match="device 'cuda' failed: CUDA_ERROR"), jit.driver_errors():
+    with pytest.raises(RuntimeError, match="device 'cuda' failed: CUDA_ERROR"), errors.driver_errors():
         raise DriverError("CUDA_ERROR_INVALID_VALUE: a parameter")
 
 

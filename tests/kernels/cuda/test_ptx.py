@@ -255,7 +255,7 @@ from types import SimpleNamespace
 import numba.cuda.codegen
 from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices, runtime
-from kernels.cuda.compiler import jit
+from kernels.cuda.compiler import cache, jit
 from kernels.cuda.engine.operations.update import sgd
 
 device = SimpleNamespace(compute_capability=(8, 0))
@@ -264,7 +264,7 @@ devices.get_context = lambda *args: SimpleNamespace(device=device)
 runtime.runtime.get_version = lambda: (13, 0)
 bound = []
 dispatcher._Kernel.bind = lambda self: bound.append(self)
-jit.STAMP = "{stamp}"
+cache.STAMP = "{stamp}"
 jit.cpu_jit.announce = lambda: print("compiling")
 kernel = sgd("float32")
 kernel.load()

@@ -6,7 +6,7 @@ from typing import Any
 from numba import types
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.rowwise.reduce import block_sum
 
 PARTS = 64  # blocks, and partial sums, of `squares`

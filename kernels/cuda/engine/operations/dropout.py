@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels import random
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import drop_at, job_of, rows_of
 
 

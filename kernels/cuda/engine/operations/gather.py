@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import job_of, row_of, rows_of
 
 SOURCES = {  # by what an array's elements are, the type to read; see memory.place for bool and float16

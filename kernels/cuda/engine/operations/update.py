@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
 from kernels.cuda.compiler.records import Real, Record, record_at, record_class
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import NONE, NUMBERS, PRODUCT_WORDS, job_of, numbers_of, product_at, rows_of
 from kernels.cuda.ir.ptx import scalars
 from kernels.cuda.rowwise.reduce import block_sum
