@@ -19,8 +19,7 @@ from kernels.cuda.driver.errors import driver_errors, failure
 from kernels.cuda.driver.streams import current, current_stream, handle
 
 if not SIMULATED:
-    from numba.cuda import dispatcher
-
+    from kernels.cuda.compiler import offline
     from kernels.cuda.compiler.cache import Cache
 
 THREADS = 256  # of a block, where nothing else decides
@@ -90,17 +89,7 @@ class Kernel:
 
     def ptx(self, *capabilities: tuple[int, int]) -> list[str]:
         """Its code for GPUs of these compute capabilities. Needs no GPU."""
-        current = dispatcher.get_current_device
-        dispatcher.get_current_device = lambda: _Device(capabilities[0])  # device functions ask for it
-        try:
-            library, _ = api.compiler._compile_pyfunc_with_fixup(  # what numba.cuda.compile_ptx does, but once for all
-                self.function, self.argtypes, debug=None, lineinfo=False, device=False, fastmath=False,
-                cc=capabilities[0], opt=None, abi="numba", abi_info=None, forceinline=False,
-                launch_bounds=None, lto=False,
-            )  # fmt: skip
-        finally:
-            dispatcher.get_current_device = current
-        return ["\n".join(library.get_asm_strs(cc=capability)) for capability in capabilities]
+        return offline.ptx(self.function, self.argtypes, capabilities)
 
 
 def _configured(dispatcher: Any, blocks: int | tuple[int, ...], threads: int, stream: Any = 0) -> Any:
@@ -110,13 +99,6 @@ def _configured(dispatcher: Any, blocks: int | tuple[int, ...], threads: int, st
         return dispatcher[blocks, threads, stream]
     finally:
         config.CUDA_LOW_OCCUPANCY_WARNINGS = before
-
-
-class _Device:
-    """What the compiler asks of a device."""
-
-    def __init__(self, compute_capability: tuple[int, int]) -> None:
-        self.compute_capability = compute_capability
 
 
 def _argument(word: str, real: Any) -> Any:
