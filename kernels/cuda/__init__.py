@@ -18,24 +18,23 @@ from kernels import dispatch, scalar
 
 dispatch.check_extra()
 
+from kernels.cuda import tuning  # noqa: E402
 from kernels.cuda.arrays import memory  # noqa: E402
 from kernels.cuda.arrays.foreign import on_its_stream  # noqa: E402
-from kernels.cuda.compiler import jit  # noqa: E402
 from kernels.cuda.compiler.records import Record  # noqa: E402
 from kernels.cuda.driver import gpu  # noqa: E402
 from kernels.cuda.driver.device_arrays import flat  # noqa: E402
 from kernels.cuda.engine.job import Job, StepNumbers, numbers_of_steps  # noqa: E402
-from kernels.cuda.engine.launches import COLUMN_LANES  # noqa: E402
 from kernels.cuda.engine.operations.gather import SOURCES, gather  # noqa: E402
 from kernels.cuda.engine.operations.update import AdamNumbers, SgdNumbers, column_sums, sum_parts, updates  # noqa: E402
 from kernels.cuda.product import narrow  # noqa: E402
-from kernels.cuda.product.gemm import LAYOUTS, TILES  # noqa: E402
+from kernels.cuda.product.gemm import LAYOUTS  # noqa: E402
 from kernels.cuda.product.linear import linear as _linear  # noqa: E402
 from kernels.cuda.product.products import make_job, multiply, row, sum_columns  # noqa: E402
 from kernels.cuda.rowwise import elementwise  # noqa: E402
 from kernels.cuda.rowwise.loss import IDENTITY, SOFTMAX, losses, step_sums  # noqa: E402
 from kernels.cuda.rowwise.loss import output as _output  # noqa: E402
-from kernels.cuda.rowwise.row_reductions import ROW_THREADS, row_blocks, row_threads  # noqa: E402
+from kernels.cuda.rowwise.row_reductions import row_blocks, row_threads  # noqa: E402
 
 
 @on_its_stream
@@ -89,7 +88,7 @@ def activate(z: Any, activation: str = "identity", *, out: Any = None) -> Any:
     """y (B, O) = f(z)."""
     y = memory.shaped(z.shape, z.dtype) if out is None else out
     kernel = elementwise.forward(z.dtype.name, scalar.canonical(activation))
-    kernel(-(-z.size // jit.THREADS), flat(z), flat(y), *z.shape, row(z), row(y))
+    kernel(-(-z.size // tuning.THREADS), flat(z), flat(y), *z.shape, row(z), row(y))
     return y
 
 
@@ -109,7 +108,7 @@ def activate_backward(
     saved = dy if saved is None else saved
     kernel = elementwise.backward(dy.dtype.name, name)
     kernel(
-        -(-dy.size // jit.THREADS), flat(dy), flat(saved), flat(dz),
+        -(-dy.size // tuning.THREADS), flat(dy), flat(saved), flat(dz),
         *dy.shape, row(dy), row(saved), row(dz),
     )  # fmt: skip
     return dz
@@ -206,7 +205,7 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, parameter: float
         row_blocks(rows, columns), flat(z), flat(dz), flat(target), job,
         factors if weight is None else flat(weight), factors, results, job,
     )  # fmt: skip
-    step_sums(dtype.name, jit.THREADS)(1, results, results, factors, sums, job)
+    step_sums(dtype.name, tuning.THREADS)(1, results, results, factors, sums, job)
     return float(memory.read(sums)[0]), dz
 
 
@@ -252,7 +251,7 @@ def _update(name: str, w: Any, dw: Any, state: Sequence[Any], of_update: Record)
     numbers = numbers_of_steps(1, StepNumbers(), of_update).reshape(-1).astype(w.dtype)
     first, second = [*state, w, w][:2]
     updates[name](w.dtype.name)(
-        -(-w.size // jit.THREADS), flat(w), flat(dw), flat(first),
+        -(-w.size // tuning.THREADS), flat(w), flat(dw), flat(first),
         flat(second), memory.copied(numbers), make_job(job),
     )  # fmt: skip
 
@@ -273,14 +272,14 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         kernels = [
             _linear(dtype, tile, layout, True, "relu", layout == "dz @ w.T")
             for arithmetic in (dtype, *precisions)
-            for tile in TILES[arithmetic]
+            for tile in tuning.TILES[arithmetic]
             for layout in LAYOUTS
         ]
-        for tile in narrow.TILES[dtype]:
+        for tile in tuning.NARROW_TILES[dtype]:
             kernels += [narrow.forward(dtype, tile, "relu", dtype), narrow.backward(dtype, tile, "relu")]
-        kernels += [step_sums(dtype, jit.THREADS), column_sums(dtype, *COLUMN_LANES), sum_parts(dtype)]
+        kernels += [step_sums(dtype, tuning.THREADS), column_sums(dtype, *tuning.COLUMN_LANES), sum_parts(dtype)]
         kernels += [family(dtype) for family in updates.values()]
-        for threads in (1, ROW_THREADS):
+        for threads in (1, tuning.ROW_THREADS):
             kernels += [_output(dtype, threads), losses["softmax_cross_entropy"](dtype, threads, "int64", True)]
             kernels += [family(dtype, threads, dtype, False) for family in losses.values()]
         kernels += [gather(dtype, dtype)]

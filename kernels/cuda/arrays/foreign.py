@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
-from kernels.cuda.arrays.strided import PARTS, copy, extremes
-from kernels.cuda.compiler import jit
+from kernels.cuda.arrays.strided import copy, extremes
 from kernels.cuda.driver import device_arrays, gpu, streams
 from kernels.cuda.engine.operations.gather import SOURCES
 
@@ -103,7 +103,7 @@ def copied(into: Any, source: Any) -> Any:
         return into
     matrix, target = _matrix(source), _matrix(into)
     kernel = copy(into.dtype.name, _type_name(source.dtype))
-    blocks = -(-source.size // jit.THREADS)
+    blocks = -(-source.size // tuning.THREADS)
     with streams.launching(into.stream):
         streams.wait(into.stream, source.stream)
         kernel(blocks, matrix.memory, target.memory, *matrix.shape, *matrix.steps, *target.steps)
@@ -150,9 +150,10 @@ def bounds(array: Any) -> tuple[Any, Any]:
     matrix = _matrix(array)
     name = _type_name(array.dtype)
     with streams.launching(array.stream):
-        parts = memory.empty(2 * PARTS, np.dtype(name))
-        extremes(name, jit.THREADS)(PARTS, matrix.memory, parts, *matrix.shape, *matrix.steps)
-        low, high = memory.read(parts).reshape(PARTS, 2).T
+        blocks = tuning.EXTREMES_PARTS
+        parts = memory.empty(2 * blocks, np.dtype(name))
+        extremes(name, tuning.THREADS)(blocks, matrix.memory, parts, *matrix.shape, *matrix.steps)
+        low, high = memory.read(parts).reshape(blocks, 2).T
     return low.min(), high.max()
 
 

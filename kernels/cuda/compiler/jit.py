@@ -22,7 +22,6 @@ if not SIMULATED:
     from kernels.cuda.compiler import offline
     from kernels.cuda.compiler.cache import Cache
 
-THREADS = 256  # of a block, where nothing else decides
 LAUNCHES = 64  # of a kernel, each of so many blocks on a stream, that are remembered
 
 

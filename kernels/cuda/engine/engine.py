@@ -11,15 +11,14 @@ import numpy as np
 
 from kernels import forks, scalar
 from kernels.cpu.engine.engine import WRONG_LABEL
+from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
-from kernels.cuda.arrays.strided import PARTS, extremes
-from kernels.cuda.compiler import jit
+from kernels.cuda.arrays.strided import extremes
 from kernels.cuda.driver import device_arrays, gpu, streams
 from kernels.cuda.engine.graph import Repeated
 from kernels.cuda.engine.job import StepNumbers, numbers_of_steps
-from kernels.cuda.engine.launches import COLUMN_LANES, Plan
-from kernels.cuda.engine.operations.clip import PARTS as CLIP_PARTS
+from kernels.cuda.engine.launches import Plan
 from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout as dropout_kernel
 from kernels.cuda.engine.operations.gather import SOURCES
@@ -29,7 +28,6 @@ from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_threads
 from kernels.layout import Layout
 
-FORWARD_ELEMENTS = 1 << 25  # of the activations of the rows that go through all layers together
 PLANS = 16  # sizes of a batch whose products are remembered
 
 P = ParamSpec("P")
@@ -111,11 +109,12 @@ class Engine:
             if loss is not None:
                 kernels.append(losses[scalar.loss_and_parameter(loss)[0]](name, threads, *target_constants(target)))
         if update is not None:
-            kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
-            kernels += [extremes(name, jit.THREADS)] + ([dropout_kernel(name)] if drops else [])
-            kernels += [decay(name, jit.THREADS)] if decays else []
+            kernels += [updates[update](name), column_sums(name, *tuning.COLUMN_LANES), step_sums(name, tuning.THREADS)]
+            kernels += [extremes(name, tuning.THREADS)] + ([dropout_kernel(name)] if drops else [])
+            kernels += [decay(name, tuning.THREADS)] if decays else []
             if clips:
-                kernels += [sum_parts(name), squares(name, jit.THREADS), clip(name, jit.THREADS, CLIP_PARTS)]
+                kernels += [sum_parts(name), squares(name, tuning.THREADS)]
+                kernels += [clip(name, tuning.THREADS, tuning.CLIP_PARTS)]
         for kernel in kernels:
             kernel.load()
 
@@ -164,14 +163,15 @@ class Engine:
     @_alone
     def finite(self) -> bool:
         """Whether all parameters are finite numbers."""
-        flat, parts = self._buffers.parameters, self._buffers.room("extremes", 2 * PARTS, self.dtype)
-        extremes(self.dtype.name, jit.THREADS)(PARTS, flat, parts, 1, flat.size, 0, 0, 1)
-        return bool(np.isfinite(memory.read(parts[: 2 * PARTS])).all())
+        flat, parts = self._buffers.parameters, self._buffers.room("extremes", 2 * tuning.EXTREMES_PARTS, self.dtype)
+        extremes(self.dtype.name, tuning.THREADS)(tuning.EXTREMES_PARTS, flat, parts, 1, flat.size, 0, 0, 1)
+        return bool(np.isfinite(memory.read(parts[: 2 * tuning.EXTREMES_PARTS])).all())
 
     @_alone
     def keep(self, state: Sequence[Any] = (), into: list[Any] | None = None) -> list[Any]:
         """Copies on the GPU of the parameters and of an optimiser's arrays, in those of an earlier call if given."""
-        self._buffers.room("extremes", 2 * PARTS, self.dtype)  # now, so that `finite` cannot fail after the steps
+        # now, so that `finite` cannot fail after the steps
+        self._buffers.room("extremes", 2 * tuning.EXTREMES_PARTS, self.dtype)
         arrays = (self._buffers.parameters, *self.hold(state))
         copies = into or [memory.empty(array.size, self.dtype) for array in arrays]
         for copy, array in zip(copies, arrays, strict=True):
@@ -252,7 +252,7 @@ class Engine:
         launches = Steps(plan, self._buffers, batches, numbers.astype(self.dtype), job)
         norms = None
         if clip_norm is not None:
-            norms = self._buffers.send("norms", np.r_[np.zeros(CLIP_PARTS), clip_norm])
+            norms = self._buffers.send("norms", np.r_[np.zeros(tuning.CLIP_PARTS), clip_norm])
 
         def step() -> None:
             launches.forward()
@@ -331,7 +331,7 @@ class Engine:
             x, target, weight = x[order], _rows(target, order), _rows(weight, order)
             order = None
         total = len(x) if order is None else len(order)
-        chunk = min(total, max(1, FORWARD_ELEMENTS // sum(self.layout.strides)))
+        chunk = min(total, max(1, tuning.FORWARD_ELEMENTS // sum(self.layout.strides)))
         plan, steps = self._plan(chunk, gradients=False), -(-total // chunk)
         self._buffers.reserve(plan, total)
         batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)

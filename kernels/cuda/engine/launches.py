@@ -27,6 +27,7 @@ from itertools import pairwise
 import numpy as np
 
 from kernels import random, scalar
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import Record, size
 from kernels.cuda.driver import gpu
@@ -36,8 +37,6 @@ from kernels.cuda.product import narrow
 from kernels.cuda.product.gemm import arithmetic, chunk_for, parts_for, tile_for
 from kernels.cuda.product.linear import compiled, linear
 from kernels.layout import Layout, leading_dimension
-
-COLUMN_LANES = (32, 8)  # of column_sums: columns of a block, threads that share a column
 
 
 @dataclass(frozen=True)
@@ -219,4 +218,4 @@ class Plan:
 
 def column_blocks(widths: Sequence[int]) -> tuple[int, int]:
     """The blocks of column_sums for all layers."""
-    return -(-max(widths[1:]) // COLUMN_LANES[0]), len(widths) - 1
+    return -(-max(widths[1:]) // tuning.COLUMN_LANES[0]), len(widths) - 1

@@ -7,17 +7,16 @@ import numpy as np
 
 from kernels import random
 from kernels.cpu.engine.engine import METRICS, OUTPUTS
+from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
-from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import words
 from kernels.cuda.engine.job import Job
-from kernels.cuda.engine.launches import COLUMN_LANES, Launch, Plan, column_blocks
-from kernels.cuda.engine.operations.clip import PARTS as CLIP_PARTS
+from kernels.cuda.engine.launches import Launch, Plan, column_blocks
 from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout
 from kernels.cuda.engine.operations.gather import SOURCES, gather
-from kernels.cuda.engine.operations.update import PARTS, column_sums, decay, sum_parts, updates
+from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, updates
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_blocks, row_threads
 
@@ -29,7 +28,7 @@ class Buffers:
         self.dtype = dtype
         self.parameters = memory.empty(size, dtype)
         self.gradient = memory.zeros(size, dtype)  # of each part of a batch, one after the other; its padding stays 0
-        self.parts = memory.zeros(PARTS * layers, dtype)  # of sums of squares
+        self.parts = memory.zeros(tuning.DECAY_PARTS * layers, dtype)  # of sums of squares
         self.work: Any = None  # activations
         self.results: Any = None  # row losses, and rows' rightness
 
@@ -120,7 +119,7 @@ class Steps:
             blocks = plan.narrow.blocks(rows, 1)
             plan.narrow_forward(source)(blocks, x.flat, self.order, work, parameters, self.words)
             return
-        gather(self.dtype, source)(-(-rows * self.widths[0] // jit.THREADS), x.flat, self.order, work, self.words)
+        gather(self.dtype, source)(-(-rows * self.widths[0] // tuning.THREADS), x.flat, self.order, work, self.words)
         for n, launch in enumerate(plan.forward):
             self._multiply(launch)
             self._drop(n, False)
@@ -157,25 +156,26 @@ class Steps:
                 self._drop(n - 1, True)
         plan.dw.kernel(plan.dw.blocks, work, work, gradient, parameters, work, self.words, first_dw)
         if plan.layout.bias:
-            blocks_of_all = (*column_blocks(self.widths), plan.parts)
-            column_sums(self.dtype, *COLUMN_LANES)(blocks_of_all, work, gradient, self.words, first_dw)
+            of_columns = (*column_blocks(self.widths), plan.parts)
+            column_sums(self.dtype, *tuning.COLUMN_LANES)(of_columns, work, gradient, self.words, first_dw)
         if l2:
-            decay(self.dtype, jit.THREADS)(
-                (PARTS, len(plan.layers)), parameters, gradient, buffers.parts, self.numbers, self.words, first_dw
+            of_layers = (tuning.DECAY_PARTS, len(plan.layers))
+            decay(self.dtype, tuning.THREADS)(
+                of_layers, parameters, gradient, buffers.parts, self.numbers, self.words, first_dw
             )
 
     def whole(self) -> Any:
         """The gradient, its parts added up into the first."""
         n, gradient = self.plan.layout.size, self.buffers.gradient
         if self.plan.parts > 1:
-            sum_parts(self.dtype)(-(-n // jit.THREADS), gradient, gradient, self.plan.parts, n, 1, n, 0)
+            sum_parts(self.dtype)(-(-n // tuning.THREADS), gradient, gradient, self.plan.parts, n, 1, n, 0)
         return gradient
 
     def clip(self, norms: Any) -> None:
         """Clipping of the gradient by its norm, once it is whole. norms: (CLIP_PARTS + 1,), the limit at its end."""
         gradient, size = self.whole(), self.plan.layout.size
-        squares(self.dtype, jit.THREADS)(CLIP_PARTS, gradient, norms, size)
-        clip(self.dtype, jit.THREADS, CLIP_PARTS)(-(-size // jit.THREADS), gradient, norms, size)
+        squares(self.dtype, tuning.THREADS)(tuning.CLIP_PARTS, gradient, norms, size)
+        clip(self.dtype, tuning.THREADS, tuning.CLIP_PARTS)(-(-size // tuning.THREADS), gradient, norms, size)
 
     def dx(self) -> None:
         """dX of the batch."""
@@ -185,18 +185,18 @@ class Steps:
         """The optimiser's step on all parameters. state: its arrays on the GPU."""
         parameters, gradient = self.buffers.parameters, self.buffers.gradient
         first, second = [*state, parameters, parameters][:2]
-        blocks = -(-self.plan.layout.size // jit.THREADS)
+        blocks = -(-self.plan.layout.size // tuning.THREADS)
         updates[name](self.dtype)(blocks, parameters, gradient, first, second, self.numbers, self.words)
 
     def sums(self, out: Any) -> None:
         """The step's loss and number of right rows, into out (2 * steps,)."""
         buffers = self.buffers
-        step_sums(self.dtype, jit.THREADS)(1, buffers.results, buffers.parts, self.numbers, out, self.words)
+        step_sums(self.dtype, tuning.THREADS)(1, buffers.results, buffers.parts, self.numbers, out, self.words)
 
     def _drop(self, layer: int, backward: bool) -> None:
         at = self.plan.drops.get((layer, backward))
         if at is not None:
-            blocks = -(-(-(-self.plan.workspace.rows // random.WORDS) * self.widths[layer + 1]) // jit.THREADS)
+            blocks = -(-(-(-self.plan.workspace.rows // random.WORDS) * self.widths[layer + 1]) // tuning.THREADS)
             dropout(self.dtype)(blocks, self.buffers.work, self.words, at)
 
     def _multiply(self, launch: Launch) -> None:

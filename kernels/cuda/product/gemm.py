@@ -16,57 +16,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.ir.ptx import lanes, outer_products, row_copy, vector_copy, vector_read
 from kernels.cuda.product import tensor_layout
 from kernels.cuda.product.blocks import Loader, Tile
 
-# Which tile for which product: the first that is less than half empty and gives every multiprocessor something to do.
-# The shapes are the usual ones (Boehm 2022, "How to Optimize a CUDA Matmul Kernel for cuBLAS-like Performance"), as
-# large as registers allow without spills (see the tests), and narrower ones for narrow layers. They have not been
-# tuned: no GPU was there.
-TILES = {
-    "float32": (
-        Tile(128, 128, 8, 8, 8),  # 4096 x 4096
-        Tile(128, 64, 8, 8, 8),  # 65536 x 64
-        Tile(128, 32, 16, 8, 4),  # 65536 x 10
-        Tile(64, 64, 16, 4, 4),  # 512 x 256
-        Tile(32, 32, 16, 4, 4),  # 128 x 256
-    ),
-    "float64": (Tile(64, 64, 8, 4, 4), Tile(32, 32, 8, 4, 4)),
-    "tf32": (
-        Tile(128, 128, 8, 8, 16, 8, 4, "tf32"), Tile(128, 64, 16, 8, 8, 8, 4, "tf32"),
-        Tile(64, 64, 16, 4, 8, 8, 4, "tf32"), Tile(32, 32, 16, 4, 4, 8, 4, "tf32"),
-    ),
-    "bf16": (
-        Tile(128, 128, 16, 8, 16, 8, 4, "bf16"), Tile(128, 64, 32, 8, 8, 8, 4, "bf16"),
-        Tile(64, 64, 32, 4, 8, 8, 4, "bf16"), Tile(32, 32, 32, 4, 4, 8, 4, "bf16"),
-    ),
-}  # fmt: skip
-# Tensor cores, where they are asked for, multiply in layers whose inputs and outputs both are at least so many; others
-# have too little to multiply to gain by it what they lose in digits. Unmeasured: no GPU was there.
-TENSOR_WIDTH = 32
-# Where dw has few tiles, the sum over the batch's rows is split into parts: as many as make SPLIT_BLOCKS blocks of the
-# smallest tile, of SPLIT_ROWS rows at least. Untuned, too.
-SPLIT_BLOCKS, SPLIT_ROWS = 256, 128
-
 
 def arithmetic(dtype: np.dtype, precision: str, *widths: int) -> str:
     """What the products of a layer of these widths are made in, the name of its TILES: a dtype, "tf32" or "bf16"."""
-    return precision if precision != "float32" and min(widths) >= TENSOR_WIDTH else dtype.name
+    return precision if precision != "float32" and min(widths) >= tuning.TENSOR_WIDTH else dtype.name
 
 
 def tile_for(m: int, n: int, arithmetic: str, processors: int, parts: int = 1) -> Tile:
     """The tile for a product c (m, n), summed in so many parts; the sums are the same with any."""
-    tiles = TILES[arithmetic]
+    tiles = tuning.TILES[arithmetic]
     fitting = (tile for tile in tiles if tile.rows < 2 * m and tile.columns < 2 * n)
     return next((tile for tile in fitting if parts * tile.blocks(m, n) >= processors), tiles[-1])
 
 
 def parts_for(m: int, n: int, k: int, arithmetic: str) -> int:
     """Into how many parts the sums over k of c (m, n) are split: by the sizes alone, since it decides the bits."""
-    return max(1, min(SPLIT_BLOCKS // TILES[arithmetic][-1].blocks(m, n), k // SPLIT_ROWS))
+    return max(1, min(tuning.SPLIT_BLOCKS // tuning.TILES[arithmetic][-1].blocks(m, n), k // tuning.SPLIT_ROWS))
 
 
 def chunk_for(k: int, parts: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import PRODUCT_WORDS, PRODUCTS, job_of, product_at, row_of, rows_of
@@ -17,20 +18,10 @@ from kernels.cuda.ir.ptx import VECTOR_BYTES
 from kernels.cuda.product.blocks import Matrix, Shared, Sizes, Tile
 from kernels.cuda.product.linear import layer
 
-# By width, then by rows: as large as 48 KiB of shared memory allow. They have not been tuned: no GPU was there.
-TILES = {
-    "float32": (
-        Tile(64, 32, 16, 4, 4), Tile(32, 32, 16, 4, 4),
-        Tile(64, 64, 8, 8, 4), Tile(32, 64, 16, 4, 4),
-        Tile(64, 128, 8, 8, 8), Tile(32, 128, 16, 4, 8),
-    ),
-    "float64": (Tile(32, 32, 8, 4, 4), Tile(32, 64, 8, 4, 4)),
-}  # fmt: skip
-
 
 def tile_for(widths: Sequence[int], rows: int, dtype: np.dtype, processors: int) -> Tile | None:
     """The tile for a network of these widths, or None for one that is too wide, or a single layer."""
-    fitting = [tile for tile in TILES[dtype.name] if tile.columns >= max(widths[1:])]
+    fitting = [tile for tile in tuning.NARROW_TILES[dtype.name] if tile.columns >= max(widths[1:])]
     if len(widths) < 3 or not fitting:
         return None
     fitting = [tile for tile in fitting if tile.columns == fitting[0].columns]

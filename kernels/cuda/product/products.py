@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
-from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import Record, words
 from kernels.cuda.driver import gpu
 from kernels.cuda.driver.device_arrays import address, flat
 from kernels.cuda.engine.job import NONE, PRODUCTS, Job, Product
-from kernels.cuda.engine.launches import COLUMN_LANES, column_blocks
+from kernels.cuda.engine.launches import column_blocks
 from kernels.cuda.engine.operations.update import column_sums, sum_parts
 from kernels.cuda.ir.ptx import VECTOR_BYTES
 from kernels.cuda.product.gemm import arithmetic, chunk_for, parts_for, tile_for
@@ -59,7 +59,7 @@ def sum_columns(dz: Any, db: Any) -> None:
     result = db if parts == 1 else memory.empty(parts * n, dz.dtype)
     product = Product(n=n, b_row=row(dz), db=0, chunk=chunk_for(m, parts), spacing=n)
     job = make_job(Job(total=m, batch=m), product)
-    kernel = column_sums(dz.dtype.name, *COLUMN_LANES)
+    kernel = column_sums(dz.dtype.name, *tuning.COLUMN_LANES)
     kernel((*column_blocks((m, n)), parts), flat(dz), flat(result), job, PRODUCTS)
     if parts > 1:
         _add(result, db, parts, 1, n)
@@ -69,7 +69,7 @@ def _add(parts: Any, c: Any, count: int, rows: int, columns: int) -> None:
     """c (rows, columns) = the sum of so many parts of that size."""
     kernel = sum_parts(c.dtype.name)
     kernel(
-        -(-c.size // jit.THREADS),
+        -(-c.size // tuning.THREADS),
         flat(parts),
         flat(c),
         count,

@@ -8,30 +8,27 @@ import functools
 from typing import Any, NamedTuple
 
 from kernels.cpu.rowwise.row_blocks import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import numbers_of, row_of
 from kernels.cuda.ir.ptx import scalars
 from kernels.cuda.rowwise.reduce import block_max, block_sum
 
-ROW_THREADS = 32  # of a block that takes a row
-BLOCK_ROWS = 128  # of a block whose threads take a row each
-SHORT = 16  # the most columns of such rows. Untuned: no GPU was there
-
 
 def row_threads(columns: int) -> int:
     """How many threads share a row of so many columns."""
-    return 1 if columns <= SHORT else ROW_THREADS
+    return 1 if columns <= tuning.SHORT_COLUMNS else tuning.ROW_THREADS
 
 
 def row_blocks(rows: int, columns: int) -> int:
     """How many blocks so many rows take."""
-    return -(-rows // BLOCK_ROWS) if columns <= SHORT else rows
+    return -(-rows // tuning.BLOCK_ROWS) if columns <= tuning.SHORT_COLUMNS else rows
 
 
 def block_threads(threads: int) -> int:
     """How many threads a block has, so many of which share a row."""
-    return BLOCK_ROWS if threads == 1 else threads
+    return tuning.BLOCK_ROWS if threads == 1 else threads
 
 
 class RowParts(NamedTuple):

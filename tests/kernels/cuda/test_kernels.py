@@ -11,10 +11,12 @@ if not dispatch.has_extra():
 
 from kernels import cuda as device
 from kernels import reference, scalar
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.driver import errors, gpu
 from kernels.cuda.engine.job import Job
 from kernels.cuda.product import gemm
+from kernels.cuda.product.blocks import Tile
 from kernels.cuda.product.products import make_job
 from tests.kernels.cuda.device import SIMULATED, SIZES
 from tests.oracle import (
@@ -70,9 +72,11 @@ class TestLinear:
         assert_close(host(db), expected[2], dtype, m, scale=size.sum(0).max())
 
 
-@pytest.mark.parametrize(("dtype", "tile"), [(dtype, tile) for dtype in DTYPES for tile in gemm.TILES[dtype]], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "tile"), [(dtype, tile) for dtype in DTYPES for tile in tuning.TILES[dtype]], ids=str
+)
 def test_every_tile(tile, dtype, monkeypatch):
-    monkeypatch.setattr(gemm, "TILES", {dtype: (tile,)})
+    monkeypatch.setattr(tuning, "TILES", {dtype: (tile,)})
     m, k, n = tile.rows + 1, 2 * tile.depth + 1, tile.columns + 1
     x, w, b, dy = random_arrays(m, (m, k), (k, n), (n,), (m, n), dtype=dtype)
     y = device.linear(placed(x), placed(w), placed(b))
@@ -90,9 +94,9 @@ def test_sums_over_many_rows_are_split_into_parts_that_hold_them_all(dtype, rows
     parts = gemm.parts_for(size, size, rows, dtype)
     chunk = gemm.chunk_for(rows, parts)
     assert parts * chunk >= rows
-    assert parts == 1 or chunk >= gemm.SPLIT_ROWS
-    assert parts > 1 or rows < 2 * gemm.SPLIT_ROWS or size == 256
-    assert parts == 1 or parts * gemm.TILES[dtype][-1].blocks(size, size) <= gemm.SPLIT_BLOCKS
+    assert parts == 1 or chunk >= tuning.SPLIT_ROWS
+    assert parts > 1 or rows < 2 * tuning.SPLIT_ROWS or size == 256
+    assert parts == 1 or parts * tuning.TILES[dtype][-1].blocks(size, size) <= tuning.SPLIT_BLOCKS
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -231,9 +235,9 @@ def test_warmup_compiles_for_tensor_cores_where_there_are_some(has_them, monkeyp
     monkeypatch.setattr(jit.Kernel, "load", lambda kernel: loaded.extend(kernel.constants))
     monkeypatch.setattr(dispatch, "tensor_cores", lambda: has_them)
     device.warmup(["float64"])
-    assert {c.precision for c in loaded if isinstance(c, gemm.Tile)} == {""}
+    assert {c.precision for c in loaded if isinstance(c, Tile)} == {""}
     device.warmup(["float32"])
-    assert {c.precision for c in loaded if isinstance(c, gemm.Tile)} == {"", *(("tf32", "bf16") if has_them else ())}
+    assert {c.precision for c in loaded if isinstance(c, Tile)} == {"", *(("tf32", "bf16") if has_them else ())}
 
 
 def test_what_describes_a_call_lies_on_the_gpu_that_makes_it(monkeypatch):

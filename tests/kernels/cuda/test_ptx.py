@@ -18,20 +18,19 @@ if dispatch.simulated():
     pytest.skip("numba-cuda's simulator compiles nothing", allow_module_level=True)
 
 from kernels.cuda.arrays.strided import copy, extremes
-from kernels.cuda.compiler.jit import THREADS, _configured
-from kernels.cuda.engine.launches import COLUMN_LANES
-from kernels.cuda.engine.operations.clip import PARTS, clip, squares
+from kernels.cuda.compiler.jit import _configured
+from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout
 from kernels.cuda.engine.operations.gather import SOURCES, gather
 from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, updates
 from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes
 from kernels.cuda.ir.tensor_mma import WORD_ELEMENTS
 from kernels.cuda.product import narrow
-from kernels.cuda.product.gemm import TILES, Tile
+from kernels.cuda.product.blocks import Tile
 from kernels.cuda.product.linear import linear
 from kernels.cuda.rowwise.elementwise import backward, forward
 from kernels.cuda.rowwise.loss import losses, output, step_sums
-from kernels.cuda.rowwise.row_reductions import ROW_THREADS
+from kernels.cuda.tuning import CLIP_PARTS, COLUMN_LANES, NARROW_TILES, ROW_THREADS, THREADS, TILES
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
 # layout, activation, slope: those of a network's step. gelu is the longest of them
@@ -65,12 +64,12 @@ def product_kernels(dtype):
                 kernel = linear(dtype, tile, layout, True, activation, slope)
                 yield f"{layout} {shape} {activation}{' slope' * slope}", kernel
     yield "x @ w unaligned", linear(dtype, TILES[dtype][0], "x @ w", False, "relu", False)
-    for tile in narrow.TILES[dtype]:
-        for activation in ("relu", "gelu") if tile is narrow.TILES[dtype][0] else ("gelu",):
+    for tile in NARROW_TILES[dtype]:
+        for activation in ("relu", "gelu") if tile is NARROW_TILES[dtype][0] else ("gelu",):
             shape = f"{tile.rows}x{tile.columns} {activation}"
             yield f"narrow x @ w {shape}", narrow.forward(dtype, tile, activation, dtype)
             yield f"narrow dz @ w.T {shape} slope", narrow.backward(dtype, tile, activation)
-    yield "narrow x @ w of bytes", narrow.forward(dtype, narrow.TILES[dtype][0], "tanh", "uint8")
+    yield "narrow x @ w of bytes", narrow.forward(dtype, NARROW_TILES[dtype][0], "tanh", "uint8")
 
 
 def other_kernels(dtype):
@@ -90,7 +89,7 @@ def other_kernels(dtype):
     yield "decay", decay(dtype, THREADS)
     yield "dropout", dropout(dtype)
     yield "squares", squares(dtype, THREADS)
-    yield "clip", clip(dtype, THREADS, PARTS)
+    yield "clip", clip(dtype, THREADS, CLIP_PARTS)
     for source in SOURCES.values():
         yield f"gather {source}", gather(dtype, source)
     yield "copy", copy(dtype, dtype)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from kernels import random
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import drop_at, job_of, rows_of
@@ -44,4 +45,4 @@ def dropout(real: Any) -> Any:
             write(work, drop, row + 2, rows, j, w2, limit, scale)
             write(work, drop, row + 3, rows, j, w3, limit, scale)
 
-    return function, "R I i", jit.THREADS
+    return function, "R I i", tuning.THREADS

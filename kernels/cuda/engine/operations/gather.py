@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import job_of, row_of, rows_of
@@ -32,4 +33,4 @@ def gather(real: Any, source_type: str) -> Any:
             row = row_of(job, order, i)
             work[job.x + i * job.x_row + j] = real(source[row * columns + j])
 
-    return function, f"{source_type} I R I", jit.THREADS
+    return function, f"{source_type} I R I", tuning.THREADS

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import Real, Record, record_at, record_class
 from kernels.cuda.compiler.target import cuda
@@ -15,7 +16,6 @@ from kernels.cuda.rowwise.reduce import block_sum
 # optimiser's state) have rows w_row apart, the gradient g rows g_row apart: the sum of g_parts parts that lie g_spacing
 # apart, in their order, if there is more than one. A thread per element.
 SIGNATURE = "R R R R R I"
-PARTS = 64  # blocks, and partial sums, of one layer's decay
 
 
 @jit.inline
@@ -63,7 +63,7 @@ def sgd(real: Any) -> Any:
                 w[at] = new
                 first[at] = velocity
 
-    return function, SIGNATURE, jit.THREADS
+    return function, SIGNATURE, tuning.THREADS
 
 
 @record_class
@@ -114,7 +114,7 @@ def adam(real: Any) -> Any:
             first[at] = m
             second[at] = v
 
-    return function, SIGNATURE, jit.THREADS
+    return function, SIGNATURE, tuning.THREADS
 
 
 updates = {"sgd": sgd, "adam": adam}
@@ -170,7 +170,7 @@ def sum_parts(real: Any) -> Any:
                 total += parts[part * spacing + e]
             c[e // columns * ldc + e % columns] = total
 
-    return function, "R R i i i i i", jit.THREADS
+    return function, "R R i i i i i", tuning.THREADS
 
 
 @jit.kernel
