@@ -26,7 +26,7 @@ def copy(target_type: Any, source_type: str) -> Any:
 
 @jit.kernel
 def extremes(number: Any, threads: int) -> Any:
-    """source, parts, rows, columns, first, down, across: the smallest and largest of each block's share, into parts.
+    """source, parts, rows, columns, first, down, across: the smallest and largest of each block's part, into parts.
 
     parts (2 * EXTREMES_PARTS,), in pairs, of as many blocks, whatever the size. A NaN is both the smallest and the
     largest.

@@ -22,7 +22,7 @@ if not SIMULATED:
     from kernels.cuda.compiler import offline
     from kernels.cuda.compiler.cache import Cache
 
-LAUNCHES = 64  # of a kernel, each of so many blocks on a stream, that are remembered
+LAUNCHES = 64  # of a kernel that are remembered, by their number of blocks and stream
 
 
 class Kernel:

@@ -188,7 +188,7 @@ class Engine:
             self._read_back()
 
     def _plan(self, rows: int, gradients: bool, drops: bool = False) -> Plan:
-        """The products for so many rows of a batch."""
+        """The products for a batch of `rows` rows."""
         key = rows, gradients, drops
         if key not in self._plans:
             if len(self._plans) >= PLANS:

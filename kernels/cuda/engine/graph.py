@@ -27,7 +27,7 @@ class Repeated:
         self._graph: Any = None
 
     def __call__(self, launches: Launches, times: int) -> None:
-        """Enqueue these launches so many times. A graph stays right as long as it is the same arrays that they name."""
+        """Enqueue these launches `times` times. A graph stays right as long as it is the same arrays that they name."""
         if not _same(launches, self._launches):
             self._launches, self._graph = [], None
             _run(launches)  # which loads what is new to this process; that must not happen while it is captured

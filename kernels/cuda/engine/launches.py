@@ -41,7 +41,7 @@ from kernels.layout import Layout, leading_dimension
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a batch's matrices lie in one buffer of `size` elements, for so many rows."""
+    """Where a batch's matrices lie in one buffer of `size` elements."""
 
     rows: int
     strides: tuple[int, ...]
@@ -87,7 +87,7 @@ class Launch:
 
 
 class Plan:
-    """The products of a network for batches of so many rows, and how they stand in a job.
+    """The products of a network for batches of `rows` rows, and how they stand in a job.
 
     rates: those of dropout, one per hidden layer, or none for a job in which nothing is dropped. precision: of the
     layers that are wide enough for it. narrow: the tile for kernels.cuda.product.narrow, or None.

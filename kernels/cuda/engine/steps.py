@@ -33,7 +33,7 @@ class Buffers:
         self.results: Any = None  # row losses, and rows' rightness
 
     def reserve(self, plan: Plan, results: int) -> None:
-        """Room for a plan's activations and gradients, and for so many row losses with their rightness."""
+        """Room for a plan's activations and gradients, and for `results` row losses with their rightness."""
         self._grow("work", plan.workspace.size, self.dtype)
         self._grow("results", 2 * results, self.dtype)
         if plan.gradients:
@@ -58,7 +58,7 @@ class Buffers:
 
 
 class Batches:
-    """What a job's batches are taken from: data on the GPU, `total` rows of it, `size` at a time, in so many passes.
+    """What a job's batches are taken from: data on the GPU, `total` rows of it, `size` at a time, in `passes` passes.
 
     With an order, they are the rows order[first : first + passes * total].
     """

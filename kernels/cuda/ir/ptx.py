@@ -64,7 +64,7 @@ def vector_copy(real: Any, width: int = 0) -> Any:
 def vector_read(real: Any, aligned: bool) -> Any:
     """read(x, at, left, registers, to): registers[to : to + lanes] = x[at : at + left], then zeros.
 
-    aligned: 16 bytes are read at once where there are so many.
+    aligned: 16 bytes are read at once where they are left.
     """
     width, zero, copy = lanes(real), real(0.0), vector_copy(real)
 
@@ -154,9 +154,7 @@ def outer_products(
     """add(c, a, a_at, b, b_at): c (rows * columns,), in registers, += a.T @ b over `depth` rows of both.
 
     a_steps: the distances of a's rows, the first of which begins at a_at, and of the groups of 16 bytes in which a row
-    is read; b_steps: b's. All of it is one run of loads at fixed offsets and of multiply-adds: 512 of these, 32 loads
-    and 3 other instructions a step of the largest float32 tile on sm_90, where a loop that the compiler left one had
-    22 others to 64 multiply-adds (nvdisasm 13.4).
+    is read; b_steps: b's. All of it is one run of loads at fixed offsets and of multiply-adds, without a loop.
     """
     width, (a_stride, a_spacing), (b_stride, b_spacing) = lanes(real), a_steps, b_steps
     if SIMULATED:

@@ -30,7 +30,7 @@ def arithmetic(dtype: np.dtype, precision: str, *widths: int) -> str:
 
 
 def tile_for(m: int, n: int, arithmetic: str, processors: int, parts: int = 1) -> Tile:
-    """The tile for a product c (m, n), summed in so many parts; the sums are the same with any."""
+    """The tile for a product c (m, n), summed in `parts` parts; the sums are the same with any."""
     tiles = tuning.TILES[arithmetic]
     fitting = (tile for tile in tiles if tile.rows < 2 * m and tile.columns < 2 * n)
     return next((tile for tile in fitting if parts * tile.blocks(m, n) >= processors), tiles[-1])

@@ -66,7 +66,7 @@ def sum_columns(dz: Any, db: Any) -> None:
 
 
 def _add(parts: Any, c: Any, count: int, rows: int, columns: int) -> None:
-    """c (rows, columns) = the sum of so many parts of that size."""
+    """c (rows, columns) = the sum of `count` parts of that size."""
     kernel = sum_parts(c.dtype.name)
     kernel(
         -(-c.size // tuning.THREADS),

@@ -17,17 +17,17 @@ from kernels.cuda.rowwise.reduce import block_max, block_sum
 
 
 def row_threads(columns: int) -> int:
-    """How many threads share a row of so many columns."""
+    """How many threads take a row together."""
     return 1 if columns <= tuning.SHORT_COLUMNS else tuning.ROW_THREADS
 
 
 def row_blocks(rows: int, columns: int) -> int:
-    """How many blocks so many rows take."""
+    """How many blocks these rows take."""
     return -(-rows // tuning.BLOCK_ROWS) if columns <= tuning.SHORT_COLUMNS else rows
 
 
 def block_threads(threads: int) -> int:
-    """How many threads a block has, so many of which share a row."""
+    """How many threads a block has. threads: those that take a row together."""
     return tuning.BLOCK_ROWS if threads == 1 else threads
 
 

@@ -12,7 +12,7 @@ from kernels.cuda.rowwise.reduce import block_sum
 
 @jit.kernel
 def squares(real: Any, threads: int) -> Any:
-    """gradient, norms, n: the sum of squares of a block's share of gradient (n,), into norms (CLIP_PARTS + 1,).
+    """gradient, norms, n: the sum of squares of a block's part of gradient (n,), into norms (CLIP_PARTS + 1,).
 
     In float64, where a square of float32 does not overflow.
     """
