@@ -9,9 +9,9 @@ from numba import cfunc, types
 
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import engine as engines
-from kernels.cpu.engine import job as field
 from kernels.cpu.engine import scheduler as networks
 from kernels.cpu.engine.engine import Engine
+from kernels.cpu.engine.job import STOP
 from kernels.cpu.engine.operations.gather import ROW_NUMBER
 from kernels.cpu.ir import memory
 from kernels.cpu.threads import workers as teams
@@ -400,7 +400,7 @@ class TestStop:
         engine = make_engine([20, 30, 3], threads=2)
         before = engine.parameters.copy()
         press = cfunc("void(int64)")(lambda address: memory.store(address, 1))
-        parameters, *state = self.step(engine, 40, hook=(press.address, engine._at + 8 * field.STOP))
+        parameters, *state = self.step(engine, 40, hook=(press.address, engine._at + STOP))
         np.testing.assert_array_equal(parameters, before)
         assert not np.any(state)
         assert engine.gradient.any()

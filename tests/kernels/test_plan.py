@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels import reference
-from kernels.cpu.engine import job as field
+from kernels.cpu.engine import job as codes
 from kernels.cpu.engine import schedule as plans
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.engine.operations.gather import ROW_NUMBER
@@ -25,16 +25,23 @@ KINDS = {
 
 def operations(widths, rows, threads=2):
     plan = plans.for_step(tuple(widths), rows, threads, 4, gathered=True, dx=False, split=False)
-    return [int(phase[field.OPERATION]) for phase in plan.phases], plan.groups
+    return [int(phase["operation"]) for phase in plan.phases], plan.groups
 
 
 def test_the_kinds_are_what_they_are_called():
-    assert operations(*KINDS["rows"][:2]) == ([field.TRANSPOSE, field.THROUGH, field.WEIGHTS], 0)
-    layers = [field.TRANSPOSE, field.GATHER, *[field.FORWARD] * 2, field.THROUGH, field.BACKWARD, field.WEIGHTS]
+    assert operations(*KINDS["rows"][:2]) == ([codes.TRANSPOSE, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS], 0)
+    layers = [
+        codes.TRANSPOSE,
+        codes.GATHER,
+        *[codes.FORWARD] * 2,
+        codes.ROWS_THROUGH_LAYERS,
+        codes.BACKWARD,
+        codes.WEIGHTS,
+    ]
     assert operations(*KINDS["layers"][:2]) == (layers, 0)
-    alone = [field.TRANSPOSE, field.GATHER, field.FORWARD, field.THROUGH, field.WEIGHTS]
+    alone = [codes.TRANSPOSE, codes.GATHER, codes.FORWARD, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS]
     assert operations(*KINDS["layers alone"][:2]) == (alone, 0)
-    assert operations(*KINDS["groups"][:2])[0] == [field.TRANSPOSE, field.THROUGH, field.WEIGHTS]
+    assert operations(*KINDS["groups"][:2])[0] == [codes.TRANSPOSE, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS]
     assert operations(*KINDS["groups"][:2])[1] >= plans.GROUPS_AT_ONCE
 
 
@@ -62,8 +69,8 @@ def test_the_tiles_of_a_layer_cover_it(rows, threads):
     widths = (300, 2049, 1030)
     plan = plans.for_step(widths, rows, threads, 4, gathered=True, dx=True, split=False)
     for operation, layer, height, across, width, *_ in plan.phases:
-        if operation in (field.FORWARD, field.BACKWARD):
-            columns = widths[layer + 1] if operation == field.FORWARD else widths[layer]
+        if operation in (codes.FORWARD, codes.BACKWARD):
+            columns = widths[layer + 1] if operation == codes.FORWARD else widths[layer]
             assert 0 < height <= max(rows, 1)
             assert (across - 1) * width < columns <= across * width
 
@@ -200,12 +207,10 @@ WIDE = (300, 700, 800, 700, 6)
 @pytest.mark.parametrize("rows", [1, 2, 33, plans.FORWARD_ROWS, plans.FORWARD_ROWS + 1])
 def test_few_rows_go_forward_by_parts_of_large_layers(rows, in_place):
     """Layer 0 is not large, layers 1 and 2 are; the last is done with the outputs."""
-    phases = plans.for_outputs(WIDE, rows, 2, 4, not in_place, rows).phases[:, field.OPERATION].tolist()
+    phases = plans.for_outputs(WIDE, rows, 2, 4, not in_place, rows).phases["operation"].tolist()
     by_layers = rows <= plans.FORWARD_ROWS
-    assert phases == [*[field.GATHER] * (not in_place), *[field.FORWARD] * 3, field.PREDICT][0 if by_layers else -1 :]
-    assert plans.for_outputs(WIDE, rows, 1, 4, not in_place, rows).phases[:, field.OPERATION].tolist() == [
-        field.PREDICT
-    ]
+    assert phases == [*[codes.GATHER] * (not in_place), *[codes.FORWARD] * 3, codes.PREDICT][0 if by_layers else -1 :]
+    assert plans.for_outputs(WIDE, rows, 1, 4, not in_place, rows).phases["operation"].tolist() == [codes.PREDICT]
     weights, biases = random_network(3, WIDE)
     parameters = aligned_zeros(Layout.of(WIDE, "float32").size, np.float32)
     layout = Layout.of(WIDE, "float32")

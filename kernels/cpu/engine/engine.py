@@ -13,8 +13,8 @@ import numpy as np
 from kernels import forks, random, scalar
 from kernels.apart import apart
 from kernels.cpu.compiler import jit
-from kernels.cpu.engine import job as field
 from kernels.cpu.engine import schedule as plans
+from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord
 from kernels.cpu.engine.operations import clip
 from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations.gather import gathers
@@ -109,10 +109,10 @@ class Engine:
         forks.renewed(self)
         self.kernel = network[self.dtype]
         n_layers, size = len(widths) - 1, self.dtype.itemsize
-        self._words = aligned_zeros(field.LAYERS + field.RECORD * n_layers, np.int64)
-        self._at = address(self._words)
-        self._job = self._words.data  # which is written to in half the time that NumPy's array takes
-        self._layers = [self._job[field.LAYERS + field.RECORD * n :][: field.RECORD] for n in range(n_layers)]
+        words = aligned_zeros((JOB_BYTES + LAYER_BYTES * n_layers) // 8, np.int64)
+        self._at = address(words)
+        self._job = Job.from_buffer(words.data)
+        self._layers = [LayerRecord.from_buffer(words.data, JOB_BYTES + LAYER_BYTES * n) for n in range(n_layers)]
         self._one, self._loss_parameter = np.ones(1, self.dtype), np.zeros(1)
         self._single = np.zeros((1, 2), np.int64)  # the one batch of what is not training: see `_batches`
         self._single_at = address(self._single)
@@ -207,11 +207,11 @@ class Engine:
 
     def _load_activations(self) -> None:
         for record, name in zip(self._layers, self.activations, strict=False):
-            record[field.FUSED] = name == "relu"
+            record.relu_fused = name == "relu"
             if name not in ("identity", "relu"):
-                record[field.ACTIVATE] = forward[name][self.dtype].address
+                record.activate = forward[name][self.dtype].address
             if name != "identity":
-                record[field.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
+                record.activate_backward = backward[name][self.dtype].address
 
     def _product(self, layer: int, rows: int) -> jit.Kernel:
         """What multiplies in a layer where there are so many rows."""
@@ -226,50 +226,50 @@ class Engine:
     def _describe_layers(self) -> None:
         layout, size, base = self.layout, self.dtype.itemsize, address(self.parameters)
         for n, record in enumerate(self._layers):
-            record[field.N_IN], record[field.N_OUT] = layout.widths[n], layout.widths[n + 1]
-            record[field.W], record[field.LDW] = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
-            record[field.B] = base + layout.b_offsets[n] * size if layout.bias else 0
-            record[field.LD_TURNED] = layout.strides[n] * size
+            record.n_in, record.n_out = layout.widths[n], layout.widths[n + 1]
+            record.w, record.ldw = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
+            record.b = base + layout.b_offsets[n] * size if layout.bias else 0
+            record.ld_transposed_dw = layout.strides[n] * size
         job = self._job
-        job[field.N_LAYERS] = len(self._layers)
-        job[field.OUTPUT] = OUTPUTS[self.output]
-        job[field.TILES], job[field.N_TILES] = address(self._tiles), len(self._tiles)
-        job[field.SCRATCH], job[field.SCRATCH_BYTES] = address(self._scratch), self._scratch_size * size
-        job[field.ONE], job[field.LOSS_PARAMETER] = address(self._one), address(self._loss_parameter)
+        job.n_layers = len(self._layers)
+        job.output = OUTPUTS[self.output]
+        job.tiles, job.n_tiles = address(self._tiles), len(self._tiles)
+        job.scratch, job.scratch_bytes = address(self._scratch), self._scratch_size * size
+        job.one, job.loss_parameter = address(self._one), address(self._loss_parameter)
 
     def _follow(self, plan: plans.Plan) -> None:
         """Set a job's phases, and have the buffers that they need."""
         if plan is self._plan:
             return
         job, self._plan = self._job, None
-        job[field.PHASES], job[field.ONCE] = address(plan.phases), plan.once
-        job[field.EACH_STEP] = len(plan.phases) - plan.once
-        job[field.FIRST_LAYER], job[field.CHUNK] = plan.first_layer, plan.chunk
+        job.phases, job.once = address(plan.phases), plan.once
+        job.each_step = len(plan.phases) - plan.once
+        job.first_layer, job.row_chunk = plan.first_layer, plan.chunk
         self._reserve(plan.buffered)
         if plan.transposed:
             self._transposed = {n: self._transposed.get(n) or self._new_transposed(n) for n in plan.transposed}
             for n, record in enumerate(self._layers):
-                record[field.WT] = self._transposed[n][0] if n in self._transposed else 0
-                record[field.LDWT] = self.layout.strides[n] * self.dtype.itemsize
+                record.wt = self._transposed[n][0] if n in self._transposed else 0
+                record.ldwt = self.layout.strides[n] * self.dtype.itemsize
         for n, record in enumerate(self._layers):
-            record[field.PRODUCT] = self._product(n, plan.rows).address
+            record.product = self._product(n, plan.rows).address
         for record, turned in zip(self._layers, plan.turned, strict=False):
-            record[field.TURNED] = turned
-        job[field.PARTIALS] = 0
+            record.transposed_dw = turned
+        job.group_gradients = 0
         if plan.groups:
             size = self.layout.size
             if len(self._partials) < size * plan.groups:
                 self._partials = aligned_zeros(size * plan.groups, self.dtype)
-            job[field.PARTIALS] = address(self._partials) - address(self.parameters)
-            job[field.PARTIAL_BYTES], job[field.GROUP_ROWS] = size * self.dtype.itemsize, plan.group_rows
+            job.group_gradients = address(self._partials) - address(self.parameters)
+            job.group_gradient_bytes, job.group_rows = size * self.dtype.itemsize, plan.group_rows
             self._group_sums = np.zeros((plan.groups, 2))
-            job[field.GROUP_SUMS] = address(self._group_sums)
+            job.group_sums = address(self._group_sums)
         self._plan = plan
 
     def _plan_step(self, rows: int, threads: int, dx: bool, split: bool) -> plans.Plan:
         """What a step on so many rows of the data that have been set consists of."""
         return plans.for_step(
-            self.layout.widths, rows, threads, self.dtype.itemsize, self._job[field.X_GATHER] != 0, dx, split
+            self.layout.widths, rows, threads, self.dtype.itemsize, self._job.x_gather != 0, dx, split
         )
 
     def _reserve(self, rows: int) -> None:
@@ -289,17 +289,17 @@ class Engine:
         below = buffer(strides[0])
         for n, record in enumerate(self._layers):
             stride = strides[n + 1]
-            record[field.INPUT], record[field.LD_INPUT] = below, strides[n] * size
-            record[field.Y] = below = buffer(stride)
-            record[field.DZ], record[field.LD_OUT] = buffer(stride), stride * size
+            record.input, record.ld_input = below, strides[n] * size
+            record.y = below = buffer(stride)
+            record.dz, record.ld_out = buffer(stride), stride * size
             if n < len(self.activations) and self.activations[n] in scalar.NEEDS_PRE:
-                record[field.PRE], record[field.LD_PRE] = buffer(stride), stride * size
+                record.pre, record.ld_pre = buffer(stride), stride * size
             if n < len(self.dropout) and self.dropout[n]:  # relu's derivative is 0 where its output was dropped
-                record[field.LIMIT] = random.limit(self.dropout[n])
-                record[field.DROPPED] = record[field.Y] if self.activations[n] == "relu" else buffer(stride)
+                record.drop_limit = random.limit(self.dropout[n])
+                record.dropped = record.y if self.activations[n] == "relu" else buffer(stride)
         job = self._job
-        job[field.ROW_TARGET], job[field.LD_TARGET] = buffer(strides[-1]), strides[-1] * size
-        job[field.ROW_LABEL], job[field.ROW_WEIGHT] = buffer(1, np.int64), buffer(1)
+        job.batch_target, job.ld_batch_target = buffer(strides[-1]), strides[-1] * size
+        job.batch_label, job.batch_weight = buffer(1, np.int64), buffer(1)
         self._capacity = rows
 
     def _drop(self, noise: tuple[int, int] | None) -> None:
@@ -309,10 +309,10 @@ class Engine:
         for n, rate in enumerate(self.dropout):
             if rate:
                 layer, above = self._layers[n], self._layers[n + 1]
-                layer[field.DROP] = 0 if noise is None else dropout_kernels[self.dtype].address
-                above[field.INPUT] = layer[field.Y if noise is None else field.DROPPED]
+                layer.drop = 0 if noise is None else dropout_kernels[self.dtype].address
+                above.input = layer.y if noise is None else layer.dropped
         if noise is not None:
-            self._job[field.SEED], self._job[field.FIRST_STEP] = noise
+            self._job.seed, self._job.first_step = noise
 
     def _new_transposed(self, n: int) -> tuple[int, np.ndarray]:
         transposed = aligned_zeros(self.layout.widths[n + 1] * self.layout.strides[n], self.dtype)
@@ -321,43 +321,43 @@ class Engine:
     def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, batches: int) -> None:
         job, size = self._job, self.dtype.itemsize
         in_place = order is None and x.dtype == self.dtype and x.strides[1] == size and x.flags.aligned
-        job[field.X], job[field.X_GATHER] = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
-        job[field.X_ROW], job[field.X_COLUMN] = x.strides
-        job[field.DATA_ROWS] = len(x)
+        job.x, job.x_gather = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
+        job.x_row, job.x_column = x.strides
+        job.data_rows = len(x)
         if target is not None and target.ndim == 1:
-            job[field.T], job[field.T_ROW] = address(target), target.strides[0]
-            job[field.LABELS], job[field.LABEL_BYTES] = 1, target.itemsize
-            job[field.LABEL_SIGNED] = target.dtype.kind == "i"
+            job.target, job.target_row = address(target), target.strides[0]
+            job.labels, job.label_bytes = 1, target.itemsize
+            job.label_signed = target.dtype.kind == "i"
         elif target is not None:
-            job[field.T], job[field.T_GATHER] = address(target), gathers[target.dtype][self.dtype].address
-            job[field.T_ROW], job[field.T_COLUMN] = target.strides
-            job[field.T_COLUMNS], job[field.LABELS] = target.shape[1], 0
-        job[field.ORDER] = address(order) if order is not None else 0
-        job[field.WEIGHT] = 0
+            job.target, job.target_gather = address(target), gathers[target.dtype][self.dtype].address
+            job.target_row, job.target_column = target.strides
+            job.target_columns, job.labels = target.shape[1], 0
+        job.order = address(order) if order is not None else 0
+        job.weight = 0
         if weight is not None:
-            job[field.WEIGHT] = address(weight)
-            job[field.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
-        job[field.FIRST], job[field.BATCHES] = first, batches
+            job.weight = address(weight)
+            job.weight_gather = gathers[weight.dtype][self.dtype].address
+        job.first_position, job.batches = first, batches
 
     def _set_loss(self, loss: scalar.Loss, metric: str | None) -> None:
         name, self._loss_parameter[0] = scalar.loss_and_parameter(loss)
-        self._job[field.LOSS], self._job[field.METRIC] = losses[name][self.dtype].address, METRICS[metric]
+        self._job.loss, self._job.metric = losses[name][self.dtype].address, METRICS[metric]
 
     def _run(self, threads: int, first: int, last: int, cost: int, flush: bool) -> None:
         """Steps first to last; cost: in multiply-adds."""
         job = self._job
-        job[field.BEGIN], job[field.STEPS], job[field.FLUSH], job[field.ALONE] = first, last, flush, threads == 1
-        job[field.TICKET] = job[field.DONE] = job[field.SLOT] = job[field.STOP] = 0
-        job[field.WAITED], job[field.WRONG_ROW] = teams.team.waited_at, -1
+        job.begin, job.end, job.flush, job.alone = first, last, flush, threads == 1
+        job.ticket = job.done = job.slots = job.stop = 0
+        job.waited, job.wrong_row = teams.team.waited_at, -1
         if cost < LONG:
             teams.team.run(self.kernel, self._at, threads)
         else:
             apart(lambda: teams.team.run(self.kernel, self._at, threads), stop=self._stop)
-        if job[field.WRONG_ROW] >= 0:
-            raise ValueError(WRONG_LABEL.format(self.layout.widths[-1] - 1, job[field.WRONG_ROW]))
+        if job.wrong_row >= 0:
+            raise ValueError(WRONG_LABEL.format(self.layout.widths[-1] - 1, job.wrong_row))
 
     def _stop(self) -> None:
-        self._job[field.STOP] = 1
+        self._job.stop = 1
 
     def _one_batch(self, rows: int) -> int:
         """The address of what `_batches` makes of so many rows in one batch, which takes 5 us."""
@@ -442,14 +442,14 @@ class Engine:
         decay = np.full(steps, l2, np.float64)
         sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
         twins = [address(array) - base for array in state] + [0, 0]
-        job[field.FIRST_STATE], job[field.SECOND_STATE] = twins[:2]
+        job.first_state, job.second_state = twins[:2]
         self._set_loss(loss, metric)
-        job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
-        job[field.UPDATE], job[field.SCALARS] = updates[update][self.dtype].address, address(scalars)
-        job[field.L2], job[field.SQUARES] = address(decay), address(squares) if squares.size else 0
-        job[field.GRADIENT] = address(self.gradient) - base if hook else 0
-        job[field.HOOK], job[field.HOOK_ARGUMENT] = hook or (0, 0)
-        job[field.DX] = 0
+        job.sums, job.scales = address(sums), address(scales)
+        job.update, job.scalars = updates[update][self.dtype].address, address(scalars)
+        job.l2, job.squares = address(decay), address(squares) if squares.size else 0
+        job.gradient = address(self.gradient) - base if hook else 0
+        job.hook, job.hook_argument = hook or (0, 0)
+        job.dx = 0
 
         def plan(threads: int) -> plans.Plan:
             # not of this call's rows, maybe the last few of an epoch: the bits would depend on where that is cut
@@ -467,7 +467,7 @@ class Engine:
         buffered = plan(pace.choices[-1]).buffered
         self._reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
         results = np.empty((2, buffered))
-        job[field.ROW_LOSS], job[field.RIGHT] = address(results[0]), address(results[1]) if metric else 0
+        job.row_losses, job.right_rows = address(results[0]), address(results[1]) if metric else 0
         pace.run(steps, batch_size, part)
         values = sums[:, 0] + 0.5 * decay * squares.sum(1) if squares.size else sums[:, 0]
         return values, sums[:, 1]
@@ -497,11 +497,11 @@ class Engine:
         sums, squares = np.zeros((1, 2)), np.zeros(len(self._tiles))
         scales, decay = np.array([scale]), np.array([l2], np.float64)
         self._set_loss(loss, None)
-        job[field.ROW_LOSS], job[field.RIGHT] = address(results), 0
-        job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
-        job[field.L2], job[field.SQUARES] = address(decay), address(squares) if l2 else 0
-        job[field.GRADIENT] = address(gradient) - base
-        job[field.DX], job[field.DX_ROW] = address(dx), stride * self.dtype.itemsize
+        job.row_losses, job.right_rows = address(results), 0
+        job.sums, job.scales = address(sums), address(scales)
+        job.l2, job.squares = address(decay), address(squares) if l2 else 0
+        job.gradient = address(gradient) - base
+        job.dx, job.dx_row = address(dx), stride * self.dtype.itemsize
         self._run(plan.threads, 0, 1, rows * self._row_cost + self._step_cost, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
@@ -532,18 +532,18 @@ class Engine:
                 self._busy = True
                 self._set_data(x, target, order, weight, 0, self._one_batch(rows))
                 plan = plans.for_outputs(
-                    self.layout.widths, rows, self.forward_threads(rows), self.dtype.itemsize, job[field.X_GATHER] != 0,
+                    self.layout.widths, rows, self.forward_threads(rows), self.dtype.itemsize, job.x_gather != 0,
                     max(rows, among),
                 )  # fmt: skip
                 self._follow(plan)
                 self._drop(None)
-                job[field.OUT] = job[field.ROW_LOSS] = job[field.RIGHT] = 0
+                job.out = job.row_losses = job.right_rows = 0
                 if out is not None:
-                    job[field.OUT], job[field.OUT_ROW] = address(out), out.strides[0]
-                    job[field.ACTIVATE_OUTPUT] = output[self.dtype].address
+                    job.out, job.out_row = address(out), out.strides[0]
+                    job.activate_output = output[self.dtype].address
                 if target is not None:
                     self._set_loss(loss, metric)
-                    job[field.ROW_LOSS], job[field.RIGHT] = address(results), address(right) if metric else 0
+                    job.row_losses, job.right_rows = address(results), address(right) if metric else 0
                 self._run(plan.threads, 0, 1, rows * self._row_cost, flush=False)
             finally:
                 self._busy = False

@@ -11,7 +11,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from kernels.cpu.engine import job as field
+from kernels.cpu.compiler.records import dtype_of
+from kernels.cpu.engine.job import (
+    BACKWARD,
+    CALL_HOOK,
+    FORWARD,
+    GATHER,
+    PREDICT,
+    ROWS_THROUGH_LAYERS,
+    TRANSPOSE,
+    UPDATE_WEIGHTS,
+    WEIGHTS,
+    Phase,
+    WeightTile,
+)
 from kernels.cpu.ir.simd import chosen
 from kernels.cpu.product.gemm import FEW_ROWS
 from kernels.cpu.product.linear import better_turned, tile_grid
@@ -43,7 +56,7 @@ class Plan:
     """The phases of a job, and the buffers that they need."""
 
     threads: int
-    phases: np.ndarray  # int64 (n, field.PHASE_RECORD)
+    phases: np.ndarray  # records of Phase
     once: int  # how many come once; the others in every step
     first_layer: int  # of those that rows go through together
     chunk: int  # rows that do
@@ -67,17 +80,17 @@ def for_step(
     layers = 0 if groups else _layered(widths, rows)
     steps = []
     if layers and gathered:
-        steps.append((field.GATHER, 0, _share(rows, threads), 1, 0))
-    steps += [(field.FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
+        steps.append((GATHER, 0, _share(rows, threads), 1, 0))
+    steps += [(FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
     together = -(-rows // groups) if groups else _share(rows, threads)
     chunk = min(together, FORWARD_ROWS)
-    steps.append((field.THROUGH, 0, together, 1, 0))
+    steps.append((ROWS_THROUGH_LAYERS, 0, together, 1, 0))
     for n in range(layers - 1, -1 if dx else 0, -1):
-        steps.append((field.BACKWARD, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
-    steps.append((field.WEIGHTS, 0, 0, n_tiles + 1, 0))
+        steps.append((BACKWARD, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
+    steps.append((WEIGHTS, 0, 0, n_tiles + 1, 0))
     if split:
-        steps += [(field.CALL_HOOK, 0, 0, 1, 0), (field.UPDATE_WEIGHTS, 0, 0, n_tiles, 0)]
-    phases = [(field.TRANSPOSE, 0, 0, n_tiles, 0), *steps]
+        steps += [(CALL_HOOK, 0, 0, 1, 0), (UPDATE_WEIGHTS, 0, 0, n_tiles, 0)]
+    phases = [(TRANSPOSE, 0, 0, n_tiles, 0), *steps]
     kept = range(max(layers, 0 if dx else 1), len(widths) - 1)
     buffered = chunk * threads if groups else rows
     turned = tuple(_fits_turned(rows, a, b, itemsize) for a, b in pairwise(widths))
@@ -93,15 +106,15 @@ def for_outputs(widths: tuple[int, ...], rows: int, threads: int, itemsize: int,
     """
     share, layers, steps = _share(rows, threads), streamed(widths, rows, threads, itemsize), []
     if layers and gathered:
-        steps.append((field.GATHER, 0, share, 1, 0))
-    steps += [(field.FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
-    phases = _records([*steps, (field.PREDICT, 0, share, 1, 0)])
+        steps.append((GATHER, 0, share, 1, 0))
+    steps += [(FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
+    phases = _records([*steps, (PREDICT, 0, share, 1, 0)])
     return Plan(threads, phases, 0, layers, share, rows if layers else share * threads, 0, 0, range(0), among)
 
 
 @lru_cache(maxsize=64)
 def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
-    """int64 (n, field.TILE): the tiles of all layers' weights."""
+    """The tiles of all layers' weights: records of WeightTile."""
     height, width = _tile(sum(a * b for a, b in pairwise(widths)))
     tiles = []
     for layer, (rows, columns) in enumerate(pairwise(widths)):
@@ -110,7 +123,7 @@ def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
         for i0, i1 in pairwise(edges):
             for j0 in range(0, columns, width):
                 tiles.append((layer, i0, i1, j0, min(j0 + width, columns)))
-    return np.array(tiles, np.int64)
+    return np.array(tiles, dtype_of(WeightTile))
 
 
 def _tile(weights: int) -> tuple[int, int]:
@@ -120,8 +133,7 @@ def _tile(weights: int) -> tuple[int, int]:
 
 def scratch_size(tiles: np.ndarray, lanes: int) -> int:
     """Elements that dw of any tile, its db and its transpose need."""
-    _, i0, i1, j0, j1 = tiles.T
-    rows, columns = i1 - i0, j1 - j0
+    rows, columns = tiles["i1"] - tiles["i0"], tiles["j1"] - tiles["j0"]
     return int(((rows + 1) * (columns // lanes + 2) * lanes + columns * (rows // lanes + 1) * lanes).max())
 
 
@@ -176,6 +188,5 @@ def _share(rows: int, threads: int) -> int:
 
 
 def _records(phases: Sequence[tuple[int, ...]]) -> np.ndarray:
-    records = np.zeros((len(phases), field.PHASE_RECORD), np.int64)
-    records[:, : len(phases[0])] = phases
-    return records
+    """Records of Phase, with their fields in order."""
+    return np.array(phases, dtype_of(Phase))

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from kernels.cpu.compiler import jit
-from kernels.cpu.engine import job as field
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.engine.schedule import Plan
 from kernels.cpu.engine.scheduler import timed_network
@@ -23,7 +22,7 @@ class TimedEngine(Engine):
         self.seconds = 0.0
         n_words = self.threads * stamps.record_words(len(self._layers))
         self._records = aligned_zeros(n_words, np.int64)
-        self._job[field.TIMES] = address(self._records)
+        self._job.times = address(self._records)
 
     def _run(self, threads: int, first: int, last: int, cost: int, flush: bool) -> None:
         start = time.perf_counter()
@@ -44,7 +43,7 @@ class TimedEngine(Engine):
     @property
     def gathers_x(self) -> bool:
         """Whether the last step copied its rows of X, instead of reading them in place."""
-        return bool(self._job[field.X_GATHER])
+        return bool(self._job.x_gather)
 
     def product(self, layer: int) -> jit.Family:
         """What multiplied in a layer in the last step."""
