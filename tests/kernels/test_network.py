@@ -9,10 +9,10 @@ from numba import cfunc, types
 
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import engine as engines
-from kernels.cpu.engine import scheduler as networks
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.engine.job import STOP
 from kernels.cpu.engine.operations.gather import ROW_NUMBER
+from kernels.cpu.engine.operations.products import MOMENT
 from kernels.cpu.ir import memory
 from kernels.cpu.threads import workers as teams
 from kernels.layout import Layout, aligned_zeros
@@ -436,7 +436,7 @@ class TestStop:
         """Of one layer after the other, and of groups of rows; see `part_of`."""
         dtype = "float64"
         engine = make_engine(widths, dtype, "identity", "identity")
-        assert min(rows, 384) * widths[0] * columns * 8 > networks.MOMENT
+        assert min(rows, 384) * widths[0] * columns * 8 > MOMENT
         x, target = random_arrays(1, (rows, widths[0]), (rows, widths[-1]), dtype=dtype)
         _, gradient, dx = engine.gradients(x, target, weight=None, scale=1 / rows, loss="mean_squared_error")
         inputs = [x.astype(np.float64)]
