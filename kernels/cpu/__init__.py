@@ -304,7 +304,7 @@ def info() -> dict[str, str]:
         "micro-kernel": f"{isa.mr} rows x {isa.nv} vectors",
         "bfloat16": {"amx": "AMX", "avx512": "AVX512-BF16", "": "none"}[bf16.unit()],
         "threads": str(_team.default_threads()),
-        "threading layer": "fastnn's own team (Numba's layers are not used)",
+        "threading layer": "fastnn's own workers (Numba's layers are not used)",
         "cache": jit.cache_folder(),
     }
 

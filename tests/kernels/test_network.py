@@ -14,7 +14,7 @@ from kernels.cpu.engine.job import STOP
 from kernels.cpu.engine.operations.gather import ROW_NUMBER
 from kernels.cpu.engine.operations.products import MOMENT
 from kernels.cpu.ir import memory
-from kernels.cpu.threads import workers as teams
+from kernels.cpu.threads import workers
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_row_weights
 
@@ -174,7 +174,7 @@ class TestThreads:
     @pytest.mark.parametrize("activation", ["relu", "gelu"])
     @pytest.mark.parametrize("widths", [[64, 300, 129, 10], [700, 600, 3]], ids=str)
     def test_every_number_of_threads_gives_the_same_bits(self, monkeypatch, dtype, activation, widths):
-        monkeypatch.setattr(teams.team, "worth", lambda multiply_adds: True)
+        monkeypatch.setattr(workers.of_process, "worth_waking", lambda multiply_adds: True)
         results = []
         for threads in (1, 2, 3, 5):
             engine = make_engine(widths, dtype, activation, threads=threads)
@@ -191,9 +191,11 @@ class TestThreads:
             for expected, actual in zip(results[0], other, strict=True):
                 np.testing.assert_array_equal(actual, expected)
 
-    def test_helpers_go_forward_where_that_is_worth_it(self, monkeypatch):
+    def test_workers_go_forward_where_that_is_worth_it(self, monkeypatch):
         worth = []
-        monkeypatch.setattr(teams.team, "worth", lambda multiply_adds: worth.append(multiply_adds) or len(worth) % 2)
+        monkeypatch.setattr(
+            workers.of_process, "worth_waking", lambda multiply_adds: worth.append(multiply_adds) or len(worth) % 2
+        )
         small, large = make_engine([64, 64, 10], threads=2), make_engine([700, 600, 3], threads=2)
         assert [small.forward_threads(rows) for rows in (1, 100, 1000, 1000)] == [1, 1, 2, 1]
         assert [large.forward_threads(rows) for rows in (1, 1, 100)] == [2, 1, 2]  # each reads a part of the weights
@@ -202,13 +204,13 @@ class TestThreads:
 
     def test_no_more_threads_take_part_than_were_asked_for(self):
         counts = np.zeros(2 * 8, np.int64)  # those inside, the most there ever were
-        teams.team.run(CROWD, counts.ctypes.data, 4)
+        workers.of_process.run(CROWD, counts.ctypes.data, 4)
         assert counts[0] == 0
-        for _ in range(20):  # helpers of the wider run are awake and would like to come
+        for _ in range(20):  # workers of the wider run are awake and would like to come
             counts[:] = 0
-            teams.team.run(CROWD, counts.ctypes.data, 4)
+            workers.of_process.run(CROWD, counts.ctypes.data, 4)
             counts[:] = 0
-            teams.team.run(CROWD, counts.ctypes.data, 2)
+            workers.of_process.run(CROWD, counts.ctypes.data, 2)
             assert counts[0] == 0
             assert counts[8] <= 2
 

@@ -34,7 +34,7 @@ from kernels.cpu.rowwise.row_blocks import (
     SIGMOID,
     SOFTMAX,
 )
-from kernels.cpu.threads import workers as teams
+from kernels.cpu.threads import workers
 from kernels.cpu.threads.thread_choice import Pace
 from kernels.layout import Layout, address, aligned_zeros
 
@@ -103,7 +103,7 @@ class Engine:
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
-        self.threads = self.most_threads = threads or teams.default_threads()
+        self.threads = self.most_threads = threads or workers.default_threads()
         self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
         self._lock, self._busy = forks.lock(), False
         forks.renewed(self)
@@ -166,7 +166,7 @@ class Engine:
             if dtype is not None:
                 gathers[dtype][self.dtype].load()
         if self.threads > 1:
-            teams.load()
+            workers.load()
 
     def _at_fork_reinit(self) -> None:
         """In the child of a fork: whoever was at work here has stayed behind."""
@@ -348,11 +348,11 @@ class Engine:
         job = self._job
         job.begin, job.end, job.flush, job.alone = first, last, flush, threads == 1
         job.ticket = job.done = job.slots = job.stop = 0
-        job.waited, job.wrong_row = teams.team.waited_at, -1
+        job.waited, job.wrong_row = workers.of_process.waited_at, -1
         if cost < LONG:
-            teams.team.run(self.kernel, self._at, threads)
+            workers.of_process.run(self.kernel, self._at, threads)
         else:
-            apart(lambda: teams.team.run(self.kernel, self._at, threads), stop=self._stop)
+            apart(lambda: workers.of_process.run(self.kernel, self._at, threads), stop=self._stop)
         if job.wrong_row >= 0:
             raise ValueError(WRONG_LABEL.format(self.layout.widths[-1] - 1, job.wrong_row))
 
@@ -372,7 +372,7 @@ class Engine:
         """How many threads a forward pass on so many rows uses."""
         work = self.multiply_adds * self.dtype.itemsize // 4
         threads = min(self.threads, rows * work // self._forward_work)
-        return threads if threads > 1 and teams.team.worth(max(rows, FROM_MEMORY) * work) else 1
+        return threads if threads > 1 and workers.of_process.worth_waking(max(rows, FROM_MEMORY) * work) else 1
 
     def pace(self, rows: int) -> Pace:
         """How training steps on so many rows, or up to twice as many, get their threads."""

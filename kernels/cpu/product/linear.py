@@ -1,4 +1,4 @@
-"""Matmul-bias-activation: forward, and below it backward; and both as lists of products that a team shares."""
+"""Matmul-bias-activation: forward, and below it backward; and both as lists of products that workers share."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,10 +14,10 @@ from kernels.cpu.ir.simd import chosen, itemsize
 from kernels.cpu.ir.transpose import turn as turn_kernel
 from kernels.cpu.product.gemm import PACK_ROWS, gemm
 from kernels.cpu.rowwise.elementwise import BACKWARD, FORWARD
-from kernels.cpu.threads import workers as teams
+from kernels.cpu.threads import workers
 from kernels.layout import address
 
-# Multiply-adds below which a thread more brings nothing: see team.BRIEF
+# Multiply-adds below which a thread more brings nothing: see workers.BRIEF
 WORK_PER_THREAD = 1 << 19
 # The largest product that one thread claims at once. 480 rows: 4 % slower at 1024 and 2048 cubed, as each packs its b
 TILE_ROWS, TILE_COLUMNS = 1024, 512
@@ -156,12 +156,12 @@ def run(dtype: np.dtype, tasks: Sequence[tuple[int, ...]], threads: int, multipl
         job[NEXT] = len(tasks)
 
     if multiply_adds <= LONG:
-        teams.team.run(kernel, at, threads)
+        workers.of_process.run(kernel, at, threads)
     else:
-        apart(lambda: teams.team.run(kernel, at, threads), stop)
+        apart(lambda: workers.of_process.run(kernel, at, threads), stop)
 
 
 def threads_for(multiply_adds: int) -> int:
     """How many threads a product of so many multiply-adds uses."""
-    threads = max(1, min(teams.default_threads(), multiply_adds // WORK_PER_THREAD))
-    return threads if threads == 1 or teams.team.worth(multiply_adds) else 1
+    threads = max(1, min(workers.default_threads(), multiply_adds // WORK_PER_THREAD))
+    return threads if threads == 1 or workers.of_process.worth_waking(multiply_adds) else 1
