@@ -127,8 +127,8 @@ def measured(point: Point) -> float:
 
     seconds_of(1)  # makes the buffers
     steps = min(max(1, round(SECONDS / seconds_of(2) * 2)), 10_000)
-    pace = engine.pace(point.batch)
-    while not family.predict and not pace.settled:
+    choice = engine.thread_choice(point.batch)
+    while not family.predict and not choice.settled:
         seconds_of(steps)
     return min(seconds_of(steps) for _ in range(SAMPLES)) / steps
 

@@ -152,11 +152,11 @@ def profile(
     learner = training.Learner(engine, data, memory, batch_size, l2)
     slices = (n_steps for _ in itertools.count() for n_steps, _ in learner.epoch(order))
     next(slices)  # makes the buffers
-    pace, end = engine.pace(batch_size), time.perf_counter() + TRIAL_SECONDS
-    while not pace.settled and time.perf_counter() < end:
+    choice, end = engine.thread_choice(batch_size), time.perf_counter() + TRIAL_SECONDS
+    while not choice.settled and time.perf_counter() < end:
         next(slices)
-    pace.stay()
-    threads = pace.threads
+    choice.stay()
+    threads = choice.threads
     touched = engine.touched_bytes + sum(array.nbytes for array in memory.arrays)
     seconds, times, flops, product_flops, bandwidth = _measure(engine, slices, threads, touched)
     counts = work(

@@ -178,7 +178,7 @@ class TestThreads:
         results = []
         for threads in (1, 2, 3, 5):
             engine = make_engine(widths, dtype, activation, threads=threads)
-            assert engine.pace(100).choices[-1] == threads, "too little work to test threads with"
+            assert engine.thread_choice(100).choices[-1] == threads, "too little work to test threads with"
             results.append(train(engine, batch_size=100, steps=1, update=ADAM, slots=2, l2=0.01))
             results[-1] += train(engine, update=SGD)
             for rows in (1, 3, 100):

@@ -35,7 +35,7 @@ from kernels.cpu.rowwise.row_blocks import (
     SOFTMAX,
 )
 from kernels.cpu.threads import workers
-from kernels.cpu.threads.thread_choice import Pace
+from kernels.cpu.threads.thread_choice import ThreadChoice
 from kernels.layout import Layout, address, aligned_zeros
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXP}
@@ -124,7 +124,7 @@ class Engine:
         self._transposed: dict[int, tuple[int, np.ndarray]] = {}  # by layer, with its address
         self._partials = aligned_zeros(0, self.dtype)
         self._plan: plans.Plan | None = None
-        self._paces: dict[tuple[int, int], Pace] = {}  # by rows, and the threads there may be
+        self._thread_choices: dict[tuple[int, int], ThreadChoice] = {}  # by rows, and the threads there may be
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
         self._row_cost = (3 * self.multiply_adds + UNIT * sum(widths)) * size // 4
@@ -366,7 +366,7 @@ class Engine:
 
     def threads_for(self, rows: int) -> int:
         """How many threads the gradients of so many rows are made on."""
-        return max(1, min(self.threads, self._work(rows) // WORK_PER_THREAD))
+        return max(1, min(self.threads, self._multiply_adds(rows) // WORK_PER_THREAD))
 
     def forward_threads(self, rows: int) -> int:
         """How many threads a forward pass on so many rows uses."""
@@ -374,23 +374,23 @@ class Engine:
         threads = min(self.threads, rows * work // self._forward_work)
         return threads if threads > 1 and workers.of_process.worth_waking(max(rows, FROM_MEMORY) * work) else 1
 
-    def pace(self, rows: int) -> Pace:
+    def thread_choice(self, rows: int) -> ThreadChoice:
         """How training steps on so many rows, or up to twice as many, get their threads."""
         rows = 1 << rows.bit_length() - 1  # or sizes that change all the time would never have been tried
         key = rows, self.threads
-        if key not in self._paces:
-            work = self._work(rows)
+        if key not in self._thread_choices:
+            work = self._multiply_adds(rows)
             most = max(1, min(self.threads, work // TRIED))
             least = most if work >= SURE * most else 1
             choices = [*(1 << n for n in range(most.bit_length()) if least <= 1 << n < most), most]
-            self._paces[key] = Pace(choices, self._work(1))
-        return self._paces[key]
+            self._thread_choices[key] = ThreadChoice(choices, self._multiply_adds(1))
+        return self._thread_choices[key]
 
     def training_threads(self, rows: int) -> int:
         """The most threads that make a training step on so many rows."""
-        return self.pace(rows).choices[-1]
+        return self.thread_choice(rows).choices[-1]
 
-    def _work(self, rows: int) -> int:
+    def _multiply_adds(self, rows: int) -> int:
         """The multiply-adds of a step on so many rows, those of float64 twice."""
         return 3 * rows * self.multiply_adds * self.dtype.itemsize // 4
 
@@ -463,12 +463,12 @@ class Engine:
             self._run(threads, first, last, cost, flush=True)
             return rows
 
-        pace = self.pace(batch_size)
-        buffered = plan(pace.choices[-1]).buffered
+        choice = self.thread_choice(batch_size)
+        buffered = plan(choice.choices[-1]).buffered
         self._reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
         results = np.empty((2, buffered))
         job.row_losses, job.right_rows = address(results[0]), address(results[1]) if metric else 0
-        pace.run(steps, batch_size, part)
+        choice.run(steps, batch_size, part)
         values = sums[:, 0] + 0.5 * decay * squares.sum(1) if squares.size else sums[:, 0]
         return values, sums[:, 1]
 
