@@ -16,7 +16,7 @@ from fastnn import row_order, training
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from kernels.cpu.measure import ceilings, stamps
-from kernels.cpu.measure.counts import work
+from kernels.cpu.measure.counts import step_counts
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.cpu.product.gemm_bf16 import PRODUCTS
 from kernels.layout import aligned_copy, aligned_zeros
@@ -159,7 +159,7 @@ def profile(
     threads = choice.threads
     touched = engine.touched_bytes + sum(array.nbytes for array in memory.arrays)
     seconds, times, flops, product_flops, bandwidth = _measure(engine, slices, threads, touched)
-    counts = work(
+    counts = step_counts(
         engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
         metric=data.target.metric, update=optimizer.kernel, state=memory.arrays, l2=l2,
         clips=optimizer.clip_norm is not None,

@@ -13,12 +13,20 @@ import numpy as np
 from kernels import forks, random, scalar
 from kernels.apart import apart
 from kernels.cpu.compiler import jit
-from kernels.cpu.engine import schedule as plans
 from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord
 from kernels.cpu.engine.operations import clip
 from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations.gather import gathers
 from kernels.cpu.engine.operations.update import updates
+from kernels.cpu.engine.schedule import (
+    STREAMED,
+    StepSchedule,
+    for_outputs,
+    for_step,
+    scratch_size,
+    streamed,
+    weight_tiles,
+)
 from kernels.cpu.engine.scheduler import network
 from kernels.cpu.ir.simd import chosen
 from kernels.cpu.product.gemm_bf16 import product_for
@@ -42,9 +50,9 @@ OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": 
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
 # At least so many float32 multiply-adds for each thread, or a call runs on fewer; float64 ones count twice
 WORK_PER_THREAD = 1 << 20
-# Those of a forward pass, and of one in which each thread reads a part of the weights (see plan.STREAMED). Of
+# Those of a forward pass, and of one in which each thread reads a part of the weights (see schedule.STREAMED). Of
 # 784-256-128-10, 3 rows without that take 1.15 to 1.2 times as long on 2 threads as on one, 4 and 6 rows 0.85 to 1.1.
-FORWARD_WORK, STREAMED_WORK = 3 << 17, plans.STREAMED // 2
+FORWARD_WORK, STREAMED_WORK = 3 << 17, STREAMED // 2
 FROM_MEMORY = 16  # fewer rows take about as long as so many: what counts is reading the weights
 # Training steps are tried on several threads where each has so many to do, and from SURE on made by all without trial
 TRIED, SURE = 1 << 17, 1 << 22
@@ -118,20 +126,18 @@ class Engine:
         self._single_at = address(self._single)
         self._capacity = 0
         self._buffers: list[np.ndarray] = []
-        self._tiles = plans.weight_tiles(self.layout.widths)
-        self._scratch_size = plans.scratch_size(self._tiles, chosen().lanes(size))
+        self._tiles = weight_tiles(self.layout.widths)
+        self._scratch_size = scratch_size(self._tiles, chosen().lanes(size))
         self._scratch = aligned_zeros(self._scratch_size * self.threads, self.dtype)
         self._transposed: dict[int, tuple[int, np.ndarray]] = {}  # by layer, with its address
         self._partials = aligned_zeros(0, self.dtype)
-        self._plan: plans.Plan | None = None
+        self._schedule: StepSchedule | None = None
         self._thread_choices: dict[tuple[int, int], ThreadChoice] = {}  # by rows, and the threads there may be
         self._describe_layers()
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
         self._row_cost = (3 * self.multiply_adds + UNIT * sum(widths)) * size // 4
         self._step_cost = PARAMETER * self.layout.size * size // 4
-        self._forward_work = (
-            STREAMED_WORK if plans.streamed(self.layout.widths, 1, self.threads, size) else FORWARD_WORK
-        )
+        self._forward_work = STREAMED_WORK if streamed(self.layout.widths, 1, self.threads, size) else FORWARD_WORK
 
     def load(
         self,
@@ -237,40 +243,38 @@ class Engine:
         job.scratch, job.scratch_bytes = address(self._scratch), self._scratch_size * size
         job.one, job.loss_parameter = address(self._one), address(self._loss_parameter)
 
-    def _follow(self, plan: plans.Plan) -> None:
+    def _follow(self, schedule: StepSchedule) -> None:
         """Set a job's phases, and have the buffers that they need."""
-        if plan is self._plan:
+        if schedule is self._schedule:
             return
-        job, self._plan = self._job, None
-        job.phases, job.once = address(plan.phases), plan.once
-        job.each_step = len(plan.phases) - plan.once
-        job.first_layer, job.row_chunk = plan.first_layer, plan.chunk
-        self._reserve(plan.buffered)
-        if plan.transposed:
-            self._transposed = {n: self._transposed.get(n) or self._new_transposed(n) for n in plan.transposed}
+        job, self._schedule = self._job, None
+        job.phases, job.once = address(schedule.phases), schedule.once
+        job.each_step = len(schedule.phases) - schedule.once
+        job.first_layer, job.row_chunk = schedule.first_layer, schedule.row_chunk
+        self._reserve(schedule.buffered)
+        if schedule.transposed:
+            self._transposed = {n: self._transposed.get(n) or self._new_transposed(n) for n in schedule.transposed}
             for n, record in enumerate(self._layers):
                 record.wt = self._transposed[n][0] if n in self._transposed else 0
                 record.ldwt = self.layout.strides[n] * self.dtype.itemsize
         for n, record in enumerate(self._layers):
-            record.product = self._product(n, plan.rows).address
-        for record, turned in zip(self._layers, plan.turned, strict=False):
-            record.transposed_dw = turned
+            record.product = self._product(n, schedule.rows).address
+        for record, transposed_dw in zip(self._layers, schedule.transposed_dw, strict=False):
+            record.transposed_dw = transposed_dw
         job.group_gradients = 0
-        if plan.groups:
+        if schedule.gradient_groups:
             size = self.layout.size
-            if len(self._partials) < size * plan.groups:
-                self._partials = aligned_zeros(size * plan.groups, self.dtype)
+            if len(self._partials) < size * schedule.gradient_groups:
+                self._partials = aligned_zeros(size * schedule.gradient_groups, self.dtype)
             job.group_gradients = address(self._partials) - address(self.parameters)
-            job.group_gradient_bytes, job.group_rows = size * self.dtype.itemsize, plan.group_rows
-            self._group_sums = np.zeros((plan.groups, 2))
+            job.group_gradient_bytes, job.group_rows = size * self.dtype.itemsize, schedule.group_rows
+            self._group_sums = np.zeros((schedule.gradient_groups, 2))
             job.group_sums = address(self._group_sums)
-        self._plan = plan
+        self._schedule = schedule
 
-    def _plan_step(self, rows: int, threads: int, dx: bool, split: bool) -> plans.Plan:
-        """What a step on so many rows of the data that have been set consists of."""
-        return plans.for_step(
-            self.layout.widths, rows, threads, self.dtype.itemsize, self._job.x_gather != 0, dx, split
-        )
+    def _step_schedule(self, rows: int, threads: int, dx: bool, split: bool) -> StepSchedule:
+        """The schedule of a step on `rows` rows of the data that have been set."""
+        return for_step(self.layout.widths, rows, threads, self.dtype.itemsize, self._job.x_gather != 0, dx, split)
 
     def _reserve(self, rows: int) -> None:
         """Buffers for so many rows."""
@@ -278,7 +282,7 @@ class Engine:
             self._load_activations()
         if rows <= self._capacity:
             return
-        self._buffers, self._capacity, self._plan = [], 0, None  # until all that follows has been done
+        self._buffers, self._capacity, self._schedule = [], 0, None  # until all that follows has been done
         strides, size = self.layout.strides, self.dtype.itemsize
 
         def buffer(columns: int, dtype: Any = None) -> int:
@@ -451,12 +455,12 @@ class Engine:
         job.hook, job.hook_argument = hook or (0, 0)
         job.dx = 0
 
-        def plan(threads: int) -> plans.Plan:
+        def schedule(threads: int) -> StepSchedule:
             # not of this call's rows, maybe the last few of an epoch: the bits would depend on where that is cut
-            return self._plan_step(batch_size, threads, dx=False, split=hook is not None)
+            return self._step_schedule(batch_size, threads, dx=False, split=hook is not None)
 
         def part(threads: int, first: int, last: int) -> int:
-            self._follow(plan(threads))
+            self._follow(schedule(threads))
             self._drop(noise)
             rows = int(sizes[first:last].sum())
             cost = rows * self._row_cost + (last - first) * self._step_cost
@@ -464,7 +468,7 @@ class Engine:
             return rows
 
         choice = self.thread_choice(batch_size)
-        buffered = plan(choice.choices[-1]).buffered
+        buffered = schedule(choice.choices[-1]).buffered
         self._reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
         results = np.empty((2, buffered))
         job.row_losses, job.right_rows = address(results[0]), address(results[1]) if metric else 0
@@ -487,10 +491,10 @@ class Engine:
         rows = len(x)
         job, base = self._job, address(self.parameters)
         self._set_data(x, target, None, weight, 0, self._one_batch(rows))
-        plan = self._plan_step(rows, self.threads_for(rows), dx=True, split=False)
-        self._follow(plan)
+        schedule = self._step_schedule(rows, self.threads_for(rows), dx=True, split=False)
+        self._follow(schedule)
         self._drop(None)
-        results = np.empty(plan.buffered)
+        results = np.empty(schedule.buffered)
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
@@ -502,7 +506,7 @@ class Engine:
         job.l2, job.squares = address(decay), address(squares) if l2 else 0
         job.gradient = address(gradient) - base
         job.dx, job.dx_row = address(dx), stride * self.dtype.itemsize
-        self._run(plan.threads, 0, 1, rows * self._row_cost + self._step_cost, flush=False)
+        self._run(schedule.threads, 0, 1, rows * self._row_cost + self._step_cost, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
     def forward(
@@ -531,11 +535,11 @@ class Engine:
             try:
                 self._busy = True
                 self._set_data(x, target, order, weight, 0, self._one_batch(rows))
-                plan = plans.for_outputs(
+                schedule = for_outputs(
                     self.layout.widths, rows, self.forward_threads(rows), self.dtype.itemsize, job.x_gather != 0,
                     max(rows, among),
                 )  # fmt: skip
-                self._follow(plan)
+                self._follow(schedule)
                 self._drop(None)
                 job.out = job.row_losses = job.right_rows = 0
                 if out is not None:
@@ -544,7 +548,7 @@ class Engine:
                 if target is not None:
                     self._set_loss(loss, metric)
                     job.row_losses, job.right_rows = address(results), address(right) if metric else 0
-                self._run(plan.threads, 0, 1, rows * self._row_cost, flush=False)
+                self._run(schedule.threads, 0, 1, rows * self._row_cost, flush=False)
             finally:
                 self._busy = False
         return results, right

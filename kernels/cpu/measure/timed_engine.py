@@ -7,7 +7,7 @@ import numpy as np
 
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine.engine import Engine
-from kernels.cpu.engine.schedule import Plan
+from kernels.cpu.engine.schedule import StepSchedule
 from kernels.cpu.engine.scheduler import timed_network
 from kernels.cpu.measure import stamps
 from kernels.layout import address, aligned_zeros
@@ -35,10 +35,10 @@ class TimedEngine(Engine):
         return stamps.by_layer(self._records, len(self._layers))
 
     @property
-    def plan(self) -> Plan:
-        """What the last step consisted of."""
-        assert self._plan is not None
-        return self._plan
+    def schedule(self) -> StepSchedule:
+        """The schedule of the last step."""
+        assert self._schedule is not None
+        return self._schedule
 
     @property
     def gathers_x(self) -> bool:
@@ -47,7 +47,7 @@ class TimedEngine(Engine):
 
     def product(self, layer: int) -> jit.Family:
         """What multiplied in a layer in the last step."""
-        return self._product(layer, self.plan.rows).family
+        return self._product(layer, self.schedule.rows).family
 
     @property
     def touched_bytes(self) -> int:
