@@ -9,6 +9,7 @@ from numba import cfunc, types
 
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import engine as engines
+from kernels.cpu.engine import job_memory
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.engine.job import STOP
 from kernels.cpu.engine.operations.gather import ROW_NUMBER
@@ -262,17 +263,17 @@ def test_a_signal_handler_is_refused_a_model_at_work(monkeypatch):
     """Or it would wait for the thread that it interrupts, for ever, or change the job under its hands."""
     engine, asked = make_engine([30, 40, 5]), []
     x, out = random_arrays(6, (20, 30), dtype="float32")[0], np.empty((20, 5), np.float32)
-    follow = engine._follow
+    follow = engine.memory.follow
 
-    def interrupted(plan):
+    def interrupted(schedule):
         for call in (lambda: engine.forward(x, out=out), lambda: train(engine)):
             with pytest.raises(RuntimeError, match=r"^a signal handler cannot use a model that is"):
                 call()
             asked.append(call)
-        follow(plan)
+        follow(schedule)
 
     expected = train(make_engine([30, 40, 5]))
-    monkeypatch.setattr(engine, "_follow", interrupted)
+    monkeypatch.setattr(engine.memory, "follow", interrupted)
     results = train(engine)
     engine.forward(x, out=out)
     assert len(asked) == 4
@@ -290,13 +291,13 @@ def test_after_a_lack_of_memory_no_buffer_is_used_that_was_given_back(monkeypatc
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engines, "aligned_zeros", fail)
+        patch.setattr(job_memory, "aligned_zeros", fail)
         before = engine.parameters.copy()
         with pytest.raises(MemoryError):
             train(engine, batch_size=100, steps=1)
     np.testing.assert_array_equal(engine.parameters, before)
     engine.forward(x[:20], out=out)
-    assert engine._buffers, "it has written into memory that it no longer holds"
+    assert engine.memory.buffers, "it has written into memory that it no longer holds"
     np.testing.assert_array_equal(out, expected)
 
 
@@ -402,7 +403,7 @@ class TestStop:
         engine = make_engine([20, 30, 3], threads=2)
         before = engine.parameters.copy()
         press = cfunc("void(int64)")(lambda address: memory.store(address, 1))
-        parameters, *state = self.step(engine, 40, hook=(press.address, engine._at + STOP))
+        parameters, *state = self.step(engine, 40, hook=(press.address, engine.memory.at + STOP))
         np.testing.assert_array_equal(parameters, before)
         assert not np.any(state)
         assert engine.gradient.any()
@@ -428,7 +429,7 @@ class TestStop:
             monkeypatch.setattr(engines, "apart", interrupted)
             engine.parameters[...] = before[0]
             stopped = self.step(engine, rows)
-            for layer, i0, i1, j0, j1 in engine._tiles:
+            for layer, i0, i1, j0, j1 in engine.memory.tiles:
                 w = [engine.layout.weights(array)[layer][i0:i1, j0:j1] for array in (*before, *after, *stopped)]
                 for actual, wanted in zip(w[6:], w[:3] if (w[6] == w[0]).all() else w[3:6], strict=True):
                     np.testing.assert_array_equal(actual, wanted)

@@ -1,4 +1,4 @@
-"""One network on the CPU: its buffers and the jobs that `network` runs on them."""
+"""One network on the CPU: training steps, gradients and outputs, each a job that `network` runs."""
 
 import contextlib
 import os
@@ -10,27 +10,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from kernels import forks, random, scalar
+from kernels import forks, scalar
 from kernels.apart import apart
-from kernels.cpu.compiler import jit
-from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord
+from kernels.cpu.engine.job_memory import JobMemory
 from kernels.cpu.engine.operations import clip
 from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations.gather import gathers
 from kernels.cpu.engine.operations.update import updates
-from kernels.cpu.engine.schedule import (
-    STREAMED,
-    StepSchedule,
-    for_outputs,
-    for_step,
-    scratch_size,
-    streamed,
-    weight_tiles,
-)
+from kernels.cpu.engine.schedule import StepSchedule, for_outputs, for_step
 from kernels.cpu.engine.scheduler import network
-from kernels.cpu.ir.simd import chosen
-from kernels.cpu.product.gemm_bf16 import product_for
-from kernels.cpu.rowwise.elementwise import backward, forward
+from kernels.cpu.engine.thread_counts import ThreadCounts
 from kernels.cpu.rowwise.loss import losses, output
 from kernels.cpu.rowwise.row_blocks import (
     ALL_OUTPUTS,
@@ -48,17 +37,9 @@ from kernels.layout import Layout, address, aligned_zeros
 
 OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXP}
 METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
-# At least so many float32 multiply-adds for each thread, or a call runs on fewer; float64 ones count twice
-WORK_PER_THREAD = 1 << 20
-# Those of a forward pass, and of one in which each thread reads a part of the weights (see schedule.STREAMED). Of
-# 784-256-128-10, 3 rows without that take 1.15 to 1.2 times as long on 2 threads as on one, 4 and 6 rows 0.85 to 1.1.
-FORWARD_WORK, STREAMED_WORK = 3 << 17, STREAMED // 2
-FROM_MEMORY = 16  # fewer rows take about as long as so many: what counts is reading the weights
-# Training steps are tried on several threads where each has so many to do, and from SURE on made by all without trial
-TRIED, SURE = 1 << 17, 1 << 22
 LOOKED_AT = 1 << 16  # parameters at a time, so that what NumPy notes of each stays in a cache
-# What is worth more than so many multiply-adds, 0.1 to 0.3 s of one core, runs apart, so that Ctrl-C does not wait for
-# it; and about how many others take as long: of a row the activations of a unit, of a step the update of a parameter
+# What is worth more than LONG multiply-adds, 0.1 to 0.3 s of one core, runs apart, so that Ctrl-C does not wait for it.
+# And how many of them take about as long as a row's activations of a UNIT, and as a step's update of a PARAMETER
 LONG, UNIT, PARAMETER = 1 << 33, 128, 64
 NONE = np.zeros(0)
 WRONG_LABEL = "labels must stay from 0 to {} while they are read, but that of row {} had been changed"
@@ -116,28 +97,14 @@ class Engine:
         self._lock, self._busy = forks.lock(), False
         forks.renewed(self)
         self.kernel = network[self.dtype]
-        n_layers, size = len(widths) - 1, self.dtype.itemsize
-        words = aligned_zeros((JOB_BYTES + LAYER_BYTES * n_layers) // 8, np.int64)
-        self._at = address(words)
-        self._job = Job.from_buffer(words.data)
-        self._layers = [LayerRecord.from_buffer(words.data, JOB_BYTES + LAYER_BYTES * n) for n in range(n_layers)]
-        self._one, self._loss_parameter = np.ones(1, self.dtype), np.zeros(1)
-        self._single = np.zeros((1, 2), np.int64)  # the one batch of what is not training: see `_batches`
-        self._single_at = address(self._single)
-        self._capacity = 0
-        self._buffers: list[np.ndarray] = []
-        self._tiles = weight_tiles(self.layout.widths)
-        self._scratch_size = scratch_size(self._tiles, chosen().lanes(size))
-        self._scratch = aligned_zeros(self._scratch_size * self.threads, self.dtype)
-        self._transposed: dict[int, tuple[int, np.ndarray]] = {}  # by layer, with its address
-        self._partials = aligned_zeros(0, self.dtype)
-        self._schedule: StepSchedule | None = None
-        self._thread_choices: dict[tuple[int, int], ThreadChoice] = {}  # by rows, and the threads there may be
-        self._describe_layers()
+        size = self.dtype.itemsize
+        self.memory = JobMemory(self.layout, self.activations, dropout, parameters, precision, self.threads)
+        self._job = self.memory.job
+        self._job.output = OUTPUTS[self.output]
+        self._thread_counts = ThreadCounts(widths, size, self.threads)
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
         self._row_cost = (3 * self.multiply_adds + UNIT * sum(widths)) * size // 4
         self._step_cost = PARAMETER * self.layout.size * size // 4
-        self._forward_work = STREAMED_WORK if streamed(self.layout.widths, 1, self.threads, size) else FORWARD_WORK
 
     def load(
         self,
@@ -155,9 +122,9 @@ class Engine:
         steps have an l2, change nothing here. clips: whether they have a clip_norm. outputs: whether those are wanted.
         """
         self.kernel.load()
-        for n in range(len(self._layers)):
-            self._product(n, sys.maxsize).load()
-        self._load_activations()
+        for n in range(len(self.layout.widths) - 1):
+            self.memory.product(n, sys.maxsize).load()
+        self.memory.load_activations()
         if loss is not None:
             losses[scalar.loss_and_parameter(loss)[0]][self.dtype].load()
         if outputs:
@@ -211,141 +178,14 @@ class Engine:
         for array, copy in zip((self.parameters, *state), copies):
             array[...] = copy
 
-    def _load_activations(self) -> None:
-        for record, name in zip(self._layers, self.activations, strict=False):
-            record.relu_fused = name == "relu"
-            if name not in ("identity", "relu"):
-                record.activate = forward[name][self.dtype].address
-            if name != "identity":
-                record.activate_backward = backward[name][self.dtype].address
-
-    def _product(self, layer: int, rows: int) -> jit.Kernel:
-        """What multiplies in a layer where there are so many rows."""
-        inputs, outputs = self.layout.widths[layer : layer + 2]
-        return product_for(self.precision, self.dtype, inputs, outputs, rows)[self.dtype]
-
     @forks.cached
     def gradient(self) -> np.ndarray:
         """The gradient that a hook sees, laid out like the parameters, its padding zero. Made when first asked for."""
         return aligned_zeros(self.layout.size, self.dtype)
 
-    def _describe_layers(self) -> None:
-        layout, size, base = self.layout, self.dtype.itemsize, address(self.parameters)
-        for n, record in enumerate(self._layers):
-            record.n_in, record.n_out = layout.widths[n], layout.widths[n + 1]
-            record.w, record.ldw = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
-            record.b = base + layout.b_offsets[n] * size if layout.bias else 0
-            record.ld_transposed_dw = layout.strides[n] * size
-        job = self._job
-        job.n_layers = len(self._layers)
-        job.output = OUTPUTS[self.output]
-        job.tiles, job.n_tiles = address(self._tiles), len(self._tiles)
-        job.scratch, job.scratch_bytes = address(self._scratch), self._scratch_size * size
-        job.one, job.loss_parameter = address(self._one), address(self._loss_parameter)
-
-    def _follow(self, schedule: StepSchedule) -> None:
-        """Set a job's phases, and have the buffers that they need."""
-        if schedule is self._schedule:
-            return
-        job, self._schedule = self._job, None
-        job.phases, job.once = address(schedule.phases), schedule.once
-        job.each_step = len(schedule.phases) - schedule.once
-        job.first_layer, job.row_chunk = schedule.first_layer, schedule.row_chunk
-        self._reserve(schedule.buffered)
-        if schedule.transposed:
-            self._transposed = {n: self._transposed.get(n) or self._new_transposed(n) for n in schedule.transposed}
-            for n, record in enumerate(self._layers):
-                record.wt = self._transposed[n][0] if n in self._transposed else 0
-                record.ldwt = self.layout.strides[n] * self.dtype.itemsize
-        for n, record in enumerate(self._layers):
-            record.product = self._product(n, schedule.rows).address
-        for record, transposed_dw in zip(self._layers, schedule.transposed_dw, strict=False):
-            record.transposed_dw = transposed_dw
-        job.group_gradients = 0
-        if schedule.gradient_groups:
-            size = self.layout.size
-            if len(self._partials) < size * schedule.gradient_groups:
-                self._partials = aligned_zeros(size * schedule.gradient_groups, self.dtype)
-            job.group_gradients = address(self._partials) - address(self.parameters)
-            job.group_gradient_bytes, job.group_rows = size * self.dtype.itemsize, schedule.group_rows
-            self._group_sums = np.zeros((schedule.gradient_groups, 2))
-            job.group_sums = address(self._group_sums)
-        self._schedule = schedule
-
     def _step_schedule(self, rows: int, threads: int, dx: bool, split: bool) -> StepSchedule:
         """The schedule of a step on `rows` rows of the data that have been set."""
         return for_step(self.layout.widths, rows, threads, self.dtype.itemsize, self._job.x_gather != 0, dx, split)
-
-    def _reserve(self, rows: int) -> None:
-        """Buffers for so many rows."""
-        if not self._capacity:
-            self._load_activations()
-        if rows <= self._capacity:
-            return
-        self._buffers, self._capacity, self._schedule = [], 0, None  # until all that follows has been done
-        strides, size = self.layout.strides, self.dtype.itemsize
-
-        def buffer(columns: int, dtype: Any = None) -> int:
-            array = aligned_zeros(rows * columns, dtype or self.dtype)
-            self._buffers.append(array)
-            return address(array)
-
-        below = buffer(strides[0])
-        for n, record in enumerate(self._layers):
-            stride = strides[n + 1]
-            record.input, record.ld_input = below, strides[n] * size
-            record.y = below = buffer(stride)
-            record.dz, record.ld_out = buffer(stride), stride * size
-            if n < len(self.activations) and self.activations[n] in scalar.NEEDS_PRE:
-                record.pre, record.ld_pre = buffer(stride), stride * size
-            if n < len(self.dropout) and self.dropout[n]:  # relu's derivative is 0 where its output was dropped
-                record.drop_limit = random.limit(self.dropout[n])
-                record.dropped = record.y if self.activations[n] == "relu" else buffer(stride)
-        job = self._job
-        job.batch_target, job.ld_batch_target = buffer(strides[-1]), strides[-1] * size
-        job.batch_label, job.batch_weight = buffer(1, np.int64), buffer(1)
-        self._capacity = rows
-
-    def _drop(self, noise: tuple[int, int] | None) -> None:
-        """Have layers drop by a seed and the number of the job's first step, or not at all."""
-        if not self._drops:
-            return
-        for n, rate in enumerate(self.dropout):
-            if rate:
-                layer, above = self._layers[n], self._layers[n + 1]
-                layer.drop = 0 if noise is None else dropout_kernels[self.dtype].address
-                above.input = layer.y if noise is None else layer.dropped
-        if noise is not None:
-            self._job.seed, self._job.first_step = noise
-
-    def _new_transposed(self, n: int) -> tuple[int, np.ndarray]:
-        transposed = aligned_zeros(self.layout.widths[n + 1] * self.layout.strides[n], self.dtype)
-        return address(transposed), transposed
-
-    def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, batches: int) -> None:
-        job, size = self._job, self.dtype.itemsize
-        in_place = order is None and x.dtype == self.dtype and x.strides[1] == size and x.flags.aligned
-        job.x, job.x_gather = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
-        job.x_row, job.x_column = x.strides
-        job.data_rows = len(x)
-        if target is not None and target.ndim == 1:
-            job.target, job.target_row = address(target), target.strides[0]
-            job.labels, job.label_bytes = 1, target.itemsize
-            job.label_signed = target.dtype.kind == "i"
-        elif target is not None:
-            job.target, job.target_gather = address(target), gathers[target.dtype][self.dtype].address
-            job.target_row, job.target_column = target.strides
-            job.target_columns, job.labels = target.shape[1], 0
-        job.order = address(order) if order is not None else 0
-        job.weight = 0
-        if weight is not None:
-            job.weight = address(weight)
-            job.weight_gather = gathers[weight.dtype][self.dtype].address
-        job.first_position, job.batches = first, batches
-
-    def _set_loss(self, loss: scalar.Loss, metric: str | None) -> None:
-        name, self._loss_parameter[0] = scalar.loss_and_parameter(loss)
-        self._job.loss, self._job.metric = losses[name][self.dtype].address, METRICS[metric]
 
     def _run(self, threads: int, first: int, last: int, cost: int, flush: bool) -> None:
         """Steps first to last; cost: in multiply-adds."""
@@ -354,49 +194,30 @@ class Engine:
         job.ticket = job.done = job.slots = job.stop = 0
         job.waited, job.wrong_row = workers.of_process.waited_at, -1
         if cost < LONG:
-            workers.of_process.run(self.kernel, self._at, threads)
+            workers.of_process.run(self.kernel, self.memory.at, threads)
         else:
-            apart(lambda: workers.of_process.run(self.kernel, self._at, threads), stop=self._stop)
+            apart(lambda: workers.of_process.run(self.kernel, self.memory.at, threads), stop=self._stop)
         if job.wrong_row >= 0:
             raise ValueError(WRONG_LABEL.format(self.layout.widths[-1] - 1, job.wrong_row))
 
     def _stop(self) -> None:
         self._job.stop = 1
 
-    def _one_batch(self, rows: int) -> int:
-        """The address of what `_batches` makes of so many rows in one batch, which takes 5 us."""
-        self._single[0, 1] = rows
-        return self._single_at
-
     def threads_for(self, rows: int) -> int:
-        """How many threads the gradients of so many rows are made on."""
-        return max(1, min(self.threads, self._multiply_adds(rows) // WORK_PER_THREAD))
+        """How many threads the gradients of `rows` rows are made on."""
+        return self._thread_counts.for_gradients(rows, self.threads)
 
     def forward_threads(self, rows: int) -> int:
-        """How many threads a forward pass on so many rows uses."""
-        work = self.multiply_adds * self.dtype.itemsize // 4
-        threads = min(self.threads, rows * work // self._forward_work)
-        return threads if threads > 1 and workers.of_process.worth_waking(max(rows, FROM_MEMORY) * work) else 1
+        """How many threads a forward pass on `rows` rows uses."""
+        return self._thread_counts.for_outputs(rows, self.threads)
 
     def thread_choice(self, rows: int) -> ThreadChoice:
-        """How training steps on so many rows, or up to twice as many, get their threads."""
-        rows = 1 << rows.bit_length() - 1  # or sizes that change all the time would never have been tried
-        key = rows, self.threads
-        if key not in self._thread_choices:
-            work = self._multiply_adds(rows)
-            most = max(1, min(self.threads, work // TRIED))
-            least = most if work >= SURE * most else 1
-            choices = [*(1 << n for n in range(most.bit_length()) if least <= 1 << n < most), most]
-            self._thread_choices[key] = ThreadChoice(choices, self._multiply_adds(1))
-        return self._thread_choices[key]
+        """How training steps on `rows` rows, or up to twice as many, get their threads."""
+        return self._thread_counts.for_steps(rows, self.threads)
 
     def training_threads(self, rows: int) -> int:
-        """The most threads that make a training step on so many rows."""
+        """The most threads that make a training step on `rows` rows."""
         return self.thread_choice(rows).choices[-1]
-
-    def _multiply_adds(self, rows: int) -> int:
-        """The multiply-adds of a step on so many rows, those of float64 twice."""
-        return 3 * rows * self.multiply_adds * self.dtype.itemsize // 4
 
     @_alone
     def train(
@@ -442,12 +263,12 @@ class Engine:
             hook = clip.clip[self.dtype].address, address(clipping)
         batches = _batches(total, batch_size, passes, order is not None)
         sizes = batches[:, :, 1].reshape(-1)
-        self._set_data(x, target, order, weight, first, address(batches))
+        self.memory.set_data(x, target, order, weight, first, address(batches))
         decay = np.full(steps, l2, np.float64)
-        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
+        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self.memory.tiles)) if decay.any() else 0)
         twins = [address(array) - base for array in state] + [0, 0]
         job.first_state, job.second_state = twins[:2]
-        self._set_loss(loss, metric)
+        self.memory.set_loss(loss, METRICS[metric])
         job.sums, job.scales = address(sums), address(scales)
         job.update, job.scalars = updates[update][self.dtype].address, address(scalars)
         job.l2, job.squares = address(decay), address(squares) if squares.size else 0
@@ -460,8 +281,8 @@ class Engine:
             return self._step_schedule(batch_size, threads, dx=False, split=hook is not None)
 
         def part(threads: int, first: int, last: int) -> int:
-            self._follow(schedule(threads))
-            self._drop(noise)
+            self.memory.follow(schedule(threads))
+            self.memory.drop(noise)
             rows = int(sizes[first:last].sum())
             cost = rows * self._row_cost + (last - first) * self._step_cost
             self._run(threads, first, last, cost, flush=True)
@@ -469,7 +290,7 @@ class Engine:
 
         choice = self.thread_choice(batch_size)
         buffered = schedule(choice.choices[-1]).buffered
-        self._reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
+        self.memory.reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
         results = np.empty((2, buffered))
         job.row_losses, job.right_rows = address(results[0]), address(results[1]) if metric else 0
         choice.run(steps, batch_size, part)
@@ -490,17 +311,17 @@ class Engine:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
         rows = len(x)
         job, base = self._job, address(self.parameters)
-        self._set_data(x, target, None, weight, 0, self._one_batch(rows))
+        self.memory.set_data(x, target, None, weight, 0, self.memory.one_batch(rows))
         schedule = self._step_schedule(rows, self.threads_for(rows), dx=True, split=False)
-        self._follow(schedule)
-        self._drop(None)
+        self.memory.follow(schedule)
+        self.memory.drop(None)
         results = np.empty(schedule.buffered)
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
-        sums, squares = np.zeros((1, 2)), np.zeros(len(self._tiles))
+        sums, squares = np.zeros((1, 2)), np.zeros(len(self.memory.tiles))
         scales, decay = np.array([scale]), np.array([l2], np.float64)
-        self._set_loss(loss, None)
+        self.memory.set_loss(loss, METRICS[None])
         job.row_losses, job.right_rows = address(results), 0
         job.sums, job.scales = address(sums), address(scales)
         job.l2, job.squares = address(decay), address(squares) if l2 else 0
@@ -534,19 +355,19 @@ class Engine:
                 raise RuntimeError(INTERRUPTED)
             try:
                 self._busy = True
-                self._set_data(x, target, order, weight, 0, self._one_batch(rows))
+                self.memory.set_data(x, target, order, weight, 0, self.memory.one_batch(rows))
                 schedule = for_outputs(
                     self.layout.widths, rows, self.forward_threads(rows), self.dtype.itemsize, job.x_gather != 0,
                     max(rows, among),
                 )  # fmt: skip
-                self._follow(schedule)
-                self._drop(None)
+                self.memory.follow(schedule)
+                self.memory.drop(None)
                 job.out = job.row_losses = job.right_rows = 0
                 if out is not None:
                     job.out, job.out_row = address(out), out.strides[0]
                     job.activate_output = output[self.dtype].address
                 if target is not None:
-                    self._set_loss(loss, metric)
+                    self.memory.set_loss(loss, METRICS[metric])
                     job.row_losses, job.right_rows = address(results), address(right) if metric else 0
                 self._run(schedule.threads, 0, 1, rows * self._row_cost, flush=False)
             finally:

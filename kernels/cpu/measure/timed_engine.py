@@ -20,7 +20,7 @@ class TimedEngine(Engine):
         super().__init__(*args)
         self.kernel = timed_network[self.dtype]
         self.seconds = 0.0
-        n_words = self.threads * stamps.record_words(len(self._layers))
+        n_words = self.threads * stamps.record_words(len(self.memory.layers))
         self._records = aligned_zeros(n_words, np.int64)
         self._job.times = address(self._records)
 
@@ -32,13 +32,13 @@ class TimedEngine(Engine):
     @property
     def ticks(self) -> np.ndarray:
         """Ticks of the clock (layers, phases) so far, of all threads together; see `stamps.PHASES`."""
-        return stamps.by_layer(self._records, len(self._layers))
+        return stamps.by_layer(self._records, len(self.memory.layers))
 
     @property
     def schedule(self) -> StepSchedule:
         """The schedule of the last step."""
-        assert self._schedule is not None
-        return self._schedule
+        assert self.memory.schedule is not None
+        return self.memory.schedule
 
     @property
     def gathers_x(self) -> bool:
@@ -47,11 +47,12 @@ class TimedEngine(Engine):
 
     def product(self, layer: int) -> jit.Family:
         """What multiplied in a layer in the last step."""
-        return self._product(layer, self.schedule.rows).family
+        return self.memory.product(layer, self.schedule.rows).family
 
     @property
     def touched_bytes(self) -> int:
         """Bytes of what steps so far have read and written, the data and the optimiser's state left out."""
-        transposed = [array for _, array in self._transposed.values()]
-        arrays = self.parameters, *transposed, *self._buffers, self._scratch, self._partials
+        memory = self.memory
+        transposed = [array for _, array in memory.transposed.values()]
+        arrays = self.parameters, *transposed, *memory.buffers, memory.scratch, memory.group_gradients
         return sum(array.nbytes for array in arrays)
