@@ -1,6 +1,7 @@
 """One network on the CPU: training steps, gradients and outputs, each a job that `network` runs."""
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -260,7 +261,7 @@ class Engine:
         job, base = self._job, address(self.parameters)
         if clip_norm is not None:
             clipping = clip.argument(self.gradient, clip_norm)
-            hook = clip.clip[self.dtype].address, address(clipping)
+            hook = clip.clip[self.dtype].address, ctypes.addressof(clipping)
         batches = _batches(total, batch_size, passes, order is not None)
         sizes = batches[:, :, 1].reshape(-1)
         self.memory.set_data(x, target, order, weight, first, address(batches))
