@@ -246,12 +246,12 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
-        order: uint32. passes: so many times over `total` rows, which follow each other in the order, or without one are
-        the same; `steps` are those of all passes. target: integer labels (n,) for softmax cross-entropy, else (n, O).
-        weight: float64 (n,). scales: float64, what each step's sum of weighted row losses is multiplied by. state: the
-        optimiser's arrays, like the parameters. scalars: float64 (steps, 8), see operations.update. l2: for all
-        steps, or one each; the losses hold its term. noise: (dropout's seed, below 2^63, the number of the first
-        step), or None: then nothing is dropped.
+        order: uint32. passes: how often to go over `total` rows. In the order those of the passes follow each other;
+        without an order they are the same. `steps` are those of all passes. target: integer labels (n,) for softmax
+        cross-entropy, else (n, O). weight: float64 (n,). scales: float64, what each step's sum of weighted row losses
+        is multiplied by. state: the optimiser's arrays, like the parameters. scalars: float64 (steps, 8), see
+        operations.update. l2: for all steps, or one each; the losses hold its term. noise: (dropout's seed, below
+        2^63, the number of the first step), or None: then nothing is dropped.
 
         hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
         whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the

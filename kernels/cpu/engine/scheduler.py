@@ -40,7 +40,7 @@ def network(real: Any) -> Any:
 
 @jit.kernel("v i")
 def timed_network(real: Any) -> Any:
-    """The same, and the time that each phase of each layer takes goes into the slots' records at `times`."""
+    """Run a job as `network` does, and add the time of each phase of each layer to the slots' records at `times`."""
     return _network(real, stamps.stamp)
 
 

@@ -61,7 +61,7 @@ def _multiply_add_function(module: ir.Module, isa: InstructionSet, real: Any) ->
 
 @jit.kernel("v 2i")
 def multiply_adds(real: Any) -> Any:
-    """`steps` rounds of MR * NV vector multiply-adds, on so many vectors at an address."""
+    """`steps` rounds of MR * NV vector multiply-adds, on as many vectors at an address."""
     loop = multiply_add_loop(real)
 
     def function(steps, target):
@@ -95,7 +95,7 @@ def amx_products(real: Any) -> Any:
 
 @jit.kernel("v 4i")
 def dot_products(real: Any) -> Any:
-    """The same by AVX-512's dot products."""
+    """`rounds` products of one strip by one, by AVX-512's dot products."""
     return _rounds(real, bf16.dot_block, tiles=False)
 
 

@@ -127,7 +127,7 @@ def gradient_of_tile(
 
     @jit.inline
     def from_groups(job, step, layer, tile, at, gt, ldgt, g, ldg):
-        """The tile's dw (in gt where it is made transposed, else in g) and db as the sum of the groups'."""
+        """The tile's dw and db as the sum of the groups': db and dw go to g, a transposed dw to gt."""
         height, columns, groups, bias = (
             tile.i1 - tile.i0,
             tile.j1 - tile.j0,
@@ -144,7 +144,7 @@ def gradient_of_tile(
 
     @jit.inline
     def from_batch(job, step, layer, tile, gt, ldgt, g, ldg):
-        """The same over all rows of the batch."""
+        """The tile's dw and db over all rows of the batch, to the same places."""
         height, columns, rows = tile.i1 - tile.i0, tile.j1 - tile.j0, rows_of(job, step)
         x, ldx = input_of(job, layer, tile.layer, 0, start_of(job, step))
         x, dz, ld, gb = x + tile.i0 * size, layer.dz + tile.j0 * size, layer.ld_out, g + height * ldg
