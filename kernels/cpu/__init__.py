@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kernels import scalar
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import cache, jit
 from kernels.cpu.engine import scheduler as _network
 from kernels.cpu.engine.operations.clip import clip as _clip
 from kernels.cpu.engine.operations.dropout import dropout as _dropout
@@ -305,7 +305,7 @@ def info() -> dict[str, str]:
         "bfloat16": {"amx": "AMX", "avx512": "AVX512-BF16", "": "none"}[bf16.unit()],
         "threads": str(_team.default_threads()),
         "threading layer": "fastnn's own team (Numba's layers are not used)",
-        "cache": jit.cache_folder(),
+        "cache": cache.cache_folder(),
     }
 
 

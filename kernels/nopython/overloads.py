@@ -16,7 +16,7 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 
 from kernels import scalar
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.operations.update import updates
 from kernels.cpu.ir.memory import address_of
 from kernels.cpu.product.linear import linear, linear_backward
@@ -55,7 +55,7 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
     has_b, has_pre = not is_none(b), not is_none(pre)
     fused = name == "relu" and not has_pre
     separate = not fused and (has_pre or name != "identity")
-    kernel = jit.address(forward[name][str(real)])
+    kernel = calls.address(forward[name][str(real)])
     x_stride, w_stride = _strides("linear", "x", "w")
     out_stride, pre_row = _strides("linear", "out", "pre", written=True)
 
@@ -94,7 +94,7 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
     if not plain or not is_none(dz):
         check_written(dz, "dz", 2, function)
     real = one_dtype(function, dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
-    call, kernel = linear_backward(real), jit.address(backward[chosen][str(real)])
+    call, kernel = linear_backward(real), calls.address(backward[chosen][str(real)])
     saved = pre if from_pre else (dy if plain else y)
     check_given(saved, "pre" if from_pre else "y", function)
     check_array(saved, "pre" if from_pre else "y", 2, function)

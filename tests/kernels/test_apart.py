@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernels.apart import STACK, apart, with_stack
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import cache, jit
 from tests.oracle import assert_close, random_arrays
 
 linears = importlib.import_module("kernels.cpu.product.linear")  # the package has a function of that name
@@ -97,7 +97,7 @@ def test_a_thread_has_the_stack_it_is_started_with():
 
 
 MOMENTS = {
-    "before": (jit._CFunc, "_compile_uncached"), "in the cache": (jit._Cache, "save_overload"),
+    "before": (jit._CFunc, "_compile_uncached"), "in the cache": (cache.Cache, "save_overload"),
     "after": (jit.llvm, "add_symbol"),
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from numba import types
 
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine import job as field
 from kernels.cpu.engine.operations.dropout import SIGNATURE as DROPOUT_SIGNATURE
 from kernels.cpu.engine.operations.gather import SIGNATURE as GATHER_SIGNATURE
@@ -64,13 +64,16 @@ def timed_network(real: Any) -> Any:
 def _network(real: Any, stamp: Any) -> Any:
     size = itemsize(real)
     lanes = chosen().lanes(size)
-    product, turn, output_activation = gemm(real), turn_kernel(real), jit.caller_of_address(OUTPUT_SIGNATURE, real)
-    layer_product = jit.caller_of_address(GEMM_SIGNATURE, real)
-    gather = jit.caller_of_address(GATHER_SIGNATURE, real)
-    activate = jit.caller_of_address(FORWARD_SIGNATURE, real)
-    activate_backward = jit.caller_of_address(BACKWARD_SIGNATURE, real)
-    row_loss, step_update = jit.caller_of_address(LOSS_SIGNATURE, real), jit.caller_of_address(UPDATE_SIGNATURE, real)
-    hook, drop = jit.caller_of_address("v i", real), jit.caller_of_address(DROPOUT_SIGNATURE, real)
+    product, turn, output_activation = gemm(real), turn_kernel(real), calls.caller_of_address(OUTPUT_SIGNATURE, real)
+    layer_product = calls.caller_of_address(GEMM_SIGNATURE, real)
+    gather = calls.caller_of_address(GATHER_SIGNATURE, real)
+    activate = calls.caller_of_address(FORWARD_SIGNATURE, real)
+    activate_backward = calls.caller_of_address(BACKWARD_SIGNATURE, real)
+    row_loss, step_update = (
+        calls.caller_of_address(LOSS_SIGNATURE, real),
+        calls.caller_of_address(UPDATE_SIGNATURE, real),
+    )
+    hook, drop = calls.caller_of_address("v i", real), calls.caller_of_address(DROPOUT_SIGNATURE, real)
     integers, doubles, elements = memory.pointer(types.int64), memory.pointer(types.float64), memory.pointer(real)
     octets, shorts, row_numbers = (memory.pointer(kind) for kind in (types.uint8, types.uint16, types.uint32))
     none, zero = real(float("-inf")), real(0.0)

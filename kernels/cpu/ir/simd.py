@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import calls, jit
 
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -258,7 +258,7 @@ def calling(
         builder.call(write(builder.module, chosen(), real), args)
         return context.get_dummy_value()
 
-    return jit.intrinsic_of(write.__name__, types.void(*[types.int64] * integers, *[real] * reals), codegen)
+    return calls.intrinsic_of(write.__name__, types.void(*[types.int64] * integers, *[real] * reals), codegen)
 
 
 def panel_copy(module: ir.Module, isa: InstructionSet, real: Any, nv: int) -> ir.Function:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 
 from kernels.apart import apart
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import calls, jit
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import chosen, itemsize
 from kernels.cpu.ir.transpose import turn as turn_kernel
@@ -47,7 +47,7 @@ def linear(real: Any) -> Any:
     b: address 0 for none. fused: 1 for ReLU. f: the address of another activation's kernel, 0 for none. pre: where x @
     w + b goes as well, address 0 for nowhere. lanes_exist: as for gemm.
     """
-    product, activation = gemm(real), jit.caller_of_address(FORWARD, real)
+    product, activation = gemm(real), calls.caller_of_address(FORWARD, real)
     size = itemsize(real)
     none, zero = real(float("-inf")), real(0.0)
 
@@ -67,7 +67,7 @@ def linear_backward(real: Any) -> Any:
     dy, dz (m, n), x, dx (m, k), w, dw (k, n), db (n,); row strides in bytes. f: the address of the activation's
     backward kernel, with `saved` as it wants it; or address 0 for the identity, when dz is not used.
     """
-    backward, product, turn = jit.caller_of_address(BACKWARD, real), gemm(real), turn_kernel(real)
+    backward, product, turn = calls.caller_of_address(BACKWARD, real), gemm(real), turn_kernel(real)
     size = itemsize(real)
     lanes = chosen().lanes(size)
     none, elements = real(float("-inf")), memory.pointer(real)
@@ -101,7 +101,7 @@ NEXT, TASKS, FIRST_TASK = 0, 8, 16  # a job: the shared counter on a cache line 
 @jit.kernel("v i")
 def products(real: Any) -> Any:
     """A list of tasks, claimed one by one by whoever runs this with the same job."""
-    product, activation = gemm(real), jit.caller_of_address(FORWARD, real)
+    product, activation = gemm(real), calls.caller_of_address(FORWARD, real)
     integers = memory.pointer(types.int64)
     none, zero = real(float("-inf")), real(0.0)
 

@@ -21,7 +21,7 @@ from numba.core import config
 
 from kernels import forks
 from kernels.apart import with_stack
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import calls, jit
 from kernels.cpu.ir import memory
 from kernels.cpu.measure import stamps
 from kernels.layout import address
@@ -62,7 +62,7 @@ _python.PyThread_start_new_thread.restype = ctypes.c_ulong
 @jit.kernel("v i")
 def helper(real: Any) -> Any:
     """A helper's life: joins each opened gate once, sleeps after IDLE_SPINS without work, returns when told to quit."""
-    words, call = memory.pointer(types.int64), jit.caller_of_address("v i", real)
+    words, call = memory.pointer(types.int64), calls.caller_of_address("v i", real)
 
     def function(own):
         team, seen, spins = words(own)[TEAM], -1, 0
@@ -92,7 +92,7 @@ def helper(real: Any) -> Any:
 @jit.kernel("v 4i")
 def together(real: Any) -> Any:
     """Open the gate on function(argument) for so many helpers at once, take part, close it, wait till all have left."""
-    words, call = memory.pointer(types.int64), jit.caller_of_address("v i", real)
+    words, call = memory.pointer(types.int64), calls.caller_of_address("v i", real)
 
     def function(team, work, argument, seats):
         generation, began = (memory.load(team + GATE * 8) >> 33) + 1, stamps.ticks()
