@@ -106,9 +106,9 @@ MOMENTS = {
 def test_ctrl_c_while_a_kernel_is_compiled_leaves_the_compiler_to_its_end(moment, monkeypatch, tmp_path):
     """Numba, cut short, may have registered the half of what it registers once, and never compile that kernel again."""
 
-    @jit.kernel("i i", f"interrupted_{moment.replace(' ', '_')}")
+    @jit.kernel(name=f"interrupted_{moment.replace(' ', '_')}")
     def double(real):
-        def function(n):
+        def function(n: int) -> int:
             return 2 * n
 
         return function

@@ -163,7 +163,7 @@ from kernels.cpu.rowwise import elementwise, loss
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
 
-@jit.kernel(elementwise.FORWARD)
+@jit.kernel(like=elementwise.Activation)
 def by_libm(real):
     elements = memory.pointer(real)
 

@@ -235,11 +235,11 @@ class TestThreads:
         assert wrong == []
 
 
-@jit.kernel("v i")
+@jit.kernel
 def crowd(real):
     """Come in, stay a while, go."""
 
-    def function(address):
+    def function(address: int) -> None:
         inside = memory.fetch_add(address, 1) + 1
         most = memory.load(address + 64)
         while inside > most and not memory.compare_and_swap(address + 64, most, inside):

@@ -16,11 +16,11 @@ from tests.programs import PATIENCE
 TURNS = 1 << 28  # of a spin loop, minutes: a test that passes does not wait so long
 
 
-@jit.kernel("v i")
+@jit.kernel
 def meet(real):
     """Counts who comes, and waits for the second."""
 
-    def function(count):
+    def function(count: int) -> None:
         memory.fetch_add(count, 1)
         spins = 0
         while memory.load(count) < 2 and spins < TURNS:
@@ -29,11 +29,11 @@ def meet(real):
     return function
 
 
-@jit.kernel("v i")
+@jit.kernel
 def come(real):
     """Counts who comes."""
 
-    def function(count):
+    def function(count: int) -> None:
         memory.fetch_add(count, 1)
 
     return function
@@ -117,12 +117,12 @@ def test_a_helper_that_cannot_be_started_is_not_waited_for(team, monkeypatch):
         assert count[0] == calls
 
 
-@jit.kernel("v i")
+@jit.kernel
 def linger(real):
     """The second to come stays for some milliseconds after the first has left, and says for how many ticks."""
     words = memory.pointer(types.int64)
 
-    def function(count):
+    def function(count: int) -> None:
         came, spins = memory.fetch_add(count, 1), 0
         while came == 0 and spins < TURNS and memory.load(count) < 2:
             spins = memory.wait(spins)

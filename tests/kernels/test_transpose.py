@@ -8,12 +8,14 @@ from kernels.cpu.ir import simd
 from kernels.cpu.ir.transpose import turn
 
 
-@jit.kernel("v 7i")
+@jit.kernel
 def transpose(real):
     """A part of a square, or a whole one where there are no rows."""
     square, part = simd.transpose_square(real), simd.transpose_part(real)
 
-    def function(rows, columns, source, lds, target, ldt, width):
+    def function(
+        rows: int, columns: int, source: int, lds: int, target: int, ldt: int, width: int
+    ) -> None:  # fmt: skip
         if rows == 0:
             square(source, lds, target, ldt)
         else:

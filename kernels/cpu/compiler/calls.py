@@ -4,14 +4,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from kernels.cpu.compiler.declaration import types_of
 
 if TYPE_CHECKING:
     from kernels.cpu.compiler.jit import Kernel
+
+# What it makes is called without the typing context, which mypy does not know
+intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
 
 
 def caller(target: "Kernel") -> Callable[..., Any]:
@@ -20,7 +22,7 @@ def caller(target: "Kernel") -> Callable[..., Any]:
     def function(context: Any, builder: Any, fnty: Any) -> Any:
         return _declare(target, context, builder, fnty)
 
-    return _call(target.family.name, target.restype, target.argtypes, function)
+    return _call(target.family.name, *target.types, function)
 
 
 def address(target: "Kernel") -> Any:
@@ -43,10 +45,9 @@ def _declare(target: "Kernel", context: Any, builder: Any, fnty: Any) -> Any:
     return cgutils.get_or_insert_function(builder.module, fnty, target.symbol)
 
 
-def caller_of_address(signature: str, real: Any) -> Callable[..., Any]:
-    """An intrinsic f(address, *arguments) that calls the kernel of this signature at an address."""
-    restype, argtypes = types_of(signature, real)
-    return _call("at_address", restype, argtypes, None)
+def by_address(like: type, real: Any) -> Callable[..., Any]:
+    """An intrinsic f(address, *arguments) that calls the kernel at an address, which the protocol `like` declares."""
+    return _call("at_address", *types_of(like, real), None)
 
 
 def _call(name: str, restype: Any, argtypes: tuple[Any, ...], function: Callable[..., Any] | None) -> Any:

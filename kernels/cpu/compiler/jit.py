@@ -11,7 +11,7 @@ anew.
 import contextlib
 import importlib
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, overload
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -25,7 +25,7 @@ from kernels import forks
 from kernels.apart import apart
 from kernels.cpu.compiler.cache import STAMP, Cache, StaleKernelError
 from kernels.cpu.compiler.calls import caller
-from kernels.cpu.compiler.declaration import REAL, types_of
+from kernels.cpu.compiler.declaration import REAL, parameters_of, types_of
 from kernels.cpu.compiler.inlining import inlined
 
 if config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -78,9 +78,24 @@ class Kernel:
 
     def __init__(self, family: "Family", dtype: str) -> None:
         self.family, self.dtype = family, dtype
-        self.restype, self.argtypes = types_of(family.signature, REAL[dtype])
         self.symbol = f"fastnn_{family.name}_{dtype}_{STAMP}"
         self._cfunc: CFunc | None = None
+        self._call: Callable[..., Any] = self._first_call
+
+    @forks.cached
+    def function(self) -> Callable[..., Any]:
+        """What is compiled."""
+        function, like = self.family.factory(REAL[self.dtype]), self.family.like
+        function.__name__ = function.__qualname__ = f"{self.family.name}_{self.dtype}"
+        function.__module__ = self.family.module
+        if like is not None and parameters_of(function) != parameters_of(like):
+            raise TypeError(f"{self.family.name} must take {parameters_of(like)}, as {like.__name__} declares")
+        return function
+
+    @property
+    def types(self) -> tuple[Any, tuple[Any, ...]]:
+        """(what it returns, its arguments' types), as Numba has them."""
+        return types_of(self.family.like or self.function, REAL[self.dtype])
 
     def load(self) -> CFunc:
         """Compile, or load from the cache, and make the symbol known to the linker."""
@@ -89,14 +104,11 @@ class Kernel:
     @global_compiler_lock  # a kernel is loaded once, whoever else asks for it
     def _load(self) -> CFunc:
         if self._cfunc is None:
-            function = self.family.factory(REAL[self.dtype])
-            function.__name__ = f"{self.family.name}_{self.dtype}"
-            function.__qualname__ = function.__name__
-            function.__module__ = self.family.factory.__module__
-            signature: Any = (self.argtypes, self.restype)
-            compiled = _CFunc(function, signature, locals={}, options=OPTIONS)
+            returned, taken = self.types
+            signature: Any = (taken, returned)
+            compiled = _CFunc(self.function, signature, locals={}, options=OPTIONS)
             with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
-                compiled._cache = Cache(function)  # type: ignore[attr-defined]
+                compiled._cache = Cache(self.function)  # type: ignore[attr-defined]
             compiled.compile()
             llvm.add_symbol(self.symbol, compiled.address)
             self._cfunc = compiled
@@ -110,19 +122,14 @@ class Kernel:
 
     def __call__(self, *args: Any) -> Any:
         """Call from Python, with integers for addresses and sizes. The GIL is released."""
-        call = self._call = self.load().ctypes
-        self.__class__ = _LoadedKernel
-        return call(*args)
+        return self._call(*args)
+
+    def _first_call(self, *args: Any) -> Any:
+        self._call = self.load().ctypes  # where later calls go straight to
+        return self._call(*args)
 
     def __reduce__(self) -> Any:
         return _find, (self.family.module, self.family.name, self.dtype, STAMP)
-
-
-class _LoadedKernel(Kernel):
-    """A kernel that has been called: its second call and later ones go straight to ctypes."""
-
-    def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
 
 
 def _find(module: str, name: str, dtype: str, stamp: str) -> Kernel:
@@ -140,8 +147,8 @@ class Family:
 
     known: ClassVar[dict[tuple[str, str], "Family"]] = {}
 
-    def __init__(self, factory: Callable[..., Any], signature: str, name: str) -> None:
-        self.factory, self.signature = factory, signature
+    def __init__(self, factory: Callable[..., Any], like: type | None, name: str) -> None:
+        self.factory, self.like = factory, like
         self.name, self.module = name, factory.__module__
         self._kernels: dict[Any, Kernel] = {}
         Family.known[self.module, self.name] = self
@@ -160,13 +167,19 @@ class Family:
         return caller(self[str(real)])
 
 
-def kernel(signature: str, name: str = "") -> Callable[[Callable[..., Any]], Family]:
+@overload
+def kernel(factory: Callable[..., Any]) -> Family: ...
+@overload
+def kernel(*, like: type | None = None, name: str = "") -> Callable[[Callable[..., Any]], Family]: ...
+def kernel(factory: Callable[..., Any] | None = None, *, like: type | None = None, name: str = "") -> Any:
     """Make a family of kernels of a factory `factory(real) -> function`, whose name it has unless told otherwise.
 
-    The signature is the result's type and the arguments', "v 12i r": v void, i int64 (sizes, strides in bytes,
-    addresses), r the kernel's real type, d float64, each with how many there are in a row.
+    The annotations of that function say what the kernels take and return, see declaration.py; or those of the protocol
+    `like`, whose parameters it then has.
     """
-    return lambda factory: Family(factory, signature, name or factory.__name__)
+    if factory is not None:
+        return Family(factory, like, name or factory.__name__)
+    return lambda factory: Family(factory, like, name or factory.__name__)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,21 +27,20 @@ from numba import types
 
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine import job as field
-from kernels.cpu.engine.operations.dropout import SIGNATURE as DROPOUT_SIGNATURE
-from kernels.cpu.engine.operations.gather import SIGNATURE as GATHER_SIGNATURE
-from kernels.cpu.engine.operations.update import SIGNATURE as UPDATE_SIGNATURE
+from kernels.cpu.engine.operations.clip import Hook
+from kernels.cpu.engine.operations.dropout import Dropout
+from kernels.cpu.engine.operations.gather import Gather
+from kernels.cpu.engine.operations.update import Update
 from kernels.cpu.ir import floats, memory
 from kernels.cpu.ir.floats import FLUSH_SUBNORMALS
 from kernels.cpu.ir.masked_rows import outer_product
 from kernels.cpu.ir.simd import chosen, itemsize
 from kernels.cpu.ir.transpose import turn as turn_kernel
 from kernels.cpu.measure import stamps
-from kernels.cpu.product.gemm import SIGNATURE as GEMM_SIGNATURE
-from kernels.cpu.product.gemm import gemm
-from kernels.cpu.rowwise.elementwise import BACKWARD as BACKWARD_SIGNATURE
-from kernels.cpu.rowwise.elementwise import FORWARD as FORWARD_SIGNATURE
-from kernels.cpu.rowwise.loss import OUTPUT_SIGNATURE
-from kernels.cpu.rowwise.loss import SIGNATURE as LOSS_SIGNATURE
+from kernels.cpu.product.gemm import Product, gemm
+from kernels.cpu.rowwise.elementwise import Activation, ActivationBackward
+from kernels.cpu.rowwise.loss import OutputActivation, RowLoss
+from kernels.cpu.threads.workers import Work
 
 LOW = (1 << 32) - 1  # of the ticket: phase << 32 | next tile
 # The most bytes of a product's multiply-adds, four each of float32, between two looks at STOP, and of how many columns
@@ -49,13 +48,13 @@ LOW = (1 << 32) - 1  # of the ticket: phase << 32 | next tile
 MOMENT, PART = 1 << 33, 64
 
 
-@jit.kernel("v i")
+@jit.kernel(like=Work)
 def network(real: Any) -> Any:
     """Run a job, with whoever else runs it; returns when no tile is left to claim."""
     return _network(real, stamps.ignore)
 
 
-@jit.kernel("v i")
+@jit.kernel(like=Work)
 def timed_network(real: Any) -> Any:
     """The same, and the time that each phase of each layer takes goes into the threads' records at TIMES."""
     return _network(real, stamps.stamp)
@@ -64,16 +63,16 @@ def timed_network(real: Any) -> Any:
 def _network(real: Any, stamp: Any) -> Any:
     size = itemsize(real)
     lanes = chosen().lanes(size)
-    product, turn, output_activation = gemm(real), turn_kernel(real), calls.caller_of_address(OUTPUT_SIGNATURE, real)
-    layer_product = calls.caller_of_address(GEMM_SIGNATURE, real)
-    gather = calls.caller_of_address(GATHER_SIGNATURE, real)
-    activate = calls.caller_of_address(FORWARD_SIGNATURE, real)
-    activate_backward = calls.caller_of_address(BACKWARD_SIGNATURE, real)
+    product, turn, output_activation = gemm(real), turn_kernel(real), calls.by_address(OutputActivation, real)
+    layer_product = calls.by_address(Product, real)
+    gather = calls.by_address(Gather, real)
+    activate = calls.by_address(Activation, real)
+    activate_backward = calls.by_address(ActivationBackward, real)
     row_loss, step_update = (
-        calls.caller_of_address(LOSS_SIGNATURE, real),
-        calls.caller_of_address(UPDATE_SIGNATURE, real),
+        calls.by_address(RowLoss, real),
+        calls.by_address(Update, real),
     )
-    hook, drop = calls.caller_of_address("v i", real), calls.caller_of_address(DROPOUT_SIGNATURE, real)
+    hook, drop = calls.by_address(Hook, real), calls.by_address(Dropout, real)
     integers, doubles, elements = memory.pointer(types.int64), memory.pointer(types.float64), memory.pointer(real)
     octets, shorts, row_numbers = (memory.pointer(kind) for kind in (types.uint8, types.uint16, types.uint32))
     none, zero = real(float("-inf")), real(0.0)

@@ -4,19 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Size, Stride
 from kernels.cpu.ir import memory, simd
 
 FEW = 2  # rows or columns that are turned one number after the other: 50 x 2 in 50 ns, by vectors in 90
 
 
-@jit.kernel("v 6i")
+@jit.kernel
 def turn(real: Any) -> Callable[..., Any]:
-    """target (columns, rows) = source (rows, columns).T: rows, columns, source, lds, target, ldt; strides in bytes."""
+    """target (columns, rows) = source (rows, columns).T."""
     size, elements = simd.itemsize(real), memory.pointer(real)
     lanes = simd.chosen().lanes(size)
     square, part = simd.transpose_square(real), simd.transpose_part(real)
 
-    def function(rows, columns, source, lds, target, ldt):
+    def function(
+        rows: Size, columns: Size, source: Address, lds: Stride, target: Address, ldt: Stride
+    ) -> None:  # fmt: skip
         if rows <= FEW or columns <= FEW:
             for i in range(rows):
                 for j in range(columns):

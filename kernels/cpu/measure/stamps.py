@@ -6,9 +6,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.calls import intrinsic
 from kernels.cpu.ir import memory
 
 # What a step does, in order. `derivative` is dz = dy * f'(.) of an activation, which `activation` is the forward of;
@@ -47,11 +47,11 @@ def ignore(record, layer, phase):
     """No clock: for the network that trains."""
 
 
-@jit.kernel("i")
+@jit.kernel
 def now(real: Any) -> Any:
     """The counter."""
 
-    def function():
+    def function() -> int:
         return ticks()
 
     return function

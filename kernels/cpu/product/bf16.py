@@ -23,9 +23,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.calls import intrinsic
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import (
     I16,

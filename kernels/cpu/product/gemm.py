@@ -4,9 +4,10 @@ Names as in the literature (Van Zee & van de Geijn 2015, BLIS): the micro-kernel
 one pass over k, NC the columns of B that are packed at once.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Flag, Real, Size, Stride
 from kernels.cpu.ir import memory, simd
 from kernels.cpu.ir.masked_rows import rows_added
 from kernels.cpu.product import micro_kernel
@@ -41,11 +42,9 @@ AT_ONCE = 16
 GROUP = 8
 PAGE = 4096
 FAR_COLUMNS = 1024
-SIGNATURE = "v 12i r 2i"
 
 
-@jit.kernel(SIGNATURE)
-def gemm(real: Any) -> Any:
+class Product(Protocol):
     """c (m, n) = max(init + a (m, k) @ b (k, n), floor), overwritten; strides in bytes.
 
     a: rows `rsa` apart, steps along k `csa` apart, one of them one element (so x.T is x with the two exchanged), or m
@@ -54,6 +53,16 @@ def gemm(real: Any) -> Any:
     `lanes_exist`: b, c and init may be read and written up to a whole vector past column n, so n is rounded up;
     not with `transposed`. Each size may be 0; with k 0, c = max(init, floor).
     """
+
+    def __call__(
+        self, m: Size, n: Size, k: Size, a: Address, rsa: Stride, csa: Stride, b: Address, ldb: Stride, c: Address,
+        ldc: Stride, init: Address, ldi: Stride, floor: Real, transposed: Flag, lanes_exist: Flag,
+    ) -> None: ...  # fmt: skip
+
+
+@jit.kernel(like=Product)
+def gemm(real: Any) -> Any:
+    """The product of numbers as they are."""
     isa = simd.chosen()
     size, lanes = simd.itemsize(real), isa.lanes(simd.itemsize(real))
     mr, nr = isa.mr, isa.nv * lanes

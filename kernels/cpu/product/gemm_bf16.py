@@ -27,7 +27,7 @@ from kernels.cpu.product.bf16 import (
     tile_writer,
     unit,
 )
-from kernels.cpu.product.gemm import SIGNATURE, gemm
+from kernels.cpu.product.gemm import Product, gemm
 
 # A block of a, MC x KC, lies in L2, 512 KiB or in three parts 1.5 MiB, under one strip of b at a time, KC x 32. Time of
 # 1024-2048-2048-1024-10 on one thread of an Intel Xeon, against these: rounded KC 1024 1.06, 2048 1.14, and MC 256 1.2;
@@ -58,19 +58,19 @@ def product_for(precision: str, dtype: Any, inputs: int, outputs: int, rows: int
     return gemm
 
 
-@jit.kernel(SIGNATURE)
+@jit.kernel(like=Product)
 def gemm_amx(real: Any) -> Any:
     """The same as `gemm`, of rounded factors, by AMX."""
     return _product(real, amx_block(1), tiles=True)
 
 
-@jit.kernel(SIGNATURE)
+@jit.kernel(like=Product)
 def gemm_dot(real: Any) -> Any:
     """The same as `gemm`, of rounded factors, by AVX-512's dot products of bfloat16 pairs."""
     return _product(real, dot_block, tiles=False)
 
 
-@jit.kernel(SIGNATURE)
+@jit.kernel(like=Product)
 def gemm_split(real: Any) -> Any:
     """The same as `gemm`, of factors in three parts, by AMX."""
     return _product(real, amx_block(3), tiles=True, parts=3)

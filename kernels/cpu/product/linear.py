@@ -9,11 +9,12 @@ from numba import types
 
 from kernels.apart import apart
 from kernels.cpu.compiler import calls, jit
+from kernels.cpu.compiler.declaration import Address, Flag, Size, Stride
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import chosen, itemsize
 from kernels.cpu.ir.transpose import turn as turn_kernel
 from kernels.cpu.product.gemm import PACK_ROWS, gemm
-from kernels.cpu.rowwise.elementwise import BACKWARD, FORWARD
+from kernels.cpu.rowwise.elementwise import Activation, ActivationBackward
 from kernels.cpu.threads import workers as teams
 from kernels.layout import address
 
@@ -40,18 +41,21 @@ def better_turned(rows: int, inputs: int, outputs: int, lanes: int) -> bool:
 _better_turned = jit.inline(better_turned)
 
 
-@jit.kernel("v 15i")
+@jit.kernel
 def linear(real: Any) -> Any:
     """y (m, n) = f(x (m, k) @ w (k, n) + b), overwritten, on the calling thread; row strides in bytes.
 
     b: address 0 for none. fused: 1 for ReLU. f: the address of another activation's kernel, 0 for none. pre: where x @
     w + b goes as well, address 0 for nowhere. lanes_exist: as for gemm.
     """
-    product, activation = gemm(real), calls.caller_of_address(FORWARD, real)
+    product, activation = gemm(real), calls.by_address(Activation, real)
     size = itemsize(real)
     none, zero = real(float("-inf")), real(0.0)
 
-    def function(m, n, k, x, ldx, w, ldw, b, fused, f, pre, ldpre, y, ldy, lanes_exist):
+    def function(
+        m: Size, n: Size, k: Size, x: Address, ldx: Stride, w: Address, ldw: Stride, b: Address, fused: Flag,
+        f: Address, pre: Address, ldpre: Stride, y: Address, ldy: Stride, lanes_exist: Flag,
+    ) -> None:  # fmt: skip
         z, ldz = (pre, ldpre) if pre != 0 else (y, ldy)
         product(m, n, k, x, ldx, size, w, ldw, z, ldz, b, 0, zero if fused else none, 0, lanes_exist)
         if f != 0:
@@ -60,19 +64,23 @@ def linear(real: Any) -> Any:
     return function
 
 
-@jit.kernel("v 19i")
+@jit.kernel
 def linear_backward(real: Any) -> Any:
     """dz = dy * f'(.), dx = dz @ w.T, dw = x.T @ dz, db = the sum of dz's rows; overwritten, on the calling thread.
 
     dy, dz (m, n), x, dx (m, k), w, dw (k, n), db (n,); row strides in bytes. f: the address of the activation's
     backward kernel, with `saved` as it wants it; or address 0 for the identity, when dz is not used.
     """
-    backward, product, turn = calls.caller_of_address(BACKWARD, real), gemm(real), turn_kernel(real)
+    backward, product, turn = calls.by_address(ActivationBackward, real), gemm(real), turn_kernel(real)
     size = itemsize(real)
     lanes = chosen().lanes(size)
     none, elements = real(float("-inf")), memory.pointer(real)
 
-    def function(m, n, k, dy, lddy, saved, lds, f, x, ldx, w, ldw, dz, lddz, dx, lddx, dw, lddw, db):
+    def function(
+        m: Size, n: Size, k: Size, dy: Address, lddy: Stride, saved: Address, lds: Stride, f: Address, x: Address,
+        ldx: Stride, w: Address, ldw: Stride, dz: Address, lddz: Stride, dx: Address, lddx: Stride, dw: Address,
+        lddw: Stride, db: Address,
+    ) -> None:  # fmt: skip
         if f == 0:
             dz, lddz = dy, lddy
         else:
@@ -98,19 +106,19 @@ TASK = 17
 NEXT, TASKS, FIRST_TASK = 0, 8, 16  # a job: the shared counter on a cache line of its own, how many tasks, they
 
 
-@jit.kernel("v i")
+@jit.kernel(like=teams.Work)
 def products(real: Any) -> Any:
     """A list of tasks, claimed one by one by whoever runs this with the same job."""
-    product, activation = gemm(real), calls.caller_of_address(FORWARD, real)
+    product, activation = gemm(real), calls.by_address(Activation, real)
     integers = memory.pointer(types.int64)
     none, zero = real(float("-inf")), real(0.0)
 
-    def function(job):
+    def function(address):
         while True:
-            n = memory.fetch_add(job + NEXT * 8, 1)
-            if n >= integers(job)[TASKS]:
+            n = memory.fetch_add(address + NEXT * 8, 1)
+            if n >= integers(address)[TASKS]:
                 break
-            t = integers(job + (FIRST_TASK + n * TASK) * 8)
+            t = integers(address + (FIRST_TASK + n * TASK) * 8)
             product(
                 t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10], t[11], zero if t[12] != 0 else none,
                 t[13], 0,

@@ -5,20 +5,31 @@ backward 0.45 ns an element in place of 0.1, Intel Xeon with AVX-512).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from kernels import scalar
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Size, Stride
 from kernels.cpu.ir import floats, memory
 
-FORWARD = "v 6i"  # rows, columns, z, ldz, y, ldy: y (rows, columns) = f(z), overwritten; y may be z
-# rows, columns, dy, lddy, saved, lds, dz, lddz: dz = dy * f'(.), overwritten; dz may be dy. saved: y, or z for
-# NEEDS_PRE
-BACKWARD = "v 8i"
+
+class Activation(Protocol):
+    """y (rows, columns) = f(z), overwritten; y may be z."""
+
+    def __call__(self, rows: Size, columns: Size, z: Address, ldz: Stride, y: Address, ldy: Stride) -> None: ...
+
+
+class ActivationBackward(Protocol):
+    """dz (rows, columns) = dy * f'(.), overwritten; dz may be dy. saved: y, or z for NEEDS_PRE."""
+
+    def __call__(
+        self, rows: Size, columns: Size, dy: Address, lddy: Stride, saved: Address, lds: Stride, dz: Address,
+        lddz: Stride,
+    ) -> None: ...  # fmt: skip
 
 
 def _forward(name: str) -> jit.Family:
-    @jit.kernel(FORWARD, name)
+    @jit.kernel(like=Activation, name=name)
     def activation(real: Any) -> Callable[..., Any]:
         f = getattr(scalar.functions(real, jit.inline, floats.bits(real)), name)
         elements = memory.pointer(real)
@@ -39,7 +50,7 @@ def _forward(name: str) -> jit.Family:
 
 
 def _backward(name: str) -> jit.Family:
-    @jit.kernel(BACKWARD, f"{name}_backward")
+    @jit.kernel(like=ActivationBackward, name=f"{name}_backward")
     def activation(real: Any) -> Callable[..., Any]:
         slope = getattr(scalar.functions(real, jit.inline, floats.bits(real)), f"{name}_slope")
         elements = memory.pointer(real)

@@ -5,11 +5,12 @@ Rows are done side by side, see side_by_side.py; of many outputs whole vectors a
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from numba import types
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Code, Flag, Size, Stride
 from kernels.cpu.ir import memory
 from kernels.cpu.rowwise.row_blocks import (
     ALL_OUTPUTS,
@@ -24,13 +25,21 @@ from kernels.cpu.rowwise.row_blocks import (
     parts,
 )
 
-# output, rows, columns, z, ldz, labels, target, ldt, weight, scale, dz, lddz, metric, row_loss, right, parameter. The
-# loss of z (rows, columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled. output:
-# the output activation, which counts for squared errors alone (the others take logits). target: (rows, columns), rows
-# `ldt` bytes apart; or, where `labels` is 1, for softmax cross-entropy, int64 labels `ldt` bytes apart. weight: one per
-# row, or address 0. dz is that of scale * weight * row loss; dz may be z. row_loss and right (float64, by `metric`)
-# receive a value per row where not 0.
-SIGNATURE = "d 3i 2i i 2i i d 2i 3i d"
+
+class RowLoss(Protocol):
+    """The loss of z (rows, columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled.
+
+    output: the output activation, which counts for squared errors alone (the others take logits). target: (rows,
+    columns), rows `ldt` bytes apart; or, where `labels` is 1, for softmax cross-entropy, int64 labels `ldt` bytes
+    apart. weight: one per row, or address 0. dz is that of scale * weight * row loss; dz may be z. row_loss and right
+    (float64, by `metric`) receive a value per row where not 0.
+    """
+
+    def __call__(
+        self, output: Code, rows: Size, columns: Size, z: Address, ldz: Stride, labels: Flag, target: Address,
+        ldt: Stride, weight: Address, scale: float, dz: Address, lddz: Stride, metric: Code, row_loss: Address,
+        right: Address, parameter: float,
+    ) -> float: ...  # fmt: skip
 
 
 def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool = False) -> jit.Family:
@@ -41,7 +50,7 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
     are there.
     """
 
-    @jit.kernel(SIGNATURE, name)
+    @jit.kernel(like=RowLoss, name=name)
     def loss(real: Any) -> Any:
         f = parts(real)
         of_block, block, elements, doubles, are_right = make(real, f), f.block, f.elements, f.doubles, f.are_right
@@ -332,12 +341,17 @@ losses = {
 }
 
 
-OUTPUT_SIGNATURE = "v 7i"
+class OutputActivation(Protocol):
+    """y (rows, columns) = the output activation of z, overwritten; y may be z."""
+
+    def __call__(
+        self, code: Code, rows: Size, columns: Size, z: Address, ldz: Stride, y: Address, ldy: Stride
+    ) -> None: ...
 
 
-@jit.kernel(OUTPUT_SIGNATURE)
+@jit.kernel(like=OutputActivation)
 def output(real: Any) -> Any:
-    """y (rows, columns) = the output activation of z: code, rows, columns, z, ldz, y, ldy; overwritten; y may be z."""
+    """The output activations, by their codes in row_blocks.py."""
     f = parts(real)
     block, outputs, scratch_bytes = f.block, f.outputs, f.scratch_bytes
 

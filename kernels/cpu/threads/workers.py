@@ -13,7 +13,7 @@ switch interval, and every call until then paid for the handing over.
 import ctypes
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import types
@@ -22,6 +22,7 @@ from numba.core import config
 from kernels import forks
 from kernels.apart import with_stack
 from kernels.cpu.compiler import calls, jit
+from kernels.cpu.compiler.declaration import Address, Size
 from kernels.cpu.ir import memory
 from kernels.cpu.measure import stamps
 from kernels.layout import address
@@ -59,12 +60,18 @@ _python.PyThread_start_new_thread.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
 _python.PyThread_start_new_thread.restype = ctypes.c_ulong
 
 
-@jit.kernel("v i")
+class Work(Protocol):
+    """What workers run together: each calls it with the same address, that of a job."""
+
+    def __call__(self, address: Address) -> None: ...
+
+
+@jit.kernel
 def helper(real: Any) -> Any:
     """A helper's life: joins each opened gate once, sleeps after IDLE_SPINS without work, returns when told to quit."""
-    words, call = memory.pointer(types.int64), calls.caller_of_address("v i", real)
+    words, call = memory.pointer(types.int64), calls.by_address(Work, real)
 
-    def function(own):
+    def function(own: Address) -> None:
         team, seen, spins = words(own)[TEAM], -1, 0
         while memory.load(team + QUIT * 8) == 0:
             gate = memory.load(team + GATE * 8)
@@ -89,12 +96,12 @@ def helper(real: Any) -> Any:
     return function
 
 
-@jit.kernel("v 4i")
+@jit.kernel
 def together(real: Any) -> Any:
     """Open the gate on function(argument) for so many helpers at once, take part, close it, wait till all have left."""
-    words, call = memory.pointer(types.int64), calls.caller_of_address("v i", real)
+    words, call = memory.pointer(types.int64), calls.by_address(Work, real)
 
-    def function(team, work, argument, seats):
+    def function(team: Address, work: Address, argument: Address, seats: Size) -> None:
         generation, began = (memory.load(team + GATE * 8) >> 33) + 1, stamps.ticks()
         words(team)[FUNCTION], words(team)[ARGUMENT], words(team)[SEATS] = work, argument, seats
         words(team)[WAITED], woken = 0, 0

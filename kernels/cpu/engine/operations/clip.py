@@ -1,11 +1,12 @@
 """Clipping a gradient by its global norm (Pascanu et al. 2013, algorithm 1): a hook of training steps."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import types
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address
 from kernels.cpu.engine.operations.update import sum_of_squares
 from kernels.cpu.ir import floats, memory
 from kernels.layout import address
@@ -13,7 +14,13 @@ from kernels.layout import address
 GRADIENT, SIZE, LIMIT = range(3)  # the hook's argument: an address, a number of elements, a float64
 
 
-@jit.kernel("v i")
+class Hook(Protocol):
+    """What a training step calls between the gradient and the update, with the address of the hook's own words."""
+
+    def __call__(self, argument: Address) -> None: ...
+
+
+@jit.kernel(like=Hook)
 def clip(real: Any) -> Any:
     """g *= limit / |g|, where the norm |g| over all elements is not at most the limit; a NaN makes all NaN but zeros.
 

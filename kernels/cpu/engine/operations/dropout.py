@@ -1,24 +1,34 @@
 """Dropout: elements of a layer's output become 0 in training, the others grow (Srivastava et al. 2014, inverted)."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import types
 
 from kernels import random
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Flag, Index, Size, Stride
 from kernels.cpu.engine import job as field
 from kernels.cpu.ir import floats, memory
 
-# layers, layer's number, step, row, rows, column, columns, source, target, ld, drawn. target (rows, columns), rows `ld`
-# bytes apart, = source, with 0 where the layer drops, and divided by the share that stays; overwritten; it may be
-# source. layers: the address of a job's records. row, column: of the first element, among those of the step's
-# batch and of the layer. drawn 0: what is dropped is 0 already, and target is source.
-SIGNATURE = "v 11i"
 COLUMNS = 256  # whose words are drawn at once, into L1
 
 
-@jit.kernel(SIGNATURE)
+class Dropout(Protocol):
+    """target (rows, columns) = source, with 0 where layer `n` drops, and divided by the share that stays; overwritten.
+
+    Both have rows `ld` bytes apart, and target may be source. layers: the address of a job's records. first, column: of
+    the first element, among those of the step's batch and of the layer. drawn 0: what is dropped is 0 already, and
+    target is source.
+    """
+
+    def __call__(
+        self, layers: Address, n: Index, step: Index, first: Index, rows: Size, column: Index, columns: Size,
+        source: Address, target: Address, ld: Stride, drawn: Flag,
+    ) -> None: ...  # fmt: skip
+
+
+@jit.kernel(like=Dropout)
 def dropout(real: Any) -> Any:
     """By the bits of kernels.random: the same for source and target, a layer's output or its gradient."""
     philox, select = random.philox(jit.inline), floats.bits(real).select

@@ -1,20 +1,29 @@
 """Optimiser steps over a block of a flat buffer."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from kernels import scalar
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Size, Stride
 from kernels.cpu.ir import floats, memory
 from kernels.cpu.ir.adam_avx512 import rows_of_adam
 from kernels.cpu.ir.masked_rows import rows_of_sgd
 
-# rows, columns, w, ldw, g, ldg, first, second, scalars, l2. One step on w (rows, columns), in place; returns the sum of
-# w^2 before it where l2 is not 0. w, first and second (the optimiser's state) have rows `ldw` bytes apart, the gradient
-# g rows `ldg` apart. scalars: eight float64, see each kernel. l2 * w is added to the gradient.
-SIGNATURE = "d 2i 6i i d"
+
+class Update(Protocol):
+    """One step on w (rows, columns), in place; returns the sum of w^2 before it where l2 is not 0.
+
+    w, first and second (the optimiser's state) have rows `ldw` bytes apart, the gradient g rows `ldg` apart. scalars:
+    eight float64, see each kernel. l2 * w is added to the gradient.
+    """
+
+    def __call__(
+        self, rows: Size, columns: Size, w: Address, ldw: Stride, g: Address, ldg: Stride, first: Address,
+        second: Address, scalars: Address, l2: float,
+    ) -> float: ...  # fmt: skip
 
 
-@jit.kernel(SIGNATURE)
+@jit.kernel(like=Update)
 def sgd(real: Any) -> Any:
     """scalars: rate, momentum, nesterov. first: the velocity, or address 0 without momentum."""
     step = scalar.functions(real, jit.inline, floats.bits(real)).sgd
@@ -50,7 +59,7 @@ def sgd(real: Any) -> Any:
     return function
 
 
-@jit.kernel(SIGNATURE)
+@jit.kernel(like=Update)
 def adam(real: Any) -> Any:
     """scalars: rate, beta1, beta2, epsilon, 1 / (1 - beta1^t), 1 / (1 - beta2^t). first, second: m and v."""
     step = scalar.functions(real, jit.inline, floats.bits(real)).adam
