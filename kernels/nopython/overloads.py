@@ -205,7 +205,7 @@ def _loss_of(name: str) -> Any:
         z_stride, target_stride = _strides(name, "z", "target")
         (dz_stride,) = _strides(name, "dz", written=True)
 
-        @jit.inline
+        @jit.plain
         def loss(z, target, weight, dz, parameter):
             rows, columns = z.shape
             if dz.shape != z.shape or target.shape[0] != rows:
@@ -293,7 +293,7 @@ def _updated(function: str, w: Any, dw: Any, **state: Any) -> tuple[Any, Any, An
     return one_dtype(function, w=w, dw=dw, **state), rows_of_w, rows_of_dw
 
 
-@jit.inline
+@jit.plain
 def _update_rows(array, w):
     """The address of a state array, which must lie like w."""
     # a stride says nothing where there is one row, one column, or no element

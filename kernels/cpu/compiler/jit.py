@@ -27,6 +27,7 @@ from kernels.cpu.compiler.cache import STAMP, Cache, StaleKernelError
 from kernels.cpu.compiler.calls import caller
 from kernels.cpu.compiler.declaration import REAL, parameters_of, types_of
 from kernels.cpu.compiler.inlining import inlined
+from kernels.cpu.compiler.lowering import KernelCompiler
 
 if config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise ImportError("fastnn's kernels have to be compiled: unset NUMBA_DISABLE_JIT")
@@ -106,7 +107,7 @@ class Kernel:
         if self._cfunc is None:
             returned, taken = self.types
             signature: Any = (taken, returned)
-            compiled = _CFunc(self.function, signature, locals={}, options=OPTIONS)
+            compiled = _CFunc(self.function, signature, locals={}, options=OPTIONS, pipeline_class=KernelCompiler)
             with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
                 compiled._cache = Cache(self.function)  # type: ignore[attr-defined]
             compiled.compile()
@@ -183,8 +184,13 @@ def kernel(factory: Callable[..., Any] | None = None, *, like: type | None = Non
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function for use inside kernels; it becomes part of each."""
-    return inlined(function, **OPTIONS)
+    """A function for use inside kernels; it becomes part of each. It may make pointers of addresses."""
+    return inlined(function, addresses=True, **OPTIONS)
+
+
+def plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same of a function that makes no pointers of addresses, scalar maths say: LLVM optimises it further."""
+    return inlined(function, addresses=False, **OPTIONS)
 
 
 def target_machine() -> tuple[str, str, str]:

@@ -38,7 +38,7 @@ def better_turned(rows: int, inputs: int, outputs: int, lanes: int) -> bool:
     return rows >= TURNED_ROWS and 100 * plain >= (100 if outputs <= lanes else TURNED_PERCENT) * turned
 
 
-_better_turned = jit.inline(better_turned)
+_better_turned = jit.plain(better_turned)
 
 
 @jit.kernel

@@ -31,7 +31,7 @@ class ActivationBackward(Protocol):
 def _forward(name: str) -> jit.Family:
     @jit.kernel(like=Activation, name=name)
     def activation(real: Any) -> Callable[..., Any]:
-        f = getattr(scalar.functions(real, jit.inline, floats.bits(real)), name)
+        f = getattr(scalar.functions(real, jit.plain, floats.bits(real)), name)
         elements = memory.pointer(real)
 
         def function(rows, columns, z, ldz, y, ldy):
@@ -52,7 +52,7 @@ def _forward(name: str) -> jit.Family:
 def _backward(name: str) -> jit.Family:
     @jit.kernel(like=ActivationBackward, name=f"{name}_backward")
     def activation(real: Any) -> Callable[..., Any]:
-        slope = getattr(scalar.functions(real, jit.inline, floats.bits(real)), f"{name}_slope")
+        slope = getattr(scalar.functions(real, jit.plain, floats.bits(real)), f"{name}_slope")
         elements = memory.pointer(real)
 
         def function(rows, columns, dy, lddy, saved, lds, dz, lddz):

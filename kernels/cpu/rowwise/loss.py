@@ -237,7 +237,7 @@ def _poisson(real: Any, f: SimpleNamespace) -> Any:
     """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
     exp, log, select, zero = f.scalar.exp, f.scalar.log, f.scalar.select, real(0.0)
 
-    @jit.inline
+    @jit.plain
     def of_output(z, t, parameter):
         error = exp(z) - t
         return error + t * select(t > zero, log(t) - z, zero), error
@@ -265,12 +265,12 @@ def _squared_error(mean: bool) -> Callable[[Any, SimpleNamespace], Any]:
         """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
         one, two, sigmoid = real(1.0), real(2.0), f.scalar.sigmoid
 
-        @jit.inline
+        @jit.plain
         def of_identity(z, t, parameter):
             error = z - t
             return error * error, two * error
 
-        @jit.inline
+        @jit.plain
         def of_sigmoid(z, t, parameter):
             y = sigmoid(z)
             error = y - t

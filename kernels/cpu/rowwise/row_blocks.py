@@ -36,12 +36,12 @@ def parts(real: Any) -> SimpleNamespace:
     line = block * size
     first, second = LINES * line, (LINES + lanes) * line
     turn = simd.transpose_part(real)
-    scalars = scalar.functions(real, jit.inline, floats.bits(real))
+    scalars = scalar.functions(real, jit.plain, floats.bits(real))
     elements, integers, doubles = memory.pointer(real), memory.pointer(types.int64), memory.pointer(types.float64)
     exp, sigmoid, select = scalars.exp, scalars.sigmoid, scalars.select
     zero, half = real(0.0), real(0.5)
 
-    @jit.inline
+    @jit.plain
     def whole(rows):
         """So many rows are computed: none is left over for a loop that does one at a time."""
         return (rows + lanes - 1) // lanes * lanes if rows >= FEW else rows

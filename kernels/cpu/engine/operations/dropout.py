@@ -31,7 +31,7 @@ class Dropout(Protocol):
 @jit.kernel(like=Dropout)
 def dropout(real: Any) -> Any:
     """By the bits of kernels.random: the same for source and target, a layer's output or its gradient."""
-    philox, select = random.philox(jit.inline), floats.bits(real).select
+    philox, select = random.philox(jit.plain), floats.bits(real).select
     elements, integers, numbers = memory.pointer(real), memory.pointer(types.int64), memory.pointer(types.uint32)
     zero, low, half = real(0.0), random.LOW, random.HALF
     n_words, block = random.WORDS, COLUMNS

@@ -60,12 +60,12 @@ def _gather(dtype: np.dtype) -> jit.Family:
     return gather
 
 
-@jit.inline
+@jit.plain
 def _same(value):
     return value
 
 
-@jit.inline
+@jit.plain
 def _truth(value):
     """1 for True, which a view of other bytes may hold as any byte but 0."""
     return 1 if value != 0 else 0
@@ -82,7 +82,7 @@ def _swapped(typingctx: Any, value: Any) -> Any:
     return value(value), codegen
 
 
-@jit.inline
+@jit.plain
 def _half(value):
     """The float32 of a float16's bits, exactly: exponent and mantissa moved in place, then 2^(127 - 15) times that.
 

@@ -26,7 +26,7 @@ class Update(Protocol):
 @jit.kernel(like=Update)
 def sgd(real: Any) -> Any:
     """scalars: rate, momentum, nesterov. first: the velocity, or address 0 without momentum."""
-    step = scalar.functions(real, jit.inline, floats.bits(real)).sgd
+    step = scalar.functions(real, jit.plain, floats.bits(real)).sgd
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = sum_of_squares(real)
 
@@ -62,7 +62,7 @@ def sgd(real: Any) -> Any:
 @jit.kernel(like=Update)
 def adam(real: Any) -> Any:
     """scalars: rate, beta1, beta2, epsilon, 1 / (1 - beta1^t), 1 / (1 - beta2^t). first, second: m and v."""
-    step = scalar.functions(real, jit.inline, floats.bits(real)).adam
+    step = scalar.functions(real, jit.plain, floats.bits(real)).adam
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = sum_of_squares(real)
 
@@ -99,11 +99,11 @@ def adam(real: Any) -> Any:
 def sum_of_squares(wide: Any) -> Any:
     """A function (n, address as a pointer) -> the sum of n elements' squares, in float64; each square is `wide`."""
 
-    @jit.inline
+    @jit.plain
     def square(value):
         return wide(value) * wide(value)
 
-    @jit.inline
+    @jit.plain
     def sum_of_squares(n, w):
         # eight sums side by side: one would wait for each addition, and fast-math may not reorder it
         s0, s1, s2, s3, s4, s5, s6, s7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
