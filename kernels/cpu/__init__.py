@@ -15,7 +15,7 @@ from kernels.cpu.engine.operations.dropout import dropout as _dropout
 from kernels.cpu.engine.operations.gather import gathers as _gathers
 from kernels.cpu.engine.operations.update import updates as _updates
 from kernels.cpu.ir import simd
-from kernels.cpu.ir.transpose import turn as _turn
+from kernels.cpu.ir.transpose import transpose as _transpose
 from kernels.cpu.product import bf16
 from kernels.cpu.product import linear as _linear
 from kernels.cpu.product.gemm_bf16 import product_for as _product_for
@@ -130,7 +130,7 @@ def linear_backward(
     tasks.append((1, n, m, address(one), 0, 0, z_at, lddz, address(db), 0, 0, 0, 0, 0, 0, address(db), 0))
     _linear.run(dtype, tasks, threads, 2 * m * n * k)
     if turned:
-        _turn[dtype](n, k, c_at, ldc, dw_at, lddw)
+        _transpose[dtype](n, k, c_at, ldc, dw_at, lddw)
     return dx, dw, db
 
 
@@ -319,7 +319,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         for families in (_elementwise.forward, _elementwise.backward, _losses, _updates, _gathers):
             for family in families.values():
                 family[dtype].load()
-        for family in (_output, _dropout, _clip, _turn):
+        for family in (_output, _dropout, _clip, _transpose):
             family[dtype].load()
         for precision in ("float32", "bf16") if bf16.unit() and dtype == "float32" else ():
             _product_for(precision, np.dtype(dtype), sys.maxsize, sys.maxsize, sys.maxsize)[dtype].load()

@@ -35,7 +35,7 @@ from kernels.cpu.ir import floats, memory
 from kernels.cpu.ir.floats import FLUSH_SUBNORMALS
 from kernels.cpu.ir.masked_rows import outer_product
 from kernels.cpu.ir.simd import chosen, itemsize
-from kernels.cpu.ir.transpose import turn as turn_kernel
+from kernels.cpu.ir.transpose import transpose as turn_kernel
 from kernels.cpu.measure import stamps
 from kernels.cpu.product.gemm import Product, gemm
 from kernels.cpu.rowwise.elementwise import Activation, ActivationBackward

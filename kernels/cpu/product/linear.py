@@ -12,7 +12,7 @@ from kernels.cpu.compiler import calls, jit
 from kernels.cpu.compiler.declaration import Address, Flag, Size, Stride
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import chosen, itemsize
-from kernels.cpu.ir.transpose import turn as turn_kernel
+from kernels.cpu.ir.transpose import transpose as turn_kernel
 from kernels.cpu.product.gemm import PACK_ROWS, gemm
 from kernels.cpu.rowwise.elementwise import Activation, ActivationBackward
 from kernels.cpu.threads import workers as teams
