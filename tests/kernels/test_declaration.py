@@ -3,13 +3,16 @@
 import tomllib
 from typing import Protocol
 
+import numpy as np
 import pytest
 from numba import types
 
 from kernels.cpu import compiler
 from kernels.cpu.compiler import jit
-from kernels.cpu.compiler.declaration import Address, Real, Size, parameters_of, types_of
+from kernels.cpu.compiler.declaration import Address, B, I, Matrix, O, Real, Size, parameters_of, types_of
+from kernels.cpu.compiler.matrix import flat
 from kernels.cpu.ir import memory
+from kernels.layout import address
 from tests.programs import ROOT
 
 
@@ -28,13 +31,33 @@ def test_a_signature_is_read_from_annotations():
         assert types_of(declared, types.float32) == (types.void, taken)
 
 
+def test_matrices_are_flat_words_to_c():
+    """Each letter one size, in the order of their first use, then an address and a stride of each matrix."""
+
+    @jit.kernel
+    def corners(real):
+        def function(x: Matrix[B, I], scale: float, w: Matrix[I, O]) -> float:
+            last = x[x.rows - 1][x.columns - 1]
+            w[0][0] = real(scale * last)
+            return 1e4 * w.rows + 100.0 * x.rows + w.columns
+
+        return function
+
+    _, taken = corners["float64"].types
+    assert flat(taken) == (*[types.int64] * 5, types.float64, *[types.int64] * 2)
+    x, w = np.arange(12.0).reshape(3, 4)[:2, :3], np.zeros((3, 5))
+    assert corners["float64"](2, 3, 5, address(x), x.strides[0], 2.0, address(w), w.strides[0]) == 30205
+    assert w[0, 0] == 12
+    assert not w.flat[1:].any()
+
+
 @pytest.mark.parametrize(
     "factory",
     [lambda real: lambda n: None, lambda real: _half_annotated, lambda real: _of_text],
     ids=["none", "half", "text"],
 )
 def test_a_parameter_without_a_known_type_is_refused(factory):
-    with pytest.raises(TypeError, match=r"the annotation of '.*' must be int, float, Real or None, got"):
+    with pytest.raises(TypeError, match=r"the annotation of '.*' must be int, float, Real, a Matrix or None, got"):
         jit.kernel(name="undeclared")(factory)["float32"].load()
 
 

@@ -8,6 +8,7 @@ from numba import extending, types
 from numba.core import cgutils
 
 from kernels.cpu.compiler.declaration import types_of
+from kernels.cpu.compiler.matrix import flat
 
 if TYPE_CHECKING:
     from kernels.cpu.compiler.jit import Kernel
@@ -52,7 +53,8 @@ def by_address(like: type, real: Any) -> Callable[..., Any]:
 
 def _call(name: str, restype: Any, argtypes: tuple[Any, ...], function: Callable[..., Any] | None) -> Any:
     """An intrinsic that calls what `function` declares, or, without it, what is at the address in its first
-    argument."""
+    argument. Matrices are given as single words, see declaration.py."""
+    argtypes = flat(argtypes)
     parameters = argtypes if function else (types.int64, *argtypes)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:

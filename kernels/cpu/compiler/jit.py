@@ -11,6 +11,7 @@ anew.
 import contextlib
 import importlib
 from collections.abc import Callable
+from ctypes import CFUNCTYPE
 from typing import Any, ClassVar, TypeVar, overload
 
 import llvmlite.binding as llvm
@@ -20,6 +21,7 @@ from numba import config
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
+from numba.core.typing.ctypes_utils import to_ctypes
 
 from kernels import forks
 from kernels.apart import apart
@@ -28,6 +30,7 @@ from kernels.cpu.compiler.calls import caller
 from kernels.cpu.compiler.declaration import REAL, parameters_of, types_of
 from kernels.cpu.compiler.inlining import inlined
 from kernels.cpu.compiler.lowering import KernelCompiler
+from kernels.cpu.compiler.matrix import flat
 
 if config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise ImportError("fastnn's kernels have to be compiled: unset NUMBA_DISABLE_JIT")
@@ -41,7 +44,14 @@ R = TypeVar("R")
 
 
 class _CFunc(CFunc):
-    """Numba's C function, which says when it has to be compiled."""
+    """Numba's C function, which says when it has to be compiled, and takes matrices as single words."""
+
+    @forks.cached
+    def ctypes(self) -> Any:
+        """What Python calls. The GIL is released."""
+        taken = [to_ctypes(kind) for kind in flat(self._sig.args)]  # type: ignore[attr-defined]
+        returned = to_ctypes(self._sig.return_type)  # type: ignore[attr-defined]
+        return CFUNCTYPE(returned, *taken)(int(self.address or 0))
 
     def _compile_uncached(self) -> Any:
         say = announce  # which another thread may set to None

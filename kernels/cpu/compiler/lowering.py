@@ -1,11 +1,14 @@
-"""What LLVM is told of the functions that kernels are made of, beside their code."""
+"""What LLVM is told of the functions that kernels are made of, beside their code; and their C functions."""
 
 from typing import Any
 
+from llvmlite import ir
 from numba.core import lowering
 from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
+
+from kernels.cpu.compiler.matrix import flat, gathered
 
 # LLVM takes half of AVX-512's registers unless told otherwise
 WIDE = '"prefer-vector-width"="512"'
@@ -23,6 +26,31 @@ class _Lower(lowering.Lower):
         super().setup_function(fndesc)
         for attribute in self.attributes:  # llvmlite lists neither, but writes what the set holds
             set.add(self.function.attributes, attribute)
+
+    def create_cfunc_wrapper(self) -> None:
+        """Write the C function, as Numba does, but for matrices, of which it takes single words."""
+        context, fndesc = self.context, self.fndesc
+        words = [context.get_value_type(kind) for kind in flat(fndesc.argtypes)]
+        module = context.create_module("cfunc_wrapper")
+        fnty = context.call_conv.get_function_type(fndesc.restype, fndesc.argtypes)
+        callee = ir.Function(module, fnty, fndesc.llvm_func_name)
+        fnty = ir.FunctionType(context.get_value_type(fndesc.restype), words)
+        wrapper = ir.Function(module, fnty, fndesc.llvm_cfunc_wrapper_name)
+        builder = ir.IRBuilder(wrapper.append_basic_block("entry"))
+        arguments = gathered(context, builder, fndesc.argtypes, wrapper.args)
+        status, result = context.call_conv.call_function(
+            builder, callee, fndesc.restype, fndesc.argtypes, arguments, attrs=("noinline",)
+        )
+        with builder.if_then(status.is_error, likely=False):
+            python = context.get_python_api(builder)
+            state = python.gil_ensure()
+            context.call_conv.raise_error(builder, python, status)
+            name = python.string_from_string(context.insert_const_string(builder.module, fndesc.qualname))
+            python.err_write_unraisable(name)
+            python.decref(name)
+            python.gil_release(state)
+        builder.ret(result)
+        self.library.add_ir_module(module)
 
 
 class _LowerAddresses(_Lower):

@@ -9,39 +9,35 @@ from typing import Any, Protocol
 
 from kernels import scalar
 from kernels.cpu.compiler import jit
-from kernels.cpu.compiler.declaration import Address, Size, Stride
-from kernels.cpu.ir import floats, memory
+from kernels.cpu.compiler.declaration import B, Matrix, O
+from kernels.cpu.ir import floats
 
 
 class Activation(Protocol):
-    """y (rows, columns) = f(z), overwritten; y may be z."""
+    """y = f(z), overwritten; y may be z."""
 
-    def __call__(self, rows: Size, columns: Size, z: Address, ldz: Stride, y: Address, ldy: Stride) -> None: ...
+    def __call__(self, z: Matrix[B, O], y: Matrix[B, O]) -> None: ...
 
 
 class ActivationBackward(Protocol):
-    """dz (rows, columns) = dy * f'(.), overwritten; dz may be dy. saved: y, or z for NEEDS_PRE."""
+    """dz = dy * f'(.), overwritten; dz may be dy. saved: y, or z for NEEDS_PRE."""
 
-    def __call__(
-        self, rows: Size, columns: Size, dy: Address, lddy: Stride, saved: Address, lds: Stride, dz: Address,
-        lddz: Stride,
-    ) -> None: ...  # fmt: skip
+    def __call__(self, dy: Matrix[B, O], saved: Matrix[B, O], dz: Matrix[B, O]) -> None: ...
 
 
 def _forward(name: str) -> jit.Family:
     @jit.kernel(like=Activation, name=name)
     def activation(real: Any) -> Callable[..., Any]:
         f = getattr(scalar.functions(real, jit.plain, floats.bits(real)), name)
-        elements = memory.pointer(real)
 
-        def function(rows, columns, z, ldz, y, ldy):
-            for r in range(rows):
-                source, target = elements(z + r * ldz), elements(y + r * ldy)
-                if z == y:
-                    for j in range(columns):
+        def function(z, y):
+            for r in range(z.rows):
+                source, target = z[r], y[r]
+                if z.address == y.address:
+                    for j in range(z.columns):
                         target[j] = f(target[j])
                 else:
-                    for j in range(columns):
+                    for j in range(z.columns):
                         target[j] = f(source[j])
 
         return function
@@ -53,16 +49,15 @@ def _backward(name: str) -> jit.Family:
     @jit.kernel(like=ActivationBackward, name=f"{name}_backward")
     def activation(real: Any) -> Callable[..., Any]:
         slope = getattr(scalar.functions(real, jit.plain, floats.bits(real)), f"{name}_slope")
-        elements = memory.pointer(real)
 
-        def function(rows, columns, dy, lddy, saved, lds, dz, lddz):
-            for r in range(rows):
-                upstream, at, target = elements(dy + r * lddy), elements(saved + r * lds), elements(dz + r * lddz)
-                if dy == dz:
-                    for j in range(columns):
+        def function(dy, saved, dz):
+            for r in range(dy.rows):
+                upstream, at, target = dy[r], saved[r], dz[r]
+                if dy.address == dz.address:
+                    for j in range(dy.columns):
                         target[j] = target[j] * slope(at[j])
                 else:
-                    for j in range(columns):
+                    for j in range(dy.columns):
                         target[j] = upstream[j] * slope(at[j])
 
         return function

@@ -4,23 +4,22 @@ from typing import Any, Protocol
 
 from kernels import scalar
 from kernels.cpu.compiler import jit
-from kernels.cpu.compiler.declaration import Address, Size, Stride
+from kernels.cpu.compiler.declaration import Address, I, Matrix, O
 from kernels.cpu.ir import floats, memory
 from kernels.cpu.ir.adam_avx512 import rows_of_adam
 from kernels.cpu.ir.masked_rows import rows_of_sgd
 
 
 class Update(Protocol):
-    """One step on w (rows, columns), in place; returns the sum of w^2 before it where l2 is not 0.
+    """One step on w, in place; returns the sum of w^2 before it where l2 is not 0.
 
-    w, first and second (the optimiser's state) have rows `ldw` bytes apart, the gradient g rows `ldg` apart. scalars:
-    eight float64, see each kernel. l2 * w is added to the gradient.
+    g: the gradient, to which l2 * w is added. first, second: the optimiser's state, with rows as far apart as those of
+    w. scalars: eight float64, see each kernel.
     """
 
     def __call__(
-        self, rows: Size, columns: Size, w: Address, ldw: Stride, g: Address, ldg: Stride, first: Address,
-        second: Address, scalars: Address, l2: float,
-    ) -> float: ...  # fmt: skip
+        self, w: Matrix[I, O], g: Matrix[I, O], first: Address, second: Address, scalars: Address, l2: float
+    ) -> float: ...
 
 
 @jit.kernel(like=Update)
@@ -39,18 +38,18 @@ def sgd(real: Any) -> Any:
 
     step_on_rows = rows_of_sgd(real) or one_by_one
 
-    def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
+    def function(w, g, first, second, scalars, l2):
         p, decay, total = doubles(scalars), real(l2), 0.0
         rate, momentum, nesterov = real(p[0]), real(p[1]), p[2] != 0.0
         if l2 != 0.0:
-            for r in range(rows):
-                total += squares(columns, elements(w + r * ldw))
+            for r in range(w.rows):
+                total += squares(w.columns, w[r])
         if first == 0:
-            step_on_rows(rows, columns, w, ldw, g, ldg, rate, decay)
+            step_on_rows(w.rows, w.columns, w.address, w.stride, g.address, g.stride, rate, decay)
             return total
-        for r in range(rows):
-            w_row, g_row, v_row = elements(w + r * ldw), elements(g + r * ldg), elements(first + r * ldw)
-            for j in range(columns):
+        for r in range(w.rows):
+            w_row, g_row, v_row = w[r], g[r], elements(first + r * w.stride)
+            for j in range(w.columns):
                 w_row[j], v_row[j] = step(
                     w_row[j], g_row[j] + decay * w_row[j], v_row[j], rate, momentum, nesterov
                 )  # fmt: skip
@@ -82,14 +81,14 @@ def adam(real: Any) -> Any:
 
     step_on_rows = rows_of_adam(real) or one_by_one
 
-    def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
+    def function(w, g, first, second, scalars, l2):
         p, total = doubles(scalars), 0.0
         if l2 != 0.0:
-            for r in range(rows):
-                total += squares(columns, elements(w + r * ldw))
+            for r in range(w.rows):
+                total += squares(w.columns, w[r])
         step_on_rows(
-            rows, columns, w, ldw, g, ldg, first, second, real(p[0]), real(p[1]), real(1.0 - p[1]), real(p[2]),
-            real(1.0 - p[2]), real(p[3]), real(p[4]), real(p[5]), real(l2),
+            w.rows, w.columns, w.address, w.stride, g.address, g.stride, first, second, real(p[0]), real(p[1]),
+            real(1.0 - p[1]), real(p[2]), real(1.0 - p[2]), real(p[3]), real(p[4]), real(p[5]), real(l2),
         )  # fmt: skip
         return total
 
