@@ -42,7 +42,7 @@ def address(target: "Kernel") -> Any:
 
 def _declare(target: "Kernel", context: Any, builder: Any, fnty: Any) -> Any:
     target.load()
-    context.environment.consts.append(target)  # travels with the caller's cache entry, see the module's text
+    context.environment.consts.append(target)  # travels with the caller's cache entry, see jit.py
     return cgutils.get_or_insert_function(builder.module, fnty, target.symbol)
 
 

@@ -1,4 +1,4 @@
-"""How kernels are compiled: options and symbols. With inlining.py the one place that calls Numba's compiler.
+"""How kernels are compiled: families, options and symbols.
 
 A kernel is a C function compiled once per dtype and known to the linker by a symbol that carries a hash of
 the kernels' sources. Whatever calls it, other kernels, Python, a user's own `@njit(cache=True)` function, calls

@@ -1,7 +1,6 @@
 """Activations over a matrix: forward, and below it backward. One kernel each, so that only what is used is compiled.
 
-In place has a loop of its own: LLVM's vector code is for arrays that do not overlap, and takes others one by one (relu
-backward 0.45 ns an element in place of 0.1, Intel Xeon with AVX-512).
+In place has a loop of its own: LLVM's vector code is for arrays that do not overlap, and takes others one by one.
 """
 
 from collections.abc import Callable
