@@ -65,7 +65,7 @@ class _InliningOfAddresses(_Inlining):
 def inlined(function: Callable[..., Any], addresses: bool, **options: Any) -> Callable[..., Any]:
     """The function for use inside compiled functions; Python cannot call it.
 
-    addresses: whether it makes pointers of addresses, see lowering.py.
+    addresses: whether it makes pointers of addresses, see attributes.py.
     """
     compiler = _InliningOfAddresses if addresses else _Inlining
     dispatcher = njit(forceinline=True, pipeline_class=compiler, **options)(function)

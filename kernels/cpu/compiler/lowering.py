@@ -1,4 +1,4 @@
-"""What LLVM is told of the functions that kernels are made of, beside their code; and their C functions."""
+"""The LLVM functions that kernels are made of, with their attributes, and the C functions that call them."""
 
 from typing import Any
 
@@ -8,15 +8,8 @@ from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
+from kernels.cpu.compiler.attributes import NULL_IS_VALID, WIDE
 from kernels.cpu.compiler.matrix import flat, gathered
-
-# LLVM takes half of AVX-512's registers unless told otherwise
-WIDE = '"prefer-vector-width"="512"'
-# An address is a sum, and in an inlined function, which LLVM optimises twice, it may have taken any of the terms for
-# the pointer and the others for the offset. A term that turns out to be 0 is then a null pointer, whose use LLVM
-# believes never to happen: it deleted a loop over layers that began with layer 0. On all functions the attribute costs
-# 4 % of small steps.
-NULL_IS_VALID = "null_pointer_is_valid"
 
 
 class _Lower(lowering.Lower):

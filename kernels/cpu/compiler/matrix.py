@@ -9,6 +9,8 @@ from numba.core import cgutils
 from numba.core.datamodel import StructModel
 from numba.extending import lower_builtin, make_attribute_wrapper, register_model, type_callable
 
+from kernels.cpu.compiler.attributes import pointer_of
+
 FIELDS = ("address", "rows", "columns", "stride")
 
 
@@ -46,7 +48,7 @@ def _row(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     matrix = cgutils.create_struct_proxy(sig.args[0])(context, builder, args[0])
     row = context.cast(builder, args[1], sig.args[1], types.int64)
     at = builder.add(matrix.address, builder.mul(row, matrix.stride))
-    return builder.inttoptr(at, context.get_value_type(sig.return_type))
+    return pointer_of(builder, at, context.get_value_type(sig.return_type))
 
 
 def flat(argtypes: Sequence[Any]) -> tuple[Any, ...]:

@@ -10,8 +10,8 @@ from numba import types
 from numba.core import cgutils
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.attributes import pointer_of
 from kernels.cpu.compiler.calls import intrinsic
-from kernels.cpu.compiler.lowering import NULL_IS_VALID
 
 # A pause takes 10 (AMD Zen 4) to 140 (Intel since Skylake) cycles, so this is 5 to 50 us of waiting at full speed
 PAUSES = 1000
@@ -23,10 +23,7 @@ def pointer(dtype: Any) -> Any:
     @intrinsic
     def as_pointer(typingctx: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            attributes = builder.function.attributes
-            if "alwaysinline" in attributes and NULL_IS_VALID not in attributes:
-                raise TypeError(f"{builder.function.name} makes pointers: declare it by jit.inline, not by jit.plain")
-            return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+            return pointer_of(builder, args[0], context.get_value_type(sig.return_type))
 
         return types.CPointer(dtype)(types.int64), codegen
 
