@@ -46,6 +46,13 @@ class _Lower(lowering.Lower):
         self.library.add_ir_module(module)
 
 
+class _LowerKernel(_Lower):
+    def setup_function(self, fndesc: Any) -> None:
+        super().setup_function(fndesc)
+        # a kernel that is compiled in the midst of an inlined function has that function's flags
+        self.function.attributes.discard("alwaysinline")
+
+
 class _LowerAddresses(_Lower):
     attributes = (WIDE, NULL_IS_VALID)
 
@@ -60,6 +67,18 @@ class Lowering(NativeLowering):
     def lowering_class(self) -> type:
         """What writes a function's LLVM code."""
         return _Lower
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class LoweringOfKernel(Lowering):
+    """The same for a kernel's own function."""
+
+    _name = "fastnn_lowering_of_kernel"
+
+    @property
+    def lowering_class(self) -> type:
+        """What writes a function's LLVM code."""
+        return _LowerKernel
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -87,6 +106,6 @@ class KernelCompiler(Compiler):
 
     def define_pipelines(self) -> list[Any]:
         """The one list of passes."""
-        passes = pipeline(self.state, Lowering)
+        passes = pipeline(self.state, LoweringOfKernel)
         passes.finalize()
         return [passes]
