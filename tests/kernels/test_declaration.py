@@ -97,6 +97,30 @@ def test_a_plain_function_must_not_make_pointers():
         reads["float32"].load()
 
 
+def test_a_kernel_that_an_inlined_function_asks_for_is_compiled_as_any_other():
+    @jit.kernel
+    def first(real):
+        def function(x: Matrix[B, I]) -> float:
+            return x[0][0]
+
+        return function
+
+    @jit.kernel
+    def twice(real):
+        call = first(real)
+
+        @jit.inline
+        def part(at):
+            return 2.0 * call(1, 1, at, 8)
+
+        def function(at: Address) -> float:
+            return part(at)
+
+        return function
+
+    assert twice["float64"](address(np.array([[3.0]]))) == 6.0
+
+
 @pytest.mark.parametrize("version", ["0.62.1", "0.69.0", "0.69.0dev0+4.g1", "1.0"])
 def test_versions_of_numba_that_are_not_tested_are_refused(version):
     with pytest.raises(ImportError, match=f"need numba >= 0.63 and < 0.69, got numba {version.replace('+', '.')}"):
