@@ -18,7 +18,7 @@ import numpy as np
 from compare import machine
 
 import fastnn
-from kernels import dispatch
+from kernels import backends, devices
 from kernels.scalar import ACTIVATIONS
 
 OPTIMIZERS = {
@@ -59,12 +59,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=256, help="of a batch")
     parser.add_argument("--steps", type=numbers, default=[1, 100], metavar="1,100")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--precision", choices=dispatch.PRECISIONS, default="float32", help="the GPU's")
+    parser.add_argument("--precision", choices=devices.PRECISIONS, default="float32", help="the GPU's")
     parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, default=ACTIVATIONS, metavar="NAME")
     parser.add_argument("--optimizers", nargs="+", choices=list(OPTIMIZERS), default=list(OPTIMIZERS), metavar="NAME")
     args = parser.parse_args()
     try:
-        dispatch.check_precision(args.precision, dispatch.device("cuda"))
+        backends.check_precision(args.precision, devices.device("cuda"))
     except (ImportError, RuntimeError, ValueError) as error:
         parser.error(str(error))
     print(machine(1, "cuda"))

@@ -29,8 +29,8 @@ import numpy as np
 from compare import machine
 
 import fastnn
-from kernels.cpu.engine.operations.gather import ROW_NUMBER
 from kernels.cpu.ir.simd import chosen
+from kernels.engine.codes import ROW_NUMBER
 
 LIMIT = 1.25
 SECONDS = 0.0006  # of one sample: most are shorter than what a program is left alone for
@@ -127,8 +127,8 @@ def measured(point: Point) -> float:
 
     seconds_of(1)  # makes the buffers
     steps = min(max(1, round(SECONDS / seconds_of(2) * 2)), 10_000)
-    pace = engine.pace(point.batch)
-    while not family.predict and not pace.settled:
+    choice = engine.thread_choice(point.batch)
+    while not family.predict and not choice.settled:
         seconds_of(steps)
     return min(seconds_of(steps) for _ in range(SAMPLES)) / steps
 

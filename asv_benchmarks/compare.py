@@ -138,7 +138,7 @@ class DeviceMemory:
 
     @staticmethod
     def _free() -> float:
-        from kernels.cuda.compiler.jit import free_memory
+        from kernels.cuda.driver.gpu import free_memory
 
         return free_memory()
 
@@ -325,10 +325,10 @@ def main() -> None:
     for path in filter(None, (args.json, args.plot)):
         if not path.absolute().parent.is_dir():
             raise SystemExit(f"compare.py: there is no folder {path.absolute().parent}")
-    from kernels import dispatch
+    from kernels import backends, devices
 
     try:
-        dispatch.check_precision(args.precision, dispatch.device(args.device))
+        backends.check_precision(args.precision, devices.device(args.device))
     except (ImportError, RuntimeError, ValueError) as error:
         raise SystemExit(f"compare.py: {error}") from None
     where, results = machine(args.threads, args.device), {}

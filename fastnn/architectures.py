@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.schedules import check_count, check_number
-from kernels import dispatch, scalar
-from kernels.cpu.engine.engine import OUTPUTS
+from kernels import backends, devices, scalar
+from kernels.engine.codes import OUTPUTS
 
 
 def chain(architecture: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[str], list[float]]:
@@ -97,15 +97,15 @@ def dtype(value: Any) -> str:
 
 
 def device(name: Any) -> str:
-    """The device that "auto" or a name stands for; see kernels.dispatch."""
-    return dispatch.device(name)
+    """The device that "auto" or a name stands for; see kernels.devices."""
+    return devices.device(name)
 
 
 def precision(name: Any, dtype: str, device: str) -> str:
     """The precision of the products of a network of this dtype on this device."""
-    if not isinstance(name, str) or name not in dispatch.PRECISIONS:
+    if not isinstance(name, str) or name not in devices.PRECISIONS:
         raise ValueError(f"precision must be 'float32', 'tf32' or 'bf16', got {name!r}")
     if name != "float32" and dtype != "float32":
         raise ValueError(f"precision {name!r} needs dtype float32, got {dtype}")
-    dispatch.check_precision(name, device)
+    backends.check_precision(name, device)
     return str(name)

@@ -13,14 +13,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
+from fastnn.exits import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED
+
 DATA_HELP = (
     "a .csv with a header, an .npz with X and y, an .npy of inputs, a folder of MNIST's IDX files, or a data set of "
     "scikit-learn's: iris, wine, breast_cancer, digits, diabetes, moons"
 )
-
-EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT
-EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,8 +17,8 @@ import numpy as np
 
 import fastnn
 from fastnn import baseline, callbacks, formats, optimizers, plots, report
-from fastnn.cli import EXIT_INTERRUPTED
 from fastnn.data import Dataset, load
+from fastnn.exits import EXIT_INTERRUPTED
 from fastnn.files import reading
 from fastnn.losses import loss_for
 from fastnn.preprocessing import Preprocessing, check_magnitude
@@ -167,19 +167,16 @@ def info(args: Namespace) -> None:
     import llvmlite
     import numba
 
-    import kernels.cpu
-    from kernels import dispatch
+    from kernels import backends, devices
 
     versions = {"fastnn": fastnn.__version__, "python": platform.python_version(), "numpy": np.__version__}
     versions |= {"numba": numba.__version__, "llvmlite": llvmlite.__version__}
-    device = dispatch.device("auto")
-    facts = versions | {"device": device} | kernels.cpu.info()
+    device = devices.device("auto")
+    facts = versions | {"device": device} | backends.package("cpu").info()
     if device == "cuda":
-        import kernels.cuda
-
-        facts |= kernels.cuda.info()
+        facts |= backends.package("cuda").info()
     else:
-        facts["gpu"] = dispatch.why_not()
+        facts["gpu"] = devices.why_not()
     width = max(map(len, facts)) + 2
     for name, value in facts.items():
         print(f"{name:<{width}}{value}")
@@ -187,14 +184,10 @@ def info(args: Namespace) -> None:
 
 def warmup(args: Namespace) -> None:
     """`fastnn warmup`: compile into the cache."""
-    import kernels.cpu
-    from kernels import dispatch
+    from kernels import backends, devices
 
-    seconds = kernels.cpu.warmup(dtypes=tuple(args.dtype))
-    if dispatch.device("auto") == "cuda":
-        import kernels.cuda
-
-        seconds += kernels.cuda.warmup(dtypes=tuple(args.dtype))
+    used = {"cpu", devices.device("auto")}
+    seconds = sum(backends.package(device).warmup(dtypes=tuple(args.dtype)) for device in sorted(used))
     print(f"kernels for {' and '.join(args.dtype)} are ready after {seconds:.1f} s")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.schedules import check_number
-from kernels import dispatch
+from kernels import arrays
 from kernels.scalar import Loss
 
 _BLOCK_LABELS = 1 << 16
@@ -19,8 +19,7 @@ class Targets:
     """Targets as the engine reads them.
 
     values: labels (n,), integers in this machine's byte order, or numbers (n, outputs). metric: what accuracy counts,
-    see METRICS in kernels.cpu.engine.engine; None where there is no accuracy. labels: the labels (n,) if those were
-    given.
+    see METRICS in kernels.engine.codes; None where there is no accuracy. labels: the labels (n,) if those were given.
     """
 
     values: Any
@@ -28,10 +27,10 @@ class Targets:
     labels: Any
 
 
-def check_device(device: str, **arrays: Any) -> None:
+def check_device(device: str, **given: Any) -> None:
     """Raise ValueError naming the first of these that lies on a GPU where the model does not."""
-    for name, value in arrays.items():
-        if device != "cuda" and dispatch.on_cuda(value):
+    for name, value in given.items():
+        if device != "cuda" and arrays.on_cuda(value):
             raise ValueError(f"{name} must be in the host's memory for a model on the {device}, got a CUDA array")
 
 
@@ -54,27 +53,9 @@ def check_raw(metadata: Mapping[str, Any]) -> None:
 def array(value: Any, name: str) -> Any:
     """Real numbers of a type that compiled code reads, a new view of the caller's memory where that can be.
 
-    Those on a GPU stay there: what comes is kernels.cuda.arrays.memory.Placed.
+    Those on a GPU stay there.
     """
-    if dispatch.on_cuda(value):
-        from kernels.cuda.arrays import foreign
-
-        return foreign.placed(value, name)
-    if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
-        value = np.from_dlpack(value)
-    if isinstance(value, np.ma.MaskedArray) and value.mask.any():
-        raise ValueError(f"{name} must have no masked elements, got {value.mask.sum()} of them: fill or leave them out")
-    try:
-        result = np.asarray(value)
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{name} must be an array of numbers, got {type(value).__name__}: {error}") from None
-    if result.dtype.kind not in "biuf":
-        got = f"dtype {result.dtype}" if result.ndim else type(value).__name__
-        hint = f"; pass {name}.toarray()" if hasattr(value, "toarray") else ""
-        raise TypeError(f"{name} must hold real numbers, got {got}{hint}")
-    if result.dtype.itemsize > 8:
-        raise TypeError(f"{name} must hold numbers of at most 64 bits, got dtype {result.dtype}: convert it to float64")
-    return result.view()  # whoever sets shape, strides or dtype of an array that is learnt from sets those of their own
+    return arrays.of("cuda" if arrays.on_cuda(value) else "cpu").placed(value, name)
 
 
 def on_host(values: Any) -> np.ndarray:
@@ -86,9 +67,7 @@ def bounds(values: Any) -> tuple[Any, Any]:
     """The smallest and the largest number, both NaN where there is one."""
     if isinstance(values, np.ndarray):
         return values.min(), values.max()
-    from kernels.cuda.arrays import foreign
-
-    return foreign.bounds(values.flat)
+    return arrays.of("cuda").bounds(values.flat)
 
 
 def check_finite(values: Any, name: str, dtype: str = "float64") -> None:

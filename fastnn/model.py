@@ -13,7 +13,7 @@ from fastnn.callbacks import Callback
 from fastnn.files import reading
 from fastnn.history import History
 from fastnn.schedules import check_count, check_number
-from kernels import dispatch, forks
+from kernels import backends, forks
 from kernels.layout import Layout, address, aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
@@ -329,7 +329,7 @@ class MLP:
         """
         with _making:  # or two threads would each make one, and train at once
             if self._engine is None or self._engine.process != os.getpid():
-                self._engine = dispatch.engine(self.device, self.precision)(
+                self._engine = backends.engine(self.device, self.precision)(
                     self.layers, self.activations, self.output, self._parameters, self.bias, self.threads, self.dropout,
                     self.precision,
                 )  # fmt: skip

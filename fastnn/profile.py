@@ -15,10 +15,7 @@ from fastnn import progress as reports
 from fastnn import row_order, training
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
-from kernels.cpu.measure import ceilings, stamps
-from kernels.cpu.measure.counts import work
-from kernels.cpu.measure.timed_engine import TimedEngine
-from kernels.cpu.product.gemm_bf16 import PRODUCTS
+from kernels import backends
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
@@ -136,7 +133,8 @@ def profile(
         order = row_order.numbered(n)
         row_order.shuffle(np.random.default_rng(0), order)
 
-    engine = TimedEngine(
+    instruments = backends.instruments(model.device)
+    engine = instruments.TimedEngine(
         model.layers,
         model.activations,
         model.output,
@@ -152,14 +150,14 @@ def profile(
     learner = training.Learner(engine, data, memory, batch_size, l2)
     slices = (n_steps for _ in itertools.count() for n_steps, _ in learner.epoch(order))
     next(slices)  # makes the buffers
-    pace, end = engine.pace(batch_size), time.perf_counter() + TRIAL_SECONDS
-    while not pace.settled and time.perf_counter() < end:
+    choice, end = engine.thread_choice(batch_size), time.perf_counter() + TRIAL_SECONDS
+    while not choice.settled and time.perf_counter() < end:
         next(slices)
-    pace.stay()
-    threads = pace.threads
+    choice.stay()
+    threads = choice.threads
     touched = engine.touched_bytes + sum(array.nbytes for array in memory.arrays)
-    seconds, times, flops, product_flops, bandwidth = _measure(engine, slices, threads, touched)
-    counts = work(
+    seconds, times, flops, product_flops, bandwidth = _measure(instruments, engine, slices, threads, touched)
+    counts: dict[tuple[int, str], tuple[int, int]] = instruments.step_counts(
         engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
         metric=data.target.metric, update=optimizer.kernel, state=memory.arrays, l2=l2,
         clips=optimizer.clip_norm is not None,
@@ -167,10 +165,11 @@ def profile(
     rows = [
         _row(
             n + 1, phase, *counts[n, phase], float(times[n, column]),
-            product_flops if phase in ("forward", "dx", "dw") and engine.product(n) in PRODUCTS else flops, bandwidth,
+            product_flops if phase in ("forward", "dx", "dw") and engine.product(n) in instruments.PRODUCTS else flops,
+            bandwidth,
         )
         for n in range(len(times))
-        for column, phase in enumerate(stamps.PHASES)
+        for column, phase in enumerate(instruments.PHASES)
         if (n, phase) in counts
     ]  # fmt: skip
     return Profile(tuple(rows), seconds, batch_size, threads, flops, bandwidth, touched, product_flops)
@@ -192,7 +191,7 @@ def _whole_batches(data: training.Data, batch_size: int) -> training.Data:
 
 
 def _measure(
-    engine: TimedEngine, slices: Iterator[int], threads: int, touched: int
+    instruments: Any, engine: Any, slices: Iterator[int], threads: int, touched: int
 ) -> tuple[float, np.ndarray, float, float, float]:
     """Seconds of a step, those of its phases (layers, phases), and the peaks: operations, those of large products,
     and bytes a second.
@@ -200,25 +199,25 @@ def _measure(
     Steps and peaks are measured in turn, for a machine's speed drifts. Of the steps' rounds, that of median time
     counts, with all its phases; of the peaks their medians.
     """
-    buffers = [aligned_zeros(max(touched // threads, ceilings.LEAST_BUFFER), np.uint8) for _ in range(threads)]
+    buffers = [aligned_zeros(max(touched // threads, instruments.LEAST_BUFFER), np.uint8) for _ in range(threads)]
     rounds: list[tuple[float, np.ndarray]] = []
-    products = {PRODUCTS.get(engine.product(n), 0) for n in range(len(engine.layout.widths) - 1)}
+    products = {instruments.PRODUCTS.get(engine.product(n), 0) for n in range(len(engine.layout.widths) - 1)}
     each = max(products)  # of one kind, besides multiply-adds
     flops: list[float] = []
     product_flops = [] if each else [0.0]
     bandwidths: list[float] = []
-    first_tick, start = stamps.now["float32"](), time.perf_counter()
+    first_tick, start = instruments.now["float32"](), time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         while len(rounds) < LEAST_ROUNDS or time.perf_counter() - start < SECONDS:
             n_steps, seconds, ticks = 0, engine.seconds, engine.ticks
             while engine.seconds - seconds < ROUND_SECONDS:
                 n_steps += next(slices)
             rounds.append(((engine.seconds - seconds) / n_steps, (engine.ticks - ticks) / n_steps))
-            flops.append(sum(pool.map(lambda _: ceilings.flops(engine.dtype.name), buffers)))
+            flops.append(sum(pool.map(lambda _: instruments.flops(engine.dtype.name), buffers)))
             if each:
-                product_flops.append(sum(pool.map(lambda _: ceilings.bf16_flops() / each, buffers)))
-            bandwidths.append(sum(pool.map(ceilings.bandwidth, buffers)))
-    per_tick = (time.perf_counter() - start) / (stamps.now["float32"]() - first_tick)
+                product_flops.append(sum(pool.map(lambda _: instruments.bf16_flops() / each, buffers)))
+            bandwidths.append(sum(pool.map(instruments.bandwidth, buffers)))
+    per_tick = (time.perf_counter() - start) / (instruments.now["float32"]() - first_tick)
     seconds, ticks = sorted(rounds, key=lambda one: one[0])[len(rounds) // 2]
     peaks = (statistics.median(found) for found in (flops, product_flops, bandwidths))
     return seconds, ticks * (per_tick / threads), *peaks

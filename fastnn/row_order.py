@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kernels.cpu.engine.operations.gather import ROW_NUMBER
+from kernels.engine.codes import ROW_NUMBER
 
 # Rows that NumPy shuffles in one call, in half a second or less: Ctrl-C waits for it
 AT_ONCE = 1 << 21

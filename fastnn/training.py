@@ -19,8 +19,7 @@ from fastnn.losses import loss_for
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from fastnn.sharing import Share
-from kernels import forks
-from kernels.cpu.compiler import jit
+from kernels import announcing, forks
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.scalar import Loss
 
@@ -403,19 +402,16 @@ def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
     """Load what the engine runs, and `say` so where it has to be compiled. Returns the seconds that compiling took."""
     announced = False
 
-    def announce() -> None:
+    def tell() -> None:
         nonlocal announced
         if not announced:
             announced = True
             say("compiling kernels once ...")
 
     with _compiling:
-        jit.announce = announce
         start = time.perf_counter()
-        try:
+        with announcing.announced_to(tell):
             engine.load(*needs)
-        finally:
-            jit.announce = None
     if not announced:
         return 0.0
     seconds = time.perf_counter() - start

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import dispatch
+from kernels import backends, devices
 
 from .common import sweep, use_threads
 
@@ -17,7 +17,7 @@ def use(device: str, threads: int = 1) -> None:
     if device == "cpu":
         return use_threads(threads)
     try:
-        dispatch.device(device)
+        devices.device(device)
     except (ImportError, RuntimeError) as error:
         raise NotImplementedError(str(error)) from None
     if threads > 1:
@@ -28,7 +28,7 @@ def use_precision(precision: str) -> None:
     """Skip the benchmark where there is no GPU that multiplies in this precision."""
     use("cuda")
     try:
-        dispatch.check_precision(precision, "cuda")
+        backends.check_precision(precision, "cuda")
     except ValueError as error:
         raise NotImplementedError(str(error)) from None
 
@@ -65,7 +65,7 @@ def waiting(device: str, call: Callable[[], Any]) -> Callable[[], Any]:
     """A call that returns when the device has done it."""
     if device == "cpu":
         return call
-    from kernels.cuda.compiler.jit import synchronize
+    from kernels.cuda.driver.gpu import synchronize
 
     def complete() -> Any:
         result = call()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import dispatch
+from kernels import devices
 from kernels.cpu.measure.ceilings import flops
 from kernels.cpu.product.gemm import gemm
 
@@ -39,7 +39,7 @@ def product(a: np.ndarray, b: np.ndarray, c: np.ndarray, family: Any = gemm) -> 
 
 def nominal(dtype: str) -> float:
     """Floating-point operations a second of the GPU's multiply-adds at its highest clock; NaN in the simulator."""
-    if dispatch.simulated():
+    if devices.simulated():
         return math.nan
     from numba import cuda
 

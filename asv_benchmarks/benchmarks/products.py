@@ -45,7 +45,7 @@ class Fastnn(Product):
         linear, bias, activation = backend(self.device).linear, self.bias(), self.activation
         wait: Callable[[], Any] = lambda: None  # noqa: E731
         if self.device == "cuda":
-            from kernels.cuda.compiler.jit import synchronize as wait
+            from kernels.cuda.driver.gpu import synchronize as wait
         return lambda: linear(a, b, bias, activation, out=c), wait, lambda: on_host(c)
 
     def bias(self) -> Any:

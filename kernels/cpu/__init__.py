@@ -7,32 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from kernels import scalar
-from kernels.cpu.compiler import jit
+from kernels import arrays, scalar
+from kernels.checks import Checks
+from kernels.cpu import tuning
+from kernels.cpu.compiler import cache, jit
 from kernels.cpu.engine import scheduler as _network
 from kernels.cpu.engine.operations.clip import clip as _clip
 from kernels.cpu.engine.operations.dropout import dropout as _dropout
 from kernels.cpu.engine.operations.gather import gathers as _gathers
 from kernels.cpu.engine.operations.update import updates as _updates
 from kernels.cpu.ir import simd
-from kernels.cpu.ir.transpose import turn as _turn
+from kernels.cpu.ir.transpose import transpose as _transpose
 from kernels.cpu.product import bf16
 from kernels.cpu.product import linear as _linear
+from kernels.cpu.product import tasks as _tasks
 from kernels.cpu.product.gemm_bf16 import product_for as _product_for
+from kernels.cpu.product.thread_count import threads_for as _threads_for
 from kernels.cpu.rowwise import elementwise as _elementwise
 from kernels.cpu.rowwise.loss import losses as _losses
 from kernels.cpu.rowwise.loss import output as _output
-from kernels.cpu.rowwise.row_blocks import IDENTITY, NO_METRIC, SOFTMAX
-from kernels.cpu.threads import workers as _team
+from kernels.cpu.threads import workers as _workers
+from kernels.engine.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.layout import address, aligned_empty
 
-# Elements that one call from Python goes over, in 0.1 s or less, where a row has no more: Ctrl-C waits for it
-AT_ONCE = 1 << 25
+check = Checks(arrays)
 
 
 def _parts(rows: int, columns: int) -> Iterator[tuple[int, int]]:
     """(first, count) of the rows that one call goes over at a time."""
-    most = max(1, AT_ONCE // max(1, columns))
+    most = max(1, tuning.ELEMENTS_A_CALL // max(1, columns))
     return ((first, min(most, rows - first)) for first in range(0, rows, most))
 
 
@@ -59,25 +62,18 @@ def linear(
     name = scalar.canonical(activation)
     fused = name == "relu" and pre is None
     f = 0 if fused or (name == "identity" and pre is None) else _elementwise.forward[name][x.dtype].address
-    ldx, ldw, ldy = x.strides[0], w.strides[0], y.strides[0]
-    x_at, w_at, y_at = address(x), address(w), address(y)
     b_at = 0 if b is None else address(b)
-    z_at, ldz = (0, 0) if pre is None else (address(pre), pre.strides[0])
-    threads = _linear.threads_for(m * n * k)
-    if threads == 1 and m * n * k <= _linear.LONG:
-        _linear.linear[x.dtype](m, n, k, x_at, ldx, w_at, ldw, b_at, fused, f, z_at, ldz, y_at, ldy, 0)
+    threads = _threads_for(m * n * k)
+    if threads == 1 and m * n * k <= tuning.LONG_PRODUCT:
+        z_at, ldz = (0, 0) if pre is None else (address(pre), pre.strides[0])
+        _linear.linear[x.dtype](
+            m, n, k, address(x), x.strides[0], address(w), w.strides[0], b_at, fused, f, z_at, ldz,
+            address(y), y.strides[0], 0,
+        )  # fmt: skip
         return y
-    size = x.dtype.itemsize
-    if pre is None:
-        z_at, ldz = y_at, ldy
-    tasks = [
-        (
-            rows, columns, k, x_at + i * ldx, ldx, size, w_at + j * size, ldw, z_at + i * ldz + j * size, ldz,
-            b_at and b_at + j * size, 0, fused, 0, f, y_at + i * ldy + j * size, ldy,
-        )
-        for i, rows, j, columns in _linear.tiles(m, n, k, threads, size)
-    ]  # fmt: skip
-    _linear.run(x.dtype, tasks, threads, m * n * k)
+    z, after = (y, None) if pre is None else (pre, y)
+    tasks = _tasks.product_tasks((m, n, k), x, w, z, threads, bias=b_at, relu=fused, activation=f, y=after)
+    _tasks.run(x.dtype, tasks, threads, m * n * k)
     return y
 
 
@@ -103,34 +99,18 @@ def linear_backward(
         dz = activate_backward(dy, y, activation, pre=pre, out=dz)
     else:
         dz = dy
-    size, one = dtype.itemsize, np.ones(1, dtype)
-    lddz, ldx, ldw, lddx, lddw = dz.strides[0], x.strides[0], w.strides[0], dx.strides[0], dw.strides[0]
-    z_at, x_at, w_at, dx_at, dw_at = (address(array) for array in (dz, x, w, dx, dw))
-    threads = _linear.threads_for(2 * m * n * k)
-    tasks = [
-        (
-            rows, columns, n, z_at + i * lddz, lddz, size, w_at + j * ldw, ldw, dx_at + i * lddx + j * size, lddx,
-            0, 0, 0, 1, 0, dx_at + i * lddx + j * size, lddx,
-        )
-        for i, rows, j, columns in _linear.tiles(m, k, n, threads, size)
-    ]  # fmt: skip
-    turned = _linear.better_turned(m, k, n, simd.chosen().lanes(size))
-    if turned:
-        dw_turned = aligned_empty((n, k), dtype)
-        a_at, lda, b_at, ldb, c_at, ldc = z_at, lddz, x_at, ldx, address(dw_turned), dw_turned.strides[0]
+    threads = _threads_for(2 * m * n * k)
+    tasks = _tasks.product_tasks((m, k, n), dz, w, dx, threads, b_transposed=True)
+    transposed_dw = None
+    if _linear.transposed_dw_pays(m, k, n, simd.chosen().lanes(dtype.itemsize)):
+        transposed_dw = aligned_empty((n, k), dtype)
+        tasks += _tasks.product_tasks((n, k, m), dz, x, transposed_dw, threads, a_transposed=True)
     else:
-        a_at, lda, b_at, ldb, c_at, ldc = x_at, ldx, z_at, lddz, dw_at, lddw
-    tasks += [
-        (
-            rows, columns, m, a_at + i * size, size, lda, b_at + j * size, ldb, c_at + i * ldc + j * size, ldc,
-            0, 0, 0, 0, 0, c_at + i * ldc + j * size, ldc,
-        )
-        for i, rows, j, columns in _linear.tiles(*((n, k) if turned else (k, n)), m, threads, size)
-    ]  # fmt: skip
-    tasks.append((1, n, m, address(one), 0, 0, z_at, lddz, address(db), 0, 0, 0, 0, 0, 0, address(db), 0))
-    _linear.run(dtype, tasks, threads, 2 * m * n * k)
-    if turned:
-        _turn[dtype](n, k, c_at, ldc, dw_at, lddw)
+        tasks += _tasks.product_tasks((k, n, m), x, dz, dw, threads, a_transposed=True)
+    tasks.append(_tasks.column_sums(dz, db))
+    _tasks.run(dtype, tasks, threads, 2 * m * n * k)
+    if transposed_dw is not None:
+        _transpose[dtype](n, k, address(transposed_dw), transposed_dw.strides[0], address(dw), dw.strides[0])
     return dx, dw, db
 
 
@@ -284,10 +264,10 @@ def adam(
 def _step(name: str, w: np.ndarray, g: np.ndarray, first: Any, second: Any, scalars: np.ndarray) -> None:
     (rows, columns), ldw, ldg = w.shape, w.strides[0], g.strides[0]
     for i, count in _parts(rows, columns):
-        for j in range(0, columns, AT_ONCE):
+        for j in range(0, columns, tuning.ELEMENTS_A_CALL):
             at = i * ldw + j * w.itemsize  # of w and of what is like it
             _updates[name][w.dtype](
-                count, min(AT_ONCE, columns - j), address(w) + at, ldw,
+                count, min(tuning.ELEMENTS_A_CALL, columns - j), address(w) + at, ldw,
                 address(g) + i * ldg + j * w.itemsize, ldg, 0 if first is None else address(first) + at,
                 0 if second is None else address(second) + at, address(scalars), 0.0,
             )  # fmt: skip
@@ -303,10 +283,15 @@ def info() -> dict[str, str]:
         "vector width": f"{8 * isa.register_bytes} bits, {isa.lanes(4)} float32 lanes",
         "micro-kernel": f"{isa.mr} rows x {isa.nv} vectors",
         "bfloat16": {"amx": "AMX", "avx512": "AVX512-BF16", "": "none"}[bf16.unit()],
-        "threads": str(_team.default_threads()),
-        "threading layer": "fastnn's own team (Numba's layers are not used)",
-        "cache": jit.cache_folder(),
+        "threads": str(_workers.default_threads()),
+        "threading layer": "fastnn's own workers (Numba's layers are not used)",
+        "cache": cache.cache_folder(),
     }
+
+
+def multiplies_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers."""
+    return bool(bf16.unit())
 
 
 def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
@@ -314,14 +299,14 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
     start = time.perf_counter()
     for dtype in dtypes:
         _network.network[dtype].load()
-        for family in (_linear.linear, _linear.linear_backward, _linear.products):
+        for family in (_linear.linear, _linear.linear_backward, _tasks.products):
             family[dtype].load()
         for families in (_elementwise.forward, _elementwise.backward, _losses, _updates, _gathers):
             for family in families.values():
                 family[dtype].load()
-        for family in (_output, _dropout, _clip, _turn):
+        for family in (_output, _dropout, _clip, _transpose):
             family[dtype].load()
         for precision in ("float32", "bf16") if bf16.unit() and dtype == "float32" else ():
             _product_for(precision, np.dtype(dtype), sys.maxsize, sys.maxsize, sys.maxsize)[dtype].load()
-    _team.load()
+    _workers.load()
     return time.perf_counter() - start

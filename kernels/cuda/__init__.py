@@ -5,7 +5,7 @@ they have a unit stride along the last axis; results are new arrays of the GPU u
 enqueued on the stream that the first array is bound to. Whatever returns no number returns at once: the GPU may still
 be at work.
 
-Importing this raises ImportError where the extra `cuda` is missing. See kernels.dispatch for what else it takes.
+Importing this raises ImportError where the extra `cuda` is missing. See kernels.devices for what else it takes.
 """
 
 import time
@@ -14,25 +14,31 @@ from typing import Any
 
 import numpy as np
 
-from kernels import dispatch, scalar
+from kernels import devices, scalar
+from kernels.checks import Checks
+from kernels.engine.codes import IDENTITY, SOFTMAX
 
-dispatch.check_extra()
+devices.check_extra()
 
-from kernels.cuda.arrays import memory  # noqa: E402
+from kernels.cuda import tuning  # noqa: E402
+from kernels.cuda.arrays import foreign, memory  # noqa: E402
 from kernels.cuda.arrays.foreign import on_its_stream  # noqa: E402
-from kernels.cuda.compiler import jit  # noqa: E402
-from kernels.cuda.engine import job as fields  # noqa: E402
-from kernels.cuda.engine.launches import COLUMN_LANES  # noqa: E402
+from kernels.cuda.compiler.records import Record  # noqa: E402
+from kernels.cuda.driver import gpu  # noqa: E402
+from kernels.cuda.driver.device_arrays import flat  # noqa: E402
+from kernels.cuda.engine.job import Job, StepNumbers, numbers_of_steps  # noqa: E402
 from kernels.cuda.engine.operations.gather import SOURCES, gather  # noqa: E402
-from kernels.cuda.engine.operations.update import column_sums, sum_parts, updates  # noqa: E402
+from kernels.cuda.engine.operations.update import AdamNumbers, SgdNumbers, column_sums, sum_parts, updates  # noqa: E402
 from kernels.cuda.product import narrow  # noqa: E402
-from kernels.cuda.product.gemm import LAYOUTS, TILES  # noqa: E402
+from kernels.cuda.product.gemm import LAYOUTS  # noqa: E402
 from kernels.cuda.product.linear import linear as _linear  # noqa: E402
 from kernels.cuda.product.products import make_job, multiply, row, sum_columns  # noqa: E402
 from kernels.cuda.rowwise import elementwise  # noqa: E402
-from kernels.cuda.rowwise.loss import IDENTITY, SOFTMAX, losses, step_sums  # noqa: E402
+from kernels.cuda.rowwise.loss import losses, step_sums  # noqa: E402
 from kernels.cuda.rowwise.loss import output as _output  # noqa: E402
-from kernels.cuda.rowwise.row_reductions import ROW_THREADS, row_blocks, row_threads  # noqa: E402
+from kernels.cuda.rowwise.row_reductions import row_blocks, row_threads  # noqa: E402
+
+check = Checks(foreign)
 
 
 @on_its_stream
@@ -86,7 +92,7 @@ def activate(z: Any, activation: str = "identity", *, out: Any = None) -> Any:
     """y (B, O) = f(z)."""
     y = memory.shaped(z.shape, z.dtype) if out is None else out
     kernel = elementwise.forward(z.dtype.name, scalar.canonical(activation))
-    kernel(-(-z.size // jit.THREADS), jit.flat(z), jit.flat(y), *z.shape, row(z), row(y))
+    kernel(-(-z.size // tuning.THREADS), flat(z), flat(y), *z.shape, row(z), row(y))
     return y
 
 
@@ -106,8 +112,8 @@ def activate_backward(
     saved = dy if saved is None else saved
     kernel = elementwise.backward(dy.dtype.name, name)
     kernel(
-        -(-dy.size // jit.THREADS), jit.flat(dy), jit.flat(saved), jit.flat(dz), *dy.shape, row(dy), row(saved),
-        row(dz),
+        -(-dy.size // tuning.THREADS), flat(dy), flat(saved), flat(dz),
+        *dy.shape, row(dy), row(saved), row(dz),
     )  # fmt: skip
     return dz
 
@@ -120,7 +126,18 @@ def softmax(z: Any, *, out: Any = None) -> Any:
         return y
     rows, columns = z.shape
     kernel = _output(z.dtype.name, row_threads(columns))
-    kernel(row_blocks(rows, columns), jit.flat(z), jit.flat(y), SOFTMAX, rows, columns, 0, row(z), 0, row(y))
+    kernel(
+        row_blocks(rows, columns),
+        flat(z),
+        flat(y),
+        SOFTMAX,
+        rows,
+        columns,
+        0,
+        row(z),
+        0,
+        row(y),
+    )
     return y
 
 
@@ -179,22 +196,20 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, parameter: float
     if name != "sum_squared_error":
         mass = rows if weight is None else float(memory.read(weight).sum(dtype=np.float64))
         scale = 1.0 / mass if mass > 0 else 0.0
-    header = {
-        fields.TOTAL: rows, fields.BATCH: rows, fields.COLUMNS: columns, fields.LDZ: row(z), fields.LDDZ: row(dz),
-        fields.WEIGHTED: weight is not None, fields.OUTPUT: IDENTITY,
-    }  # fmt: skip
-    if target.ndim == 2:
-        header[fields.LDT] = row(target)
-    job = make_job((), tuple((field, int(value)) for field, value in header.items()))
-    numbers = np.zeros(fields.NUMBERS, dtype)
-    numbers[[fields.SCALE, fields.PARAMETER]] = scale, parameter
-    factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
     labels = target.ndim == 1
-    losses[name](dtype.name, row_threads(columns), "int64" if labels else SOURCES[target.dtype], labels)(
-        row_blocks(rows, columns), jit.flat(z), jit.flat(dz), jit.flat(target), job,
-        factors if weight is None else jit.flat(weight), factors, results, job,
+    job = make_job(
+        Job(
+            total=rows, batch=rows, columns=columns, z_row=row(z), dz_row=row(dz), weighted=weight is not None,
+            output=IDENTITY, target_row=0 if labels else row(target),
+        )
     )  # fmt: skip
-    step_sums(dtype.name, jit.THREADS)(1, results, results, factors, sums, job)
+    numbers = numbers_of_steps(1, StepNumbers(scale=scale, parameter=parameter)).reshape(-1).astype(dtype)
+    factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
+    losses[name](dtype.name, row_threads(columns), "int64" if labels else SOURCES[target.dtype], labels)(
+        row_blocks(rows, columns), flat(z), flat(dz), flat(target), job,
+        factors if weight is None else flat(weight), factors, results, job,
+    )  # fmt: skip
+    step_sums(dtype.name, tuning.THREADS)(1, results, results, factors, sums, job)
     return float(memory.read(sums)[0]), dz
 
 
@@ -209,7 +224,8 @@ def sgd(
     nesterov: bool = False,
 ) -> None:
     """One step of gradient descent on w (rows, columns), in place; velocity too."""
-    _update("sgd", w, dw, [] if velocity is None else [velocity], [learning_rate, momentum, nesterov])
+    numbers = SgdNumbers(rate=learning_rate, momentum=momentum, nesterov=nesterov)
+    _update("sgd", w, dw, [] if velocity is None else [velocity], numbers)
 
 
 @on_its_stream
@@ -226,28 +242,27 @@ def adam(
     epsilon: float = 1e-8,
 ) -> None:
     """Step number `step`, counted from 1, of Adam on w (rows, columns), in place; m and v too."""
-    corrections = [1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step)]
-    _update("adam", w, dw, [m, v], [learning_rate, beta1, beta2, epsilon, *corrections, 1.0 - beta1, 1.0 - beta2])
-
-
-def _update(name: str, w: Any, dw: Any, state: Sequence[Any], scalars: Sequence[float]) -> None:
-    rows, columns = w.shape
-    header = (
-        (fields.W_ROWS, rows), (fields.W_COLUMNS, columns), (fields.LDW, row(w)), (fields.LDG, row(dw)),
-        (fields.SLOTS, len(state)),
+    numbers = AdamNumbers(
+        rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon, correction1=1.0 / (1.0 - beta1**step),
+        correction2=1.0 / (1.0 - beta2**step), share1=1.0 - beta1, share2=1.0 - beta2,
     )  # fmt: skip
-    numbers = np.zeros(fields.NUMBERS, w.dtype)
-    numbers[: len(scalars)] = scalars
+    _update("adam", w, dw, [m, v], numbers)
+
+
+def _update(name: str, w: Any, dw: Any, state: Sequence[Any], of_update: Record) -> None:
+    rows, columns = w.shape
+    job = Job(w_rows=rows, w_columns=columns, w_row=row(w), g_row=row(dw), slots=len(state))
+    numbers = numbers_of_steps(1, StepNumbers(), of_update).reshape(-1).astype(w.dtype)
     first, second = [*state, w, w][:2]
     updates[name](w.dtype.name)(
-        -(-w.size // jit.THREADS), jit.flat(w), jit.flat(dw), jit.flat(first), jit.flat(second), memory.copied(numbers),
-        make_job((), header),
+        -(-w.size // tuning.THREADS), flat(w), flat(dw), flat(first),
+        flat(second), memory.copied(numbers), make_job(job),
     )  # fmt: skip
 
 
 def info() -> dict[str, str]:
     """What the kernels run on: GPU, compute capability, multiprocessors, memory, versions."""
-    return jit.info()
+    return gpu.info()
 
 
 def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
@@ -257,18 +272,18 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
     """
     start = time.perf_counter()
     for dtype in dtypes:
-        precisions = dispatch.PRECISIONS[1:] if dtype == "float32" and dispatch.tensor_cores() else ()
+        precisions = devices.PRECISIONS[1:] if dtype == "float32" and devices.tensor_cores() else ()
         kernels = [
             _linear(dtype, tile, layout, True, "relu", layout == "dz @ w.T")
             for arithmetic in (dtype, *precisions)
-            for tile in TILES[arithmetic]
+            for tile in tuning.TILES[arithmetic]
             for layout in LAYOUTS
         ]
-        for tile in narrow.TILES[dtype]:
+        for tile in tuning.NARROW_TILES[dtype]:
             kernels += [narrow.forward(dtype, tile, "relu", dtype), narrow.backward(dtype, tile, "relu")]
-        kernels += [step_sums(dtype, jit.THREADS), column_sums(dtype, *COLUMN_LANES), sum_parts(dtype)]
+        kernels += [step_sums(dtype, tuning.THREADS), column_sums(dtype, *tuning.COLUMN_LANES), sum_parts(dtype)]
         kernels += [family(dtype) for family in updates.values()]
-        for threads in (1, ROW_THREADS):
+        for threads in (1, tuning.ROW_THREADS):
             kernels += [_output(dtype, threads), losses["softmax_cross_entropy"](dtype, threads, "int64", True)]
             kernels += [family(dtype, threads, dtype, False) for family in losses.values()]
         kernels += [gather(dtype, dtype)]

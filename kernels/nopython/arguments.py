@@ -57,7 +57,7 @@ def activation_name(activation: Any, function: str) -> str:
     return scalar.canonical(value)
 
 
-@jit.inline
+@jit.plain
 def at(array):
     """The address of an array's first element."""
     return types.int64(array.ctypes.data)
@@ -71,7 +71,7 @@ def row_stride(function: str, name: str, written: bool = False) -> Any:
     message = f"{function}: {name} must have a unit stride along its last axis"
     overlap = f"{function}: {name} must have strides that keep its elements apart"
 
-    @jit.inline
+    @jit.plain
     def stride(array):
         if array.shape[-1] > 1 and array.strides[-1] != array.itemsize and array.size > 0:
             raise ValueError(message)
@@ -87,11 +87,11 @@ def rows_of(function: str, name: str, ndim: int, written: bool = False) -> Any:
     """f(array): (rows, columns, bytes between rows) of this argument; a vector, a bias say, is one row."""
     stride = row_stride(function, name, written and ndim == 2)
 
-    @jit.inline
+    @jit.plain
     def of_matrix(array):
         return array.shape[0], array.shape[1], stride(array)
 
-    @jit.inline
+    @jit.plain
     def of_vector(array):
         stride(array)
         return 1, array.shape[0], 0

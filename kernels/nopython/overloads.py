@@ -7,7 +7,7 @@ an Intel Xeon with AVX-512, Numba 0.68.1). `activate`, `activate_backward`, `sof
 dy itself.
 """
 
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,14 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from kernels import scalar
-from kernels.cpu.compiler import jit
+from kernels import api, scalar
+from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.operations.update import updates
 from kernels.cpu.ir.memory import address_of
 from kernels.cpu.product.linear import linear, linear_backward
 from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import losses, output
-from kernels.cpu.rowwise.row_blocks import IDENTITY, NO_METRIC, SOFTMAX
+from kernels.engine.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.nopython.arguments import (
     activation_name,
     at,
@@ -36,10 +36,11 @@ from kernels.nopython.arguments import (
 )
 
 
-def register(public: Mapping[str, Any]) -> None:
+@functools.cache
+def register() -> None:
     """Make each public function callable from nopython code."""
     for name, implement in _IMPLEMENTATIONS.items():
-        overload(public[name], strict=False, prefer_literal=True)(implement)
+        overload(getattr(api, name), strict=False, prefer_literal=True)(implement)
 
 
 def _linear(x, w, b=None, activation="identity", out=None, pre=None):
@@ -55,7 +56,7 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
     has_b, has_pre = not is_none(b), not is_none(pre)
     fused = name == "relu" and not has_pre
     separate = not fused and (has_pre or name != "identity")
-    kernel = jit.address(forward[name][str(real)])
+    kernel = calls.address(forward[name][str(real)])
     x_stride, w_stride = _strides("linear", "x", "w")
     out_stride, pre_row = _strides("linear", "out", "pre", written=True)
 
@@ -94,7 +95,7 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
     if not plain or not is_none(dz):
         check_written(dz, "dz", 2, function)
     real = one_dtype(function, dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
-    call, kernel = linear_backward(real), jit.address(backward[chosen][str(real)])
+    call, kernel = linear_backward(real), calls.address(backward[chosen][str(real)])
     saved = pre if from_pre else (dy if plain else y)
     check_given(saved, "pre" if from_pre else "y", function)
     check_array(saved, "pre" if from_pre else "y", 2, function)
@@ -205,7 +206,7 @@ def _loss_of(name: str) -> Any:
         z_stride, target_stride = _strides(name, "z", "target")
         (dz_stride,) = _strides(name, "dz", written=True)
 
-        @jit.inline
+        @jit.plain
         def loss(z, target, weight, dz, parameter):
             rows, columns = z.shape
             if dz.shape != z.shape or target.shape[0] != rows:
@@ -293,7 +294,7 @@ def _updated(function: str, w: Any, dw: Any, **state: Any) -> tuple[Any, Any, An
     return one_dtype(function, w=w, dw=dw, **state), rows_of_w, rows_of_dw
 
 
-@jit.inline
+@jit.plain
 def _update_rows(array, w):
     """The address of a state array, which must lie like w."""
     # a stride says nothing where there is one row, one column, or no element

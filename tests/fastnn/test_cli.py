@@ -16,7 +16,7 @@ import pytest
 import fastnn
 from fastnn import cli, formats
 from fastnn.history import History
-from kernels import dispatch
+from kernels import devices
 from tests.programs import CTRL_C, PATIENCE, environment
 
 
@@ -644,7 +644,7 @@ def test_a_precision_that_this_machine_has_not_is_said_in_words_of_the_command_l
     model._precision = "tf32"  # as a GPU would have it
     model.save(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "why_not", lambda: "there is no GPU")
+        patch.setattr(devices, "why_not", lambda: "there is no GPU")
         assert cli.main(["predict", str(path), "iris"]) == 2
     assert capsys.readouterr().err == (
         f"fastnn: error: {path} cannot be loaded as it is: precision 'tf32' needs device 'cuda', got 'cpu'; "

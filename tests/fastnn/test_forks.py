@@ -27,8 +27,7 @@ from fastnn import MLP, sharing, training
 from fastnn import model as models
 from fastnn.sharing import Share
 from kernels import apart, forks
-from kernels.cpu.compiler import jit
-from kernels.cpu.threads import workers as teams
+from kernels.cpu.threads import workers
 from tests.oracle import random_arrays, random_labels
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
@@ -88,8 +87,8 @@ def held_by_another_thread(*locks):
 
 def test_locks_of_other_threads_are_open_in_the_child():
     expected, model = learn(make()), make()
-    engine, team = model.engine(), teams.team
-    locks = [models._making, training._compiling, apart._starting, engine._lock, team._lock]
+    engine, pool = model.engine(), workers.of_process
+    locks = [models._making, training._compiling, apart._starting, engine._lock, pool._lock]
     locks.append(model.random.bit_generator.lock)
 
     def child():
@@ -98,11 +97,11 @@ def test_locks_of_other_threads_are_open_in_the_child():
         assert engine.forward(X.astype("float32"), out=np.empty((200, 3), "float32")) is not None
 
     with held_by_another_thread(*locks):
-        engine._busy = team._busy = True
+        engine._busy = pool._busy = True
         try:
             assert fork(child) == 0
         finally:
-            engine._busy = team._busy = False
+            engine._busy = pool._busy = False
     assert learn(model) == expected
 
 
@@ -200,15 +199,6 @@ def test_trainings_that_go_on_in_the_child_count_there():
         assert fork(child) == 0
         share.take()
         assert engine.threads == 2
-
-
-def test_nobody_is_told_of_a_compilation_by_a_thread_that_stayed_behind(monkeypatch):
-    monkeypatch.setattr(jit, "announce", lambda: None)
-
-    def child():
-        assert jit.announce is None
-
-    assert fork(child) == 0
 
 
 def test_every_lock_is_one_that_the_child_finds_open():

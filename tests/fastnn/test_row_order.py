@@ -9,7 +9,7 @@ import pytest
 
 import fastnn
 from fastnn import row_order
-from kernels.cpu.engine.operations.gather import ROW_NUMBER
+from kernels.engine.codes import ROW_NUMBER
 
 
 def shuffled(n, seed=0):

@@ -60,7 +60,7 @@ def test_the_argument_threads(expected, threads):
 
 
 def test_two_python_threads_fit_at_once(expected):
-    """Each model is its own; both want the same helpers, so that one of them works alone."""
+    """Each model is its own; both want the same workers, so that one of them works alone."""
     scope = {}
     exec(TRAINING, scope)
     alone = {seed: scope["digest"](seed, threads=2, epochs=4)[0] for seed in (0, 1)}
@@ -80,7 +80,7 @@ def test_two_python_threads_fit_at_once(expected):
 
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_after_a_fork(expected, layer):
-    """The child has a team of its own, also where the parent's engine is at work at that moment."""
+    """The child has workers of its own, also where the parent's engine is at work at that moment."""
     program = TRAINING + textwrap.dedent("""
         import multiprocessing, threading, warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: a fork with threads
@@ -117,7 +117,7 @@ def test_after_a_fork(expected, layer):
 
 
 def test_small_stacks():
-    """Threads of 32 KiB, as programs with thousands of them ask for: those that call, and helpers that they start."""
+    """Threads of 32 KiB, as programs with thousands of them ask for: those that call, and workers that they start."""
     program = textwrap.dedent("""
         import threading
         import numpy as np

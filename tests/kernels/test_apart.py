@@ -1,6 +1,5 @@
 """Work in a thread of its own: what Ctrl-C does to it, and what it must not do."""
 
-import importlib
 import signal
 import threading
 
@@ -8,10 +7,12 @@ import numpy as np
 import pytest
 
 from kernels.apart import STACK, apart, with_stack
-from kernels.cpu.compiler import jit
+from kernels.cpu import tuning
+from kernels.cpu.compiler import cache, jit
+from kernels.cpu.product import tasks as lists
+from kernels.cpu.product.tiles import tiles
 from tests.oracle import assert_close, random_arrays
 
-linears = importlib.import_module("kernels.cpu.product.linear")  # the package has a function of that name
 PATIENCE = 60  # seconds, which a test that passes does not wait
 
 
@@ -97,7 +98,7 @@ def test_a_thread_has_the_stack_it_is_started_with():
 
 
 MOMENTS = {
-    "before": (jit._CFunc, "_compile_uncached"), "in the cache": (jit._Cache, "save_overload"),
+    "before": (jit._CFunc, "_compile_uncached"), "in the cache": (cache.Cache, "save_overload"),
     "after": (jit.llvm, "add_symbol"),
 }  # fmt: skip
 
@@ -106,9 +107,9 @@ MOMENTS = {
 def test_ctrl_c_while_a_kernel_is_compiled_leaves_the_compiler_to_its_end(moment, monkeypatch, tmp_path):
     """Numba, cut short, may have registered the half of what it registers once, and never compile that kernel again."""
 
-    @jit.kernel("i i", f"interrupted_{moment.replace(' ', '_')}")
+    @jit.kernel(name=f"interrupted_{moment.replace(' ', '_')}")
     def double(real):
-        def function(n):
+        def function(n: int) -> int:
             return 2 * n
 
         return function
@@ -136,10 +137,10 @@ def test_ctrl_c_while_a_kernel_is_compiled_leaves_the_compiler_to_its_end(moment
 
 def test_long_products_are_made_in_tiles_that_are_not():
     m, n, k = 300, 1000, 1 << 20
-    tiles = linears.tiles(m, n, k, 2, 4)
-    assert max(rows * columns for _, rows, _, columns in tiles) * k <= 2 * linears.TILE_WORK
+    parts = tiles(m, n, k, 2, 4)
+    assert max(rows * columns for _, rows, _, columns in parts) * k <= 2 * tuning.TILE_MULTIPLY_ADDS
     covered = np.zeros((m, n), int)
-    for i, rows, j, columns in tiles:
+    for i, rows, j, columns in parts:
         covered[i : i + rows, j : j + columns] += 1
     assert (covered == 1).all()
 
@@ -147,13 +148,13 @@ def test_long_products_are_made_in_tiles_that_are_not():
 def test_ctrl_c_ends_a_long_product(monkeypatch):
     """No tile is begun after it."""
     begun = []
-    monkeypatch.setattr(linears, "apart", lambda work, stop: (begun.append(1), stop(), work()))
-    monkeypatch.setattr(linears, "LONG", 0)
+    monkeypatch.setattr(lists, "apart", lambda work, stop: (begun.append(1), stop(), work()))
+    monkeypatch.setattr(tuning, "LONG_PRODUCT", 0)
     x, w, y = *random_arrays(0, (40, 30), (30, 50)), np.zeros((40, 50))
-    tasks = [(40, 50, 30, x.ctypes.data, 240, 8, w.ctypes.data, 400, y.ctypes.data, 400, 0, 0, 0, 0, 0, 0, 0)]
-    linears.run(x.dtype, tasks, 2, 60000)
+    tasks = lists.product_tasks((40, 50, 30), x, w, y, threads=2)
+    lists.run(x.dtype, tasks, 2, 60000)
     assert begun
     assert not y.any()
-    monkeypatch.setattr(linears, "apart", apart)
-    linears.run(x.dtype, tasks, 2, 60000)
+    monkeypatch.setattr(lists, "apart", apart)
+    lists.run(x.dtype, tasks, 2, 60000)
     assert_close(y, x @ w, "float64", 30)

@@ -4,6 +4,7 @@ The micro-kernels are compiled for machines that need not be this one; of their 
 multiply-adds, vector loads and broadcasts it takes, and one instruction more that touches memory is a register spilled.
 """
 
+import platform
 import re
 from collections import Counter
 
@@ -12,6 +13,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 
+from kernels.cpu import tuning
 from kernels.cpu.ir import simd
 from kernels.cpu.product import micro_kernel
 from tests.programs import environment, run
@@ -118,7 +120,7 @@ def check(isa, real, mr, nv, body, packed):
             assert found["memory"] <= steps * wanted["memory"]
             assert found["stack"] == found["calls"] == 0
     if mr * nv >= 8 and 2 * mr > isa.mr and not packed:
-        assert rounds[0] == micro_kernel.UNROLL
+        assert rounds[0] == tuning.UNROLL
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["rows", "packed"])
@@ -163,7 +165,7 @@ from kernels.cpu.rowwise import elementwise, loss
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
 
-@jit.kernel(elementwise.FORWARD)
+@jit.kernel(like=elementwise.Activation)
 def by_libm(real):
     elements = memory.pointer(real)
 
@@ -238,3 +240,22 @@ def test_a_call_of_libm_is_seen(elementwise_kernels):
     for dtype, symbol in (("float32", "expf"), ("float64", "exp")):
         assert symbol in called(elementwise_kernels[f"by_libm_{dtype}"])
         assert vector_arithmetic(elementwise_kernels[f"by_libm_{dtype}"]) == 0
+
+
+# For a machine that need not be this one: compiled, and not run. What is computed in `output` is all inlined
+WIDE = """
+from kernels.cpu.compiler import jit
+from kernels.cpu.rowwise import elementwise, loss
+
+for family in (elementwise.forward["silu"], loss.output):
+    print(family["float32"].load()._library.get_asm_str())
+    print("next")
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs a machine that runs x86-64 code")
+def test_kernels_use_whole_registers_of_avx512(tmp_path):
+    """LLVM takes half of them unless the declaration of kernels says otherwise."""
+    target = {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    for text in run(WIDE, env=environment(**target)).stdout.split("next")[:2]:
+        assert len(re.findall(r"\bv(?:mul|add|sub|fn?m\w+)ps\s.*%zmm", text)) >= 30

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import kernels
-from kernels import cpu, reference
+from kernels import reference
+from kernels.cpu import tuning
 from tests.oracle import loss_of, random_arrays, random_labels, random_row_weights, random_target
 
 
@@ -14,7 +15,7 @@ def test_losses(loss, monkeypatch):
     for target in (random_target(2, loss, 90, 7), random_labels(3, 90, 7))[: 1 + (loss == "softmax_cross_entropy")]:
         whole, dz = loss_of(kernels, loss)(z, target, weight)
         with monkeypatch.context() as patched:
-            patched.setattr(cpu, "AT_ONCE", 64)
+            patched.setattr(tuning, "ELEMENTS_A_CALL", 64)
             parts, dz_of_parts = loss_of(kernels, loss)(z, target, weight)
         np.testing.assert_array_equal(dz_of_parts, dz)
         np.testing.assert_allclose(parts, whole, rtol=1e-14)
@@ -25,8 +26,8 @@ def test_updates(shape, monkeypatch):
     arrays = random_arrays(4, *[shape] * 4)
     arrays[3] **= 2
     results = []
-    for at_once in (cpu.AT_ONCE, 64):
-        monkeypatch.setattr(cpu, "AT_ONCE", at_once)
+    for at_once in (tuning.ELEMENTS_A_CALL, 64):
+        monkeypatch.setattr(tuning, "ELEMENTS_A_CALL", at_once)
         w, dw, m, v = (array.copy() for array in arrays)
         kernels.adam(w, dw, m, v, step=3)
         kernels.sgd(w, dw, m, learning_rate=0.1, momentum=0.9)

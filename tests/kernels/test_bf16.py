@@ -8,20 +8,13 @@ import pytest
 from llvmlite import ir
 from numba import types
 
+from kernels.cpu import tuning
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.ir import simd
-from kernels.cpu.product import bf16, gemm_bf16
+from kernels.cpu.product import bf16
 from kernels.cpu.product.gemm import gemm
-from kernels.cpu.product.gemm_bf16 import (
-    KC,
-    LEAST_ROUNDED,
-    LEAST_SPLIT,
-    MC,
-    gemm_amx,
-    gemm_dot,
-    gemm_split,
-    product_for,
-)  # fmt: skip
+from kernels.cpu.product.gemm_bf16 import gemm_amx, gemm_dot, gemm_split, product_for
+from kernels.cpu.tuning import BF16_KC, BF16_MC, LEAST_ROUNDED, LEAST_SPLIT
 from kernels.layout import Layout, address, aligned_zeros
 from tests.oracle import random_arrays, random_labels, random_network
 
@@ -65,7 +58,15 @@ def check(kernel, c, a, b, start=0.0):
     assert (np.abs(c - exact) <= (a.shape[1] + 4) * 2 * EPS * size).all()
 
 
-SHAPES = [(1, 1, 1), (16, 16, 32), (32, 32, 64), (33, 17, 31), (5, 200, 65), (MC + 1, 50, 33), (40, 70, 2 * KC + 5)]
+SHAPES = [
+    (1, 1, 1),
+    (16, 16, 32),
+    (32, 32, 64),
+    (33, 17, 31),
+    (5, 200, 65),
+    (BF16_MC + 1, 50, 33),
+    (40, 70, 2 * BF16_KC + 5),
+]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -95,7 +96,7 @@ def test_products(shape, across, transposed, kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_no_bit_depends_on_the_split(kernel):
-    a, b = random_arrays(1, (70, KC + 50), (KC + 50, 90), dtype="float32")
+    a, b = random_arrays(1, (70, BF16_KC + 50), (BF16_KC + 50, 90), dtype="float32")
     whole, parts = np.empty((70, 90), np.float32), np.empty((70, 90), np.float32)
     multiply(kernel, a, b, whole)
     for rows in (slice(0, 1), slice(1, 33), slice(33, 70)):
@@ -201,7 +202,7 @@ def trained(widths, precision, threads=1, rows=300, steps=3):
 @pytest.mark.parametrize("rows", [300, 1500])  # the second in groups of rows
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
 def test_same_bits_with_any_number_of_threads(precision, rows, monkeypatch):
-    monkeypatch.setattr(gemm_bf16, "LEAST_SPLIT", 0)
+    monkeypatch.setattr(tuning, "LEAST_SPLIT", 0)
     widths = [250, 190, 65, 10]
     one = trained(widths, precision, rows=rows)
     for threads in (2, 3):
@@ -213,7 +214,7 @@ def test_same_bits_with_any_number_of_threads(precision, rows, monkeypatch):
 def test_large_layers_of_float32_are_split(monkeypatch):
     widths = [250, 190, 65, 10]
     plain = trained(widths, "float32")
-    monkeypatch.setattr(gemm_bf16, "LEAST_SPLIT", 0)
+    monkeypatch.setattr(tuning, "LEAST_SPLIT", 0)
     for actual, expected in zip(trained(widths, "float32"), plain, strict=True):
         difference = np.abs(actual - expected).max() / np.abs(expected).max()
         assert 0 < difference < 2.0**-18

@@ -6,17 +6,17 @@ import textwrap
 import pytest
 from numba.core.caching import FunctionCache
 
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import cache
 from tests.programs import environment, run
 
 PROGRAM = textwrap.dedent("""
     import numpy as np
     import kernels
-    from kernels.cpu.compiler import jit
+    from kernels import announcing
 
     compiled = []
-    jit.announce = lambda: compiled.append(1)
-    print(kernels.activate(np.array([[-1.0, 2.0]]), "relu").tolist(), bool(compiled))
+    with announcing.announced_to(lambda: compiled.append(1)):
+        print(kernels.activate(np.array([[-1.0, 2.0]]), "relu").tolist(), bool(compiled))
 """)
 RIGHT = "[[0.0, 2.0]]"
 
@@ -36,7 +36,7 @@ def test_a_full_disk(monkeypatch):
     def save(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    cache = jit._Cache(test_a_full_disk)
+    kept = cache.Cache(test_a_full_disk)
     monkeypatch.setattr(FunctionCache, "save_overload", save)
     with pytest.warns(RuntimeWarning, match="cannot be kept in .*: No space left on device; the next program"):
-        cache.save_overload(None, None)
+        kept.save_overload(None, None)

@@ -1,16 +1,18 @@
 """What every backend and every message promises: one interface, bad input named before anything is written."""
 
+import importlib
 import inspect
 
 import numpy as np
 import pytest
 
 import kernels
-from kernels import cpu, dispatch, reference
+from kernels import backends, cpu, devices, reference
+from kernels.layout import Layout
 from tests.programs import run
 
 BACKENDS = [reference, cpu]
-if dispatch.has_extra():
+if devices.has_extra():
     from kernels import cuda
 
     BACKENDS.append(cuda)
@@ -37,7 +39,7 @@ def test_all_is_all():
     public = {
         name
         for name, value in vars(kernels).items()
-        if inspect.isfunction(value) and value.__module__ == "kernels" and not name.startswith("_")
+        if inspect.isfunction(value) and value.__module__ == "kernels.api" and not name.startswith("_")
     }
     assert public == set(kernels.__all__)
 
@@ -251,3 +253,49 @@ def test_import_is_silent_and_alone():
     modules = run(script).stdout.split()
     assert "kernels" in modules
     assert not {"fastnn", "sklearn", "matplotlib", "torch", "tqdm", "safetensors"} & set(modules)
+
+
+# What one engine has besides: a name of the CPU's is of its threads and of what a hook sees
+OWN_NAMES = {"cpu": {"forward_threads", "gradient", "kernel", "pace", "threads_for"}, "cuda": set()}
+
+
+def engines():
+    found = {"cpu": importlib.import_module("kernels.cpu.engine.engine").Engine}
+    if devices.has_extra():
+        found["cuda"] = importlib.import_module("kernels.cuda.engine.engine").Engine
+    return found
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_engines_offer_what_the_protocol_says(device):
+    if device not in engines():
+        pytest.skip(devices.EXTRA)
+    engine, expected = engines()[device], public_methods(backends.Engine)
+    for name, function in expected.items():
+        assert parameters(getattr(engine, name)) == parameters(function), name
+    assert set(public_methods(engine)) - set(expected) <= OWN_NAMES[device]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_engines_have_the_attributes_that_the_protocol_says(device):
+    if device not in engines():
+        pytest.skip(devices.EXTRA)
+    if device == "cuda" and devices.missing_gpu():
+        pytest.skip(devices.missing_gpu())
+    layout = Layout.of((3, 2), "float32")
+    engine = engines()[device]((3, 2), (), "softmax", np.zeros(layout.size, np.float32))
+    for name in backends.Engine.__annotations__:
+        assert hasattr(engine, name), name
+
+
+def public_methods(kind):
+    """A class's own functions by name, those of Python itself but `__init__` left out."""
+    return {
+        name: function
+        for name, function in vars(kind).items()
+        if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_"))
+    }
+
+
+def test_no_device_is_without_its_backend():
+    assert set(backends.PACKAGES) == set(devices.DEVICES) - {"auto"}

@@ -7,13 +7,13 @@ import pytest
 
 from kernels import reference
 from kernels.cpu.engine.engine import Engine
-from kernels.cpu.engine.operations.gather import ROW_NUMBER
+from kernels.engine.codes import ROW_NUMBER
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
 
 DTYPES = ["float32", "float64"]
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu"]
-# What a step is made of (see test_plan): widths, rows of the batch, rows of a second batch that is smaller
+# What a step is made of (see test_step_schedule): widths, rows of the batch, rows of a second batch that is smaller
 KINDS = {
     "rows": ([20, 33, 300, 5], 50, 7),
     "layers": ([300, 290, 70, 5], 65, 21),

@@ -2,16 +2,15 @@
 
 from numba import njit
 
-from kernels.cpu.compiler.inlining import inlined
-from kernels.cpu.compiler.jit import OPTIONS
+from kernels.cpu.compiler import jit
 
 
 def _chain():
-    @lambda function: inlined(function, **OPTIONS)
+    @jit.plain
     def scaled(x, factor):
         return x * factor
 
-    @lambda function: inlined(function, **OPTIONS)
+    @jit.plain
     def polynomial(x, n):
         total = 0.0
         for i in range(n):

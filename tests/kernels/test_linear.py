@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import kernels
 from kernels import reference, scalar
 from kernels.cpu.ir import simd
-from kernels.cpu.product.gemm import STREAMED
+from kernels.cpu.tuning import STREAMED_BYTES
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
 from tests.programs import environment, run
@@ -109,7 +109,7 @@ def test_more_rows_than_are_packed_at_once():
 def test_few_rows_by_large_weights(rows, dtype):
     """Weights from beyond L2, of which a few rows are read at once."""
     x, w, b, _ = layer(12, rows, 601, 700, dtype)
-    assert w.nbytes > STREAMED
+    assert w.nbytes > STREAMED_BYTES
     check_forward(x, w, b, "relu")
 
 

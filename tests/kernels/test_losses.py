@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import kernels
 from kernels import reference
 from kernels.cpu.rowwise.loss import losses
-from kernels.cpu.rowwise.row_blocks import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST
+from kernels.engine.codes import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
 from tests.oracle import LOSS_PARAMETERS, loss_of

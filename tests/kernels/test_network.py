@@ -9,12 +9,13 @@ from numba import cfunc, types
 
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import engine as engines
-from kernels.cpu.engine import job as field
-from kernels.cpu.engine import scheduler as networks
+from kernels.cpu.engine import job_memory
 from kernels.cpu.engine.engine import Engine
-from kernels.cpu.engine.operations.gather import ROW_NUMBER
+from kernels.cpu.engine.job import STOP
+from kernels.cpu.engine.operations.products import MOMENT
 from kernels.cpu.ir import memory
-from kernels.cpu.threads import workers as teams
+from kernels.cpu.threads import workers
+from kernels.engine.codes import ROW_NUMBER
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_row_weights
 
@@ -174,11 +175,11 @@ class TestThreads:
     @pytest.mark.parametrize("activation", ["relu", "gelu"])
     @pytest.mark.parametrize("widths", [[64, 300, 129, 10], [700, 600, 3]], ids=str)
     def test_every_number_of_threads_gives_the_same_bits(self, monkeypatch, dtype, activation, widths):
-        monkeypatch.setattr(teams.team, "worth", lambda multiply_adds: True)
+        monkeypatch.setattr(workers.of_process, "worth_waking", lambda multiply_adds: True)
         results = []
         for threads in (1, 2, 3, 5):
             engine = make_engine(widths, dtype, activation, threads=threads)
-            assert engine.pace(100).choices[-1] == threads, "too little work to test threads with"
+            assert engine.thread_choice(100).choices[-1] == threads, "too little work to test threads with"
             results.append(train(engine, batch_size=100, steps=1, update=ADAM, slots=2, l2=0.01))
             results[-1] += train(engine, update=SGD)
             for rows in (1, 3, 100):
@@ -191,9 +192,11 @@ class TestThreads:
             for expected, actual in zip(results[0], other, strict=True):
                 np.testing.assert_array_equal(actual, expected)
 
-    def test_helpers_go_forward_where_that_is_worth_it(self, monkeypatch):
+    def test_workers_go_forward_where_that_is_worth_it(self, monkeypatch):
         worth = []
-        monkeypatch.setattr(teams.team, "worth", lambda multiply_adds: worth.append(multiply_adds) or len(worth) % 2)
+        monkeypatch.setattr(
+            workers.of_process, "worth_waking", lambda multiply_adds: worth.append(multiply_adds) or len(worth) % 2
+        )
         small, large = make_engine([64, 64, 10], threads=2), make_engine([700, 600, 3], threads=2)
         assert [small.forward_threads(rows) for rows in (1, 100, 1000, 1000)] == [1, 1, 2, 1]
         assert [large.forward_threads(rows) for rows in (1, 1, 100)] == [2, 1, 2]  # each reads a part of the weights
@@ -202,13 +205,13 @@ class TestThreads:
 
     def test_no_more_threads_take_part_than_were_asked_for(self):
         counts = np.zeros(2 * 8, np.int64)  # those inside, the most there ever were
-        teams.team.run(CROWD, counts.ctypes.data, 4)
+        workers.of_process.run(CROWD, counts.ctypes.data, 4)
         assert counts[0] == 0
-        for _ in range(20):  # helpers of the wider run are awake and would like to come
+        for _ in range(20):  # workers of the wider run are awake and would like to come
             counts[:] = 0
-            teams.team.run(CROWD, counts.ctypes.data, 4)
+            workers.of_process.run(CROWD, counts.ctypes.data, 4)
             counts[:] = 0
-            teams.team.run(CROWD, counts.ctypes.data, 2)
+            workers.of_process.run(CROWD, counts.ctypes.data, 2)
             assert counts[0] == 0
             assert counts[8] <= 2
 
@@ -235,11 +238,11 @@ class TestThreads:
         assert wrong == []
 
 
-@jit.kernel("v i")
+@jit.kernel
 def crowd(real):
     """Come in, stay a while, go."""
 
-    def function(address):
+    def function(address: int) -> None:
         inside = memory.fetch_add(address, 1) + 1
         most = memory.load(address + 64)
         while inside > most and not memory.compare_and_swap(address + 64, most, inside):
@@ -260,17 +263,17 @@ def test_a_signal_handler_is_refused_a_model_at_work(monkeypatch):
     """Or it would wait for the thread that it interrupts, for ever, or change the job under its hands."""
     engine, asked = make_engine([30, 40, 5]), []
     x, out = random_arrays(6, (20, 30), dtype="float32")[0], np.empty((20, 5), np.float32)
-    follow = engine._follow
+    follow = engine.memory.follow
 
-    def interrupted(plan):
+    def interrupted(schedule):
         for call in (lambda: engine.forward(x, out=out), lambda: train(engine)):
             with pytest.raises(RuntimeError, match=r"^a signal handler cannot use a model that is"):
                 call()
             asked.append(call)
-        follow(plan)
+        follow(schedule)
 
     expected = train(make_engine([30, 40, 5]))
-    monkeypatch.setattr(engine, "_follow", interrupted)
+    monkeypatch.setattr(engine.memory, "follow", interrupted)
     results = train(engine)
     engine.forward(x, out=out)
     assert len(asked) == 4
@@ -288,13 +291,13 @@ def test_after_a_lack_of_memory_no_buffer_is_used_that_was_given_back(monkeypatc
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engines, "aligned_zeros", fail)
+        patch.setattr(job_memory, "aligned_zeros", fail)
         before = engine.parameters.copy()
         with pytest.raises(MemoryError):
             train(engine, batch_size=100, steps=1)
     np.testing.assert_array_equal(engine.parameters, before)
     engine.forward(x[:20], out=out)
-    assert engine._buffers, "it has written into memory that it no longer holds"
+    assert engine.memory.buffers, "it has written into memory that it no longer holds"
     np.testing.assert_array_equal(out, expected)
 
 
@@ -400,7 +403,7 @@ class TestStop:
         engine = make_engine([20, 30, 3], threads=2)
         before = engine.parameters.copy()
         press = cfunc("void(int64)")(lambda address: memory.store(address, 1))
-        parameters, *state = self.step(engine, 40, hook=(press.address, engine._at + 8 * field.STOP))
+        parameters, *state = self.step(engine, 40, hook=(press.address, engine.memory.at + STOP))
         np.testing.assert_array_equal(parameters, before)
         assert not np.any(state)
         assert engine.gradient.any()
@@ -426,7 +429,7 @@ class TestStop:
             monkeypatch.setattr(engines, "apart", interrupted)
             engine.parameters[...] = before[0]
             stopped = self.step(engine, rows)
-            for layer, i0, i1, j0, j1 in engine._tiles:
+            for layer, i0, i1, j0, j1 in engine.memory.tiles:
                 w = [engine.layout.weights(array)[layer][i0:i1, j0:j1] for array in (*before, *after, *stopped)]
                 for actual, wanted in zip(w[6:], w[:3] if (w[6] == w[0]).all() else w[3:6], strict=True):
                     np.testing.assert_array_equal(actual, wanted)
@@ -436,7 +439,7 @@ class TestStop:
         """Of one layer after the other, and of groups of rows; see `part_of`."""
         dtype = "float64"
         engine = make_engine(widths, dtype, "identity", "identity")
-        assert min(rows, 384) * widths[0] * columns * 8 > networks.MOMENT
+        assert min(rows, 384) * widths[0] * columns * 8 > MOMENT
         x, target = random_arrays(1, (rows, widths[0]), (rows, widths[-1]), dtype=dtype)
         _, gradient, dx = engine.gradients(x, target, weight=None, scale=1 / rows, loss="mean_squared_error")
         inputs = [x.astype(np.float64)]

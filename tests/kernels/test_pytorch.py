@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import dispatch
+from kernels import devices
 
 torch = pytest.importorskip("torch", reason="docs/pytorch.md needs PyTorch, which no extra of the tests installs")
 
@@ -15,7 +15,7 @@ DEVICES = [
     pytest.param(
         "cuda",
         marks=pytest.mark.skipif(
-            not torch.cuda.is_available() or not dispatch.has_extra(), reason="no GPU for PyTorch, or no numba-cuda"
+            not torch.cuda.is_available() or not devices.has_extra(), reason="no GPU for PyTorch, or no numba-cuda"
         ),
     ),
 ]

@@ -15,14 +15,14 @@ PRECISE = {"float32": np.float64, "float64": np.longdouble}  # the oracle's numb
 LN2 = math.log(2.0)
 
 
-@jit.kernel("v 4i")
+@jit.kernel
 def evaluate(real):
     """y (n,) = the function number `code` of x (n,), in one loop each, as in kernels.cpu.rowwise.elementwise."""
-    f = scalar.functions(real, jit.inline, floats.bits(real))
+    f = scalar.functions(real, jit.plain, floats.bits(real))
     elements = memory.pointer(real)
     exp, log1p, tanh, erf, sigmoid, log = (getattr(f, name) for name in FUNCTIONS)
 
-    def function(code, n, x, y):
+    def function(code: int, n: int, x: int, y: int) -> None:
         source, target = elements(x), elements(y)
         if code == 0:
             for j in range(n):

@@ -10,7 +10,7 @@ from llvmlite import ir
 from kernels import cpu
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.measure import ceilings, stamps
-from kernels.cpu.measure.counts import scalar_operations, work
+from kernels.cpu.measure.counts import scalar_operations, step_counts
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.layout import Layout, address, aligned_zeros
 from tests.oracle import random_arrays, random_labels
@@ -53,7 +53,7 @@ def test_the_clock_changes_no_bit(batch, threads, activations):
 @pytest.mark.parametrize("batch", BATCHES)
 def test_what_is_counted_is_what_is_done(batch, activations):
     engine, data, told = train(TimedEngine, 2, activations, batch)
-    counted = work(engine, *data, rows=batch, **told, clips=False)
+    counted = step_counts(engine, *data, rows=batch, **told, clips=False)
     done = {(n, stamps.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
     assert done == counted.keys()
     assert engine.ticks.min() >= 0
@@ -65,11 +65,11 @@ def test_what_is_counted_is_what_is_done(batch, activations):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_clipping_is_a_phase(threads):
     engine, data, told = train(TimedEngine, threads, ["relu", "tanh"], 64, clip_norm=1.0)
-    counted = work(engine, *data, rows=64, **told, clips=True)
+    counted = step_counts(engine, *data, rows=64, **told, clips=True)
     assert (0, "clip") in {(n, stamps.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
     n_parameters = sum(i * o + o for i, o in pairwise(WIDTHS))
     assert counted[0, "clip"] == (2 * n_parameters, 4 * n_parameters)
-    assert counted.keys() - work(engine, *data, rows=64, **told, clips=False).keys() == {(0, "clip")}
+    assert counted.keys() - step_counts(engine, *data, rows=64, **told, clips=False).keys() == {(0, "clip")}
 
 
 def test_operations_of_scalar_functions():

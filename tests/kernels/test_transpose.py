@@ -5,15 +5,17 @@ import pytest
 
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import simd
-from kernels.cpu.ir.transpose import turn
+from kernels.cpu.ir.transpose import transpose
 
 
-@jit.kernel("v 7i")
-def transpose(real):
+@jit.kernel
+def square_or_part(real):
     """A part of a square, or a whole one where there are no rows."""
     square, part = simd.transpose_square(real), simd.transpose_part(real)
 
-    def function(rows, columns, source, lds, target, ldt, width):
+    def function(
+        rows: int, columns: int, source: int, lds: int, target: int, ldt: int, width: int
+    ) -> None:  # fmt: skip
         if rows == 0:
             square(source, lds, target, ldt)
         else:
@@ -34,7 +36,7 @@ def test_every_part_of_a_square(dtype):
                 target = np.full((lanes, lanes + 1), np.nan, dtype)
                 given = np.full_like(source, np.nan)  # what is past the part must not be read
                 given[:height, :columns] = source[:height, :columns]
-                transpose[dtype](
+                square_or_part[dtype](
                     rows, columns, given.ctypes.data, source.strides[0], target.ctypes.data, target.strides[0], width
                 )  # fmt: skip
                 expected = np.full_like(target, np.nan)
@@ -51,5 +53,5 @@ def test_a_matrix(shape, dtype):
     target = np.full((shape[1] + 1, shape[0] + 5), -1.0, dtype)
     expected = target.copy()
     expected[: shape[1], : shape[0]] = source[: shape[0], : shape[1]].T
-    turn[dtype](*shape, source.ctypes.data, source.strides[0], target.ctypes.data, target.strides[0])
+    transpose[dtype](*shape, source.ctypes.data, source.strides[0], target.ctypes.data, target.strides[0])
     np.testing.assert_array_equal(target, expected)

@@ -1,6 +1,7 @@
-"""One network on the CPU: its buffers and the jobs that `network` runs on them."""
+"""One network on the CPU: training steps, gradients and outputs, each a job that `network` runs."""
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -10,50 +11,27 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from kernels import forks, random, scalar
+from kernels import forks, scalar
 from kernels.apart import apart
-from kernels.cpu.compiler import jit
-from kernels.cpu.engine import job as field
-from kernels.cpu.engine import schedule as plans
+from kernels.cpu.engine.job_memory import JobMemory
 from kernels.cpu.engine.operations import clip
 from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations.gather import gathers
 from kernels.cpu.engine.operations.update import updates
+from kernels.cpu.engine.schedule import StepSchedule, for_outputs, for_step
 from kernels.cpu.engine.scheduler import network
-from kernels.cpu.ir.simd import chosen
-from kernels.cpu.product.gemm_bf16 import product_for
-from kernels.cpu.rowwise.elementwise import backward, forward
+from kernels.cpu.engine.thread_counts import ThreadCounts
 from kernels.cpu.rowwise.loss import losses, output
-from kernels.cpu.rowwise.row_blocks import (
-    ALL_OUTPUTS,
-    EXP,
-    IDENTITY,
-    LARGEST_IS_LABEL,
-    LARGEST_IS_LARGEST,
-    NO_METRIC,
-    SIGMOID,
-    SOFTMAX,
-)
-from kernels.cpu.threads import workers as teams
-from kernels.cpu.threads.thread_choice import Pace
+from kernels.cpu.threads import workers
+from kernels.cpu.threads.thread_choice import ThreadChoice
+from kernels.engine.codes import METRICS, OUTPUTS, WRONG_LABEL
 from kernels.layout import Layout, address, aligned_zeros
 
-OUTPUTS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXP}
-METRICS = {None: NO_METRIC, "label": LARGEST_IS_LABEL, "largest": LARGEST_IS_LARGEST, "outputs": ALL_OUTPUTS}
-# At least so many float32 multiply-adds for each thread, or a call runs on fewer; float64 ones count twice
-WORK_PER_THREAD = 1 << 20
-# Those of a forward pass, and of one in which each thread reads a part of the weights (see plan.STREAMED). Of
-# 784-256-128-10, 3 rows without that take 1.15 to 1.2 times as long on 2 threads as on one, 4 and 6 rows 0.85 to 1.1.
-FORWARD_WORK, STREAMED_WORK = 3 << 17, plans.STREAMED // 2
-FROM_MEMORY = 16  # fewer rows take about as long as so many: what counts is reading the weights
-# Training steps are tried on several threads where each has so many to do, and from SURE on made by all without trial
-TRIED, SURE = 1 << 17, 1 << 22
 LOOKED_AT = 1 << 16  # parameters at a time, so that what NumPy notes of each stays in a cache
-# What is worth more than so many multiply-adds, 0.1 to 0.3 s of one core, runs apart, so that Ctrl-C does not wait for
-# it; and about how many others take as long: of a row the activations of a unit, of a step the update of a parameter
+# What is worth more than LONG multiply-adds, 0.1 to 0.3 s of one core, runs apart, so that Ctrl-C does not wait for it.
+# And how many of them take about as long as a row's activations of a UNIT, and as a step's update of a PARAMETER
 LONG, UNIT, PARAMETER = 1 << 33, 128, 64
 NONE = np.zeros(0)
-WRONG_LABEL = "labels must stay from 0 to {} while they are read, but that of row {} had been changed"
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
 
 
@@ -83,7 +61,7 @@ class Engine:
 
     widths: of input, hidden layers and output. activations: one per hidden layer. parameters: the flat buffer of
     `Layout.of(widths, dtype, bias)`, changed in place by training. dropout: a rate for each hidden layer, or nothing.
-    precision: to what products round their factors, one of kernels.dispatch's.
+    precision: to what products round their factors, one of devices.PRECISIONS.
     Arrays given to a call may have any strides.
     """
 
@@ -103,35 +81,19 @@ class Engine:
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
         self.activations = [scalar.canonical(name) for name in activations]
-        self.threads = self.most_threads = threads or teams.default_threads()
+        self.threads = self.most_threads = threads or workers.default_threads()
         self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
         self._lock, self._busy = forks.lock(), False
         forks.renewed(self)
         self.kernel = network[self.dtype]
-        n_layers, size = len(widths) - 1, self.dtype.itemsize
-        self._words = aligned_zeros(field.LAYERS + field.RECORD * n_layers, np.int64)
-        self._at = address(self._words)
-        self._job = self._words.data  # which is written to in half the time that NumPy's array takes
-        self._layers = [self._job[field.LAYERS + field.RECORD * n :][: field.RECORD] for n in range(n_layers)]
-        self._one, self._loss_parameter = np.ones(1, self.dtype), np.zeros(1)
-        self._single = np.zeros((1, 2), np.int64)  # the one batch of what is not training: see `_batches`
-        self._single_at = address(self._single)
-        self._capacity = 0
-        self._buffers: list[np.ndarray] = []
-        self._tiles = plans.weight_tiles(self.layout.widths)
-        self._scratch_size = plans.scratch_size(self._tiles, chosen().lanes(size))
-        self._scratch = aligned_zeros(self._scratch_size * self.threads, self.dtype)
-        self._transposed: dict[int, tuple[int, np.ndarray]] = {}  # by layer, with its address
-        self._partials = aligned_zeros(0, self.dtype)
-        self._plan: plans.Plan | None = None
-        self._paces: dict[tuple[int, int], Pace] = {}  # by rows, and the threads there may be
-        self._describe_layers()
+        size = self.dtype.itemsize
+        self.memory = JobMemory(self.layout, self.activations, dropout, parameters, precision, self.threads)
+        self._job = self.memory.job
+        self._job.output = OUTPUTS[self.output]
+        self._thread_counts = ThreadCounts(widths, size, self.threads)
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
         self._row_cost = (3 * self.multiply_adds + UNIT * sum(widths)) * size // 4
         self._step_cost = PARAMETER * self.layout.size * size // 4
-        self._forward_work = (
-            STREAMED_WORK if plans.streamed(self.layout.widths, 1, self.threads, size) else FORWARD_WORK
-        )
 
     def load(
         self,
@@ -149,9 +111,9 @@ class Engine:
         steps have an l2, change nothing here. clips: whether they have a clip_norm. outputs: whether those are wanted.
         """
         self.kernel.load()
-        for n in range(len(self._layers)):
-            self._product(n, sys.maxsize).load()
-        self._load_activations()
+        for n in range(len(self.layout.widths) - 1):
+            self.memory.product(n, sys.maxsize).load()
+        self.memory.load_activations()
         if loss is not None:
             losses[scalar.loss_and_parameter(loss)[0]][self.dtype].load()
         if outputs:
@@ -166,7 +128,7 @@ class Engine:
             if dtype is not None:
                 gathers[dtype][self.dtype].load()
         if self.threads > 1:
-            teams.load()
+            workers.load()
 
     def _at_fork_reinit(self) -> None:
         """In the child of a fork: whoever was at work here has stayed behind."""
@@ -175,6 +137,10 @@ class Engine:
     def place(self, x: Any, target: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
         """Data, targets and row weights as calls read them best: here, as they are."""
         return x, target, weight
+
+    def outputs(self, n: int) -> np.ndarray:
+        """A new array (n, O), for what `forward` makes of n rows."""
+        return np.empty((n, self.layout.widths[-1]), self.dtype)
 
     def hold(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """An optimiser's arrays as calls read them best: here, as they are."""
@@ -205,194 +171,46 @@ class Engine:
         for array, copy in zip((self.parameters, *state), copies):
             array[...] = copy
 
-    def _load_activations(self) -> None:
-        for record, name in zip(self._layers, self.activations, strict=False):
-            record[field.FUSED] = name == "relu"
-            if name not in ("identity", "relu"):
-                record[field.ACTIVATE] = forward[name][self.dtype].address
-            if name != "identity":
-                record[field.ACTIVATE_BACKWARD] = backward[name][self.dtype].address
-
-    def _product(self, layer: int, rows: int) -> jit.Kernel:
-        """What multiplies in a layer where there are so many rows."""
-        inputs, outputs = self.layout.widths[layer : layer + 2]
-        return product_for(self.precision, self.dtype, inputs, outputs, rows)[self.dtype]
-
     @forks.cached
     def gradient(self) -> np.ndarray:
         """The gradient that a hook sees, laid out like the parameters, its padding zero. Made when first asked for."""
         return aligned_zeros(self.layout.size, self.dtype)
 
-    def _describe_layers(self) -> None:
-        layout, size, base = self.layout, self.dtype.itemsize, address(self.parameters)
-        for n, record in enumerate(self._layers):
-            record[field.N_IN], record[field.N_OUT] = layout.widths[n], layout.widths[n + 1]
-            record[field.W], record[field.LDW] = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
-            record[field.B] = base + layout.b_offsets[n] * size if layout.bias else 0
-            record[field.LD_TURNED] = layout.strides[n] * size
-        job = self._job
-        job[field.N_LAYERS] = len(self._layers)
-        job[field.OUTPUT] = OUTPUTS[self.output]
-        job[field.TILES], job[field.N_TILES] = address(self._tiles), len(self._tiles)
-        job[field.SCRATCH], job[field.SCRATCH_BYTES] = address(self._scratch), self._scratch_size * size
-        job[field.ONE], job[field.LOSS_PARAMETER] = address(self._one), address(self._loss_parameter)
-
-    def _follow(self, plan: plans.Plan) -> None:
-        """Set a job's phases, and have the buffers that they need."""
-        if plan is self._plan:
-            return
-        job, self._plan = self._job, None
-        job[field.PHASES], job[field.ONCE] = address(plan.phases), plan.once
-        job[field.EACH_STEP] = len(plan.phases) - plan.once
-        job[field.FIRST_LAYER], job[field.CHUNK] = plan.first_layer, plan.chunk
-        self._reserve(plan.buffered)
-        if plan.transposed:
-            self._transposed = {n: self._transposed.get(n) or self._new_transposed(n) for n in plan.transposed}
-            for n, record in enumerate(self._layers):
-                record[field.WT] = self._transposed[n][0] if n in self._transposed else 0
-                record[field.LDWT] = self.layout.strides[n] * self.dtype.itemsize
-        for n, record in enumerate(self._layers):
-            record[field.PRODUCT] = self._product(n, plan.rows).address
-        for record, turned in zip(self._layers, plan.turned, strict=False):
-            record[field.TURNED] = turned
-        job[field.PARTIALS] = 0
-        if plan.groups:
-            size = self.layout.size
-            if len(self._partials) < size * plan.groups:
-                self._partials = aligned_zeros(size * plan.groups, self.dtype)
-            job[field.PARTIALS] = address(self._partials) - address(self.parameters)
-            job[field.PARTIAL_BYTES], job[field.GROUP_ROWS] = size * self.dtype.itemsize, plan.group_rows
-            self._group_sums = np.zeros((plan.groups, 2))
-            job[field.GROUP_SUMS] = address(self._group_sums)
-        self._plan = plan
-
-    def _plan_step(self, rows: int, threads: int, dx: bool, split: bool) -> plans.Plan:
-        """What a step on so many rows of the data that have been set consists of."""
-        return plans.for_step(
-            self.layout.widths, rows, threads, self.dtype.itemsize, self._job[field.X_GATHER] != 0, dx, split
-        )
-
-    def _reserve(self, rows: int) -> None:
-        """Buffers for so many rows."""
-        if not self._capacity:
-            self._load_activations()
-        if rows <= self._capacity:
-            return
-        self._buffers, self._capacity, self._plan = [], 0, None  # until all that follows has been done
-        strides, size = self.layout.strides, self.dtype.itemsize
-
-        def buffer(columns: int, dtype: Any = None) -> int:
-            array = aligned_zeros(rows * columns, dtype or self.dtype)
-            self._buffers.append(array)
-            return address(array)
-
-        below = buffer(strides[0])
-        for n, record in enumerate(self._layers):
-            stride = strides[n + 1]
-            record[field.INPUT], record[field.LD_INPUT] = below, strides[n] * size
-            record[field.Y] = below = buffer(stride)
-            record[field.DZ], record[field.LD_OUT] = buffer(stride), stride * size
-            if n < len(self.activations) and self.activations[n] in scalar.NEEDS_PRE:
-                record[field.PRE], record[field.LD_PRE] = buffer(stride), stride * size
-            if n < len(self.dropout) and self.dropout[n]:  # relu's derivative is 0 where its output was dropped
-                record[field.LIMIT] = random.limit(self.dropout[n])
-                record[field.DROPPED] = record[field.Y] if self.activations[n] == "relu" else buffer(stride)
-        job = self._job
-        job[field.ROW_TARGET], job[field.LD_TARGET] = buffer(strides[-1]), strides[-1] * size
-        job[field.ROW_LABEL], job[field.ROW_WEIGHT] = buffer(1, np.int64), buffer(1)
-        self._capacity = rows
-
-    def _drop(self, noise: tuple[int, int] | None) -> None:
-        """Have layers drop by a seed and the number of the job's first step, or not at all."""
-        if not self._drops:
-            return
-        for n, rate in enumerate(self.dropout):
-            if rate:
-                layer, above = self._layers[n], self._layers[n + 1]
-                layer[field.DROP] = 0 if noise is None else dropout_kernels[self.dtype].address
-                above[field.INPUT] = layer[field.Y if noise is None else field.DROPPED]
-        if noise is not None:
-            self._job[field.SEED], self._job[field.FIRST_STEP] = noise
-
-    def _new_transposed(self, n: int) -> tuple[int, np.ndarray]:
-        transposed = aligned_zeros(self.layout.widths[n + 1] * self.layout.strides[n], self.dtype)
-        return address(transposed), transposed
-
-    def _set_data(self, x: np.ndarray, target: Any, order: Any, weight: Any, first: int, batches: int) -> None:
-        job, size = self._job, self.dtype.itemsize
-        in_place = order is None and x.dtype == self.dtype and x.strides[1] == size and x.flags.aligned
-        job[field.X], job[field.X_GATHER] = address(x), 0 if in_place else gathers[x.dtype][self.dtype].address
-        job[field.X_ROW], job[field.X_COLUMN] = x.strides
-        job[field.DATA_ROWS] = len(x)
-        if target is not None and target.ndim == 1:
-            job[field.T], job[field.T_ROW] = address(target), target.strides[0]
-            job[field.LABELS], job[field.LABEL_BYTES] = 1, target.itemsize
-            job[field.LABEL_SIGNED] = target.dtype.kind == "i"
-        elif target is not None:
-            job[field.T], job[field.T_GATHER] = address(target), gathers[target.dtype][self.dtype].address
-            job[field.T_ROW], job[field.T_COLUMN] = target.strides
-            job[field.T_COLUMNS], job[field.LABELS] = target.shape[1], 0
-        job[field.ORDER] = address(order) if order is not None else 0
-        job[field.WEIGHT] = 0
-        if weight is not None:
-            job[field.WEIGHT] = address(weight)
-            job[field.WEIGHT_GATHER] = gathers[weight.dtype][self.dtype].address
-        job[field.FIRST], job[field.BATCHES] = first, batches
-
-    def _set_loss(self, loss: scalar.Loss, metric: str | None) -> None:
-        name, self._loss_parameter[0] = scalar.loss_and_parameter(loss)
-        self._job[field.LOSS], self._job[field.METRIC] = losses[name][self.dtype].address, METRICS[metric]
+    def _step_schedule(self, rows: int, threads: int, dx: bool, split: bool) -> StepSchedule:
+        """The schedule of a step on `rows` rows of the data that have been set."""
+        return for_step(self.layout.widths, rows, threads, self.dtype.itemsize, self._job.x_gather != 0, dx, split)
 
     def _run(self, threads: int, first: int, last: int, cost: int, flush: bool) -> None:
         """Steps first to last; cost: in multiply-adds."""
         job = self._job
-        job[field.BEGIN], job[field.STEPS], job[field.FLUSH], job[field.ALONE] = first, last, flush, threads == 1
-        job[field.TICKET] = job[field.DONE] = job[field.SLOT] = job[field.STOP] = 0
-        job[field.WAITED], job[field.WRONG_ROW] = teams.team.waited_at, -1
+        job.begin, job.end, job.flush, job.alone = first, last, flush, threads == 1
+        job.ticket = job.done = job.slots = job.stop = 0
+        job.waited, job.wrong_row = workers.of_process.waited_at, -1
         if cost < LONG:
-            teams.team.run(self.kernel, self._at, threads)
+            workers.of_process.run(self.kernel, self.memory.at, threads)
         else:
-            apart(lambda: teams.team.run(self.kernel, self._at, threads), stop=self._stop)
-        if job[field.WRONG_ROW] >= 0:
-            raise ValueError(WRONG_LABEL.format(self.layout.widths[-1] - 1, job[field.WRONG_ROW]))
+            apart(lambda: workers.of_process.run(self.kernel, self.memory.at, threads), stop=self._stop)
+        if job.wrong_row >= 0:
+            raise ValueError(WRONG_LABEL.format(self.layout.widths[-1] - 1, job.wrong_row))
 
     def _stop(self) -> None:
-        self._job[field.STOP] = 1
-
-    def _one_batch(self, rows: int) -> int:
-        """The address of what `_batches` makes of so many rows in one batch, which takes 5 us."""
-        self._single[0, 1] = rows
-        return self._single_at
+        self._job.stop = 1
 
     def threads_for(self, rows: int) -> int:
-        """How many threads the gradients of so many rows are made on."""
-        return max(1, min(self.threads, self._work(rows) // WORK_PER_THREAD))
+        """How many threads the gradients of `rows` rows are made on."""
+        return self._thread_counts.for_gradients(rows, self.threads)
 
     def forward_threads(self, rows: int) -> int:
-        """How many threads a forward pass on so many rows uses."""
-        work = self.multiply_adds * self.dtype.itemsize // 4
-        threads = min(self.threads, rows * work // self._forward_work)
-        return threads if threads > 1 and teams.team.worth(max(rows, FROM_MEMORY) * work) else 1
+        """How many threads a forward pass on `rows` rows uses."""
+        return self._thread_counts.for_outputs(rows, self.threads)
 
-    def pace(self, rows: int) -> Pace:
-        """How training steps on so many rows, or up to twice as many, get their threads."""
-        rows = 1 << rows.bit_length() - 1  # or sizes that change all the time would never have been tried
-        key = rows, self.threads
-        if key not in self._paces:
-            work = self._work(rows)
-            most = max(1, min(self.threads, work // TRIED))
-            least = most if work >= SURE * most else 1
-            choices = [*(1 << n for n in range(most.bit_length()) if least <= 1 << n < most), most]
-            self._paces[key] = Pace(choices, self._work(1))
-        return self._paces[key]
+    def thread_choice(self, rows: int) -> ThreadChoice:
+        """How training steps on `rows` rows, or up to twice as many, get their threads."""
+        return self._thread_counts.for_steps(rows, self.threads)
 
     def training_threads(self, rows: int) -> int:
-        """The most threads that make a training step on so many rows."""
-        return self.pace(rows).choices[-1]
-
-    def _work(self, rows: int) -> int:
-        """The multiply-adds of a step on so many rows, those of float64 twice."""
-        return 3 * rows * self.multiply_adds * self.dtype.itemsize // 4
+        """The most threads that make a training step on `rows` rows."""
+        return self.thread_choice(rows).choices[-1]
 
     @_alone
     def train(
@@ -420,12 +238,12 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
-        order: uint32. passes: so many times over `total` rows, which follow each other in the order, or without one are
-        the same; `steps` are those of all passes. target: integer labels (n,) for softmax cross-entropy, else (n, O).
-        weight: float64 (n,). scales: float64, what each step's sum of weighted row losses is multiplied by. state: the
-        optimiser's arrays, like the parameters. scalars: float64 (steps, 8), see operations.update. l2: for all
-        steps, or one each; the losses hold its term. noise: (dropout's seed, below 2^63, the number of the first
-        step), or None: then nothing is dropped.
+        order: uint32. passes: how often to go over `total` rows. In the order those of the passes follow each other;
+        without an order they are the same. `steps` are those of all passes. target: integer labels (n,) for softmax
+        cross-entropy, else (n, O). weight: float64 (n,). scales: float64, what each step's sum of weighted row losses
+        is multiplied by. state: the optimiser's arrays, like the parameters. scalars: float64 (steps, 8), see
+        operations.update. l2: for all steps, or one each; the losses hold its term. noise: (dropout's seed, below
+        2^63, the number of the first step), or None: then nothing is dropped.
 
         hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
         whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
@@ -435,40 +253,40 @@ class Engine:
         job, base = self._job, address(self.parameters)
         if clip_norm is not None:
             clipping = clip.argument(self.gradient, clip_norm)
-            hook = clip.clip[self.dtype].address, address(clipping)
+            hook = clip.clip[self.dtype].address, ctypes.addressof(clipping)
         batches = _batches(total, batch_size, passes, order is not None)
         sizes = batches[:, :, 1].reshape(-1)
-        self._set_data(x, target, order, weight, first, address(batches))
+        self.memory.set_data(x, target, order, weight, first, address(batches))
         decay = np.full(steps, l2, np.float64)
-        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self._tiles)) if decay.any() else 0)
+        sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self.memory.tiles)) if decay.any() else 0)
         twins = [address(array) - base for array in state] + [0, 0]
-        job[field.FIRST_STATE], job[field.SECOND_STATE] = twins[:2]
-        self._set_loss(loss, metric)
-        job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
-        job[field.UPDATE], job[field.SCALARS] = updates[update][self.dtype].address, address(scalars)
-        job[field.L2], job[field.SQUARES] = address(decay), address(squares) if squares.size else 0
-        job[field.GRADIENT] = address(self.gradient) - base if hook else 0
-        job[field.HOOK], job[field.HOOK_ARGUMENT] = hook or (0, 0)
-        job[field.DX] = 0
+        job.first_state, job.second_state = twins[:2]
+        self.memory.set_loss(loss, METRICS[metric])
+        job.sums, job.scales = address(sums), address(scales)
+        job.update, job.scalars = updates[update][self.dtype].address, address(scalars)
+        job.l2, job.squares = address(decay), address(squares) if squares.size else 0
+        job.gradient = address(self.gradient) - base if hook else 0
+        job.hook, job.hook_argument = hook or (0, 0)
+        job.dx = 0
 
-        def plan(threads: int) -> plans.Plan:
+        def schedule(threads: int) -> StepSchedule:
             # not of this call's rows, maybe the last few of an epoch: the bits would depend on where that is cut
-            return self._plan_step(batch_size, threads, dx=False, split=hook is not None)
+            return self._step_schedule(batch_size, threads, dx=False, split=hook is not None)
 
         def part(threads: int, first: int, last: int) -> int:
-            self._follow(plan(threads))
-            self._drop(noise)
+            self.memory.follow(schedule(threads))
+            self.memory.drop(noise)
             rows = int(sizes[first:last].sum())
             cost = rows * self._row_cost + (last - first) * self._step_cost
             self._run(threads, first, last, cost, flush=True)
             return rows
 
-        pace = self.pace(batch_size)
-        buffered = plan(pace.choices[-1]).buffered
-        self._reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
+        choice = self.thread_choice(batch_size)
+        buffered = schedule(choice.choices[-1]).buffered
+        self.memory.reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
         results = np.empty((2, buffered))
-        job[field.ROW_LOSS], job[field.RIGHT] = address(results[0]), address(results[1]) if metric else 0
-        pace.run(steps, batch_size, part)
+        job.row_losses, job.right_rows = address(results[0]), address(results[1]) if metric else 0
+        choice.run(steps, batch_size, part)
         values = sums[:, 0] + 0.5 * decay * squares.sum(1) if squares.size else sums[:, 0]
         return values, sums[:, 1]
 
@@ -486,23 +304,23 @@ class Engine:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
         rows = len(x)
         job, base = self._job, address(self.parameters)
-        self._set_data(x, target, None, weight, 0, self._one_batch(rows))
-        plan = self._plan_step(rows, self.threads_for(rows), dx=True, split=False)
-        self._follow(plan)
-        self._drop(None)
-        results = np.empty(plan.buffered)
+        self.memory.set_data(x, target, None, weight, 0, self.memory.one_batch(rows))
+        schedule = self._step_schedule(rows, self.threads_for(rows), dx=True, split=False)
+        self.memory.follow(schedule)
+        self.memory.drop(None)
+        results = np.empty(schedule.buffered)
         gradient = aligned_zeros(self.layout.size, self.dtype)
         stride = self.layout.strides[0]
         dx = aligned_zeros(rows * stride, self.dtype).reshape(rows, stride)
-        sums, squares = np.zeros((1, 2)), np.zeros(len(self._tiles))
+        sums, squares = np.zeros((1, 2)), np.zeros(len(self.memory.tiles))
         scales, decay = np.array([scale]), np.array([l2], np.float64)
-        self._set_loss(loss, None)
-        job[field.ROW_LOSS], job[field.RIGHT] = address(results), 0
-        job[field.SUMS], job[field.SCALES] = address(sums), address(scales)
-        job[field.L2], job[field.SQUARES] = address(decay), address(squares) if l2 else 0
-        job[field.GRADIENT] = address(gradient) - base
-        job[field.DX], job[field.DX_ROW] = address(dx), stride * self.dtype.itemsize
-        self._run(plan.threads, 0, 1, rows * self._row_cost + self._step_cost, flush=False)
+        self.memory.set_loss(loss, METRICS[None])
+        job.row_losses, job.right_rows = address(results), 0
+        job.sums, job.scales = address(sums), address(scales)
+        job.l2, job.squares = address(decay), address(squares) if l2 else 0
+        job.gradient = address(gradient) - base
+        job.dx, job.dx_row = address(dx), stride * self.dtype.itemsize
+        self._run(schedule.threads, 0, 1, rows * self._row_cost + self._step_cost, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
     def forward(
@@ -530,21 +348,21 @@ class Engine:
                 raise RuntimeError(INTERRUPTED)
             try:
                 self._busy = True
-                self._set_data(x, target, order, weight, 0, self._one_batch(rows))
-                plan = plans.for_outputs(
-                    self.layout.widths, rows, self.forward_threads(rows), self.dtype.itemsize, job[field.X_GATHER] != 0,
+                self.memory.set_data(x, target, order, weight, 0, self.memory.one_batch(rows))
+                schedule = for_outputs(
+                    self.layout.widths, rows, self.forward_threads(rows), self.dtype.itemsize, job.x_gather != 0,
                     max(rows, among),
                 )  # fmt: skip
-                self._follow(plan)
-                self._drop(None)
-                job[field.OUT] = job[field.ROW_LOSS] = job[field.RIGHT] = 0
+                self.memory.follow(schedule)
+                self.memory.drop(None)
+                job.out = job.row_losses = job.right_rows = 0
                 if out is not None:
-                    job[field.OUT], job[field.OUT_ROW] = address(out), out.strides[0]
-                    job[field.ACTIVATE_OUTPUT] = output[self.dtype].address
+                    job.out, job.out_row = address(out), out.strides[0]
+                    job.activate_output = output[self.dtype].address
                 if target is not None:
-                    self._set_loss(loss, metric)
-                    job[field.ROW_LOSS], job[field.RIGHT] = address(results), address(right) if metric else 0
-                self._run(plan.threads, 0, 1, rows * self._row_cost, flush=False)
+                    self.memory.set_loss(loss, METRICS[metric])
+                    job.row_losses, job.right_rows = address(results), address(right) if metric else 0
+                self._run(schedule.threads, 0, 1, rows * self._row_cost, flush=False)
             finally:
                 self._busy = False
         return results, right

@@ -1,58 +1,179 @@
-"""What `network` runs: the fields of a job, of a layer's record and of a phase's, all int64."""
+"""What `network` runs: the records of a job, its layers, phases and weight tiles, and what compiled code asks of them.
 
-from itertools import count
+A job lies before the records of its layers. Addresses are those of arrays or kernels, strides are in bytes.
+"""
 
-# A job. The first three are written by all threads, so each has a cache line of its own. STOP: not 0 once its results
-# are no longer wanted
-TICKET, DONE, SLOT, STOP = 0, 8, 16, 17
-_field = count(24)
-(
-    N_LAYERS, BEGIN, STEPS,  # the first step, and the one where it ends
-    FIRST, BATCHES,  # address of each step's (start, rows); starts are counted from FIRST
-    PHASES, ONCE, EACH_STEP,  # address of the phases' records; how many come once, and how many then in each step
-    FIRST_LAYER, CHUNK,  # of what goes through many layers at once
-    FLUSH,  # 1 where subnormal numbers count as zero
-    ALONE,  # 1 for one thread, which need not claim what it does
-    WAITED,  # address of where to add the ticks for which a thread waited for others, where it was for long
-    X, X_ROW, X_COLUMN, X_GATHER,  # data: address, strides in bytes, kernel for its number type, 0 to read it in place
-    DATA_ROWS,  # of data, targets and row weights
-    T, T_ROW, T_COLUMN, T_GATHER, T_COLUMNS,  # targets
-    LABELS, LABEL_BYTES, LABEL_SIGNED,  # 1 where T holds labels, integers of so many bytes, T_ROW from one to the next
-    WRONG_ROW,  # a row whose label was none of the outputs when it was read, or -1
-    ORDER, WEIGHT, WEIGHT_GATHER,  # uint32 row numbers or 0; float64 row weights or 0
-    ROW_TARGET, LD_TARGET, ROW_LABEL, ROW_WEIGHT,  # the batch's own
-    LOSS, LOSS_PARAMETER, OUTPUT, METRIC,  # a kernel; address of a float64; codes
-    ROW_LOSS, RIGHT, GROUP_SUMS, SUMS, SCALES,
-    UPDATE, FIRST_STATE, SECOND_STATE, GRADIENT,  # byte offsets of the parameters' twins; 0 for none
-    PARTIALS, PARTIAL_BYTES, GROUP_ROWS,  # the same of the first group's share of dw; from one to the next; its rows
-    SCALARS, L2, SQUARES,
-    TILES, N_TILES, SCRATCH, SCRATCH_BYTES, ONE,
-    ACTIVATE_OUTPUT, OUT, OUT_ROW, DX, DX_ROW, HOOK, HOOK_ARGUMENT,
-    TIMES,  # the threads' records of the clock, for `timed_network`
-    SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-) = (next(_field) for _ in range(68))  # fmt: skip
-LAYERS = 96  # where the layers' records begin
+import ctypes
 
-# A layer's record. Addresses; strides in bytes.
-(
-    N_IN, N_OUT, W, LDW, B, WT, LDWT,
-    PRODUCT,  # the kernel of its matrix products
-    FUSED, ACTIVATE, ACTIVATE_BACKWARD,  # 1 for ReLU; kernels of another activation and of its derivative, or 0
-    INPUT, LD_INPUT, PRE, LD_PRE, Y, DZ, LD_OUT,
-    DROP, LIMIT, DROPPED,  # dropout: its kernel or 0; see kernels.random; where y goes, which may be y itself
-    TURNED, LD_TURNED,  # 1 where dw is made as its transpose, in whose rows these are the bytes from one to the next
-) = range(23)  # fmt: skip
-RECORD = 24
+from numba import types
 
-# A phase's record: what is done, to which layer, by tiles of so many rows of the batch times so many columns, of which
-# ACROSS lie side by side; or, with ROWS 0, by ACROSS tiles.
-OPERATION, LAYER, ROWS, ACROSS, COLUMNS = range(5)
-PHASE_RECORD = 8
+from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Code, Flag
+from kernels.cpu.compiler.records import Bytes, Count, Record, Shared, offset, record_address, record_at, record_class
+from kernels.cpu.ir import memory
+
+
+@record_class
+class Job(Record):
+    """One call of the engine: steps, phases, data, loss, optimiser and what comes out."""
+
+    # written by all threads
+    ticket: Shared  # phase << 32 | next tile
+    done: Shared  # tiles of the phase that have been done
+    slots: Shared  # slots that threads have taken
+    stop: Flag  # the results are no longer wanted
+
+    # steps and phases
+    n_layers: Count
+    begin: Count  # the first step
+    end: Count  # the step before which it ends
+    batches: Address  # (start, rows) of each step
+    first_position: Count  # from which starts are counted
+    phases: Address  # records of Phase
+    once: Count  # the first of them, which come once
+    each_step: Count  # the others, which come in each step
+    first_layer: Count  # of those that rows go through together
+    row_chunk: Count  # rows that do
+    flush: Flag  # subnormal numbers count as zero
+    alone: Flag  # one thread, which need not claim what it does
+    waited: Address  # where to add the ticks for which a thread waited long for others
+
+    # data, targets and row weights as the caller has them; 0 for a kernel that gathers X: X is read in place
+    x: Address
+    x_row: Bytes
+    x_column: Bytes
+    x_gather: Address
+    data_rows: Count
+    target: Address
+    target_row: Bytes
+    target_column: Bytes
+    target_gather: Address
+    target_columns: Count
+    labels: Flag  # the targets are integers, `target_row` bytes from one to the next
+    label_bytes: Bytes  # of one label
+    label_signed: Flag
+    wrong_row: Count  # a row whose label was none of the outputs when it was read, or -1
+    order: Address  # uint32 row numbers, or 0 for the data's own order
+    weight: Address  # of rows, or 0
+    weight_gather: Address
+
+    # the same of the batch
+    batch_target: Address
+    ld_batch_target: Bytes
+    batch_label: Address  # int64
+    batch_weight: Address
+
+    # loss
+    loss: Address  # a kernel
+    loss_parameter: Address  # float64
+    output: Code
+    metric: Code
+    row_losses: Address  # float64, or 0 where none is wanted
+    right_rows: Address  # float64, or 0
+    group_sums: Address  # (loss, right rows) of each gradient group
+    sums: Address  # (loss, right rows) of each step
+    scales: Address  # what each step's loss is multiplied by
+
+    # arrays like the parameters, as the bytes from the parameters to them; 0 for none
+    first_state: Bytes
+    second_state: Bytes
+    gradient: Bytes
+    group_gradients: Bytes  # the first gradient group's
+    group_gradient_bytes: Bytes  # from one gradient group's to the next one's
+    group_rows: Count
+
+    # updates
+    update: Address  # a kernel
+    scalars: Address  # float64 (steps, 8)
+    l2: Address  # float64, of each step
+    squares: Address  # float64 (steps, tiles): sums of squared weights, or 0
+    tiles: Address  # records of WeightTile
+    n_tiles: Count
+    scratch: Address  # each slot's
+    scratch_bytes: Bytes  # of one slot
+    one: Address  # the number 1
+
+    # results
+    activate_output: Address  # a kernel
+    out: Address  # outputs, or 0
+    out_row: Bytes
+    dx: Address  # the gradient by X, or 0
+    dx_row: Bytes
+    hook: Address  # a function that sees the whole gradient
+    hook_argument: Address
+    times: Address  # each slot's record of the clock, for `timed_network`
+
+    # dropout
+    seed: Count
+    first_step: Count  # the number of the job's first step among all of a training
+
+
+@record_class
+class LayerRecord(Record):
+    """A layer: its parameters, its kernels, and its buffers of a batch."""
+
+    n_in: Count
+    n_out: Count
+    w: Address
+    ldw: Bytes
+    b: Address  # or 0
+    wt: Address  # the transpose of w, or 0
+    ldwt: Bytes
+
+    # kernels
+    product: Address  # of its matrix products
+    relu_fused: Flag  # the product applies ReLU
+    activate: Address  # another activation, or 0
+    activate_backward: Address  # the activation's derivative, or 0
+    drop: Address  # dropout, or 0
+
+    # buffers
+    input: Address
+    ld_input: Bytes
+    pre: Address  # pre-activations where the derivative reads them, or 0
+    ld_pre: Bytes
+    y: Address
+    dz: Address
+    ld_out: Bytes  # of y, dz and dropped
+    drop_limit: Count  # see kernels.random
+    dropped: Address  # where y goes when elements are dropped; may be y itself
+
+    transposed_dw: Flag  # dw is made as its transpose
+    ld_transposed_dw: Bytes
+
+
+@record_class
+class Phase(Record):
+    """What is done, to which layer, by tiles of `rows` x `columns`, `across` side by side; 0 rows: `across` tiles."""
+
+    operation: Code
+    layer: Count
+    rows: Count
+    across: Count
+    columns: Count
+
+
+@record_class
+class WeightTile(Record):
+    """The weights w[i0:i1, j0:j1] of a layer; where i1 is the last row, the bias b[j0:j1] as well."""
+
+    layer: Count
+    i0: Count
+    i1: Count
+    j0: Count
+    j1: Count
+
+
+JOB_BYTES, LAYER_BYTES = ctypes.sizeof(Job), ctypes.sizeof(LayerRecord)
+PHASE_BYTES, TILE_BYTES = ctypes.sizeof(Phase), ctypes.sizeof(WeightTile)
+TICKET, DONE, SLOTS, STOP = (offset(Job, name) for name in ("ticket", "done", "slots", "stop"))
+
+# operations of a phase
 (
     TRANSPOSE,  # w.T of the layers that keep one, by weight tiles
     GATHER,  # rows of the batch out of the data
     FORWARD,  # a layer's outputs
-    THROUGH,  # rows: from FIRST_LAYER to the loss and back
+    ROWS_THROUGH_LAYERS,  # rows from first_layer to the loss and back
     BACKWARD,  # dz of the layer below, or dX
     WEIGHTS,  # dw by weight tiles, and, fused, their update while they are hot, and the new w.T; the step's loss
     CALL_HOOK,  # one call of a function that sees the whole gradient
@@ -60,4 +181,50 @@ PHASE_RECORD = 8
     PREDICT,  # rows to outputs, losses or both
 ) = range(9)  # fmt: skip
 
-TILE = 5  # numbers per weight tile: layer, i0, i1, j0, j1
+job_at, layer_at = record_at(Job), record_at(LayerRecord)
+phase_at, tile_at = record_at(Phase), record_at(WeightTile)
+_integers = memory.pointer(types.int64)
+
+
+@jit.inline
+def layer_of(job, n):
+    """The record of layer n."""
+    return layer_at(record_address(job) + JOB_BYTES + n * LAYER_BYTES)
+
+
+@jit.inline
+def tile_of(job, n):
+    """The record of weight tile n."""
+    return tile_at(job.tiles + n * TILE_BYTES)
+
+
+@jit.inline
+def rows_of(job, step):
+    """The rows of a step's batch."""
+    return _integers(job.batches)[2 * step + 1]
+
+
+@jit.inline
+def start_of(job, step):
+    """Where a step's rows begin, in the order or in the data."""
+    return job.first_position + _integers(job.batches)[2 * step]
+
+
+@jit.inline
+def groups_of(job, step):
+    """The gradient groups of a step's batch."""
+    return (rows_of(job, step) + job.group_rows - 1) // job.group_rows
+
+
+@jit.inline
+def input_of(job, layer, n, at, position):
+    """(address, stride) of layer n's input: from row `at` of its buffer on, or the data's from `position` on."""
+    if n == 0 and job.x_gather == 0:
+        return job.x + position * job.x_row, job.x_row
+    return layer.input + at * layer.ld_input, layer.ld_input
+
+
+@jit.inline
+def stopped(job):
+    """Whether the job is given up."""
+    return memory.load(record_address(job) + STOP) != 0

@@ -1,6 +1,6 @@
-"""What a job consists of: its phases and their tiles, from the sizes of the network and of the batch.
+"""The schedule of a job: its phases and their tiles, from the sizes of the network and of the batch.
 
-What decides the order of a sum, the groups of rows and the weight tiles, depends on the sizes alone; all else may
+What decides the order of a sum depends on the sizes alone: the gradient groups and the weight tiles. All else may
 depend on the number of threads as well.
 """
 
@@ -11,19 +11,33 @@ from itertools import pairwise
 
 import numpy as np
 
-from kernels.cpu.engine import job as field
+from kernels.cpu.compiler.records import dtype_of
+from kernels.cpu.engine.job import (
+    BACKWARD,
+    CALL_HOOK,
+    FORWARD,
+    GATHER,
+    PREDICT,
+    ROWS_THROUGH_LAYERS,
+    TRANSPOSE,
+    UPDATE_WEIGHTS,
+    WEIGHTS,
+    Phase,
+    WeightTile,
+)
 from kernels.cpu.ir.simd import chosen
-from kernels.cpu.product.gemm import FEW_ROWS
-from kernels.cpu.product.linear import better_turned, tile_grid
+from kernels.cpu.product.linear import transposed_dw_pays
+from kernels.cpu.product.tiles import tile_grid
+from kernels.cpu.tuning import FEW_ROWS
 from kernels.layout import leading_dimension
 
 # The most rows that go through all layers together: their activations stay in L2. 384 in even chunks against 240 and a
 # rest: 341 and 385 ms an epoch of 1024-2048-2048-1024-10 on 2 threads (batch 512, Intel Xeon with AVX-512)
 FORWARD_ROWS = FEW_ROWS
-# A group of rows leaves its share of dw while its activations are hot in the cache of the core that made them, when the
-# shares are small beside these. In fours, so that two or four threads have as many. Against groups of 256 rows from 8
-# groups and 2^19 activations on, a step takes 0.87 of the time at 2-25-50-50-25-1 with 1000 rows, 0.83 at 64-64-64-10
-# with 2000, 0.81 at 20-30-3 with 4000 (2 threads of an Intel Xeon with AVX-512); the first in 3 groups, 1.0
+# The rows of a gradient group leave a dw of their own while their activations are hot in the cache of the core that
+# made them, when dw is small beside these. In fours, so that two or four threads have as many. Against groups of 256
+# rows from 8 groups and 2^19 activations on, a step takes 0.87 of the time at 2-25-50-50-25-1 with 1000 rows, 0.83 at
+# 64-64-64-10 with 2000, 0.81 at 20-30-3 with 4000 (2 threads of an Intel Xeon with AVX-512); the first in 3 groups, 1.0
 GROUP_ROWS, GROUPS_AT_ONCE, MOST_GROUPS = 128, 4, 64
 # Or in two, so that the second of two threads has half of a step: scikit-learn's batches of 200 rows take 0.84 of the
 # time at 64-100-10 in float64 and 0.88 in float32, 400 rows of 100-200-10 0.80, and on one thread 0.97 to 1.05.
@@ -39,69 +53,78 @@ MANY = 32
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The phases of a job, and the buffers that they need."""
+class StepSchedule:
+    """The phases of a training step or of a forward pass, and the buffers that they need."""
 
     threads: int
-    phases: np.ndarray  # int64 (n, field.PHASE_RECORD)
+    phases: np.ndarray  # records of Phase
     once: int  # how many come once; the others in every step
     first_layer: int  # of those that rows go through together
-    chunk: int  # rows that do
+    row_chunk: int  # rows that do
     buffered: int  # rows of activations
-    groups: int  # of rows, each of which leaves a share of dw; 0 where dw is one sum over the batch
+    gradient_groups: int  # of rows, each with a dw of its own; 0 where dw is one sum over the batch
     group_rows: int
     transposed: range  # the layers of which w.T is kept
     rows: int  # of the batch, or of all that go forward
-    turned: tuple[bool, ...] = ()  # whether a layer's dw is made as its transpose
+    transposed_dw: tuple[bool, ...] = ()  # whether a layer's dw is made as its transpose
 
 
 @lru_cache(maxsize=64)
 def for_step(
     widths: tuple[int, ...], rows: int, threads: int, itemsize: int, gathered: bool, dx: bool, split: bool
-) -> Plan:
-    """The plan of a training step on so many rows, or of their gradients.
+) -> StepSchedule:
+    """The schedule of a training step on `rows` rows, or of their gradients.
 
-    gathered: X is not read in place. dx: its gradient is wanted. split: with a hook.
+    gathered: X is not read in place. dx: its gradient is wanted. split: a hook sees the whole gradient.
     """
-    groups, n_tiles = _groups(widths, rows), len(weight_tiles(widths))
+    groups, n_tiles = _gradient_groups(widths, rows), len(weight_tiles(widths))
     layers = 0 if groups else _layered(widths, rows)
     steps = []
     if layers and gathered:
-        steps.append((field.GATHER, 0, _share(rows, threads), 1, 0))
-    steps += [(field.FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
-    together = -(-rows // groups) if groups else _share(rows, threads)
-    chunk = min(together, FORWARD_ROWS)
-    steps.append((field.THROUGH, 0, together, 1, 0))
+        steps.append((GATHER, 0, _rows_per_tile(rows, threads), 1, 0))
+    steps += [(FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
+    together = -(-rows // groups) if groups else _rows_per_tile(rows, threads)
+    row_chunk = min(together, FORWARD_ROWS)
+    steps.append((ROWS_THROUGH_LAYERS, 0, together, 1, 0))
     for n in range(layers - 1, -1 if dx else 0, -1):
-        steps.append((field.BACKWARD, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
-    steps.append((field.WEIGHTS, 0, 0, n_tiles + 1, 0))
+        steps.append((BACKWARD, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
+    steps.append((WEIGHTS, 0, 0, n_tiles + 1, 0))
     if split:
-        steps += [(field.CALL_HOOK, 0, 0, 1, 0), (field.UPDATE_WEIGHTS, 0, 0, n_tiles, 0)]
-    phases = [(field.TRANSPOSE, 0, 0, n_tiles, 0), *steps]
+        steps += [(CALL_HOOK, 0, 0, 1, 0), (UPDATE_WEIGHTS, 0, 0, n_tiles, 0)]
+    phases = [(TRANSPOSE, 0, 0, n_tiles, 0), *steps]
     kept = range(max(layers, 0 if dx else 1), len(widths) - 1)
-    buffered = chunk * threads if groups else rows
-    turned = tuple(_fits_turned(rows, a, b, itemsize) for a, b in pairwise(widths))
+    buffered = row_chunk * threads if groups else rows
+    transposed_dw = tuple(_transposed_fits(rows, a, b, itemsize) for a, b in pairwise(widths))
     group_rows = together if groups else 0
-    return Plan(threads, _records(phases), 1, layers, chunk, buffered, groups, group_rows, kept, rows, turned)
+    return StepSchedule(
+        threads, _records(phases), once=1, first_layer=layers, row_chunk=row_chunk, buffered=buffered,
+        gradient_groups=groups, group_rows=group_rows, transposed=kept, rows=rows, transposed_dw=transposed_dw,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)
-def for_outputs(widths: tuple[int, ...], rows: int, threads: int, itemsize: int, gathered: bool, among: int) -> Plan:
-    """The plan of a forward pass on so many rows, a part of so many.
+def for_outputs(
+    widths: tuple[int, ...], rows: int, threads: int, itemsize: int, gathered: bool, among: int
+) -> StepSchedule:
+    """The schedule of a forward pass on `rows` rows, which are a part of `among`.
 
     gathered: X is not read in place. Few rows go through large layers one by one, of which each thread reads a part.
     """
-    share, layers, steps = _share(rows, threads), streamed(widths, rows, threads, itemsize), []
+    tile_rows, layers, steps = _rows_per_tile(rows, threads), streamed(widths, rows, threads, itemsize), []
     if layers and gathered:
-        steps.append((field.GATHER, 0, share, 1, 0))
-    steps += [(field.FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
-    phases = _records([*steps, (field.PREDICT, 0, share, 1, 0)])
-    return Plan(threads, phases, 0, layers, share, rows if layers else share * threads, 0, 0, range(0), among)
+        steps.append((GATHER, 0, tile_rows, 1, 0))
+    steps += [(FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
+    phases = _records([*steps, (PREDICT, 0, tile_rows, 1, 0)])
+    return StepSchedule(
+        threads, phases, once=0, first_layer=layers, row_chunk=tile_rows,
+        buffered=rows if layers else tile_rows * threads, gradient_groups=0, group_rows=0, transposed=range(0),
+        rows=among,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)
 def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
-    """int64 (n, field.TILE): the tiles of all layers' weights."""
+    """The tiles of all layers' weights: records of WeightTile."""
     height, width = _tile(sum(a * b for a, b in pairwise(widths)))
     tiles = []
     for layer, (rows, columns) in enumerate(pairwise(widths)):
@@ -110,7 +133,7 @@ def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
         for i0, i1 in pairwise(edges):
             for j0 in range(0, columns, width):
                 tiles.append((layer, i0, i1, j0, min(j0 + width, columns)))
-    return np.array(tiles, np.int64)
+    return np.array(tiles, dtype_of(WeightTile))
 
 
 def _tile(weights: int) -> tuple[int, int]:
@@ -120,21 +143,20 @@ def _tile(weights: int) -> tuple[int, int]:
 
 def scratch_size(tiles: np.ndarray, lanes: int) -> int:
     """Elements that dw of any tile, its db and its transpose need."""
-    _, i0, i1, j0, j1 = tiles.T
-    rows, columns = i1 - i0, j1 - j0
+    rows, columns = tiles["i1"] - tiles["i0"], tiles["j1"] - tiles["j0"]
     return int(((rows + 1) * (columns // lanes + 2) * lanes + columns * (rows // lanes + 1) * lanes).max())
 
 
-def _fits_turned(rows: int, inputs: int, outputs: int, itemsize: int) -> bool:
-    """Whether dw is better made as its transpose, and that fits where a group's share of dw lies."""
+def _transposed_fits(rows: int, inputs: int, outputs: int, itemsize: int) -> bool:
+    """Whether dw is better made as its transpose, and this fits where a gradient group's dw lies."""
     stride = partial(leading_dimension, itemsize=itemsize)
     fits = outputs * stride(inputs) <= inputs * stride(outputs)
-    return fits and better_turned(rows, inputs, outputs, chosen().lanes(itemsize))
+    return fits and transposed_dw_pays(rows, inputs, outputs, chosen().lanes(itemsize))
 
 
-def _groups(widths: Sequence[int], rows: int) -> int:
+def _gradient_groups(widths: Sequence[int], rows: int) -> int:
     weights = sum(a * b for a, b in pairwise(widths))
-    least_rows = 2 * weights // sum(widths)  # or the shares would be larger than what they save
+    least_rows = 2 * weights // sum(widths)  # or the groups' dw would be larger than what they save
     least = max(GROUP_ROWS, least_rows, -(-rows // MOST_GROUPS))
     groups = rows // least // GROUPS_AT_ONCE * GROUPS_AT_ONCE
     if not groups and rows >= 2 * max(PAIR_ROWS, least_rows):
@@ -169,13 +191,12 @@ def _layer_tiles(columns: int, rows: int, threads: int, itemsize: int) -> tuple[
     return -(-rows // down), across, wide
 
 
-def _share(rows: int, threads: int) -> int:
-    """Rows of one tile: as many chunks for each thread as it takes to have at most FORWARD_ROWS, all alike."""
+def _rows_per_tile(rows: int, threads: int) -> int:
+    """Rows of one tile: each thread gets as many tiles as it takes for them to have at most FORWARD_ROWS, all alike."""
     chunks = threads * -(-rows // (threads * FORWARD_ROWS))
     return -(-rows // chunks)
 
 
 def _records(phases: Sequence[tuple[int, ...]]) -> np.ndarray:
-    records = np.zeros((len(phases), field.PHASE_RECORD), np.int64)
-    records[:, : len(phases[0])] = phases
-    return records
+    """Records of Phase, with their fields in order."""
+    return np.array(phases, dtype_of(Phase))

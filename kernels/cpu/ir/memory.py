@@ -8,32 +8,22 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.attributes import pointer_of
+from kernels.cpu.compiler.calls import intrinsic
 
 # A pause takes 10 (AMD Zen 4) to 140 (Intel since Skylake) cycles, so this is 5 to 50 us of waiting at full speed
 PAUSES = 1000
 
 
 def pointer(dtype: Any) -> Any:
-    """An intrinsic: address (int64) -> pointer to `dtype`, indexed as p[i], without bounds.
-
-    llvmlite lists neither attribute that it gives to the functions that call it, but writes what the set holds.
-    """
+    """An intrinsic: address (int64) -> pointer to `dtype`, indexed as p[i], without bounds."""
 
     @intrinsic
     def as_pointer(typingctx: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            # LLVM takes half of AVX-512's registers unless told otherwise: 25 % slower exp, the same relu
-            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-            # An address is a sum, and in an inlined function, which LLVM optimises twice, it may have taken any of the
-            # terms for the pointer and the others for the offset. A term that turns out to be 0 is then a null pointer,
-            # whose use LLVM believes never to happen: it deleted a loop over layers that began with layer 0. On
-            # all functions the attribute that forbids this costs 4 % of small steps.
-            if "alwaysinline" in builder.function.attributes:
-                set.add(builder.function.attributes, "null_pointer_is_valid")
-            return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+            return pointer_of(builder, args[0], context.get_value_type(sig.return_type))
 
         return types.CPointer(dtype)(types.int64), codegen
 
@@ -164,7 +154,7 @@ allocate = _of_python("PyMem_RawMalloc", returns=True)  # bytes -> address, 0 wh
 free = _of_python("PyMem_RawFree")
 
 
-@jit.inline
+@jit.plain
 def wait(spins):
     """One turn of a spin loop: a pause at first, the core given away after a while. Returns spins + 1."""
     if spins < PAUSES:

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import calls, jit
 
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -194,8 +194,8 @@ def square_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Fu
 def part_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
     """Write (or find) the transpose of a part of a square: (rows, columns, source, its row stride, target, its, width).
 
-    rows and columns, 1 to lanes, are the source's. Of the target's rows so many lanes are written as `width` says,
-    which may be more than `rows`: those repeat the source's last row.
+    rows and columns, 1 to lanes, are the source's. Of each of the target's rows `width` lanes are written, which may
+    be more than `rows`: those repeat the source's last row.
     """
     function = internal_function(module, f"transpose_part_{isa.name}_{real}", [I64] * 7)
     if not function.is_declaration:
@@ -205,7 +205,7 @@ def part_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Func
     build = v.builder
 
     def addresses(start: Any, stride: Any, count: Any) -> list[Any]:
-        """Of so many rows, and past the last one, of the last one again."""
+        """Where the rows begin, and past the last one, the last one again."""
         found, at = [start], start
         for i in range(1, v.lanes):
             after = build.add(at, stride)
@@ -214,10 +214,10 @@ def part_transpose(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Func
         return found
 
     v.keep_first(columns)
-    turned = columns_of(v, [v.load(at, masked=True) for at in addresses(source, lds, rows)])
+    columns_read = columns_of(v, [v.load(at, masked=True) for at in addresses(source, lds, rows)])
     v.keep_first(width)
     for row, at in reversed(
-        [*zip(turned, addresses(target, ldt, columns), strict=True)]
+        [*zip(columns_read, addresses(target, ldt, columns), strict=True)]
     ):  # the last row's own comes last
         v.store(row, at, masked=True)
     build.ret_void()
@@ -258,7 +258,7 @@ def calling(
         builder.call(write(builder.module, chosen(), real), args)
         return context.get_dummy_value()
 
-    return jit.intrinsic_of(write.__name__, types.void(*[types.int64] * integers, *[real] * reals), codegen)
+    return calls.intrinsic_of(write.__name__, types.void(*[types.int64] * integers, *[real] * reals), codegen)
 
 
 def panel_copy(module: ir.Module, isa: InstructionSet, real: Any, nv: int) -> ir.Function:

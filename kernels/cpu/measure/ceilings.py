@@ -9,6 +9,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Size
 from kernels.cpu.ir.simd import I64, InstructionSet, Vectors, calling, chosen, internal_function
 from kernels.cpu.product import bf16
 from kernels.layout import address, aligned_zeros
@@ -59,12 +60,12 @@ def _multiply_add_function(module: ir.Module, isa: InstructionSet, real: Any) ->
     return function
 
 
-@jit.kernel("v 2i")
+@jit.kernel
 def multiply_adds(real: Any) -> Any:
-    """`steps` rounds of MR * NV vector multiply-adds, on so many vectors at an address."""
+    """`steps` rounds of MR * NV vector multiply-adds, on as many vectors at an address."""
     loop = multiply_add_loop(real)
 
-    def function(steps, target):
+    def function(steps: Size, target: Address) -> None:
         loop(steps, target)
 
     return function
@@ -87,22 +88,22 @@ def flops(dtype: str = "float32", seconds: float = 0.002) -> float:
 STEPS = 8  # of a strip, which with another stays in L1
 
 
-@jit.kernel("v 4i")
+@jit.kernel
 def amx_products(real: Any) -> Any:
     """`rounds` products of one strip by one: (rounds, a, b, sums), STEPS steps each, which stay in L1."""
     return _rounds(real, bf16.amx_block(1), tiles=True)
 
 
-@jit.kernel("v 4i")
+@jit.kernel
 def dot_products(real: Any) -> Any:
-    """The same by AVX-512's dot products."""
+    """`rounds` products of one strip by one, by AVX-512's dot products."""
     return _rounds(real, bf16.dot_block, tiles=False)
 
 
 def _rounds(real: Any, write_block: Any, tiles: bool) -> Any:
     block, configure = calling(write_block, real, 4), bf16.configuration()
 
-    def function(rounds, a, b, sums):
+    def function(rounds: Size, a: Address, b: Address, sums: Address) -> None:
         if tiles:
             configure(sums)
         for _ in range(rounds):
@@ -172,12 +173,12 @@ def _stream_function(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Fu
     return function
 
 
-@jit.kernel("v 4i")
+@jit.kernel
 def stream(real: Any) -> Any:
     """`rounds` times y += x * x over `blocks` blocks of STREAM vectors, at addresses x and y."""
     loop = stream_loop(real)
 
-    def function(rounds, blocks, x, y):
+    def function(rounds: Size, blocks: Size, x: Address, y: Address) -> None:
         for _ in range(rounds):
             loop(blocks, x, y)
 

@@ -17,7 +17,7 @@ from kernels import scalar
 from kernels.cpu.measure.timed_engine import TimedEngine
 
 
-def work(
+def step_counts(
     engine: TimedEngine,
     x: np.ndarray,
     target: np.ndarray,
@@ -32,14 +32,14 @@ def work(
     l2: float,
     clips: bool,
 ) -> dict[tuple[int, str], tuple[int, int]]:
-    """(operations, bytes) of each (layer, phase) of a step on so many rows, after a step; layers count from 0.
+    """(operations, bytes) of each (layer, phase) of a step on `rows` rows, after a step; layers count from 0.
 
-    The arguments are those of `Engine.train`, the phases those of `clock.PHASES`.
+    The arguments are those of `Engine.train`, the phases those of `stamps.PHASES`.
     """
     size, layout, f = engine.dtype.itemsize, engine.layout, scalar_operations(engine.dtype.name)
     n_inputs, n_outputs, last = layout.widths[0], layout.widths[-1], len(layout.widths) - 2
-    plan = engine.plan
-    shares = max(plan.groups, 1)  # of dw
+    schedule = engine.schedule
+    groups = max(schedule.gradient_groups, 1)
     result: dict[tuple[int, str], tuple[int, int]] = {}
     if engine.gathers_x:
         number = 0 if order is None else order.itemsize
@@ -63,11 +63,11 @@ def work(
                 result[n, phase] = rows * o * operations, operands * size * rows * o
         if n > 0:
             result[n, "dx"] = product
-        if n in plan.transposed:
+        if n in schedule.transposed:
             result[n, "transpose"] = 0, 2 * size * w
-        result[n, "dw"] = product[0] + rows * b, size * (rows * (i + o) + shares * (w + b))
-        if plan.groups:
-            result[n, "sum"] = (shares - 1) * (w + b), size * (shares + 1) * (w + b)
+        result[n, "dw"] = product[0] + rows * b, size * (rows * (i + o) + groups * (w + b))
+        if schedule.gradient_groups:
+            result[n, "sum"] = (groups - 1) * (w + b), size * (groups + 1) * (w + b)
         each = 2 + (f[update] if state or update != "sgd" else 2)  # g + l2 * w, then the step
         result[n, "update"] = (w + b) * each + (2 * w if l2 else 0), size * (w + b) * (3 + 2 * len(state))
     if clips:  # the norm, of what few steps scale

@@ -6,17 +6,17 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.calls import intrinsic
 from kernels.cpu.ir import memory
 
 # What a step does, in order. `derivative` is dz = dy * f'(.) of an activation, which `activation` is the forward of;
-# `sum` adds up the shares of dw that groups of rows leave, `clip` is done to the whole gradient and counts as layer 0's
+# `sum` adds up the dw of gradient groups, `clip` is done to the whole gradient and counts as layer 0's
 PHASES = ("gather", "forward", "activation", "loss", "dx", "derivative", "dw", "sum", "clip", "update", "transpose")
 GATHER, FORWARD, ACTIVATION, LOSS, DX, DERIVATIVE, DW, SUM, CLIP, UPDATE, TRANSPOSE = range(len(PHASES))
 CLAIMED = 15  # stamped when a tile is claimed: what was before is no phase's
-# A thread's record: the tick of its last stamp, on a cache line of its own; then for each layer so many words
+# A thread's record: the tick of its last stamp, HEAD words long; then WORDS words for each layer
 HEAD, WORDS = 8, 16
 
 integers = memory.pointer(types.int64)
@@ -42,16 +42,16 @@ def stamp(record, layer, phase):
     words[0] = now
 
 
-@jit.inline
+@jit.plain
 def ignore(record, layer, phase):
     """No clock: for the network that trains."""
 
 
-@jit.kernel("i")
+@jit.kernel
 def now(real: Any) -> Any:
     """The counter."""
 
-    def function():
+    def function() -> int:
         return ticks()
 
     return function

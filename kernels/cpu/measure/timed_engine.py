@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from kernels.cpu.compiler import jit
-from kernels.cpu.engine import job as field
 from kernels.cpu.engine.engine import Engine
-from kernels.cpu.engine.schedule import Plan
+from kernels.cpu.engine.schedule import StepSchedule
 from kernels.cpu.engine.scheduler import timed_network
 from kernels.cpu.measure import stamps
 from kernels.layout import address, aligned_zeros
@@ -21,9 +20,9 @@ class TimedEngine(Engine):
         super().__init__(*args)
         self.kernel = timed_network[self.dtype]
         self.seconds = 0.0
-        n_words = self.threads * stamps.record_words(len(self._layers))
+        n_words = self.threads * stamps.record_words(len(self.memory.layers))
         self._records = aligned_zeros(n_words, np.int64)
-        self._job[field.TIMES] = address(self._records)
+        self._job.times = address(self._records)
 
     def _run(self, threads: int, first: int, last: int, cost: int, flush: bool) -> None:
         start = time.perf_counter()
@@ -33,26 +32,27 @@ class TimedEngine(Engine):
     @property
     def ticks(self) -> np.ndarray:
         """Ticks of the clock (layers, phases) so far, of all threads together; see `stamps.PHASES`."""
-        return stamps.by_layer(self._records, len(self._layers))
+        return stamps.by_layer(self._records, len(self.memory.layers))
 
     @property
-    def plan(self) -> Plan:
-        """What the last step consisted of."""
-        assert self._plan is not None
-        return self._plan
+    def schedule(self) -> StepSchedule:
+        """The schedule of the last step."""
+        assert self.memory.schedule is not None
+        return self.memory.schedule
 
     @property
     def gathers_x(self) -> bool:
         """Whether the last step copied its rows of X, instead of reading them in place."""
-        return bool(self._job[field.X_GATHER])
+        return bool(self._job.x_gather)
 
     def product(self, layer: int) -> jit.Family:
         """What multiplied in a layer in the last step."""
-        return self._product(layer, self.plan.rows).family
+        return self.memory.product(layer, self.schedule.rows).family
 
     @property
     def touched_bytes(self) -> int:
         """Bytes of what steps so far have read and written, the data and the optimiser's state left out."""
-        transposed = [array for _, array in self._transposed.values()]
-        arrays = self.parameters, *transposed, *self._buffers, self._scratch, self._partials
+        memory = self.memory
+        transposed = [array for _, array in memory.transposed.values()]
+        arrays = self.parameters, *transposed, *memory.buffers, memory.scratch, memory.group_gradients
         return sum(array.nbytes for array in arrays)

@@ -23,9 +23,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.calls import intrinsic
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import (
     I16,
@@ -67,13 +67,14 @@ def _tiles_allowed() -> bool:
     return ctypes.CDLL(None).syscall(system_call, request, tile_data) == 0
 
 
-def _tile(along_k: bool, turn: bool, masked: bool, parts: int) -> Callable[..., ir.Function]:
+def _tile(along_k: bool, transpose: bool, masked: bool, parts: int) -> Callable[..., ir.Function]:
     def write_tile(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
         """Write (or find) what makes a tile, or its `parts`, a step of a strip apart: (lines, depth, source, stride,
         target).
 
-        The source's rows, `stride` bytes apart, are lines along k, or, not along_k, steps across the lines. `turn`
-        stores the tile's columns as its rows. masked: of the tile only so many lines and steps exist; the others are 0.
+        The source's rows, `stride` bytes apart, are lines along k, or, not along_k, steps across the lines. With
+        `transpose` the tile's columns are stored as its rows. masked: only `lines` lines and `depth` steps exist, and
+        the others are 0.
         """
         function = internal_function(module, f"bf16_{write_tile.__name__}", [I64] * 5)
         if not function.is_declaration:
@@ -92,7 +93,7 @@ def _tile(along_k: bool, turn: bool, masked: bool, parts: int) -> Callable[..., 
 
         both = v.declare("llvm.x86.avx512bf16.cvtne2ps2bf16.512", WORDS, v.type, v.type)
         half, upper = (ir.Constant(PAIRS, [n] * LINES) for n in (16, 0xFFFF0000))
-        found: list[list[Any]] = [[] for _ in range(parts)]
+        rows_of_parts: list[list[Any]] = [[] for _ in range(parts)]
         at, middle = source, build.add(source, build.mul(stride, ir.Constant(I64, LINES)))
         for n in range(LINES):
             if along_k:
@@ -100,27 +101,27 @@ def _tile(along_k: bool, turn: bool, masked: bool, parts: int) -> Callable[..., 
             else:
                 low, high = load(n, 0, at), load(LINES + n, 0, middle)
             at, middle = build.add(at, stride), build.add(middle, stride)
-            for part in found:
+            for rows_of_part in rows_of_parts:
                 words = build.call(both, [high, low])
                 pairs = build.bitcast(v.shuffle(words, words, [i + j for i in range(LINES) for j in (0, LINES)]), PAIRS)
-                part.append(pairs)
-                if part is not found[-1]:
+                rows_of_part.append(pairs)
+                if rows_of_part is not rows_of_parts[-1]:
                     low = build.fsub(low, build.bitcast(build.shl(pairs, half), v.type))
                     high = build.fsub(high, build.bitcast(build.and_(pairs, upper), v.type))
-        for n, part in enumerate(found):
-            for i, row in enumerate(columns_of(v, part) if turn else part):
+        for n, rows_of_part in enumerate(rows_of_parts):
+            for i, row in enumerate(columns_of(v, rows_of_part) if transpose else rows_of_part):
                 to = build.add(target, ir.Constant(I64, n * STEP + i * ROW))
                 build.store(row, build.inttoptr(to, PAIRS.as_pointer()), align=ROW)
         build.ret_void()
         return function
 
-    write_tile.__name__ = f"tile_{along_k:d}{turn:d}{masked:d}{parts}"
+    write_tile.__name__ = f"tile_{along_k:d}{transpose:d}{masked:d}{parts}"
     return write_tile
 
 
-def tile_writer(real: Any, along_k: bool, turn: bool, masked: bool, parts: int) -> Any:
+def tile_writer(real: Any, along_k: bool, transpose: bool, masked: bool, parts: int) -> Any:
     """An intrinsic: round a tile, or split it into parts, see `_tile`."""
-    return calling(_tile(along_k, turn, masked, parts), real, 5)
+    return calling(_tile(along_k, transpose, masked, parts), real, 5)
 
 
 HIGH, MIDDLE, LOW = range(3)
@@ -155,14 +156,14 @@ def amx_block(parts: int) -> Callable[..., ir.Function]:
             instruction("tilezero", tile)
         for products in ROUNDS[parts]:
             with _counted(build, steps, (a, parts * STEP), (b, parts * STEP)) as (a_at, b_at):
-                there: list[int | None] = [None, None]
+                loaded: list[int | None] = [None, None]  # which part of a and of b is in tiles
                 for product in products:
                     for n, (part, address) in enumerate(zip(product, (a_at, b_at), strict=True)):
-                        if there[n] != part:
+                        if loaded[n] != part:
                             for half in range(2):
                                 offset = part * STEP + half * TILE
                                 instruction("tileloadd64", 4 + 2 * n + half, *memory(address, offset, ROW))
-                            there[n] = part
+                            loaded[n] = part
                     for tile in range(4):
                         instruction("tdpbf16ps", tile, 4 + tile // 2, 6 + tile % 2)
         for tile in range(4):
@@ -179,7 +180,7 @@ DOT_ROWS = 8  # 8 x 2 sums, 2 vectors of b and 1 of a in the 32 registers
 
 
 def dot_block(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
-    """The same, of one part, with AVX-512's dot products of pairs."""
+    """Write (or find) sums (32, 32) of one part of a strip of a and one of b, by VDPBF16PS; see amx_block."""
     function = internal_function(module, "bf16_dot_block", [I64] * 4)
     if not function.is_declaration:
         return function

@@ -4,6 +4,8 @@ MR rows times NV vectors of accumulators stay in registers over the whole loop a
 and broadcasts MR elements of A.
 """
 
+from collections.abc import Callable
+from functools import partial, reduce
 from itertools import product
 from typing import Any
 
@@ -11,14 +13,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from kernels.cpu import tuning
 from kernels.cpu.ir.simd import I64, WIDEST, InstructionSet, Vectors, chosen, element, internal_function, itemsize
-
-# Steps along k in one round of the loop over rows of a. The addresses of MR rows at any stride cost integer
-# instructions that take issue slots from the multiply-adds: 90 % of the FMA peak with 1 or 2 steps a round, 95 % with
-# 4, as much as with a packed a, whose offsets are constants (12x2, B in L1, Intel Xeon with AVX-512, one core; Zen 4
-# does not mind).
-# Few rows have few addresses: their loop is not unrolled, and gemm compiles in 0.9 of the time.
-UNROLL = 4
 
 
 def micro_kernel(
@@ -34,7 +30,7 @@ def micro_kernel(
     and columns were split.
     """
     name = f"micro_{isa.name}_{real}_{mr}x{nv}{'_packed' if packed else ''}{'_tail' if masked else ''}"
-    function = internal_function(module, name, [*[I64] * 9, element(real), I64])
+    function = internal_function(module, name, _function_type(real).args)
     if not function.is_declaration:
         return function
     if isa.tune:  # llvmlite lists no attributes with a value, but writes what the set holds
@@ -52,63 +48,62 @@ def micro_kernel(
 
     start, row = [], init
     for _ in range(mr):
-        start.append([v.load(v.offset(row, j), last(j)) for j in range(nv)])
+        start += [v.load(v.offset(row, j), last(j)) for j in range(nv)]
         row = build.add(row, ldi)
 
-    def steps(at: list[Any], sums: list[list[Any]], unroll: int) -> tuple[list[Any], list[list[Any]]]:
-        """`unroll` steps along k from the addresses of a and b; where they end, and the sums."""
-        a_at, b_at = at
+    def steps(values: list[Any], unroll: int) -> list[Any]:
+        """`unroll` steps along k, from the addresses of a and b and the sums so far to those after them."""
+        a_at, b_at, *sums = values
         for u in range(unroll):
             b_now = [v.load(v.offset(b_at, j), last(j)) for j in range(nv)]
             row, new = a_at, []
             for r in range(mr):
                 a_now = v.broadcast(build.add(row, ir.Constant(I64, u * v.size)) if u else row)
-                new.append([v.multiply_add(a_now, b_now[j], sums[r][j]) for j in range(nv)])
+                new += [v.multiply_add(a_now, b_now[j], sums[r * nv + j]) for j in range(nv)]
                 row = build.add(row, rsa)
             sums, b_at = new, build.add(b_at, ldb)
         step = step_a if packed else ir.Constant(I64, unroll * v.size)
-        return [build.add(a_at, step), b_at], sums
+        return [build.add(a_at, step), b_at, *sums]
 
-    def loop(name: str, count: Any, at: list[Any], sums: list[list[Any]], unroll: int) -> tuple[list[Any], Any]:
-        """`count` rounds of `unroll` steps, none if it is 0."""
-        before = build.block
-        body, after = function.append_basic_block(name), function.append_basic_block(f"{name}.end")
-        build.cbranch(build.icmp_unsigned("!=", count, ir.Constant(I64, 0)), body, after)
-        build.position_at_end(body)
-        left = build.phi(I64)
-        start = [*at, *(one for row in sums for one in row)]
-        now = [build.phi(value.type) for value in start]
-        end_at, end_sums = steps(now[:2], [now[2 + r * nv : 2 + (r + 1) * nv] for r in range(mr)], unroll)
-        end = [*end_at, *(one for row in end_sums for one in row)]
-        next_left = build.sub(left, ir.Constant(I64, 1))
-        for node, first, then in zip([left, *now], [count, *start], [next_left, *end], strict=True):
-            node.add_incoming(first, before)
-            node.add_incoming(then, body)
-        build.cbranch(build.icmp_unsigned("!=", next_left, ir.Constant(I64, 0)), body, after)
-        build.position_at_end(after)
-        results = [build.phi(value.type) for value in start]
-        for node, first, then in zip(results, start, end, strict=True):
-            node.add_incoming(first, before)
-            node.add_incoming(then, body)
-        return results[:2], [results[2 + r * nv : 2 + (r + 1) * nv] for r in range(mr)]
-
-    at, sums = [a, b], start
-    if packed or 2 * mr <= isa.mr:
-        _, new = loop("loop", k, at, sums, 1)
+    values = [a, b, *start]
+    if packed or 2 * mr <= isa.mr:  # few rows have few addresses
+        values = _loop(build, "loop", k, values, partial(steps, unroll=1))
     else:
-        rounds = build.lshr(k, ir.Constant(I64, UNROLL.bit_length() - 1))
-        at, sums = loop("loop", rounds, at, sums, UNROLL)
-        _, new = loop("rest", build.and_(k, ir.Constant(I64, UNROLL - 1)), at, sums, 1)
+        rounds = build.lshr(k, ir.Constant(I64, tuning.UNROLL.bit_length() - 1))
+        values = _loop(build, "loop", rounds, values, partial(steps, unroll=tuning.UNROLL))
+        left = build.and_(k, ir.Constant(I64, tuning.UNROLL - 1))
+        values = _loop(build, "rest", left, values, partial(steps, unroll=1))
 
     least, row = v.splat(floor), c
     for r in range(mr):
         for j in range(nv):
-            value = new[r][j]
+            value = values[2 + r * nv + j]
             value = build.select(build.fcmp_ordered(">", least, value), least, value)
             v.store(value, v.offset(row, j), last(j))
         row = build.add(row, ldc)
     build.ret_void()
     return function
+
+
+def _loop(build: Any, name: str, count: Any, start: list[Any], step: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """Write `count` rounds, or none, of step(values) -> values, from `start` on. Returns the last values."""
+    before = build.block
+    body, after = build.function.append_basic_block(name), build.function.append_basic_block(f"{name}.end")
+    build.cbranch(build.icmp_unsigned("!=", count, ir.Constant(I64, 0)), body, after)
+    build.position_at_end(body)
+    left, *now = (build.phi(value.type) for value in (count, *start))
+    end = step(now)
+    next_left = build.sub(left, ir.Constant(I64, 1))
+    for node, first, then in zip([left, *now], [count, *start], [next_left, *end], strict=True):
+        node.add_incoming(first, before)
+        node.add_incoming(then, body)
+    build.cbranch(build.icmp_unsigned("!=", next_left, ir.Constant(I64, 0)), body, after)
+    build.position_at_end(after)
+    results = [build.phi(value.type) for value in start]
+    for node, first, then in zip(results, start, end, strict=True):
+        node.add_incoming(first, before)
+        node.add_incoming(then, body)
+    return results
 
 
 def blocks_of(isa: InstructionSet) -> list[tuple[int, int]]:
@@ -121,49 +116,81 @@ def blocks_of(isa: InstructionSet) -> list[tuple[int, int]]:
     ]
 
 
+def _function_type(real: Any) -> ir.FunctionType:
+    return ir.FunctionType(ir.VoidType(), [*[I64] * 9, element(real), I64])
+
+
+def _table_type(isa: InstructionSet, real: Any) -> ir.ArrayType:
+    """Pointers to micro-kernels by [rows - 1][vectors - 1][packed][ragged].
+
+    Where a masked access is one instruction every block is masked: that costs nothing and halves what is compiled.
+    """
+    dimensions = (1 if isa.masks else 2, 2, WIDEST, isa.mr)
+    return reduce(ir.ArrayType, dimensions, _function_type(real).as_pointer())
+
+
+def block_table(module: ir.Module, isa: InstructionSet, real: Any) -> ir.GlobalVariable:
+    """Write (or find) the table of all micro-kernels, null where there is no such block."""
+    name = f"blocks_{isa.name}_{real}"
+    if name in module.globals:
+        return module.globals[name]
+    blocks = blocks_of(isa)
+
+    def entries(kind: ir.Type, *place: int) -> ir.Constant:
+        """The part of the table at the first indices of a place."""
+        if isinstance(kind, ir.ArrayType):
+            return ir.Constant(kind, [entries(kind.element, *place, i) for i in range(kind.count)])
+        rows, vectors, packed, ragged = place
+        if (rows + 1, vectors + 1) not in blocks:
+            return ir.Constant(kind, None)
+        masked = bool(isa.masks or ragged)
+        return micro_kernel(module, isa, real, rows + 1, vectors + 1, masked, bool(packed))
+
+    initial = entries(_table_type(isa, real))  # writes functions: the table comes after them
+    table = ir.GlobalVariable(module, initial.type, name)
+    table.linkage, table.global_constant, table.initializer = "internal", True, initial
+    return table
+
+
+def all_blocks(real: Any) -> Any:
+    """An intrinsic f() for use once in a kernel: the address of its micro-kernels, which `block_product` takes."""
+
+    @intrinsic
+    def blocks(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.ptrtoint(block_table(builder.module, chosen(), real), I64)
+
+        return types.int64(), codegen
+
+    return blocks
+
+
 def block_product(real: Any) -> Any:
     """An intrinsic: the micro-kernel of `rows` (1 to MR) times `columns` (1 to NV vectors), see `micro_kernel`.
 
-    Low blocks may have more vectors, see `blocks_of`. packed: 1 for a block of a that has a unit stride along its
-    rows, packed or in place, 0 for one along k.
+    blocks: see `all_blocks`. Low blocks may have more vectors, see `blocks_of`. packed: 1 for a block of a that has a
+    unit stride along its rows, packed or in place, 0 for one along k.
     """
     isa = chosen()
     lanes = isa.lanes(itemsize(real))
 
     @intrinsic
     def block(
-        typingctx: Any, rows: Any, columns: Any, packed: Any, k: Any, a: Any, rsa: Any, b: Any, ldb: Any, c: Any,
-        ldc: Any, init: Any, ldi: Any, floor: Any,
+        typingctx: Any, blocks: Any, rows: Any, columns: Any, packed: Any, k: Any, a: Any, rsa: Any, b: Any, ldb: Any,
+        c: Any, ldc: Any, init: Any, ldi: Any, floor: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            rows, columns, packed, *operands = args
+            blocks, rows, columns, packed, *operands = args
             vectors = builder.udiv(builder.add(columns, ir.Constant(I64, lanes - 1)), ir.Constant(I64, lanes))
             full = builder.mul(vectors, ir.Constant(I64, lanes))
-            ragged = builder.icmp_unsigned("!=", columns, full)
             tail = builder.sub(columns, builder.sub(full, ir.Constant(I64, lanes)))
-            # one number says which block: rows, vectors, packed or not, and whether the last vector is ragged. Where a
-            # masked access is one instruction every block is masked: that costs nothing and halves what is compiled.
-            masks = (True,) if isa.masks else (False, True)
-            flags = builder.add(builder.mul(vectors, ir.Constant(I64, 4)), builder.mul(packed, ir.Constant(I64, 2)))
-            key = builder.add(builder.mul(rows, ir.Constant(I64, 64)), flags)
-            if not isa.masks:
-                key = builder.add(key, builder.zext(ragged, I64))
-            end = builder.append_basic_block("block.done")
-            impossible = builder.append_basic_block("block.impossible")
-            switch = builder.switch(key, impossible)
-            for (mr, nv), block_packed, masked in product(blocks_of(isa), (False, True), masks):
-                case = builder.append_basic_block(f"block.{mr}x{nv}")
-                number = 64 * mr + 4 * nv + 2 * block_packed + (masked and not isa.masks)
-                switch.add_case(ir.Constant(I64, number), case)
-                with builder.goto_block(case):
-                    function = micro_kernel(builder.module, isa, real, mr, nv, masked, block_packed)
-                    builder.call(function, [*operands, tail])
-                    builder.branch(end)
-            with builder.goto_block(impossible):
-                builder.unreachable()
-            builder.position_at_end(end)
+            zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+            ragged = zero if isa.masks else builder.zext(builder.icmp_unsigned("!=", columns, full), I64)
+            place = [zero, builder.sub(rows, one), builder.sub(vectors, one), packed, ragged]
+            table = builder.inttoptr(blocks, _table_type(isa, real).as_pointer())
+            builder.call(builder.load(builder.gep(table, place, inbounds=True)), [*operands, tail])
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 12, real), codegen
+        return types.void(*[types.int64] * 13, real), codegen
 
     return block

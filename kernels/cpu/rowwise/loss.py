@@ -1,51 +1,49 @@
 """Losses and their gradients with respect to what the last product made, fused with the output activation.
 
-Rows are done side by side, see side_by_side.py; of many outputs whole vectors as they lie where that will do.
+Blocks of rows are transposed, see row_blocks.py; a loss that is a sum over many outputs reads whole vectors in place.
 """
 
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from numba import types
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Code, Flag, Size, Stride
 from kernels.cpu.ir import memory
-from kernels.cpu.rowwise.row_blocks import (
-    ALL_OUTPUTS,
-    IDENTITY,
-    OTHER,
-    SCALE,
-    SIGMOID,
-    SOFTMAX,
-    TOP,
-    TOTAL,
-    VALUE,
-    parts,
-)
-
-# output, rows, columns, z, ldz, labels, target, ldt, weight, scale, dz, lddz, metric, row_loss, right, parameter. The
-# loss of z (rows, columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled. output:
-# the output activation, which counts for squared errors alone (the others take logits). target: (rows, columns), rows
-# `ldt` bytes apart; or, where `labels` is 1, for softmax cross-entropy, int64 labels `ldt` bytes apart. weight: one per
-# row, or address 0. dz is that of scale * weight * row loss; dz may be z. row_loss and right (float64, by `metric`)
-# receive a value per row where not 0.
-SIGNATURE = "d 3i 2i i 2i i d 2i 3i d"
+from kernels.cpu.rowwise.row_blocks import OTHER, SCALE, TOP, TOTAL, VALUE, RowBlock, row_block
+from kernels.engine.codes import ALL_OUTPUTS, IDENTITY, SIGMOID, SOFTMAX
 
 
-def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool = False) -> jit.Family:
-    """The kernel of a loss.
+class RowLoss(Protocol):
+    """The loss of z (rows, columns) and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled.
 
-    make(real, parts) -> of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter,
-    scratch): at most a block of rows. It reads SCALE, and writes dz and VALUE, the rows' losses. topped: TOP and OTHER
-    are there.
+    output: the output activation, which counts for squared errors alone (the others take logits). target: (rows,
+    columns), rows `ldt` bytes apart; or, where `labels` is 1, for softmax cross-entropy, int64 labels `ldt` bytes
+    apart. weight: one per row, or address 0. dz is that of scale * weight * row loss; dz may be z. row_loss and right
+    (float64, by `metric`) receive a value per row where not 0.
     """
 
-    @jit.kernel(SIGNATURE, name)
+    def __call__(
+        self, output: Code, rows: Size, columns: Size, z: Address, ldz: Stride, labels: Flag, target: Address,
+        ldt: Stride, weight: Address, scale: float, dz: Address, lddz: Stride, metric: Code, row_loss: Address,
+        right: Address, parameter: float,
+    ) -> float: ...  # fmt: skip
+
+
+def _loss(name: str, make: Callable[[Any, RowBlock], Any], squared: bool = False) -> jit.Family:
+    """The kernel of a loss.
+
+    make(real, row_block) -> of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz,
+    parameter, scratch): at most a block of rows. It reads SCALE, and writes dz and VALUE, the rows' losses.
+    have_maximum: TOP and OTHER are there.
+    """
+
+    @jit.kernel(like=RowLoss, name=name)
     def loss(real: Any) -> Any:
-        f = parts(real)
+        f = row_block(real)
         of_block, block, elements, doubles, are_right = make(real, f), f.block, f.elements, f.doubles, f.are_right
-        line, scratch_bytes, zero, half = f.line, f.scratch_bytes, real(0.0), real(0.5)
+        lane_row, scratch_bytes, zero, half = f.lane_row, f.scratch_bytes, real(0.0), real(0.5)
         doubled = types.float64  # weights of any size, 1e-40 or 1e38, where they make no sum or product too large
 
         def function(
@@ -53,8 +51,9 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
             parameter,
         ):  # fmt: skip
             scratch = memory.stack(scratch_bytes)
-            s, value, weights = elements(scratch + SCALE * line), elements(scratch + VALUE * line), elements(weight)
-            topped = right != 0 and metric != ALL_OUTPUTS
+            s, value = elements(scratch + SCALE * lane_row), elements(scratch + VALUE * lane_row)
+            weights = elements(weight)
+            have_maximum = right != 0 and metric != ALL_OUTPUTS
             threshold = half if squared and output == IDENTITY else zero
             for r in range(block):
                 s[r] = real(scale)
@@ -68,7 +67,19 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
                 if right != 0:
                     are_right(metric, count, columns, z_at, ldz, t_at, ldt, threshold, scratch, right + row * 8)
                 of_block(
-                    output, topped, count, columns, z_at, ldz, labels, t_at, ldt, dz_at, lddz, real(parameter), scratch
+                    output,
+                    have_maximum,
+                    count,
+                    columns,
+                    z_at,
+                    ldz,
+                    labels,
+                    t_at,
+                    ldt,
+                    dz_at,
+                    lddz,
+                    real(parameter),
+                    scratch,
                 )
                 for r in range(count):
                     weighted = (doubled(weights[row + r]) if weight != 0 else 1.0) * value[r]
@@ -82,22 +93,23 @@ def _loss(name: str, make: Callable[[Any, SimpleNamespace], Any], squared: bool 
     return loss
 
 
-def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
+def _softmax_cross_entropy(real: Any, f: RowBlock) -> Any:
     """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t.
 
     Of a row whose label is none of the columns the loss is NaN and dz is 0.
     """
-    lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
-    elements, integers, whole, turn_in, turn_out = f.elements, f.integers, f.whole, f.turn_in, f.turn_out
+    lanes, size, lane_row, square, other_square = f.lanes, f.size, f.lane_row, f.square, f.other_square
+    elements, integers, padded = f.elements, f.integers, f.padded
+    transpose_in, transpose_out = f.transpose_in, f.transpose_out
     largest, exponentials, log, select, zero = f.largest, f.exponentials, f.scalar.log, f.scalar.select, real(0.0)
     nothing = real(float("nan"))
 
     @jit.inline
-    def of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
-        n, mass = whole(rows), elements(scratch + OTHER * line)
-        s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
-        top, total = elements(scratch + TOP * line), elements(scratch + TOTAL * line)
-        if not topped:
+    def of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
+        n, mass = padded(rows), elements(scratch + OTHER * lane_row)
+        s, value = elements(scratch + SCALE * lane_row), elements(scratch + VALUE * lane_row)
+        top, total = elements(scratch + TOP * lane_row), elements(scratch + TOTAL * lane_row)
+        if not have_maximum:
             largest(rows, columns, z, ldz, scratch)
         if labels != 0:
             for r in range(rows):
@@ -108,10 +120,13 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
                 mass[r], value[r] = zero, zero
             for j0 in range(0, columns, lanes):
                 width = min(lanes, columns - j0)
-                turn_in(rows, width, z + j0 * size, ldz, scratch + first)
-                turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+                transpose_in(rows, width, z + j0 * size, ldz, scratch + square)
+                transpose_in(rows, width, target + j0 * size, ldt, scratch + other_square)
                 for j in range(width):
-                    logit, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                    logit, t = (
+                        elements(scratch + square + j * lane_row),
+                        elements(scratch + other_square + j * lane_row),
+                    )
                     for r in range(n):
                         mass[r] += t[r]
                         value[r] += t[r] * select(t[r] != zero, top[r] - logit[r], zero)
@@ -127,18 +142,18 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
         for j0 in range(0, columns, lanes):
             width = min(lanes, columns - j0)
             if columns > lanes:
-                turn_in(rows, width, dz + j0 * size, lddz, scratch + first)
+                transpose_in(rows, width, dz + j0 * size, lddz, scratch + square)
             if labels == 0:
-                turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+                transpose_in(rows, width, target + j0 * size, ldt, scratch + other_square)
             for j in range(width):
-                p, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                p, t = elements(scratch + square + j * lane_row), elements(scratch + other_square + j * lane_row)
                 if labels != 0:
                     for r in range(n):
                         p[r] = p[r] * total[r]
                 else:
                     for r in range(n):
                         p[r] = p[r] * total[r] - s[r] * t[r]
-            turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
+            transpose_out(rows, width, scratch + square, dz + j0 * size, lddz)
         if labels != 0:
             for r in range(rows):
                 label, slopes = integers(target + r * ldt)[0], elements(dz + r * lddz)
@@ -151,84 +166,84 @@ def _softmax_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
     return of_block
 
 
-def _each_output(
-    make: Callable[[Any, SimpleNamespace], Any], mean: bool = False
-) -> Callable[[Any, SimpleNamespace], Any]:
+def _each_output(make: Callable[[Any, RowBlock], Any], mean: bool = False) -> Callable[[Any, RowBlock], Any]:
     """A loss that is a sum or mean over outputs.
 
-    make(real, parts) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
+    make(real, row_block) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
     """
     return lambda real, f: _sum_of_outputs(real, f, make(real, f), mean)
 
 
-def _sum_of_outputs(real: Any, f: SimpleNamespace, of_output: Any, mean: bool) -> Any:
-    """The of_block of such a loss. Of many outputs all whole vectors are read as they lie: no row needs to be turned
-    but its sums, one a lane. 32 rows of 64 squared errors take 1.3 us in place of 3.3.
+def _sum_of_outputs(real: Any, f: RowBlock, of_output: Any, mean: bool) -> Any:
+    """The of_block of such a loss. Whole vectors of outputs are read in place: only their sums, one a lane, are
+    transposed.
     """
-    lanes, size, block, line, first, second = f.lanes, f.size, f.block, f.line, f.first, f.second
-    elements, whole, turn_in, turn_out, zero, one = f.elements, f.whole, f.turn_in, f.turn_out, real(0.0), real(1.0)
+    lanes, size, block, lane_row, square, other_square = f.lanes, f.size, f.block, f.lane_row, f.square, f.other_square
+    elements, padded, zero, one = f.elements, f.padded, real(0.0), real(1.0)
+    transpose_in, transpose_out = f.transpose_in, f.transpose_out
 
     @jit.inline
-    def of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
-        n, share = whole(rows), one / real(columns) if mean else one
-        s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
-        lying = columns // lanes * lanes
-        some, few = min(block, lying), min(lanes, lying)  # not constants, or LLVM would unroll what it can vectorise
-        losses, slopes = elements(scratch + second), elements(scratch + second + line)
+    def of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
+        n, share = padded(rows), one / real(columns) if mean else one
+        s, value = elements(scratch + SCALE * lane_row), elements(scratch + VALUE * lane_row)
+        whole_vectors = columns // lanes * lanes
+        # not constants, or LLVM would unroll what it can vectorise
+        used, one_vector = min(block, whole_vectors), min(lanes, whole_vectors)
+        losses, slopes = elements(scratch + other_square), elements(scratch + other_square + lane_row)
         for r in range(n):
             value[r] = zero
-        for r in range(rows if lying > 0 else 0):
-            sums, scale = elements(scratch + first + r * lanes * size), share * s[r]
-            for j in range(some):
+        for r in range(rows if whole_vectors > 0 else 0):
+            sums, scale = elements(scratch + square + r * lanes * size), share * s[r]
+            for j in range(used):
                 losses[j] = zero
-            for j0 in range(0, lying, block):
+            for j0 in range(0, whole_vectors, block):
                 logit, t = elements(z + r * ldz + j0 * size), elements(target + r * ldt + j0 * size)
-                to, count = elements(dz + r * lddz + j0 * size), min(block, lying - j0)
+                to, count = elements(dz + r * lddz + j0 * size), min(block, whole_vectors - j0)
                 for j in range(count):
                     loss, slope = of_output(logit[j], t[j], parameter)
                     losses[j] += share * loss
                     slopes[j] = scale * slope
                 for j in range(count):  # to, which may be z
                     to[j] = slopes[j]
-            for j in range(few):
+            for j in range(one_vector):
                 sums[j] = losses[j]
-            for j0 in range(lanes, some, lanes):
-                more = elements(scratch + second + j0 * size)
-                for j in range(few):
+            for j0 in range(lanes, used, lanes):
+                more = elements(scratch + other_square + j0 * size)
+                for j in range(one_vector):
                     sums[j] += more[j]
-        if lying > 0:
-            turn_in(rows, lanes, scratch + first, lanes * size, scratch + second)
+        if whole_vectors > 0:
+            transpose_in(rows, lanes, scratch + square, lanes * size, scratch + other_square)
             for j in range(lanes):
-                sums = elements(scratch + second + j * line)
+                sums = elements(scratch + other_square + j * lane_row)
                 for r in range(n):
                     value[r] += sums[r]
-        for j0 in range(lying, columns, lanes):
+        for j0 in range(whole_vectors, columns, lanes):
             width = columns - j0
-            turn_in(rows, width, z + j0 * size, ldz, scratch + first)
-            turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+            transpose_in(rows, width, z + j0 * size, ldz, scratch + square)
+            transpose_in(rows, width, target + j0 * size, ldt, scratch + other_square)
             for j in range(width):
-                logit, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                logit, t = elements(scratch + square + j * lane_row), elements(scratch + other_square + j * lane_row)
                 for r in range(n):
                     loss, slope = of_output(logit[r], t[r], parameter)
                     value[r] += share * loss
                     logit[r] = share * s[r] * slope
-            turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
+            transpose_out(rows, width, scratch + square, dz + j0 * size, lddz)
 
     return of_block
 
 
 @_each_output
-def _sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
+def _sigmoid_cross_entropy(real: Any, f: RowBlock) -> Any:
     """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
     return f.scalar.sigmoid_cross_entropy
 
 
 @_each_output
-def _poisson(real: Any, f: SimpleNamespace) -> Any:
+def _poisson(real: Any, f: RowBlock) -> Any:
     """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
     exp, log, select, zero = f.scalar.exp, f.scalar.log, f.scalar.select, real(0.0)
 
-    @jit.inline
+    @jit.plain
     def of_output(z, t, parameter):
         error = exp(z) - t
         return error + t * select(t > zero, log(t) - z, zero), error
@@ -236,32 +251,32 @@ def _poisson(real: Any, f: SimpleNamespace) -> Any:
     return of_output
 
 
-def _absolute_error(real: Any, f: SimpleNamespace) -> Any:
+def _absolute_error(real: Any, f: RowBlock) -> Any:
     """The mean over outputs of |z - t|."""
     return f.scalar.absolute_error
 
 
-def _huber(real: Any, f: SimpleNamespace) -> Any:
+def _huber(real: Any, f: RowBlock) -> Any:
     """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
     return f.scalar.huber
 
 
-def _quantile(real: Any, f: SimpleNamespace) -> Any:
+def _quantile(real: Any, f: RowBlock) -> Any:
     """The mean over outputs of the pinball loss, its level the parameter."""
     return f.scalar.quantile
 
 
-def _squared_error(mean: bool) -> Callable[[Any, SimpleNamespace], Any]:
-    def make(real: Any, f: SimpleNamespace) -> Any:
+def _squared_error(mean: bool) -> Callable[[Any, RowBlock], Any]:
+    def make(real: Any, f: RowBlock) -> Any:
         """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
         one, two, sigmoid = real(1.0), real(2.0), f.scalar.sigmoid
 
-        @jit.inline
+        @jit.plain
         def of_identity(z, t, parameter):
             error = z - t
             return error * error, two * error
 
-        @jit.inline
+        @jit.plain
         def of_sigmoid(z, t, parameter):
             y = sigmoid(z)
             error = y - t
@@ -272,28 +287,29 @@ def _squared_error(mean: bool) -> Callable[[Any, SimpleNamespace], Any]:
         softmax = _squared_error_of_softmax(real, f, mean)
 
         @jit.inline
-        def of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
+        def of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
             if output == SOFTMAX:
-                softmax(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
+                softmax(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
             elif output == SIGMOID:
-                logistic(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
+                logistic(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
             else:
-                identity(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
+                identity(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
 
         return of_block
 
     return make
 
 
-def _squared_error_of_softmax(real: Any, f: SimpleNamespace, mean: bool) -> Any:
-    lanes, size, line, first, second = f.lanes, f.size, f.line, f.first, f.second
-    elements, whole, turn_in, turn_out, outputs = f.elements, f.whole, f.turn_in, f.turn_out, f.outputs
+def _squared_error_of_softmax(real: Any, f: RowBlock, mean: bool) -> Any:
+    lanes, size, lane_row, square, other_square = f.lanes, f.size, f.lane_row, f.square, f.other_square
+    elements, padded, outputs = f.elements, f.padded, f.outputs
+    transpose_in, transpose_out = f.transpose_in, f.transpose_out
     zero, one, two = real(0.0), real(1.0), real(2.0)
 
     @jit.inline
-    def of_block(output, topped, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
-        n, share, dot = whole(rows), one / real(columns) if mean else one, elements(scratch + OTHER * line)
-        s, value = elements(scratch + SCALE * line), elements(scratch + VALUE * line)
+    def of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
+        n, share, dot = padded(rows), one / real(columns) if mean else one, elements(scratch + OTHER * lane_row)
+        s, value = elements(scratch + SCALE * lane_row), elements(scratch + VALUE * lane_row)
         outputs(output, rows, columns, z, ldz, dz, lddz, scratch)
         for r in range(n):
             value[r], dot[r] = zero, zero
@@ -301,11 +317,11 @@ def _squared_error_of_softmax(real: Any, f: SimpleNamespace, mean: bool) -> Any:
             for j0 in range(0, columns, lanes):
                 width = min(lanes, columns - j0)
                 if columns > lanes:
-                    turn_in(rows, width, dz + j0 * size, lddz, scratch + first)
+                    transpose_in(rows, width, dz + j0 * size, lddz, scratch + square)
                 if columns > lanes or forward:
-                    turn_in(rows, width, target + j0 * size, ldt, scratch + second)
+                    transpose_in(rows, width, target + j0 * size, ldt, scratch + other_square)
                 for j in range(width):
-                    y, t = elements(scratch + first + j * line), elements(scratch + second + j * line)
+                    y, t = elements(scratch + square + j * lane_row), elements(scratch + other_square + j * lane_row)
                     if forward:
                         for r in range(n):
                             error = y[r] - t[r]
@@ -315,7 +331,7 @@ def _squared_error_of_softmax(real: Any, f: SimpleNamespace, mean: bool) -> Any:
                         for r in range(n):
                             y[r] = two * share * s[r] * y[r] * (y[r] - t[r] - dot[r])
                 if not forward:
-                    turn_out(rows, width, scratch + first, dz + j0 * size, lddz)
+                    transpose_out(rows, width, scratch + square, dz + j0 * size, lddz)
 
     return of_block
 
@@ -332,13 +348,18 @@ losses = {
 }
 
 
-OUTPUT_SIGNATURE = "v 7i"
+class OutputActivation(Protocol):
+    """y (rows, columns) = the output activation of z, overwritten; y may be z."""
+
+    def __call__(
+        self, code: Code, rows: Size, columns: Size, z: Address, ldz: Stride, y: Address, ldy: Stride
+    ) -> None: ...
 
 
-@jit.kernel(OUTPUT_SIGNATURE)
+@jit.kernel(like=OutputActivation)
 def output(real: Any) -> Any:
-    """y (rows, columns) = the output activation of z: code, rows, columns, z, ldz, y, ldy; overwritten; y may be z."""
-    f = parts(real)
+    """The output activations, by their codes in row_blocks.py."""
+    f = row_block(real)
     block, outputs, scratch_bytes = f.block, f.outputs, f.scratch_bytes
 
     def function(code, rows, columns, z, ldz, y, ldy):

@@ -10,24 +10,25 @@ again and again.
 import time
 from collections.abc import Callable, Sequence
 
-# Each number of threads is tried so many times in a row (the first has to wake them), on steps of about so many
-# multiply-adds: 1.2 ms of one thread. The least time of a step counts. Fewer steps would say more of how they begin.
-TRIALS, TRIAL_WORK = 3, 1 << 26
-# And again after so many seconds, each time for twice as long while the answer stays the same; or where steps have
-# become so many times as slow.
+# Each number of threads is tried TRIALS times in a row, since the first has to wake them, on steps of about
+# TRIAL_MULTIPLY_ADDS in all: 1.2 ms of one thread. The least time of a step counts. Fewer steps would say more of how
+# they begin.
+TRIALS, TRIAL_MULTIPLY_ADDS = 3, 1 << 26
+# They are tried again after FIRST_WAIT seconds, which doubles up to MOST_WAIT while the answer stays the same, or when
+# steps have become SLOWER times as slow.
 FIRST_WAIT, MOST_WAIT, SLOWER = 0.1, 4.0, 1.25
 GAIN = 0.97  # more threads that save less are left to others
 
 
-class Pace:
-    """Of steps on about as many rows each: the number of threads that makes them soonest.
+class ThreadChoice:
+    """The number of threads that makes steps soonest, for steps on about as many rows each.
 
-    choices: the numbers to try, ascending. threads: the one that counts now. work: the multiply-adds of a row.
+    choices: the numbers to try, ascending. threads: the one that counts now. multiply_adds: those of a row.
     """
 
-    def __init__(self, choices: Sequence[int], work: int) -> None:
+    def __init__(self, choices: Sequence[int], multiply_adds: int) -> None:
         self.choices, self.threads = choices, choices[-1]
-        self._trial_rows = max(1, TRIAL_WORK // work)
+        self._trial_rows = max(1, TRIAL_MULTIPLY_ADDS // multiply_adds)
         self._rows, self._seconds = 0, 0.0  # of steps since the last judgement, and what they took
         self._wait, self._decided = FIRST_WAIT, 0.0
         self._left: list[int] = []  # the numbers still to try, the next one last
@@ -36,7 +37,7 @@ class Pace:
             self._try_again()
 
     def run(self, steps: int, rows: int, part: Callable[[int, int, int], int]) -> None:
-        """Call part(threads, first, last) for all steps, on at most so many rows each, in one part or more.
+        """Call part(threads, first, last) for all steps, on at most `rows` rows each, in one part or more.
 
         part returns the rows of its steps. A trial may go on in the next call.
         """

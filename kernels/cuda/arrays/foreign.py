@@ -8,31 +8,42 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels import arrays
+from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
-from kernels.cuda.arrays.strided import PARTS, copy, extremes
-from kernels.cuda.compiler import jit
+from kernels.cuda.arrays.strided import copy, extremes
+from kernels.cuda.driver import device_arrays, gpu, streams
 from kernels.cuda.engine.operations.gather import SOURCES
 
 DEFAULT_STREAM = 1  # as both interfaces write it
 
 
-def adopted(value: Any, name: str, writing: bool = False) -> Any:
+def adopted(value: Any, name: str) -> Any:
     """An array of numba-cuda over the memory of any array of the GPU, bound to its stream.
 
-    Raises TypeError for masked arrays and ValueError for one of another GPU, one whose elements are not aligned, or a
-    read-only one to be written into.
+    Raises TypeError for masked arrays and ValueError for one of another GPU or one whose elements are not aligned.
     """
+    return _adopted(value, name, writing=False)
+
+
+def written(value: Any, name: str) -> Any:
+    """The same, of an array to write into. Raises ValueError for a read-only one, too."""
+    return _adopted(value, name, writing=True)
+
+
+def _adopted(value: Any, name: str, writing: bool) -> Any:
+    if value is None:
+        raise TypeError(f"{name} must be an array of real numbers, got NoneType")
     if hasattr(value, "__cuda_ndarray__"):
         return value
-    where = value.__dlpack_device__()[1] if hasattr(value, "__dlpack_device__") else jit.device_number()
-    if where != jit.device_number():
-        raise ValueError(f"{name} must be on GPU {jit.device_number()}, the current one, got one on GPU {where}")
+    where = value.__dlpack_device__()[1] if hasattr(value, "__dlpack_device__") else gpu.device_number()
+    if where != gpu.device_number():
+        raise ValueError(f"{name} must be on GPU {gpu.device_number()}, the current one, got one on GPU {where}")
     owner, interface = value, getattr(value, "__cuda_array_interface__", None)
     if interface is None:
         owner, interface = _from_dlpack(value)
@@ -40,10 +51,10 @@ def adopted(value: Any, name: str, writing: bool = False) -> Any:
         raise TypeError(f"{name} must have no mask, got a masked {type(value).__name__}")
     if writing and interface["data"][1]:
         raise ValueError(f"{name} must be writable, got a read-only array")
-    array = jit.array_at(interface, owner)
+    array = device_arrays.array_at(interface, owner)
     if not shadow(array).flags.aligned:
         raise ValueError(f"{name} must have elements at multiples of their {array.dtype.itemsize} bytes: copy it first")
-    return array.bind(jit.external_stream(_stream_of(value, interface)))
+    return array.bind(streams.external_stream(_stream_of(value, interface)))
 
 
 def _from_dlpack(value: Any) -> tuple[Any, dict[str, Any]]:
@@ -72,9 +83,17 @@ def shadow(array: Any) -> np.ndarray:
     """A NumPy array of the same addresses, shape and dtype, for questions about them. Its elements must not be read."""
     interface = {
         "shape": tuple(array.shape), "strides": tuple(array.strides), "typestr": array.dtype.str,
-        "data": (jit.address(array), False), "version": 3,
+        "data": (device_arrays.address(array), False), "version": 3,
     }  # fmt: skip
-    return np.asarray(SimpleNamespace(__array_interface__=interface))
+    return np.asarray(device_arrays.Described(interface))
+
+
+def unit_stride(array: Any) -> bool:
+    """Whether a kernel can take an array where it lies: whole elements apart, side by side along the last axis."""
+    shadowed = shadow(array)
+    if any(stride < 0 or stride % shadowed.itemsize for stride in shadowed.strides):  # which elements cannot count
+        return False
+    return arrays.unit_stride(shadowed)
 
 
 def on_its_stream(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,14 +103,14 @@ def on_its_stream(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         given = names.bind(*args, **kwargs).arguments.values()
-        streams = {jit.handle(array.stream): array.stream for array in given if hasattr(array, "__cuda_ndarray__")}
-        stream, *others = streams.values()
+        used = {streams.handle(array.stream): array.stream for array in given if hasattr(array, "__cuda_ndarray__")}
+        stream, *others = used.values()
         for other in others:
-            jit.wait(stream, other)
-        with jit.launching(stream):
+            streams.wait(stream, other)
+        with streams.launching(stream):
             result = function(*args, **kwargs)
         for other in others:
-            jit.wait(other, stream)
+            streams.wait(other, stream)
         return result
 
     return call
@@ -103,17 +122,17 @@ def copied(into: Any, source: Any) -> Any:
         return into
     matrix, target = _matrix(source), _matrix(into)
     kernel = copy(into.dtype.name, _type_name(source.dtype))
-    blocks = -(-source.size // jit.THREADS)
-    with jit.launching(into.stream):
-        jit.wait(into.stream, source.stream)
+    blocks = -(-source.size // tuning.THREADS)
+    with streams.launching(into.stream):
+        streams.wait(into.stream, source.stream)
         kernel(blocks, matrix.memory, target.memory, *matrix.shape, *matrix.steps, *target.steps)
-        jit.wait(source.stream, into.stream)
+        streams.wait(source.stream, into.stream)
     return into
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
     """A new array in C order, on the stream of another one."""
-    with jit.launching(like.stream):
+    with streams.launching(like.stream):
         return memory.shaped(shape, dtype)
 
 
@@ -141,7 +160,7 @@ def placed(value: Any, name: str) -> Placed:
     if array.ndim == 1 and dtype.kind in "iu":
         dtype = np.dtype(np.int64)
     flat = contiguous(array, dtype).reshape(array.size)
-    jit.wait(jit.current_stream(), array.stream)
+    streams.wait(streams.current_stream(), array.stream)
     return Placed(flat, tuple(array.shape), dtype)
 
 
@@ -149,19 +168,33 @@ def bounds(array: Any) -> tuple[Any, Any]:
     """The smallest and the largest element, both NaN where there is one."""
     matrix = _matrix(array)
     name = _type_name(array.dtype)
-    with jit.launching(array.stream):
-        parts = memory.empty(2 * PARTS, np.dtype(name))
-        extremes(name, jit.THREADS)(PARTS, matrix.memory, parts, *matrix.shape, *matrix.steps)
-        low, high = memory.read(parts).reshape(PARTS, 2).T
+    with streams.launching(array.stream):
+        blocks = tuning.EXTREMES_PARTS
+        parts = memory.empty(2 * blocks, np.dtype(name))
+        extremes(name, tuning.THREADS)(blocks, matrix.memory, parts, *matrix.shape, *matrix.steps)
+        low, high = memory.read(parts).reshape(blocks, 2).T
     return low.min(), high.max()
+
+
+def outside(array: Any, least: float, most: float) -> str:
+    """What there is in an array: it is not looked through for the first element outside of [least, most]."""
+    low, high = bounds(array)
+    return f"values from {low} to {high}"
 
 
 def _type_name(dtype: np.dtype) -> str:
     return "uint8" if dtype == np.bool_ else dtype.name
 
 
-def _matrix(array: Any) -> SimpleNamespace:
-    """An array, at most 2-D, as kernels see it: its memory (n,), its shape, and first element and steps in that."""
+class _Strided(NamedTuple):
+    """An array, at most 2-D, as kernels see it."""
+
+    memory: Any  # (n,)
+    shape: tuple[int, int]
+    steps: tuple[int, int, int]  # the first element in memory, and from one element to the next, down and across
+
+
+def _matrix(array: Any) -> _Strided:
     shadowed = shadow(array)
     if array.dtype == np.bool_:
         shadowed = shadowed.view(np.uint8)
@@ -169,13 +202,11 @@ def _matrix(array: Any) -> SimpleNamespace:
     down, across = shadowed.strides if shadowed.ndim == 2 else (0, shadowed.strides[0])
     size = shadowed.itemsize
     reach = [(rows - 1) * down, (columns - 1) * across]  # from the first element to the last of each axis
-    low = jit.address(array) + sum(min(0, step) for step in reach)
+    low = device_arrays.address(array) + sum(min(0, step) for step in reach)
     length = sum(abs(step) for step in reach) // size + 1
     interface = {
         "shape": (length,), "strides": None, "typestr": shadowed.dtype.str, "data": (low, False),
         "version": 3,
     }  # fmt: skip
-    first = (jit.address(array) - low) // size
-    return SimpleNamespace(
-        memory=jit.array_at(interface, array), shape=(rows, columns), steps=(first, down // size, across // size)
-    )
+    first = (device_arrays.address(array) - low) // size
+    return _Strided(device_arrays.array_at(interface, array), (rows, columns), (first, down // size, across // size))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cuda.compiler import jit
+from kernels.cuda.driver import device_arrays, errors, streams
 
 BLOCK_BYTES = 1 << 24  # what is copied to the GPU at once, so that a memory map stays one
 
@@ -46,8 +46,8 @@ def empty(n: int, dtype: Any) -> Any:
     """A new array (n,) on the GPU. Raises MemoryError where there is no room for it."""
     dtype = np.dtype(dtype)
     try:
-        return jit.device_array(n, dtype)
-    except jit.OutOfMemoryError:
+        return device_arrays.device_array(n, dtype)
+    except errors.OutOfMemoryError:
         raise MemoryError(
             f"device 'cuda' has no room for an array of {n * dtype.itemsize:,} bytes beside what it holds: "
             "use a smaller batch_size, less data, or device='cpu'"
@@ -56,7 +56,7 @@ def empty(n: int, dtype: Any) -> Any:
 
 def shaped(shape: tuple[int, ...], dtype: Any) -> Any:
     """A new array of this shape in C order, bound to the stream that this thread enqueues on."""
-    return empty(math.prod(shape), dtype).reshape(*shape).bind(jit.current_stream())
+    return empty(math.prod(shape), dtype).reshape(*shape).bind(streams.current_stream())
 
 
 def zeros(n: int, dtype: Any) -> Any:
@@ -71,17 +71,17 @@ def copied(array: np.ndarray) -> Any:
 
 def fill(array: Any, values: np.ndarray) -> Any:
     """An array (n,) of the GPU, into which these values (n,) are copied. Raises RuntimeError where the GPU fails."""
-    with jit.driver_errors():
-        array.copy_to_device(values, stream=jit.current_stream())
+    with errors.driver_errors():
+        array.copy_to_device(values, stream=streams.current_stream())
     return array
 
 
 def read(array: Any, into: np.ndarray | None = None) -> np.ndarray:
     """A copy on the host, `into` where given, once all is done that was enqueued before. Raises as `fill`."""
-    with jit.driver_errors():
-        result = array.copy_to_host(into, stream=jit.current_stream())
-        if jit.current_stream():
-            jit.current_stream().synchronize()
+    with errors.driver_errors():
+        result = array.copy_to_host(into, stream=streams.current_stream())
+        if streams.current_stream():
+            streams.current_stream().synchronize()
     return result
 
 

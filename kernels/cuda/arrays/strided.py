@@ -2,11 +2,10 @@
 
 from typing import Any
 
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.rowwise.reduce import over_block
-
-PARTS = 64  # blocks of `extremes`, whatever the size
 
 
 @jit.kernel
@@ -22,14 +21,15 @@ def copy(target_type: Any, source_type: str) -> Any:
         if i < rows:
             target[t_first + i * t_down + j * t_across] = target_type(source[first + i * down + j * across])
 
-    return function, f"{source_type} R i i i i i i i i", jit.THREADS
+    return function, f"{source_type} R i i i i i i i i", tuning.THREADS
 
 
 @jit.kernel
 def extremes(number: Any, threads: int) -> Any:
-    """source, parts, rows, columns, first, down, across: the smallest and largest of each block's share, into parts.
+    """source, parts, rows, columns, first, down, across: the smallest and largest of each block's part, into parts.
 
-    parts (2 * PARTS,), in pairs. A NaN is both the smallest and the largest.
+    parts (2 * EXTREMES_PARTS,), in pairs, of as many blocks, whatever the size. A NaN is both the smallest and the
+    largest.
     """
 
     @jit.inline
@@ -40,13 +40,13 @@ def extremes(number: Any, threads: int) -> Any:
     def larger(a, b):
         return b if b > a or b != b else a
 
-    least, most = over_block(threads, smaller), over_block(threads, larger)
+    least, most, blocks = over_block(threads, smaller), over_block(threads, larger), tuning.EXTREMES_PARTS
 
     def function(source, parts, rows, columns, first, down, across):
         shared = cuda.shared.array(threads, number)
         block, thread = cuda.blockIdx.x, cuda.threadIdx.x
         low = high = source[first]
-        for e in range(block * threads + thread, rows * columns, PARTS * threads):
+        for e in range(block * threads + thread, rows * columns, blocks * threads):
             value = source[first + e // columns * down + e % columns * across]
             low, high = smaller(low, value), larger(high, value)
         low, high = least(shared, low), most(shared, high)

@@ -10,25 +10,24 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from kernels import forks, scalar
-from kernels.cpu.engine.engine import WRONG_LABEL
+from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
-from kernels.cuda.arrays.strided import PARTS, extremes
-from kernels.cuda.compiler import jit
-from kernels.cuda.engine import job as fields
+from kernels.cuda.arrays.strided import extremes
+from kernels.cuda.driver import device_arrays, gpu, streams
 from kernels.cuda.engine.graph import Repeated
-from kernels.cuda.engine.launches import COLUMN_LANES, Plan
-from kernels.cuda.engine.operations.clip import PARTS as CLIP_PARTS
+from kernels.cuda.engine.job import StepNumbers, numbers_of_steps
+from kernels.cuda.engine.launches import Plan
 from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout as dropout_kernel
 from kernels.cuda.engine.operations.gather import SOURCES
-from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, updates
-from kernels.cuda.engine.steps import Batches, Buffers, Steps, target_constants
+from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, update_numbers, updates
+from kernels.cuda.engine.steps import Batches, Buffers, Steps, job_for, target_constants
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_threads
+from kernels.engine.codes import WRONG_LABEL
 from kernels.layout import Layout
 
-FORWARD_ELEMENTS = 1 << 25  # of the activations of the rows that go through all layers together
 PLANS = 16  # sizes of a batch whose products are remembered
 
 P = ParamSpec("P")
@@ -110,11 +109,12 @@ class Engine:
             if loss is not None:
                 kernels.append(losses[scalar.loss_and_parameter(loss)[0]](name, threads, *target_constants(target)))
         if update is not None:
-            kernels += [updates[update](name), column_sums(name, *COLUMN_LANES), step_sums(name, jit.THREADS)]
-            kernels += [extremes(name, jit.THREADS)] + ([dropout_kernel(name)] if drops else [])
-            kernels += [decay(name, jit.THREADS)] if decays else []
+            kernels += [updates[update](name), column_sums(name, *tuning.COLUMN_LANES), step_sums(name, tuning.THREADS)]
+            kernels += [extremes(name, tuning.THREADS)] + ([dropout_kernel(name)] if drops else [])
+            kernels += [decay(name, tuning.THREADS)] if decays else []
             if clips:
-                kernels += [sum_parts(name), squares(name, jit.THREADS), clip(name, jit.THREADS, CLIP_PARTS)]
+                kernels += [sum_parts(name), squares(name, tuning.THREADS)]
+                kernels += [clip(name, tuning.THREADS, tuning.CLIP_PARTS)]
         for kernel in kernels:
             kernel.load()
 
@@ -163,14 +163,15 @@ class Engine:
     @_alone
     def finite(self) -> bool:
         """Whether all parameters are finite numbers."""
-        flat, parts = self._buffers.parameters, self._buffers.room("extremes", 2 * PARTS, self.dtype)
-        extremes(self.dtype.name, jit.THREADS)(PARTS, flat, parts, 1, flat.size, 0, 0, 1)
-        return bool(np.isfinite(memory.read(parts[: 2 * PARTS])).all())
+        flat, parts = self._buffers.parameters, self._buffers.room("extremes", 2 * tuning.EXTREMES_PARTS, self.dtype)
+        extremes(self.dtype.name, tuning.THREADS)(tuning.EXTREMES_PARTS, flat, parts, 1, flat.size, 0, 0, 1)
+        return bool(np.isfinite(memory.read(parts[: 2 * tuning.EXTREMES_PARTS])).all())
 
     @_alone
     def keep(self, state: Sequence[Any] = (), into: list[Any] | None = None) -> list[Any]:
         """Copies on the GPU of the parameters and of an optimiser's arrays, in those of an earlier call if given."""
-        self._buffers.room("extremes", 2 * PARTS, self.dtype)  # now, so that `finite` cannot fail after the steps
+        # now, so that `finite` cannot fail after the steps
+        self._buffers.room("extremes", 2 * tuning.EXTREMES_PARTS, self.dtype)
         arrays = (self._buffers.parameters, *self.hold(state))
         copies = into or [memory.empty(array.size, self.dtype) for array in arrays]
         for copy, array in zip(copies, arrays, strict=True):
@@ -187,7 +188,7 @@ class Engine:
             self._read_back()
 
     def _plan(self, rows: int, gradients: bool, drops: bool = False) -> Plan:
-        """The products for so many rows of a batch."""
+        """The products for a batch of `rows` rows."""
         key = rows, gradients, drops
         if key not in self._plans:
             if len(self._plans) >= PLANS:
@@ -237,23 +238,21 @@ class Engine:
             raise NotImplementedError("hook must be None on device 'cuda', whose steps call no function of the host")
         plan = self._plan(batch_size, gradients=True, drops=noise is not None and any(self.dropout))
         self._buffers.reserve(plan, batch_size)
-        seed, first_step = noise or (0, 0)
-        numbers = np.zeros((steps, fields.NUMBERS))
-        numbers[:, :8], numbers[:, fields.SCALE], numbers[:, fields.DECAY] = scalars, scales, l2
-        name, numbers[:, fields.PARAMETER] = scalar.loss_and_parameter(loss)
-        if update == "adam":  # rounded once: 1 - beta of float32's 0.999 would be wrong by 5e-5
-            numbers[:, 6:8] = 1.0 - numbers[:, 1:3]
+        name, parameter = scalar.loss_and_parameter(loss)
+        of_step = StepNumbers(scale=scales, decay=l2, parameter=parameter)
+        numbers = numbers_of_steps(steps, of_step, update_numbers[update](scalars))
         decays = bool(np.any(l2))
         batches = Batches(*self.place(x, target, weight), order, first, total, batch_size, passes)
         held, sums = self.hold(state), self._buffers.room("sums", 2 * steps, self.dtype)
-        launches = Steps(
-            plan, self._buffers, batches, numbers.astype(self.dtype), self.output, metric,
-            SLOTS=len(state), PARTS=self._buffers.parts.size if decays else 0, SEED=seed, FIRST_STEP=first_step,
-            ADVANCE=1, G_PARTS=plan.parts if clip_norm is None else 1,
-        )  # fmt: skip
+        job = job_for(plan, self._buffers, batches, self.output, metric)
+        job.seed, job.first_step = noise or (0, 0)
+        job.slots, job.advance = len(state), 1
+        job.decay_parts = self._buffers.parts.size if decays else 0
+        job.g_parts = plan.parts if clip_norm is None else 1  # clipping has added them up
+        launches = Steps(plan, self._buffers, batches, numbers.astype(self.dtype), job)
         norms = None
         if clip_norm is not None:
-            norms = self._buffers.send("norms", np.r_[np.zeros(CLIP_PARTS), clip_norm])
+            norms = self._buffers.send("norms", np.r_[np.zeros(tuning.CLIP_PARTS), clip_norm])
 
         def step() -> None:
             launches.forward()
@@ -265,7 +264,7 @@ class Engine:
             launches.sums(sums)
 
         self._device_is_newer = True
-        self._repeated(jit.recorded(step), steps)
+        self._repeated(streams.recorded(step), steps)
         results = memory.read(sums[: 2 * steps]).astype(np.float64).reshape(steps, 2)
         for array, on_device in zip(state, held, strict=True):
             if array is not on_device:
@@ -291,11 +290,12 @@ class Engine:
         rows, buffers = len(x), self._buffers
         plan = self._plan(rows, gradients=True)
         buffers.reserve(plan, rows)
-        numbers = np.zeros(fields.NUMBERS, self.dtype)
         name, parameter = scalar.loss_and_parameter(loss)
-        numbers[[fields.SCALE, fields.DECAY, fields.PARAMETER]] = scale, l2, parameter
+        numbers = numbers_of_steps(1, StepNumbers(scale=scale, decay=l2, parameter=parameter))
         batches = Batches(*self.place(x, target, weight), None, 0, rows, rows)
-        launches = Steps(plan, buffers, batches, numbers, self.output, None, PARTS=buffers.parts.size if l2 else 0)
+        job = job_for(plan, buffers, batches, self.output)
+        job.decay_parts = buffers.parts.size if l2 else 0
+        launches = Steps(plan, buffers, batches, numbers.astype(self.dtype), job)
         sums = memory.empty(2, self.dtype)
         launches.forward()
         launches.loss(name)
@@ -331,17 +331,19 @@ class Engine:
             x, target, weight = x[order], _rows(target, order), _rows(weight, order)
             order = None
         total = len(x) if order is None else len(order)
-        chunk = min(total, max(1, FORWARD_ELEMENTS // sum(self.layout.strides)))
+        chunk = min(total, max(1, tuning.FORWARD_ELEMENTS // sum(self.layout.strides)))
         plan, steps = self._plan(chunk, gradients=False), -(-total // chunk)
         self._buffers.reserve(plan, total)
         batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)
-        numbers = np.ones((steps, fields.NUMBERS), self.dtype)
-        name, numbers[:, fields.PARAMETER] = scalar.loss_and_parameter(loss)
-        launches = Steps(plan, self._buffers, batches, numbers, self.output, metric, steps, KEEP=1)
+        name, parameter = scalar.loss_and_parameter(loss)
+        numbers = numbers_of_steps(steps, StepNumbers(scale=1.0, parameter=parameter))
+        job = job_for(plan, self._buffers, batches, self.output, metric)
+        job.keep_rows = 1
+        launches = Steps(plan, self._buffers, batches, numbers.astype(self.dtype), job, steps)
         on_host = isinstance(out, np.ndarray)
         outputs: Any = None
         if out is not None:
-            outputs = memory.empty(total * self.layout.widths[-1], self.dtype) if on_host else jit.flat(out)
+            outputs = memory.empty(total * self.layout.widths[-1], self.dtype) if on_host else device_arrays.flat(out)
         for step in range(steps):
             launches.at(step)
             launches.forward()
@@ -352,7 +354,7 @@ class Engine:
         if on_host:
             out[...] = memory.read(outputs).reshape(out.shape)
         elif out is not None:
-            jit.synchronize()  # whichever stream it is read on
+            gpu.synchronize()  # whichever stream it is read on
         if target is None:
             return np.zeros(0), np.zeros(0)
         losses_of_rows, right = memory.read(self._buffers.results).astype(np.float64).reshape(2, -1)

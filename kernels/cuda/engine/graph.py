@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from kernels import forks
-from kernels.cuda.compiler import jit
+from kernels.cuda.compiler import target
+from kernels.cuda.driver import errors, gpu, streams
 
-Launches = Sequence[tuple[Any, Any, tuple[Any, ...]]]  # see jit.recorded
+Launches = Sequence[tuple[Any, Any, tuple[Any, ...]]]  # see streams.recorded
 
 _capturing = forks.lock()
 
@@ -26,7 +27,7 @@ class Repeated:
         self._graph: Any = None
 
     def __call__(self, launches: Launches, times: int) -> None:
-        """Enqueue these launches so many times. A graph stays right as long as it is the same arrays that they name."""
+        """Enqueue these launches `times` times. A graph stays right as long as it is the same arrays that they name."""
         if not _same(launches, self._launches):
             self._launches, self._graph = [], None
             _run(launches)  # which loads what is new to this process; that must not happen while it is captured
@@ -39,7 +40,7 @@ class Repeated:
 
 def captured(launches: Launches) -> Any:
     """A function that enqueues these launches. Warns where the driver makes no graph of them."""
-    if not jit.SIMULATED:
+    if not target.SIMULATED:
         try:
             return Graph(launches)
         except DriverError as error:
@@ -66,20 +67,20 @@ class Graph:
     def __call__(self) -> None:
         """Enqueue it on this thread's stream. Raises OutOfMemoryError and RuntimeError."""
         try:
-            _call("cuGraphLaunch", self._executable, jit.handle(jit.current_stream()))
+            _call("cuGraphLaunch", self._executable, streams.handle(streams.current_stream()))
         except DriverError as error:
-            raise jit.failure(error) from error
+            raise errors.failure(error) from error
 
 
 def _capture(launches: Launches) -> Any:
     """A graph of them. They go to a stream that nothing else is enqueued on: the default one cannot be captured."""
     from cuda.bindings import driver
 
-    stream = _stream(jit.device_number())
+    stream = _stream(gpu.device_number())
     # RELAXED: arrays may be freed meanwhile, by the garbage collector or by other threads
     _call("cuStreamBeginCapture", stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
     try:
-        with jit.launching(jit.external_stream(stream)):
+        with streams.launching(streams.external_stream(stream)):
             _run(launches)
     finally:
         graph = _call("cuStreamEndCapture", stream)

@@ -1,57 +1,169 @@
-"""What a launch works on: an int64 array of sizes, offsets and codes, the header's fields and a record per product.
+"""What a launch works on: an int64 array of a job's header and a record per product, and the numbers of each step.
 
-Offsets and row strides count elements of the array they point into. Kernels get the job and a record's number: all that
-differs from step to step follows from STEP, which a step itself advances, so each step's launches are the same ones.
+Kernels get the array, called `words`, and where in it their record is. All that differs from step to step follows from
+`step`, which a step itself advances, so each step's launches are the same ones.
 """
 
-from itertools import count
+import numpy as np
 
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.records import (
+    Code,
+    Count,
+    Flag,
+    Offset,
+    Real,
+    Record,
+    Stride,
+    record_at,
+    record_class,
+    rows,
+    size,
+)
 
-_field = count()
-(
-    TOTAL, BATCH, FIRST, ORDERED,  # rows order[0 : TOTAL], or FIRST and on, BATCH of them in a step
-    PASS_STEPS,  # after so many steps: the next TOTAL rows of the order, or FIRST and on again
-    X, LDX, X_COLUMNS,  # the batch's rows
-    COLUMNS, Z, LDZ, DZ, LDDZ, OUTPUT,  # what the loss works on
-    LDT, WEIGHTED, METRIC, RIGHT, KEEP,  # RIGHT: where rightness lies in results; KEEP: that of all steps
-    PARTS,  # how many partial sums of squares there are
-    W_ROWS, W_COLUMNS, LDW, LDG, G_PARTS, G_SPACING, SLOTS,  # what an update works on
-    SEED, FIRST_STEP,  # of dropout: its key, and the number of the job's first step among all of a training
-    STEP, ADVANCE,  # the step that is being made, and what step_sums adds to it
-    LAYERS,
-) = (next(_field) for _ in range(32))  # fmt: skip
-HEADER = 32
-# A record: c (m, n) = f(a (m, k) @ b (k, n)), see product/linear.py; f where ACTIVE. DB: where b's columns' sums go.
-# Or one of dropout: c (m, n) = a, but for what layer K drops by LIMIT, see kernels.random.
-M, N, K, A, LDA, B, LDB, C, LDC, BIAS, EXTRA, LD_EXTRA, ACTIVE, DB, LIMIT, CHUNK, SPACING = range(17)
-# dw and db are summed in parts of CHUNK rows of the batch; part p goes p * SPACING elements further than C and DB.
-RECORD = 17
 ROWS = -1  # a size: the rows of the step's batch
 NONE = -1  # an offset: nowhere
 
-# Numbers of a step, in the kernel's real type: eight for the update, see operations/update.py; then the factor of the
-# sum of row losses, that of l2, and the loss's parameter
-SCALE, DECAY, PARAMETER = 8, 9, 10
-NUMBERS = 11
+
+@record_class
+class Job(Record):
+    """The header: steps and their batches, and what the kernels other than products work on."""
+
+    # rows order[0 : total], or first and on, batch of them in a step; then the next total rows of the order, or first
+    # and on again
+    total: Count = 1
+    batch: Count = 1
+    first: Count = 0
+    ordered: Flag = 0
+    pass_steps: Count = 1
+
+    # the batch's rows
+    x: Offset = 0
+    x_row: Stride = 0
+    x_columns: Count = 0
+
+    # the loss
+    columns: Count = 0
+    z: Offset = 0
+    z_row: Stride = 0
+    dz: Offset = 0
+    dz_row: Stride = 0
+    output: Code = 0  # the output activation
+    target_row: Stride = 0
+    weighted: Flag = 0
+    metric: Code = 0
+    right: Offset = 0  # where in results it says which rows are right
+    keep_rows: Flag = 0  # results are those of all steps' rows, not of the last step's
+
+    # what an update works on
+    decay_parts: Count = 0  # partial sums of squared weights
+    w_rows: Count = 0
+    w_columns: Count = 0
+    w_row: Stride = 0
+    g_row: Stride = 0
+    g_parts: Count = 0
+    g_spacing: Stride = 0
+    slots: Count = 0  # of the optimiser's state
+
+    # dropout: its key, and the number of the job's first step among all of a training
+    seed: Count = 0
+    first_step: Count = 0
+
+    # the step that is being made, and what step_sums adds to it
+    step: Count = 0
+    advance: Count = 0
+    layers: Count = 0
+
+
+@record_class
+class Product(Record):
+    """c (m, n) = f(a (m, k) @ b (k, n)), see product/linear.py."""
+
+    m: Count = 0
+    n: Count = 0
+    k: Count = 0
+    a: Offset = 0
+    a_row: Stride = 0
+    b: Offset = 0
+    b_row: Stride = 0
+    c: Offset = 0
+    c_row: Stride = 0
+    bias: Offset = NONE
+    extra: Offset = NONE
+    extra_row: Stride = 0
+    active: Flag = 0  # f is not the identity
+    db: Offset = NONE  # the sums of b's columns
+    # dw and db are summed in parts, each of a chunk of the batch's rows, which lie spacing apart
+    chunk: Count = 0
+    spacing: Stride = 0
+
+
+@record_class
+class Drop(Record):
+    """Dropout: target (rows, columns) = source, but for what a layer drops by its limit, see kernels.random."""
+
+    columns: Count
+    layer: Count
+    source: Offset
+    target: Offset
+    row: Stride
+    limit: Count
+
+
+@record_class
+class StepNumbers(Record):
+    """What the loss and its gradient need."""
+
+    scale: Real = 0.0  # of the sum of row losses
+    decay: Real = 0.0  # of the weights: l2
+    parameter: Real = 0.0  # the loss's
+
+
+# A step has, in the kernel's real type, the numbers of its update (see operations/update.py), then its StepNumbers
+UPDATE_NUMBERS = 8
+NUMBERS = UPDATE_NUMBERS + size(StepNumbers)
+PRODUCTS = size(Job)  # where the first record after the header is
+PRODUCT_WORDS = size(Product)
+
+_job_at, _step_numbers_at = record_at(Job), record_at(StepNumbers)
+product_at, drop_at = record_at(Product), record_at(Drop)
+
+
+def numbers_of_steps(steps: int, of_step: StepNumbers, of_update: Record | None = None) -> np.ndarray:
+    """The numbers (steps, NUMBERS) of steps. A field of either record may be an array (steps,)."""
+    numbers = np.zeros((steps, NUMBERS))
+    if of_update is not None:
+        numbers[:, : size(type(of_update))] = rows(of_update, steps)
+    numbers[:, UPDATE_NUMBERS:] = rows(of_step, steps)
+    return numbers
+
+
+@jit.inline
+def job_of(words):
+    """The header of a job."""
+    return _job_at(words, 0)
+
+
+@jit.inline
+def numbers_of(numbers, job):
+    """The step's StepNumbers."""
+    return _step_numbers_at(numbers, job.step * NUMBERS + UPDATE_NUMBERS)
 
 
 @jit.inline
 def rows_of(job):
     """The rows of the step's batch; the last one of a pass may be smaller."""
-    return min(job[BATCH], job[TOTAL] - job[STEP] % job[PASS_STEPS] * job[BATCH])
+    return min(job.batch, job.total - job.step % job.pass_steps * job.batch)
 
 
 @jit.inline
-def size_of(job, field):
-    """A size of a record, which may be the rows of the step's batch."""
-    size = job[field]
+def size_of(job, size):
+    """A size of a product, which may be the rows of the step's batch."""
     return rows_of(job) if size == ROWS else size
 
 
 @jit.inline
 def row_of(job, order, i):
     """The row of the data that is row i of the step's batch."""
-    step = job[STEP]
-    position = step % job[PASS_STEPS] * job[BATCH] + i
-    return order[step // job[PASS_STEPS] * job[TOTAL] + position] if job[ORDERED] != 0 else job[FIRST] + position
+    position = job.step % job.pass_steps * job.batch + i
+    return order[job.step // job.pass_steps * job.total + position] if job.ordered != 0 else job.first + position

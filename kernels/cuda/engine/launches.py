@@ -27,20 +27,21 @@ from itertools import pairwise
 import numpy as np
 
 from kernels import random, scalar
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
-from kernels.cuda.engine import job as fields
+from kernels.cuda.compiler.records import Record, size
+from kernels.cuda.driver import gpu
+from kernels.cuda.engine.job import NONE, PRODUCTS, ROWS, Drop, Product
 from kernels.cuda.engine.operations.gather import gather
 from kernels.cuda.product import narrow
 from kernels.cuda.product.gemm import arithmetic, chunk_for, parts_for, tile_for
 from kernels.cuda.product.linear import compiled, linear
 from kernels.layout import Layout, leading_dimension
 
-COLUMN_LANES = (32, 8)  # of column_sums: columns of a block, threads that share a column
-
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a batch's matrices lie in one buffer of `size` elements, for so many rows."""
+    """Where a batch's matrices lie in one buffer of `size` elements."""
 
     rows: int
     strides: tuple[int, ...]
@@ -65,13 +66,11 @@ class Workspace:
             at += rows * stride
             return at - rows * stride
 
-        x, dx = matrix(strides[0]), matrix(strides[0]) if gradients else fields.NONE
+        x, dx = matrix(strides[0]), matrix(strides[0]) if gradients else NONE
         y = tuple(matrix(stride) for stride in strides[1:])
         dz = tuple(matrix(stride) for stride in (strides[1:] if gradients else strides[-1:]))
         saved = [gradients and name in scalar.NEEDS_PRE for name in activations] + [False]
-        pre = tuple(
-            matrix(stride) if needed else fields.NONE for stride, needed in zip(strides[1:], saved, strict=True)
-        )
+        pre = tuple(matrix(stride) if needed else NONE for stride, needed in zip(strides[1:], saved, strict=True))
         dropped = (
             tuple(matrix(stride) if rate else saved for stride, saved, rate in zip(strides[1:], y, rates)) or y[:-1]
         )
@@ -79,16 +78,16 @@ class Workspace:
 
 
 @dataclass(frozen=True)
-class Product:
-    """A product of a step, or several of one kind: their kernel, how many blocks, and the first's record in the job."""
+class Launch:
+    """A product of a step, or several of one kind: their kernel, how many blocks, and where in the job the first is."""
 
     kernel: jit.Kernel
     blocks: int | tuple[int, int, int]
-    number: int
+    at: int
 
 
 class Plan:
-    """The products of a network for batches of so many rows, and how they stand in a job.
+    """The products of a network for batches of `rows` rows, and how they stand in a job.
 
     rates: those of dropout, one per hidden layer, or none for a job in which nothing is dropped. precision: of the
     layers that are wide enough for it. narrow: the tile for kernels.cuda.product.narrow, or None.
@@ -107,8 +106,9 @@ class Plan:
         # whose kernels take one tile through all layers, and so would round in those that are too narrow for it, too
         on_tensor_cores = any(name != self.dtype.name for name in self.arithmetic)
         if len(set(activations)) == 1 and not any(rates) and not on_tensor_cores:
-            self.narrow = narrow.tile_for(layout.widths, rows, self.dtype, jit.processors())
-        self._records: list[np.ndarray] = []
+            self.narrow = narrow.tile_for(layout.widths, rows, self.dtype, gpu.processors())
+        self.records: list[Record] = []  # what stands in a job after its header
+        self._next = PRODUCTS  # where the next one will be
         self.forward = [self._forward(n) for n in self.layers]
         if gradients:
             self.largest = max(pairwise(layout.widths), key=math.prod)
@@ -116,16 +116,12 @@ class Plan:
             self.parts = parts_for(*self.largest, rows, self.dw_arithmetic)  # of every dw and db
             self.dw = self._dw()
             self.dx = [self._dx(n) for n in self.layers]  # that of layer 0 is dX
-        self.drops: dict[tuple[int, bool], int] = {}  # (layer, backward?) -> record's number
+        self.drops: dict[tuple[int, bool], int] = {}  # (layer, backward?) -> where its record is
         for n, rate in enumerate(rates):
             if rate:
                 work = self.workspace
                 self.drops[n, False] = self._drop(n, rate, work.y[n], work.dropped[n])
                 self.drops[n, True] = self._drop(n, rate, work.dz[n], work.dz[n])
-
-    def job(self) -> np.ndarray:
-        """A job with all records, its header empty."""
-        return np.concatenate([np.zeros(fields.HEADER, np.int64), *self._records])
 
     def kernels(self, source: str) -> list[jit.Kernel]:
         """What it runs on data of this type."""
@@ -144,75 +140,82 @@ class Plan:
         """The kernel for dz of all layers below the last one."""
         return narrow.backward(self.dtype.name, self.narrow, self.activations[0])
 
-    def _record(self, m: int, n: int, k: int) -> np.ndarray:
-        """Another one of the job's, of a product c (m, n) = a (m, k) @ b (k, n) so far."""
-        record = np.zeros(fields.RECORD, np.int64)
-        record[[fields.M, fields.N, fields.K]] = m, n, k
-        record[[fields.BIAS, fields.EXTRA, fields.DB]] = fields.NONE
-        self._records.append(record)
-        return record
+    def _add(self, record: Record) -> int:
+        """Another record of the job's; returns where it is."""
+        at = self._next
+        self.records.append(record)
+        self._next += size(type(record))
+        return at
 
     def _drop(self, n: int, rate: float, source: int, target: int) -> int:
-        record = self._record(fields.ROWS, self.layout.widths[n + 1], n)
-        record[[fields.A, fields.C]] = source, target
-        record[[fields.LDA, fields.LDC]] = self.workspace.strides[n + 1]
-        record[fields.LIMIT] = random.limit(rate)
-        return len(self._records) - 1
+        stride = self.workspace.strides[n + 1]
+        return self._add(
+            Drop(
+                columns=self.layout.widths[n + 1], layer=n, source=source, target=target, row=stride,
+                limit=random.limit(rate),
+            )
+        )  # fmt: skip
 
-    def _product(self, n: int, layout: str, width: int, activation: str, slope: bool) -> Product:
-        """That of the last record, for layer n, which has the batch's rows and so many columns."""
-        tile = tile_for(self.workspace.rows, width, self.arithmetic[n], jit.processors())
+    def _launch(self, n: int, product: Product, layout: str, activation: str, slope: bool) -> Launch:
+        """That of one product for layer n, which has the batch's rows."""
+        rows = self.workspace.rows
+        tile = tile_for(rows, product.n, self.arithmetic[n], gpu.processors())
         kernel = linear(self.dtype.name, tile, layout, True, activation, slope)
-        return Product(kernel, tile.blocks(self.workspace.rows, width), len(self._records) - 1)
+        return Launch(kernel, tile.blocks(rows, product.n), self._add(product))
 
     def _input(self, n: int) -> int:
         return self.workspace.dropped[n - 1] if n else self.workspace.x
 
-    def _forward(self, n: int) -> Product:
+    def _forward(self, n: int) -> Launch:
         layout, work = self.layout, self.workspace
         name = self.activations[n] if n < len(self.activations) else "identity"
-        record = self._record(fields.ROWS, layout.widths[n + 1], layout.widths[n])
-        record[fields.ACTIVE] = name != "identity"
-        record[[fields.A, fields.LDA]] = self._input(n), work.strides[n]
-        record[[fields.B, fields.LDB]] = layout.w_offsets[n], layout.strides[n + 1]
-        record[[fields.C, fields.LDC]] = work.y[n], work.strides[n + 1]
-        record[[fields.EXTRA, fields.LD_EXTRA]] = work.pre[n], work.strides[n + 1]
-        if self.narrow and not self.gradients and n < len(self.activations):
-            record[fields.C] = fields.NONE
-        if layout.bias:
-            record[fields.BIAS] = layout.b_offsets[n]
-        return self._product(n, "x @ w", layout.widths[n + 1], compiled(name), False)
+        kept = not self.narrow or self.gradients or n == len(self.activations)  # else it stays in shared memory
+        product = Product(
+            m=ROWS, n=layout.widths[n + 1], k=layout.widths[n],
+            a=self._input(n), a_row=work.strides[n],
+            b=layout.w_offsets[n], b_row=layout.strides[n + 1],
+            c=work.y[n] if kept else NONE, c_row=work.strides[n + 1],
+            bias=layout.b_offsets[n] if layout.bias else NONE,
+            extra=work.pre[n], extra_row=work.strides[n + 1],
+            active=name != "identity",
+        )  # fmt: skip
+        return self._launch(n, product, "x @ w", compiled(name), False)
 
-    def _dw(self) -> Product:
+    def _dw(self) -> Launch:
         """Those of all layers, in one launch."""
-        layout, work, number = self.layout, self.workspace, len(self._records)
+        layout, work, first = self.layout, self.workspace, self._next
         for n in self.layers:
-            record = self._record(layout.widths[n], layout.widths[n + 1], fields.ROWS)
-            record[[fields.CHUNK, fields.SPACING]] = chunk_for(work.rows, self.parts), layout.size
-            record[[fields.A, fields.LDA]] = self._input(n), work.strides[n]
-            record[[fields.B, fields.LDB]] = work.dz[n], work.strides[n + 1]
-            record[[fields.C, fields.LDC]] = layout.w_offsets[n], layout.strides[n + 1]
-            if layout.bias:
-                record[fields.DB] = layout.b_offsets[n]
-        tile = tile_for(*self.largest, self.dw_arithmetic, jit.processors(), self.parts)
+            self._add(
+                Product(
+                    m=layout.widths[n], n=layout.widths[n + 1], k=ROWS,
+                    a=self._input(n), a_row=work.strides[n],
+                    b=work.dz[n], b_row=work.strides[n + 1],
+                    c=layout.w_offsets[n], c_row=layout.strides[n + 1],
+                    db=layout.b_offsets[n] if layout.bias else NONE,
+                    chunk=chunk_for(work.rows, self.parts), spacing=layout.size,
+                )
+            )  # fmt: skip
+        tile = tile_for(*self.largest, self.dw_arithmetic, gpu.processors(), self.parts)
         most = max(tile.blocks(*widths) for widths in pairwise(layout.widths))
         kernel = linear(self.dtype.name, tile, "x.T @ dz", True, compiled("identity"), False)
-        return Product(kernel, (most, self.parts, len(self.layers)), number)
+        return Launch(kernel, (most, self.parts, len(self.layers)), first)
 
-    def _dx(self, n: int) -> Product:
+    def _dx(self, n: int) -> Launch:
         layout, work = self.layout, self.workspace
         name = self.activations[n - 1] if n else "identity"
         slope = name != "identity"
-        record = self._record(fields.ROWS, layout.widths[n], layout.widths[n + 1])
-        record[[fields.A, fields.LDA]] = work.dz[n], work.strides[n + 1]
-        record[[fields.B, fields.LDB]] = layout.w_offsets[n], layout.strides[n + 1]
-        record[[fields.C, fields.LDC]] = work.dz[n - 1] if n else work.dx, work.strides[n]
+        product = Product(
+            m=ROWS, n=layout.widths[n], k=layout.widths[n + 1],
+            a=work.dz[n], a_row=work.strides[n + 1],
+            b=layout.w_offsets[n], b_row=layout.strides[n + 1],
+            c=work.dz[n - 1] if n else work.dx, c_row=work.strides[n],
+        )  # fmt: skip
         if slope:
-            saved = work.pre[n - 1] if name in scalar.NEEDS_PRE else work.y[n - 1]
-            record[[fields.EXTRA, fields.LD_EXTRA]] = saved, work.strides[n]
-        return self._product(n, "dz @ w.T", layout.widths[n], compiled(name), slope)
+            product.extra = work.pre[n - 1] if name in scalar.NEEDS_PRE else work.y[n - 1]
+            product.extra_row = work.strides[n]
+        return self._launch(n, product, "dz @ w.T", compiled(name), slope)
 
 
 def column_blocks(widths: Sequence[int]) -> tuple[int, int]:
     """The blocks of column_sums for all layers."""
-    return -(-max(widths[1:]) // COLUMN_LANES[0]), len(widths) - 1
+    return -(-max(widths[1:]) // tuning.COLUMN_LANES[0]), len(widths) - 1

@@ -1,7 +1,6 @@
 """What kernels need below Python: vector loads and stores, the bits of a float. Plain stand-ins in the simulator."""
 
 import functools
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,9 @@ from numba import types
 from numba.core import cgutils
 
 from kernels import scalar
-from kernels.cpu.ir import floats
-from kernels.cuda.compiler.jit import SIMULATED, inline
+from kernels.cuda.compiler.jit import inline
+from kernels.cuda.compiler.target import SIMULATED
+from kernels.maths import float_bits
 
 VECTOR_BYTES = 16  # the widest load and store of one thread
 
@@ -64,7 +64,7 @@ def vector_copy(real: Any, width: int = 0) -> Any:
 def vector_read(real: Any, aligned: bool) -> Any:
     """read(x, at, left, registers, to): registers[to : to + lanes] = x[at : at + left], then zeros.
 
-    aligned: 16 bytes are read at once where there are so many.
+    aligned: 16 bytes are read at once where they are left.
     """
     width, zero, copy = lanes(real), real(0.0), vector_copy(real)
 
@@ -154,9 +154,7 @@ def outer_products(
     """add(c, a, a_at, b, b_at): c (rows * columns,), in registers, += a.T @ b over `depth` rows of both.
 
     a_steps: the distances of a's rows, the first of which begins at a_at, and of the groups of 16 bytes in which a row
-    is read; b_steps: b's. All of it is one run of loads at fixed offsets and of multiply-adds: 512 of these, 32 loads
-    and 3 other instructions a step of the largest float32 tile on sm_90, where a loop that the compiler left one had
-    22 others to 64 multiply-adds (nvdisasm 13.4).
+    is read; b_steps: b's. All of it is one run of loads at fixed offsets and of multiply-adds, without a loop.
     """
     width, (a_stride, a_spacing), (b_stride, b_spacing) = lanes(real), a_steps, b_steps
     if SIMULATED:
@@ -220,30 +218,36 @@ def _vector(real: Any) -> Any:
 
 
 @functools.cache
-def scalars(real: Any) -> SimpleNamespace:
+def scalars(real: Any) -> Any:
     """The scalar functions of `kernels.scalar`, for all kernels of a type: each is compiled once in a process."""
     return scalar.functions(real, inline, _float_bits(real))
 
 
 def _float_bits(real: Any) -> Any:
     if SIMULATED:
-        return _simulated_bits(np.dtype(str(real)))
+        return _SimulatedBits(np.dtype(str(real)).type)
     from numba.cuda.extending import intrinsic
 
-    return floats.bits(real, intrinsic)
+    return float_bits.bits(real, intrinsic)
 
 
-def _simulated_bits(dtype: np.dtype) -> SimpleNamespace:
-    one = dtype.type(1.0)
+class _SimulatedBits:
+    """The functions that kernels.scalar asks for, of NumPy's numbers of a type."""
 
-    def exponent(x: Any) -> Any:
+    sqrt = staticmethod(np.sqrt)
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def power_of_two(self, n: Any) -> Any:
+        return np.ldexp(self.real(1.0), int(n))
+
+    def exponent(self, x: Any) -> Any:
         mantissa, e = np.frexp(x)  # in [1/2, 1)
-        return dtype.type(e - (mantissa < np.sqrt(0.5)))
+        return self.real(e - (mantissa < np.sqrt(0.5)))
 
-    return SimpleNamespace(
-        power_of_two=lambda n: np.ldexp(one, int(n)),
-        exponent=exponent,
-        scale=lambda x, e: np.ldexp(x, -int(e)),
-        select=lambda condition, a, b: dtype.type(a if condition else b),
-        sqrt=np.sqrt,
-    )
+    def scale(self, x: Any, e: Any) -> Any:
+        return np.ldexp(x, -int(e))
+
+    def select(self, condition: Any, a: Any, b: Any) -> Any:
+        return self.real(a if condition else b)

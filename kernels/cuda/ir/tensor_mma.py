@@ -6,7 +6,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from kernels.cuda.compiler.jit import SIMULATED, cuda
+from kernels.cuda.compiler.target import SIMULATED, cuda
 
 # How many elements are in a word of 32 bits, what makes one of them, and the instruction that multiplies words
 WORD_ELEMENTS = {"tf32": 1, "bf16": 2}
@@ -67,7 +67,7 @@ Products = tuple[tuple[tuple[Any, ...], tuple[Any, ...], tuple[int, ...]], ...]
 def matrix_products(
     precision: str, steps: int, a_loads: Loads, a_step: int, b_loads: Loads, b_step: int, products: Products
 ) -> Any:
-    """add(c, a, a_at, b, b_at): c, in registers, += the products of a warp's threads, in so many steps of STEP words.
+    """add(c, a, a_at, b, b_at): c, in registers, += the products of a warp's threads, in `steps` steps of STEP words.
 
     Step p reads words at a_at + p * a_step and b_at + p * b_step. A warp's 32 threads call it together. All of it is
     one run of loads at fixed offsets and of mma.sync. Needs compute capability 8.0.

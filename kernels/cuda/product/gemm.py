@@ -12,89 +12,33 @@ is multiplied. The order of every sum is that of k, whatever the tile.
 """
 
 import functools
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.ir.ptx import lanes, outer_products, row_copy, vector_copy, vector_read
 from kernels.cuda.product import tensor_layout
-
-
-@dataclass(frozen=True)
-class Tile:
-    """The shape of a block's work: see the module's text. warp_rows, warp_columns: threads of a warp, 32 on a GPU.
-
-    precision: "tf32" or "bf16" for products on tensor cores, see tensor_layout.py, whose warps have 8 x 4 threads.
-    """
-
-    rows: int
-    columns: int
-    depth: int
-    thread_rows: int
-    thread_columns: int
-    warp_rows: int = 4
-    warp_columns: int = 8
-    precision: str = ""
-
-    @property
-    def threads(self) -> int:
-        """The threads of a block."""
-        return self.rows * self.columns // (self.thread_rows * self.thread_columns)
-
-    def blocks(self, m: int, n: int) -> int:
-        """How many blocks a product takes."""
-        return -(-m // self.rows) * -(-n // self.columns)
-
-
-# Which tile for which product: the first that is less than half empty and gives every multiprocessor something to do.
-# The shapes are the usual ones (Boehm 2022, "How to Optimize a CUDA Matmul Kernel for cuBLAS-like Performance"), as
-# large as registers allow without spills (see the tests), and narrower ones for narrow layers. They have not been
-# tuned: no GPU was there.
-TILES = {
-    "float32": (
-        Tile(128, 128, 8, 8, 8),  # 4096 x 4096
-        Tile(128, 64, 8, 8, 8),  # 65536 x 64
-        Tile(128, 32, 16, 8, 4),  # 65536 x 10
-        Tile(64, 64, 16, 4, 4),  # 512 x 256
-        Tile(32, 32, 16, 4, 4),  # 128 x 256
-    ),
-    "float64": (Tile(64, 64, 8, 4, 4), Tile(32, 32, 8, 4, 4)),
-    "tf32": (
-        Tile(128, 128, 8, 8, 16, 8, 4, "tf32"), Tile(128, 64, 16, 8, 8, 8, 4, "tf32"),
-        Tile(64, 64, 16, 4, 8, 8, 4, "tf32"), Tile(32, 32, 16, 4, 4, 8, 4, "tf32"),
-    ),
-    "bf16": (
-        Tile(128, 128, 16, 8, 16, 8, 4, "bf16"), Tile(128, 64, 32, 8, 8, 8, 4, "bf16"),
-        Tile(64, 64, 32, 4, 8, 8, 4, "bf16"), Tile(32, 32, 32, 4, 4, 8, 4, "bf16"),
-    ),
-}  # fmt: skip
-# Tensor cores, where they are asked for, multiply in layers whose inputs and outputs both are at least so many; others
-# have too little to multiply to gain by it what they lose in digits. Unmeasured: no GPU was there.
-TENSOR_WIDTH = 32
-# Where dw has few tiles, the sum over the batch's rows is split into parts: as many as make SPLIT_BLOCKS blocks of the
-# smallest tile, of SPLIT_ROWS rows at least. Untuned, too.
-SPLIT_BLOCKS, SPLIT_ROWS = 256, 128
+from kernels.cuda.product.blocks import Loader, Tile
 
 
 def arithmetic(dtype: np.dtype, precision: str, *widths: int) -> str:
     """What the products of a layer of these widths are made in, the name of its TILES: a dtype, "tf32" or "bf16"."""
-    return precision if precision != "float32" and min(widths) >= TENSOR_WIDTH else dtype.name
+    return precision if precision != "float32" and min(widths) >= tuning.TENSOR_WIDTH else dtype.name
 
 
 def tile_for(m: int, n: int, arithmetic: str, processors: int, parts: int = 1) -> Tile:
-    """The tile for a product c (m, n), summed in so many parts; the sums are the same with any."""
-    tiles = TILES[arithmetic]
+    """The tile for a product c (m, n), summed in `parts` parts; the sums are the same with any."""
+    tiles = tuning.TILES[arithmetic]
     fitting = (tile for tile in tiles if tile.rows < 2 * m and tile.columns < 2 * n)
     return next((tile for tile in fitting if parts * tile.blocks(m, n) >= processors), tiles[-1])
 
 
 def parts_for(m: int, n: int, k: int, arithmetic: str) -> int:
     """Into how many parts the sums over k of c (m, n) are split: by the sizes alone, since it decides the bits."""
-    return max(1, min(SPLIT_BLOCKS // TILES[arithmetic][-1].blocks(m, n), k // SPLIT_ROWS))
+    return max(1, min(tuning.SPLIT_BLOCKS // tuning.TILES[arithmetic][-1].blocks(m, n), k // tuning.SPLIT_ROWS))
 
 
 def chunk_for(k: int, parts: int) -> int:
@@ -102,22 +46,32 @@ def chunk_for(k: int, parts: int) -> int:
     return -(-k // parts)
 
 
+class Gemm(NamedTuple):
+    """The parts of a kernel that multiplies.
+
+    multiply(block, sizes, a, b, shared, c): the thread's part of tile number `block` into c, its registers
+    (thread_rows * thread_columns,). Shared memory is free again afterwards.
+
+    stage(r, c, target): row r of every thread's part into target (staged,), rows of `columns` in shared memory, for
+    whoever does what comes after the product; shared.b has room for it. staged_row(o, r): where row o of that lies in
+    the tile, r at least. (To do it in the registers would be to compile it once for each.)
+    """
+
+    multiply: Any
+    stage: Any
+    staged_row: Any
+    staged: int
+    a_shared: int
+    b_shared: int
+
+
 # How the operands lie: a with rows along m (x, dz) or along k (x.T); b with rows along k (w, dz) or along n (w.T).
 LAYOUTS = {"x @ w": (False, False), "dz @ w.T": (False, True), "x.T @ dz": (True, False)}
 
 
 @functools.cache
-def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
-    """The parts of a kernel that multiplies.
-
-    multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, a_tile, b_tile, c): the thread's part of tile number `block`
-    into c, its registers (thread_rows * thread_columns,). a_tile (a_shared,), b_tile (b_shared,): shared memory, free
-    again afterwards. aligned: whether a, b, their offsets and row strides are multiples of 16 bytes.
-
-    share(r, c, target): row r of every thread's part into target (staged,), rows of `columns` in shared memory, for
-    whoever does what comes after the product; b_tile has room for it. staged_row(o, r): where row o of that lies in the
-    tile, r at least. (To do it in the registers would be to compile it once for each.)
-    """
+def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> Gemm:
+    """See Gemm. aligned: whether a, b, their offsets and row strides are multiples of 16 bytes."""
     a_along_k, b_along_n = LAYOUTS[layout]
     rows, columns, depth = tile.rows, tile.columns, tile.depth
     thread_rows, thread_columns, threads = tile.thread_rows, tile.thread_columns, tile.threads
@@ -144,13 +98,14 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
         a_operand = _loader(real, rows, depth, threads, a_along_k, aligned)
         b_operand = _loader(real, columns, depth, threads, not b_along_n, aligned)
         first_of_a, first_of_b = first_row, first_column
-        a_steps, b_steps = (a_operand.stride, warp_rows * part), (b_operand.stride, warp_columns * part)
+        a_steps, b_steps = (a_operand.word, warp_rows * part), (b_operand.word, warp_columns * part)
         add = outer_products(real, thread_rows, thread_columns, depth, a_steps, b_steps)
     load_a, store_a, a_width, a_size = a_operand.load, a_operand.store, a_operand.registers, a_operand.size
     load_b, store_b, b_width, b_size = b_operand.load, b_operand.store, b_operand.registers, b_operand.size
 
     @jit.inline
-    def multiply(block, m, n, k, a, a_at, lda, b, b_at, ldb, a_tile, b_tile, c):
+    def multiply(block, sizes, a, b, shared, c):
+        m, n, k = sizes.m, sizes.n, sizes.k
         a_next = cuda.local.array(a_width, real)
         b_next = cuda.local.array(b_width, real)
         thread = cuda.threadIdx.x
@@ -161,24 +116,24 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
             c[e] = zero
         steps = (k + depth - 1) // depth
         start = k - k  # 0, but not the literal, for whose type Numba would compile all four once more
-        load_a(thread, a, a_at, lda, i0, m, start, k, a_next)
-        load_b(thread, b, b_at, ldb, j0, n, start, k, b_next)
-        store_a(thread, a_next, a_tile, start)
-        store_b(thread, b_next, b_tile, start)
+        load_a(thread, a, i0, m, start, k, a_next)
+        load_b(thread, b, j0, n, start, k, b_next)
+        store_a(thread, a_next, shared.a, start)
+        store_b(thread, b_next, shared.b, start)
         cuda.syncthreads()
         for step in range(steps):
             now, then = step % 2, (step + 1) % 2
             if step + 1 < steps:
-                load_a(thread, a, a_at, lda, i0, m, (step + 1) * depth, k, a_next)
-                load_b(thread, b, b_at, ldb, j0, n, (step + 1) * depth, k, b_next)
-            add(c, a_tile, now * a_size + i, b_tile, now * b_size + j)
+                load_a(thread, a, i0, m, (step + 1) * depth, k, a_next)
+                load_b(thread, b, j0, n, (step + 1) * depth, k, b_next)
+            add(c, shared.a, now * a_size + i, shared.b, now * b_size + j)
             if step + 1 < steps:
-                store_a(thread, a_next, a_tile, then * a_size)
-                store_b(thread, b_next, b_tile, then * b_size)
+                store_a(thread, a_next, shared.a, then * a_size)
+                store_b(thread, b_next, shared.b, then * b_size)
             cuda.syncthreads()
 
     @jit.inline
-    def share(r, c, target):
+    def stage(r, c, target):
         thread = cuda.threadIdx.x
         at = thread // warp_threads // warps_across * warp_rows + thread % warp_threads // warp_columns
         copy_row(r, c, target, at * columns + first_column(thread))
@@ -187,20 +142,12 @@ def gemm(real: Any, tile: Tile, layout: str, aligned: bool) -> SimpleNamespace:
     def staged_row(o, r):
         return o // warp_rows * (warp_rows * thread_rows) + (r // part * warp_rows + o % warp_rows) * part + r % part
 
-    return SimpleNamespace(
-        multiply=multiply, share=share, staged_row=staged_row, staged=staged, a_shared=2 * a_size,
-        b_shared=max(2 * b_size, staged),
-    )  # fmt: skip
+    return Gemm(multiply, stage, staged_row, staged, a_shared=2 * a_size, b_shared=max(2 * b_size, staged))
 
 
 @functools.cache
-def _loader(real: Any, length: int, depth: int, threads: int, along_k: bool, aligned: bool) -> SimpleNamespace:
-    """How a block brings (depth, length) elements of an operand into shared memory.
-
-    load(thread, x, at, ldx, i0, m, k0, k, registers) reads the thread's share of x, zeros beyond m and k. along_k: x
-    has rows (k, m), else (m, k) and is transposed on the way. store(thread, registers, target, at) writes it into
-    target (size,), rows `stride` apart.
-    """
+def _loader(real: Any, length: int, depth: int, threads: int, along_k: bool, aligned: bool) -> Loader:
+    """A Loader that keeps lines along k apart. along_k: x has rows (k, m), else (m, k) and is transposed on the way."""
     width, copy, read = lanes(real), vector_copy(real), vector_read(real, aligned)
     vectors = depth * length // width // threads
     if vectors * width * threads != depth * length or (depth if not along_k else length) % width:
@@ -209,15 +156,15 @@ def _loader(real: Any, length: int, depth: int, threads: int, along_k: bool, ali
     stride = length + width  # the padding spreads what is written transposed over the banks
 
     @jit.inline
-    def load(thread, x, at, ldx, i0, m, k0, k, registers):
+    def load(thread, x, i0, m, k0, k, registers):
         for v in range(vectors):
             vector = thread + v * threads
             if along_k:
                 p, i = k0 + vector // per_row, i0 + vector % per_row * width
-                read(x, at + p * ldx + i, m - i if p < k else 0, registers, v * width)
+                read(x.array, x.at + p * x.row + i, m - i if p < k else 0, registers, v * width)
             else:
                 i, p = i0 + vector // per_row, k0 + vector % per_row * width
-                read(x, at + i * ldx + p, k - p if i < m else 0, registers, v * width)
+                read(x.array, x.at + i * x.row + p, k - p if i < m else 0, registers, v * width)
 
     @jit.inline
     def store(thread, registers, target, at):
@@ -230,6 +177,4 @@ def _loader(real: Any, length: int, depth: int, threads: int, along_k: bool, ali
                 for q in range(width):
                     target[at + (p + q) * stride + i] = registers[v * width + q]
 
-    return SimpleNamespace(
-        load=load, store=store, registers=vectors * width, stride=stride, size=depth * stride
-    )  # fmt: skip
+    return Loader(load, store, registers=vectors * width, size=depth * stride, line=1, word=stride)

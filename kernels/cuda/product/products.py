@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
-from kernels.cuda.compiler import jit
-from kernels.cuda.engine import job as fields
-from kernels.cuda.engine.launches import COLUMN_LANES, column_blocks
+from kernels.cuda.compiler.records import Record, words
+from kernels.cuda.driver import gpu
+from kernels.cuda.driver.device_arrays import address, flat
+from kernels.cuda.engine.job import NONE, PRODUCTS, Job, Product
+from kernels.cuda.engine.launches import column_blocks
 from kernels.cuda.engine.operations.update import column_sums, sum_parts
 from kernels.cuda.ir.ptx import VECTOR_BYTES
 from kernels.cuda.product.gemm import arithmetic, chunk_for, parts_for, tile_for
@@ -25,24 +28,23 @@ def multiply(
     kind = arithmetic(c.dtype, precision, *((m, n) if layout == "x.T @ dz" else (n, k)))
     parts = parts_for(m, n, k, kind) if layout == "x.T @ dz" else 1
     result = c if parts == 1 else memory.shaped((parts * m, n), c.dtype)
-    tile = tile_for(m, n, kind, jit.processors(), parts)
+    tile = tile_for(m, n, kind, gpu.processors(), parts)
     written = result if pre is None else pre
     operands = [a, b, result, written] if bias is None else [a, b, result, written, bias]
     aligned = all(
-        jit.address(array) % VECTOR_BYTES == 0 and row(array) * array.dtype.itemsize % VECTOR_BYTES == 0
+        address(array) % VECTOR_BYTES == 0 and row(array) * array.dtype.itemsize % VECTOR_BYTES == 0
         for array in operands
     )
-    record = (
-        (fields.M, m), (fields.N, n), (fields.K, k), (fields.LDA, row(a)), (fields.LDB, row(b)),
-        (fields.LDC, row(result)), (fields.BIAS, fields.NONE if bias is None else 0),
-        (fields.EXTRA, fields.NONE if pre is None else 0), (fields.LD_EXTRA, row(written)),
-        (fields.ACTIVE, int(activation != "identity")),
-        (fields.CHUNK, chunk_for(k, parts)), (fields.SPACING, m * n),
+    product = Product(
+        m=m, n=n, k=k, a_row=row(a), b_row=row(b), c_row=row(result),
+        bias=NONE if bias is None else 0, extra=NONE if pre is None else 0, extra_row=row(written),
+        active=activation != "identity", chunk=chunk_for(k, parts), spacing=m * n,
     )  # fmt: skip
     kernel = linear(a.dtype.name, tile, layout, aligned, compiled(activation), False)
     kernel(
-        (tile.blocks(m, n), parts), jit.flat(a), jit.flat(b), jit.flat(result),
-        jit.flat(result if bias is None else bias), jit.flat(written), make_job(record, ()), 0,
+        (tile.blocks(m, n), parts), flat(a), flat(b), flat(result),
+        flat(result if bias is None else bias), flat(written), make_job(Job(), product),
+        PRODUCTS,
     )  # fmt: skip
     if parts > 1:
         _add(result, c, parts, m, n)
@@ -55,37 +57,38 @@ def sum_columns(dz: Any, db: Any) -> None:
         return
     parts = parts_for(1, n, m, dz.dtype.name)
     result = db if parts == 1 else memory.empty(parts * n, dz.dtype)
-    record = (
-        (fields.N, n), (fields.LDB, row(dz)), (fields.DB, 0), (fields.CHUNK, chunk_for(m, parts)), (fields.SPACING, n),
-    )  # fmt: skip
-    job = make_job(record, ((fields.TOTAL, m), (fields.BATCH, m)))
-    kernel = column_sums(dz.dtype.name, *COLUMN_LANES)
-    kernel((*column_blocks((m, n)), parts), jit.flat(dz), jit.flat(result), job, 0)
+    product = Product(n=n, b_row=row(dz), db=0, chunk=chunk_for(m, parts), spacing=n)
+    job = make_job(Job(total=m, batch=m), product)
+    kernel = column_sums(dz.dtype.name, *tuning.COLUMN_LANES)
+    kernel((*column_blocks((m, n)), parts), flat(dz), flat(result), job, PRODUCTS)
     if parts > 1:
         _add(result, db, parts, 1, n)
 
 
 def _add(parts: Any, c: Any, count: int, rows: int, columns: int) -> None:
-    """c (rows, columns) = the sum of so many parts of that size."""
+    """c (rows, columns) = the sum of `count` parts of that size."""
     kernel = sum_parts(c.dtype.name)
-    kernel(-(-c.size // jit.THREADS), jit.flat(parts), jit.flat(c), count, rows * columns, rows, columns, row(c))
+    kernel(
+        -(-c.size // tuning.THREADS),
+        flat(parts),
+        flat(c),
+        count,
+        rows * columns,
+        rows,
+        columns,
+        row(c),
+    )
 
 
-def make_job(record: tuple[tuple[int, int], ...], header: tuple[tuple[int, int], ...]) -> Any:
-    """A job of one record, on the current GPU; the same sizes and strides come again and again."""
-    return _make_job(record, header, jit.device_number())
+def make_job(*records: Record) -> Any:
+    """A job of a header and maybe a product, on the current GPU; the same sizes and strides come again and again."""
+    return _make_job(tuple(words(*records)), gpu.device_number())
 
 
 @functools.lru_cache(maxsize=256)
-def _make_job(record: tuple[tuple[int, int], ...], header: tuple[tuple[int, int], ...], device: int) -> Any:
-    job = np.zeros(fields.HEADER + fields.RECORD, np.int64)
-    job[[fields.TOTAL, fields.BATCH, fields.PASS_STEPS]] = 1
-    for field, value in header:
-        job[field] = value
-    for field, value in record:
-        job[fields.HEADER + field] = value
-    placed = memory.copied(job)
-    jit.synchronize()  # whichever stream uses it next
+def _make_job(of_records: tuple[int, ...], device: int) -> Any:
+    placed = memory.copied(np.array(of_records, np.int64))
+    gpu.synchronize()  # whichever stream uses it next
     return placed
 
 

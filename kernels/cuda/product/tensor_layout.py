@@ -15,15 +15,15 @@ So each thread has the part of c that `gemm` says, and what it reads lies side b
 The sums go along k in steps of eight words, whatever the tile; what a step adds, and how, is the tensor core's affair.
 """
 
-from types import SimpleNamespace
 from typing import Any
 
 from numba import types
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.ir.ptx import lanes, vector_copy, vector_read
 from kernels.cuda.ir.tensor_mma import STEP, WORD_ELEMENTS, Loads, Products, matrix_products, word
+from kernels.cuda.product.blocks import Loader, Tile
 
 WARP = 32  # threads, of which a tile has 8 x 4
 # Paddings of rows in shared memory, in words, with which the threads that read at once read from different banks: of
@@ -31,7 +31,7 @@ WARP = 32  # threads, of which a tile has 8 x 4
 PADDING, A_PADDING, B_PADDING = 4, 2, 4
 
 
-def operands(tile: Any, a_along_k: bool, b_along_n: bool, aligned: bool) -> tuple[Any, Any, Any, Any, Any]:
+def operands(tile: Tile, a_along_k: bool, b_along_n: bool, aligned: bool) -> tuple[Loader, Loader, Any, Any, Any]:
     """What `gemm` needs of its operands: how each is loaded, where a thread's words of each begin, and `add`."""
     a = _operand(tile, tile.rows, a_along_k, A_PADDING, aligned)
     b = _operand(tile, tile.columns, not b_along_n, B_PADDING, aligned)
@@ -70,7 +70,7 @@ def _loads(lines: list[int], together: int, line: int, word: int) -> Loads:
     )
 
 
-def _products(tile: Any) -> Products:
+def _products(tile: Tile) -> Products:
     """The instructions of a step, each on two rows and a column of the thread's."""
     width, products = tile.thread_columns, []
     for i in range(0, tile.thread_rows, 2):
@@ -81,15 +81,12 @@ def _products(tile: Any) -> Products:
     return tuple(products)
 
 
-def _operand(tile: Any, length: int, along_k: bool, padding: int, aligned: bool) -> SimpleNamespace:
-    """How a block brings (depth, length) elements of an operand into shared memory, in words: see gemm's `_loader`.
-
-    Rows stay rows. line, word: how far apart, in shared memory, the lines along k are, and the words in each.
-    """
+def _operand(tile: Tile, length: int, along_k: bool, padding: int, aligned: bool) -> Loader:
+    """A Loader that writes words. Rows stay rows."""
     real, n, depth, threads = types.float32, WORD_ELEMENTS[tile.precision], tile.depth, tile.threads
     width, read, rounded = lanes(real), vector_read(real, aligned), word(tile.precision)
     per_row, stride = (length // width, length + PADDING) if along_k else (depth // width, depth // n + padding)
-    # A thread's share is some tasks: out of so many vectors that it `reads`, to make words that lie side by side, and
+    # A thread has some tasks: out of the vectors that it `reads`, to make words that lie side by side, and
     # to store some `together`. The first word of a task is of its elements 0 and `apart`, the next `step` further on.
     if along_k:
         reads, made, together, step, apart = n, width, width, 1, (n - 1) * width
@@ -101,17 +98,17 @@ def _operand(tile: Any, length: int, along_k: bool, padding: int, aligned: bool)
     copy = vector_copy(real, together)
 
     @jit.inline
-    def load(thread, x, at, ldx, i0, m, k0, k, registers):
+    def load(thread, x, i0, m, k0, k, registers):
         for v in range(tasks):
             task = thread + v * threads
             if along_k:
                 p, i = k0 + task // per_row * n, i0 + task % per_row * width
                 for q in range(n):
                     left = m - i if p + q < k else 0
-                    read(x, at + (p + q) * ldx + i, left, registers, (v * n + q) * width)
+                    read(x.array, x.at + (p + q) * x.row + i, left, registers, (v * n + q) * width)
             else:
                 i, p = i0 + task // per_row, k0 + task % per_row * width
-                read(x, at + i * ldx + p, k - p if i < m else 0, registers, v * width)
+                read(x.array, x.at + i * x.row + p, k - p if i < m else 0, registers, v * width)
 
     @jit.inline
     def store(thread, registers, target, at):
@@ -126,6 +123,4 @@ def _operand(tile: Any, length: int, along_k: bool, padding: int, aligned: bool)
 
     line, of_word = (1, stride) if along_k else (stride, 1)
     size = (depth // n if along_k else length) * stride
-    return SimpleNamespace(
-        load=load, store=store, registers=tasks * reads * width, size=size, line=line, word=of_word
-    )  # fmt: skip
+    return Loader(load, store, registers=tasks * reads * width, size=size, line=line, word=of_word)

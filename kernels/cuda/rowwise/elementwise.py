@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.ir.ptx import scalars
 
 
@@ -18,7 +19,7 @@ def forward(real: Any, name: str) -> Any:
         if i < rows:
             y[i * ldy + j] = f(z[i * ldz + j])
 
-    return function, "R R i i i i", jit.THREADS
+    return function, "R R i i i i", tuning.THREADS
 
 
 @jit.kernel
@@ -35,4 +36,4 @@ def backward(real: Any, name: str) -> Any:
         if i < rows:
             dz[i * lddz + j] = dy[i * lddy + j] * slope(saved[i * lds + j])
 
-    return function, "R R R i i i i i", jit.THREADS
+    return function, "R R R i i i i i", tuning.THREADS

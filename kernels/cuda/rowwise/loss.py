@@ -5,19 +5,18 @@ A row is taken by a thread or by a block, see kernels.cuda.rowwise.row_reduction
 
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
-from kernels.cpu.rowwise.row_blocks import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
-from kernels.cuda.engine import job as fields
+from kernels.cuda.compiler.target import cuda
+from kernels.cuda.engine.job import job_of, numbers_of, rows_of
 from kernels.cuda.rowwise.reduce import block_sum
-from kernels.cuda.rowwise.row_reductions import block_threads, row_parts
+from kernels.cuda.rowwise.row_reductions import RowParts, block_threads, row_parts
+from kernels.engine.codes import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
 
-# z, dz, target, order, weight, numbers, results, job. The loss of z (rows, COLUMNS) and dz, its gradient times
-# the step's scale, overwritten. target: (n, COLUMNS), or int64 labels (n,). weight: one per row of the data, where
-# WEIGHTED. results receives weight * row loss and, with a METRIC, from RIGHT on 1 for each row that is right.
+# z, dz, target, order, weight, numbers, results, words. The loss of z (rows, columns) and dz, its gradient times the
+# step's scale, overwritten. target: (n, columns), or int64 labels (n,). weight: one per row of the data, where the job
+# is weighted. results receives weight * row loss and, with a metric, from `right` on 1 for each row that is right.
 SIGNATURE = "R R {} I R R R I"
 
 
@@ -32,11 +31,12 @@ def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: boo
     row_number, lane = f.row_number, f.lane
     zero, one, nothing = real(0.0), real(1.0), real(math.nan)
 
-    def function(z, dz, target, order, weight, numbers, results, job):
-        if row_number() >= fields.rows_of(job):
+    def function(z, dz, target, order, weight, numbers, results, words):
+        job = job_of(words)
+        if row_number() >= rows_of(job):
             return
         shared = cuda.shared.array(threads, real)
-        n, thread = job[fields.COLUMNS], lane()
+        n, thread = job.columns, lane()
         row, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
         top = largest_value(shared, z, z_at, n)
         mass, dot, label, right = one, zero, 0, one
@@ -46,7 +46,7 @@ def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: boo
                 dot, s = nothing, zero
             else:
                 dot = z[z_at + label] - top
-            if job[fields.METRIC] != NO_METRIC and largest(shared, z, z_at, n, top) != real(label):
+            if job.metric != NO_METRIC and largest(shared, z, z_at, n, top) != real(label):
                 right = zero
         else:
             mass = zero
@@ -56,8 +56,8 @@ def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: boo
                 if t != zero:
                     dot += t * (z[z_at + j] - top)
             mass, dot = total_of(shared, mass), total_of(shared, dot)
-            if job[fields.METRIC] != NO_METRIC:
-                right = f_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
+            if job.metric != NO_METRIC:
+                right = f_right(shared, z, z_at, n, target, t_at, job.metric, zero)
         part = zero
         for j in range(thread, n, threads):
             part += exp(z[z_at + j] - top)
@@ -72,7 +72,7 @@ def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: boo
     return function, SIGNATURE.format("I" if labels else target_type), block_threads(threads)
 
 
-def _each_output(name: str, make: Callable[[Any, SimpleNamespace], Any], mean: bool = False) -> Any:
+def _each_output(name: str, make: Callable[[Any, RowParts], Any], mean: bool = False) -> Any:
     """A loss that is a sum or mean over outputs.
 
     make(real, parts) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
@@ -84,16 +84,17 @@ def _each_output(name: str, make: Callable[[Any, SimpleNamespace], Any], mean: b
         row_number, lane = f.row_number, f.lane
         zero, one = real(0.0), real(1.0)
 
-        def function(z, dz, target, order, weight, numbers, results, job):
-            if row_number() >= fields.rows_of(job):
+        def function(z, dz, target, order, weight, numbers, results, words):
+            job = job_of(words)
+            if row_number() >= rows_of(job):
                 return
             shared = cuda.shared.array(threads, real)
-            n, thread = job[fields.COLUMNS], lane()
+            n, thread = job.columns, lane()
             _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
-            parameter = numbers[job[fields.STEP] * fields.NUMBERS + fields.PARAMETER]
+            parameter = numbers_of(numbers, job).parameter
             right = one
-            if job[fields.METRIC] != NO_METRIC:
-                right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], zero)
+            if job.metric != NO_METRIC:
+                right = is_right(shared, z, z_at, n, target, t_at, job.metric, zero)
             factor = s / real(n) if mean else s
             value = zero
             for j in range(thread, n, threads):
@@ -111,12 +112,12 @@ def _each_output(name: str, make: Callable[[Any, SimpleNamespace], Any], mean: b
     return jit.kernel(each_output)
 
 
-def _sigmoid_cross_entropy(real: Any, f: SimpleNamespace) -> Any:
+def _sigmoid_cross_entropy(real: Any, f: RowParts) -> Any:
     """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
     return f.scalar.sigmoid_cross_entropy
 
 
-def _poisson(real: Any, f: SimpleNamespace) -> Any:
+def _poisson(real: Any, f: RowParts) -> Any:
     """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
     exp, zero = f.exp, real(0.0)
 
@@ -128,17 +129,17 @@ def _poisson(real: Any, f: SimpleNamespace) -> Any:
     return of_output
 
 
-def _absolute_error(real: Any, f: SimpleNamespace) -> Any:
+def _absolute_error(real: Any, f: RowParts) -> Any:
     """The mean over outputs of |z - t|."""
     return f.scalar.absolute_error
 
 
-def _huber(real: Any, f: SimpleNamespace) -> Any:
+def _huber(real: Any, f: RowParts) -> Any:
     """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
     return f.scalar.huber
 
 
-def _quantile(real: Any, f: SimpleNamespace) -> Any:
+def _quantile(real: Any, f: RowParts) -> Any:
     """The mean over outputs of the pinball loss, its level the parameter."""
     return f.scalar.quantile
 
@@ -151,16 +152,17 @@ def _squared_error(mean: bool) -> Any:
         row_number, lane = f.row_number, f.lane
         activate, exp, zero, half, one, two = f.activate, f.exp, real(0.0), real(0.5), real(1.0), real(2.0)
 
-        def function(z, dz, target, order, weight, numbers, results, job):
-            if row_number() >= fields.rows_of(job):
+        def function(z, dz, target, order, weight, numbers, results, words):
+            job = job_of(words)
+            if row_number() >= rows_of(job):
                 return
             shared = cuda.shared.array(threads, real)
-            n, thread, output = job[fields.COLUMNS], lane(), job[fields.OUTPUT]
+            n, thread, output = job.columns, lane(), job.output
             _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
             right = one
-            if job[fields.METRIC] != NO_METRIC:
+            if job.metric != NO_METRIC:
                 threshold = half if output == IDENTITY else zero
-                right = is_right(shared, z, z_at, n, target, t_at, job[fields.METRIC], threshold)
+                right = is_right(shared, z, z_at, n, target, t_at, job.metric, threshold)
             factor = two * s
             if mean:
                 factor = factor / real(n)
@@ -239,29 +241,29 @@ def output(real: Any, threads: int) -> Any:
 
 @jit.kernel
 def step_sums(real: Any, threads: int) -> Any:
-    """results, parts, numbers, sums, job: sums[2 STEP] = the step's loss, sums[2 STEP + 1] = its right rows.
+    """results, parts, numbers, sums, words: sums[2 step] = the step's loss, sums[2 step + 1] = its right rows.
 
-    Advances the job to the next step. parts: PARTS partial sums of squared weights. One block.
+    Advances the job to the next step. parts: decay_parts partial sums of squared weights. One block.
     """
     total_of, zero, half = block_sum(threads), real(0.0), real(0.5)
 
-    def function(results, parts, numbers, sums, job):
-        shared = cuda.shared.array(threads, real)
-        thread, step, rows = cuda.threadIdx.x, job[fields.STEP], fields.rows_of(job)
+    def function(results, parts, numbers, sums, words):
+        shared, job = cuda.shared.array(threads, real), job_of(words)
+        thread, step, rows = cuda.threadIdx.x, job.step, rows_of(job)
         loss, right, squares = zero, zero, zero
         for i in range(thread, rows, threads):
             loss += results[i]
-            if job[fields.METRIC] != NO_METRIC:
-                right += results[job[fields.RIGHT] + i]
-        for i in range(thread, job[fields.PARTS], threads):
+            if job.metric != NO_METRIC:
+                right += results[job.right + i]
+        for i in range(thread, job.decay_parts, threads):
             squares += parts[i]
         loss, right, squares = total_of(shared, loss), total_of(shared, right), total_of(shared, squares)
         if thread == 0:
-            at = step * fields.NUMBERS
-            scale = numbers[at + fields.SCALE]
-            value = half * numbers[at + fields.DECAY] * squares
+            of_step = numbers_of(numbers, job)
+            scale = of_step.scale
+            value = half * of_step.decay * squares
             sums[2 * step] = (scale * loss if scale != zero else zero) + value
             sums[2 * step + 1] = right
-            job[fields.STEP] = step + job[fields.ADVANCE]
+            job.step = step + job.advance
 
     return function, "R R R R I", threads

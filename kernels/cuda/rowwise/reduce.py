@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 
 
 @functools.cache

@@ -5,39 +5,51 @@ two is decided by a row's length alone, and so is the order of its sums.
 """
 
 import functools
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-from kernels.cpu.rowwise.row_blocks import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
-from kernels.cuda.engine import job as fields
+from kernels.cuda.compiler.target import cuda
+from kernels.cuda.engine.job import numbers_of, row_of
 from kernels.cuda.ir.ptx import scalars
 from kernels.cuda.rowwise.reduce import block_max, block_sum
-
-ROW_THREADS = 32  # of a block that takes a row
-BLOCK_ROWS = 128  # of a block whose threads take a row each
-SHORT = 16  # the most columns of such rows. Untuned: no GPU was there
+from kernels.engine.codes import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 
 
 def row_threads(columns: int) -> int:
-    """How many threads share a row of so many columns."""
-    return 1 if columns <= SHORT else ROW_THREADS
+    """How many threads take a row together."""
+    return 1 if columns <= tuning.SHORT_COLUMNS else tuning.ROW_THREADS
 
 
 def row_blocks(rows: int, columns: int) -> int:
-    """How many blocks so many rows take."""
-    return -(-rows // BLOCK_ROWS) if columns <= SHORT else rows
+    """How many blocks these rows take."""
+    return -(-rows // tuning.BLOCK_ROWS) if columns <= tuning.SHORT_COLUMNS else rows
 
 
 def block_threads(threads: int) -> int:
-    """How many threads a block has, so many of which share a row."""
-    return BLOCK_ROWS if threads == 1 else threads
+    """How many threads a block has. threads: those that take a row together."""
+    return tuning.BLOCK_ROWS if threads == 1 else threads
+
+
+class RowParts(NamedTuple):
+    """What kernels that go row by row are made of: functions for use inside them. `at` is where the row begins."""
+
+    row_number: Any  # (): the block's row, or the thread's
+    lane: Any  # (): the thread's first column
+    place: Any  # (order, weight, numbers, job): the row of the data, where z, dz, target begin, its weight, dz's factor
+    finish: Any  # (results, job, loss, right): writes what came out
+    sum: Any  # (shared, value): the sum of each thread's value
+    largest_value: Any  # (shared, z, at, n)
+    largest: Any  # (shared, z, at, n, largest value): the first column that has it
+    right: Any  # (shared, z, at, n, target, target's at, metric, threshold): 1 for a row that is right, else 0
+    activate: Any  # (output, z, largest value, sum of exp(z - that)): the output activation
+    exp: Any
+    scalar: Any  # the functions of kernels.scalar
 
 
 @functools.cache
-def row_parts(real: Any, threads: int) -> SimpleNamespace:
-    """What the kernels here have in common. threads: those that share a row."""
+def row_parts(real: Any, threads: int) -> RowParts:
+    """See RowParts. threads: those that share a row."""
     functions = scalars(real)
     exp, sigmoid, zero, half, one = functions.exp, functions.sigmoid, real(0.0), real(0.5), real(1.0)
     sum_of, max_of = block_sum(threads), block_max(threads)
@@ -52,20 +64,19 @@ def row_parts(real: Any, threads: int) -> SimpleNamespace:
 
     @jit.inline
     def place(order, weight, numbers, job):
-        """The row of the data, where its z, dz and target begin, its weight, dz's factor."""
         i = row_number()
-        row = fields.row_of(job, order, i)
-        w = weight[row] if job[fields.WEIGHTED] != 0 else one
-        z_at, dz_at = job[fields.Z] + i * job[fields.LDZ], job[fields.DZ] + i * job[fields.LDDZ]
-        return row, z_at, dz_at, row * job[fields.LDT], w, numbers[job[fields.STEP] * fields.NUMBERS + fields.SCALE] * w
+        row = row_of(job, order, i)
+        w = weight[row] if job.weighted != 0 else one
+        z_at, dz_at = job.z + i * job.z_row, job.dz + i * job.dz_row
+        return row, z_at, dz_at, row * job.target_row, w, numbers_of(numbers, job).scale * w
 
     @jit.inline
     def finish(results, job, loss, right):
         if lane() == 0:
-            i = row_number() + (job[fields.STEP] * job[fields.BATCH] if job[fields.KEEP] != 0 else 0)
+            i = row_number() + (job.step * job.batch if job.keep_rows != 0 else 0)
             results[i] = loss
-            if job[fields.METRIC] != NO_METRIC:
-                results[job[fields.RIGHT] + i] = right
+            if job.metric != NO_METRIC:
+                results[job.right + i] = right
 
     @jit.inline
     def largest_value(shared, z, at, n):
@@ -76,7 +87,6 @@ def row_parts(real: Any, threads: int) -> SimpleNamespace:
 
     @jit.inline
     def largest(shared, z, at, n, top):
-        """The first column that has the largest value."""
         first = -real(n)
         for j in range(lane(), n, threads):
             if real(z[at + j]) == top and first == -real(n):
@@ -109,7 +119,6 @@ def row_parts(real: Any, threads: int) -> SimpleNamespace:
             return exp(z)
         return z
 
-    return SimpleNamespace(
-        row_number=row_number, lane=lane, scalar=functions, exp=exp, place=place, finish=finish, sum=sum_of,
-        largest_value=largest_value, largest=largest, right=right, activate=activate,
-    )  # fmt: skip
+    return RowParts(
+        row_number, lane, place, finish, sum_of, largest_value, largest, right, activate, exp=exp, scalar=functions
+    )

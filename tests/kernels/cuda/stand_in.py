@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kernels.cuda.arrays import foreign
-from kernels.cuda.compiler import jit
+from kernels.cuda.compiler import jit, target
 from tests import oracle
 from tests.kernels.cuda import device
 
@@ -28,7 +28,7 @@ def same_form(actual, expected, dtype, *args, **kwargs):
 @functools.cache
 def empty_kernel(argtypes):
     arguments = ", ".join(f"a{n}" for n in range(len(argtypes)))
-    return jit.api.jit(eval(f"lambda {arguments}: None"), lto=False)
+    return target.api.jit(eval(f"lambda {arguments}: None"), lto=False)
 
 
 def bounds(array):

@@ -3,7 +3,8 @@
 import numpy as np
 from numba import cuda
 
-from kernels.cuda.compiler import jit
+from kernels.cuda.compiler import target
+from kernels.cuda.driver import device_arrays
 
 
 class Foreign:
@@ -14,7 +15,7 @@ class Foreign:
 
     def __init__(self, array, stream=None, read_only=False):
         self.whole = self.view = np.array(array)
-        self.memory = self.whole if jit.SIMULATED else cuda.to_device(self.whole)
+        self.memory = self.whole if target.SIMULATED else cuda.to_device(self.whole)
         self.stream, self.read_only = stream, read_only
 
     def __getitem__(self, at):
@@ -24,7 +25,7 @@ class Foreign:
 
     @property
     def interface(self):
-        start = self.whole.ctypes.data if jit.SIMULATED else jit.address(self.memory)
+        start = self.whole.ctypes.data if target.SIMULATED else device_arrays.address(self.memory)
         address = start + self.view.ctypes.data - self.whole.ctypes.data
         return {
             "shape": self.view.shape, "strides": self.view.strides, "typestr": self.view.dtype.str,
@@ -32,7 +33,7 @@ class Foreign:
         }  # fmt: skip
 
     def host(self):
-        if not jit.SIMULATED:
+        if not target.SIMULATED:
             self.memory.copy_to_host(self.whole)
         return self.view.copy()
 

@@ -5,16 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from kernels import dispatch
+from kernels import devices
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 from kernels.cpu.engine.engine import Engine as CpuEngine
-from kernels.cuda.engine import engine as engine_module
+from kernels.cuda import tuning
 from kernels.cuda.engine import graph, launches
 from kernels.cuda.engine.engine import Engine
-from kernels.cuda.product import gemm, narrow
 from kernels.layout import Layout, aligned_zeros
 from tests.kernels.cuda.device import SIMULATED
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_target
@@ -193,7 +192,7 @@ def test_many_rows_go_through_the_layers_a_few_at_a_time(widths, monkeypatch):
     engine, results = make_engine(Engine, widths, "relu", "softmax", "float32"), []
     x, target, weight = engine.place(x, target, weight)  # else the rows of an order are picked on the host
     for rows in (ROWS, 4):
-        monkeypatch.setattr(engine_module, "FORWARD_ELEMENTS", rows * sum(engine.layout.strides))
+        monkeypatch.setattr(tuning, "FORWARD_ELEMENTS", rows * sum(engine.layout.strides))
         out = np.empty((10, widths[-1]), np.float32)
         losses, right = engine.forward(x, order=order[1:], out=out, target=target, weight=weight, metric="label")
         results.append((out, losses, right))
@@ -228,8 +227,8 @@ def test_the_same_call_gives_the_same_bits():
 def test_narrow_networks_have_the_bits_of_others(widths, activation, dtype, monkeypatch):
     x, target, weight, order = make_data(widths, "softmax_cross_entropy", "label", True, dtype)
     results = []
-    for tiles in (narrow.TILES, dict.fromkeys(narrow.TILES, ())):
-        monkeypatch.setattr(narrow, "TILES", tiles)
+    for tiles in (tuning.NARROW_TILES, dict.fromkeys(tuning.NARROW_TILES, ())):
+        monkeypatch.setattr(tuning, "NARROW_TILES", tiles)
         engine = make_engine(Engine, widths, activation, "softmax", dtype)
         out = np.empty((ROWS, widths[-1]), dtype)
         every = engine.forward(x, out=out, target=target, metric="label")
@@ -246,13 +245,13 @@ def test_narrow_networks_have_the_bits_of_others(widths, activation, dtype, monk
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tile"), [(dtype, tile) for dtype in DTYPES for tile in narrow.TILES[dtype]], ids=str
+    ("dtype", "tile"), [(dtype, tile) for dtype in DTYPES for tile in tuning.NARROW_TILES[dtype]], ids=str
 )
 def test_every_tile_of_narrow_networks_gives_the_bits_of_others(tile, dtype, monkeypatch):
     widths, rows, results = [5, tile.columns, tile.columns - 1, 3], tile.rows + 1, []
     x, target = random_arrays(1, (rows, 5), dtype=dtype)[0], random_labels(2, rows, 3)
     for tiles in ((tile,), ()):
-        monkeypatch.setattr(narrow, "TILES", {dtype: tiles})
+        monkeypatch.setattr(tuning, "NARROW_TILES", {dtype: tiles})
         engine = make_engine(Engine, widths, "relu", "softmax", dtype)
         out = np.empty((rows, 3), dtype)
         every = engine.forward(x, out=out, target=target, metric="label")
@@ -281,7 +280,7 @@ def test_a_narrow_network_that_drops_takes_a_launch_per_layer():
 
 @pytest.mark.parametrize("total", [11, 7])  # 7: all rows of the last batch are in the first part of its sums
 def test_bits_do_not_depend_on_how_an_epoch_is_cut_into_calls(total, monkeypatch):
-    monkeypatch.setattr(gemm, "SPLIT_ROWS", 3)
+    monkeypatch.setattr(tuning, "SPLIT_ROWS", 3)
     widths = [3, 4, 2]
     x, target, weight, order = make_data(widths, "softmax_cross_entropy", "label", True, "float32")
     results = []

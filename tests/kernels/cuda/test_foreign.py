@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import kernels
-from kernels import dispatch, reference
+from kernels import devices, reference
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 from kernels.cuda.arrays import foreign
-from kernels.cuda.compiler import jit
+from kernels.cuda.driver import device_arrays
+from kernels.cuda.driver import streams as enqueued
 from tests.kernels.cuda.device import SIMULATED
 from tests.kernels.cuda.stubs import ByInterface, Foreign
 from tests.oracle import assert_close, random_arrays, random_labels
@@ -65,7 +66,7 @@ def test_a_layer_and_its_gradients(kind, dtype):
 def test_memory_is_shared_not_copied(kind):
     x = kind(np.ones((2, 3), np.float32))
     array = foreign.adopted(x, "x")
-    assert jit.address(array) == x.interface["data"][0]
+    assert device_arrays.address(array) == x.interface["data"][0]
     assert foreign.adopted(array, "x") is array
 
 
@@ -165,15 +166,17 @@ def streams(monkeypatch):
         def synchronize(self):
             said.append(f"read after {self.handle}")
 
-    def launching(stream, real=jit.launching):
-        said.append(f"launch on {jit.handle(stream)}")
+    def launching(stream, real=enqueued.launching):
+        said.append(f"launch on {enqueued.handle(stream)}")
         return real(stream)
 
-    monkeypatch.setattr(jit, "external_stream", lambda handle: Stream(handle) if handle else 0)
-    monkeypatch.setattr(
-        jit, "wait", lambda later, earlier: said.append(f"{jit.handle(later)} after {jit.handle(earlier)}")
-    )
-    monkeypatch.setattr(jit, "launching", launching)
+    monkeypatch.setattr(enqueued, "external_stream", lambda handle: Stream(handle) if handle else 0)
+
+    def wait(later, earlier):
+        said.append(f"{enqueued.handle(later)} after {enqueued.handle(earlier)}")
+
+    monkeypatch.setattr(enqueued, "wait", wait)
+    monkeypatch.setattr(enqueued, "launching", launching)
     return said
 
 
@@ -202,6 +205,6 @@ class TestStreams:
 
 def test_launches_go_to_the_stream_that_was_named():
     with contextlib.ExitStack() as stack:
-        stack.enter_context(jit.launching("inner"))
-        assert jit.current_stream() == "inner"
-    assert jit.current_stream() == 0
+        stack.enter_context(enqueued.launching("inner"))
+        assert enqueued.current_stream() == "inner"
+    assert enqueued.current_stream() == 0

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernels import dispatch
+from kernels import devices
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
-from kernels.cuda.compiler import jit
+from kernels.cuda.compiler import target
+from kernels.cuda.driver import gpu, streams
 from kernels.cuda.engine import graph
 from kernels.cuda.engine.graph import DriverError, Repeated
 from kernels.cuda.engine.operations.update import sgd
@@ -23,7 +24,7 @@ class Kernel:
         self.seen = []
 
     def __call__(self, blocks, *args):
-        self.seen.append((blocks, jit.handle(jit.current_stream()), *args))
+        self.seen.append((blocks, streams.handle(streams.current_stream()), *args))
 
 
 class Driver:
@@ -45,9 +46,9 @@ def stood_in(monkeypatch):
         driver = Driver(broken)
         monkeypatch.setattr(graph, "_call", driver)
         monkeypatch.setattr(graph, "_stream", lambda device: 7)
-        monkeypatch.setattr(jit, "SIMULATED", False)
-        monkeypatch.setattr(jit, "device_number", lambda: 0)
-        monkeypatch.setattr(jit, "external_stream", lambda handle: SimpleNamespace(handle=handle))
+        monkeypatch.setattr(target, "SIMULATED", False)
+        monkeypatch.setattr(gpu, "device_number", lambda: 0)
+        monkeypatch.setattr(streams, "external_stream", lambda handle: SimpleNamespace(handle=handle))
         return driver
 
     return use
@@ -55,7 +56,7 @@ def stood_in(monkeypatch):
 
 def test_launches_are_recorded_and_not_made():
     array, kernel = np.zeros(1, np.float32), sgd("float32")
-    launches = jit.recorded(lambda: kernel(3, array, array, array, array, array, np.zeros(40, np.int64)))
+    launches = streams.recorded(lambda: kernel(3, array, array, array, array, array, np.zeros(40, np.int64)))
     ((recorded, blocks, args),) = launches
     assert (recorded, blocks) == (kernel, 3)
     assert args[0] is array
@@ -66,8 +67,8 @@ def test_nothing_is_recorded_any_more_after_an_error():
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        jit.recorded(enqueue)
-    assert jit._launching.record is None
+        streams.recorded(enqueue)
+    assert streams.current.record is None
 
 
 def test_what_comes_again_is_captured_once_and_launched_as_a_graph(stood_in):

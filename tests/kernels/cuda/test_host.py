@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from kernels import dispatch
+from kernels import devices
 from tests.programs import PATIENCE, ROOT, environment, run
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
-if dispatch.simulated():
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
+if devices.simulated():
     pytest.skip("numba-cuda's simulator calls no driver", allow_module_level=True)
 
 COMPILER = shutil.which("cc")
@@ -322,11 +322,11 @@ def without(name):
     return load(name)
 
 pathfinder.load_nvidia_dynamic_lib = without
-from kernels import dispatch
+from kernels import devices
 said = []
 for lacking in ["nvrtc"], ["nvvm"], []:
-    dispatch._ask_driver.cache_clear()
-    said.append([fastnn.MLP([2, 2]).device, raised(network), dispatch.why_not()])
+    devices._ask_driver.cache_clear()
+    said.append([fastnn.MLP([2, 2]).device, raised(network), devices.why_not()])
 print(json.dumps(said))
 """
     *lacking, whole = result(variables, program)

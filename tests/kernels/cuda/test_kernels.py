@@ -4,15 +4,19 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from kernels import dispatch
+from kernels import devices
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 from kernels import cuda as device
 from kernels import reference, scalar
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
+from kernels.cuda.driver import errors, gpu
+from kernels.cuda.engine.job import Job
 from kernels.cuda.product import gemm
+from kernels.cuda.product.blocks import Tile
 from kernels.cuda.product.products import make_job
 from tests.kernels.cuda.device import SIMULATED, SIZES
 from tests.oracle import (
@@ -68,9 +72,11 @@ class TestLinear:
         assert_close(host(db), expected[2], dtype, m, scale=size.sum(0).max())
 
 
-@pytest.mark.parametrize(("dtype", "tile"), [(dtype, tile) for dtype in DTYPES for tile in gemm.TILES[dtype]], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "tile"), [(dtype, tile) for dtype in DTYPES for tile in tuning.TILES[dtype]], ids=str
+)
 def test_every_tile(tile, dtype, monkeypatch):
-    monkeypatch.setattr(gemm, "TILES", {dtype: (tile,)})
+    monkeypatch.setattr(tuning, "TILES", {dtype: (tile,)})
     m, k, n = tile.rows + 1, 2 * tile.depth + 1, tile.columns + 1
     x, w, b, dy = random_arrays(m, (m, k), (k, n), (n,), (m, n), dtype=dtype)
     y = device.linear(placed(x), placed(w), placed(b))
@@ -88,9 +94,9 @@ def test_sums_over_many_rows_are_split_into_parts_that_hold_them_all(dtype, rows
     parts = gemm.parts_for(size, size, rows, dtype)
     chunk = gemm.chunk_for(rows, parts)
     assert parts * chunk >= rows
-    assert parts == 1 or chunk >= gemm.SPLIT_ROWS
-    assert parts > 1 or rows < 2 * gemm.SPLIT_ROWS or size == 256
-    assert parts == 1 or parts * gemm.TILES[dtype][-1].blocks(size, size) <= gemm.SPLIT_BLOCKS
+    assert parts == 1 or chunk >= tuning.SPLIT_ROWS
+    assert parts > 1 or rows < 2 * tuning.SPLIT_ROWS or size == 256
+    assert parts == 1 or parts * tuning.TILES[dtype][-1].blocks(size, size) <= tuning.SPLIT_BLOCKS
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -227,19 +233,19 @@ def test_warmup_says_how_long_it_took(dtype):
 def test_warmup_compiles_for_tensor_cores_where_there_are_some(has_them, monkeypatch):
     loaded = []
     monkeypatch.setattr(jit.Kernel, "load", lambda kernel: loaded.extend(kernel.constants))
-    monkeypatch.setattr(dispatch, "tensor_cores", lambda: has_them)
+    monkeypatch.setattr(devices, "tensor_cores", lambda: has_them)
     device.warmup(["float64"])
-    assert {c.precision for c in loaded if isinstance(c, gemm.Tile)} == {""}
+    assert {c.precision for c in loaded if isinstance(c, Tile)} == {""}
     device.warmup(["float32"])
-    assert {c.precision for c in loaded if isinstance(c, gemm.Tile)} == {"", *(("tf32", "bf16") if has_them else ())}
+    assert {c.precision for c in loaded if isinstance(c, Tile)} == {"", *(("tf32", "bf16") if has_them else ())}
 
 
 def test_what_describes_a_call_lies_on_the_gpu_that_makes_it(monkeypatch):
     x = placed(np.ones((3, 3), np.float32))
-    assert make_job((), ((0, x.size),)) is make_job((), ((0, x.size),))
-    first = make_job((), ((0, x.size),))
-    monkeypatch.setattr(jit, "device_number", lambda: 1)
-    assert make_job((), ((0, x.size),)) is not first
+    assert make_job(Job(total=x.size)) is make_job(Job(total=x.size))
+    first = make_job(Job(total=x.size))
+    monkeypatch.setattr(gpu, "device_number", lambda: 1)
+    assert make_job(Job(total=x.size)) is not first
 
 
 def test_what_the_driver_refuses_is_one_error_whichever_library_says_so():
@@ -247,9 +253,9 @@ def test_what_the_driver_refuses_is_one_error_whichever_library_says_so():
         pass
 
     message = "device 'cuda' has no room for what is to run on it: use device='cpu'"
-    with pytest.raises(MemoryError, match=message), jit.driver_errors():
+    with pytest.raises(MemoryError, match=message), errors.driver_errors():
         raise DriverError("CUDA_ERROR_OUT_OF_MEMORY: the API call failed")
-    with pytest.raises(RuntimeError, match="device 'cuda' failed: CUDA_ERROR"), jit.driver_errors():
+    with pytest.raises(RuntimeError, match="device 'cuda' failed: CUDA_ERROR"), errors.driver_errors():
         raise DriverError("CUDA_ERROR_INVALID_VALUE: a parameter")
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import kernels
-from kernels import dispatch, reference
+from kernels import devices, reference
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 from numba import cuda
 
-from kernels.cuda.compiler import jit
+from kernels.cuda.driver.device_arrays import address
 from tests import layouts, oracle
 from tests.kernels.cuda.device import SIMULATED
 from tests.kernels.test_layouts import CALLS, CHANGED, OUTPUTS, expected_of, function_of, values_of
@@ -36,7 +36,7 @@ class Laid:
 
     @property
     def __cuda_array_interface__(self):
-        at = 0 if self.empty else self.offset + (self.memory.ctypes.data if SIMULATED else jit.address(self.memory))
+        at = 0 if self.empty else self.offset + (self.memory.ctypes.data if SIMULATED else address(self.memory))
         return {"shape": self.shape, "strides": self.strides, "typestr": self.dtype.str, "data": (at, False),
                 "version": 3}  # fmt: skip
 

@@ -110,16 +110,16 @@ def test_a_training_that_diverges_ends_with_its_last_finite_parameters(monkeypat
 
 
 def test_too_little_memory_is_said_and_changes_nothing(monkeypatch):
-    from kernels.cuda.compiler import jit
+    from kernels.cuda.driver import device_arrays, errors
 
     model = networks()[1]
     before, answer = model.parameters.copy(), model.predict(X)
 
     def full(n, dtype):
-        raise jit.OutOfMemoryError("CUDA_ERROR_OUT_OF_MEMORY")
+        raise errors.OutOfMemoryError("CUDA_ERROR_OUT_OF_MEMORY")
 
     with monkeypatch.context() as patch:
-        patch.setattr(jit, "device_array", full)
+        patch.setattr(device_arrays, "device_array", full)
         with pytest.raises(MemoryError, match=r"device 'cuda' has no room for an array of .* bytes"):
             model.fit(X, Y, progress=False)
     np.testing.assert_array_equal(model.parameters, before)
@@ -127,7 +127,7 @@ def test_too_little_memory_is_said_and_changes_nothing(monkeypatch):
 
 
 def test_whichever_array_there_is_no_room_for_the_model_is_as_it_was(monkeypatch):
-    from kernels.cuda.compiler import jit
+    from kernels.cuda.driver import device_arrays, errors
 
     def model_and_fit():
         model = fastnn.MLP([3, 2], seed=0, device="cuda")
@@ -138,22 +138,22 @@ def test_whichever_array_there_is_no_room_for_the_model_is_as_it_was(monkeypatch
 
         def device_array(size, dtype):
             if next(numbers) == n:
-                raise jit.OutOfMemoryError("CUDA_ERROR_OUT_OF_MEMORY")
+                raise errors.OutOfMemoryError("CUDA_ERROR_OUT_OF_MEMORY")
             return allocate(size, dtype)
 
         return device_array, numbers
 
-    allocate = jit.device_array
+    allocate = device_arrays.device_array
     model, fit = model_and_fit()
     counting, numbers = refusing(-1)
-    monkeypatch.setattr(jit, "device_array", counting)
+    monkeypatch.setattr(device_arrays, "device_array", counting)
     fit()
     learnt, most = model.parameters.copy(), next(numbers)
     assert most > 8, "parameters, gradient, activations, results, data, state, what describes a job"
     for n in range(most):
         model, fit = model_and_fit()
         before = model.parameters.copy()
-        monkeypatch.setattr(jit, "device_array", refusing(n)[0])
+        monkeypatch.setattr(device_arrays, "device_array", refusing(n)[0])
         with pytest.raises(MemoryError, match="device 'cuda' has no room"):
             fit()
         np.testing.assert_array_equal(model.parameters, before)

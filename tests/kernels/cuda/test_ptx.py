@@ -9,29 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from kernels import dispatch, scalar
+from kernels import devices, scalar
 from tests.programs import PATIENCE, environment, run
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
-if dispatch.simulated():
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
+if devices.simulated():
     pytest.skip("numba-cuda's simulator compiles nothing", allow_module_level=True)
 
 from kernels.cuda.arrays.strided import copy, extremes
-from kernels.cuda.compiler.jit import THREADS, _configured
-from kernels.cuda.engine.launches import COLUMN_LANES
-from kernels.cuda.engine.operations.clip import PARTS, clip, squares
+from kernels.cuda.compiler.jit import _configured
+from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout
 from kernels.cuda.engine.operations.gather import SOURCES, gather
 from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, updates
 from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes
 from kernels.cuda.ir.tensor_mma import WORD_ELEMENTS
 from kernels.cuda.product import narrow
-from kernels.cuda.product.gemm import TILES, Tile
+from kernels.cuda.product.blocks import Tile
 from kernels.cuda.product.linear import linear
 from kernels.cuda.rowwise.elementwise import backward, forward
 from kernels.cuda.rowwise.loss import losses, output, step_sums
-from kernels.cuda.rowwise.row_reductions import ROW_THREADS
+from kernels.cuda.tuning import CLIP_PARTS, COLUMN_LANES, NARROW_TILES, ROW_THREADS, THREADS, TILES
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
 # layout, activation, slope: those of a network's step. gelu is the longest of them
@@ -65,12 +64,12 @@ def product_kernels(dtype):
                 kernel = linear(dtype, tile, layout, True, activation, slope)
                 yield f"{layout} {shape} {activation}{' slope' * slope}", kernel
     yield "x @ w unaligned", linear(dtype, TILES[dtype][0], "x @ w", False, "relu", False)
-    for tile in narrow.TILES[dtype]:
-        for activation in ("relu", "gelu") if tile is narrow.TILES[dtype][0] else ("gelu",):
+    for tile in NARROW_TILES[dtype]:
+        for activation in ("relu", "gelu") if tile is NARROW_TILES[dtype][0] else ("gelu",):
             shape = f"{tile.rows}x{tile.columns} {activation}"
             yield f"narrow x @ w {shape}", narrow.forward(dtype, tile, activation, dtype)
             yield f"narrow dz @ w.T {shape} slope", narrow.backward(dtype, tile, activation)
-    yield "narrow x @ w of bytes", narrow.forward(dtype, narrow.TILES[dtype][0], "tanh", "uint8")
+    yield "narrow x @ w of bytes", narrow.forward(dtype, NARROW_TILES[dtype][0], "tanh", "uint8")
 
 
 def other_kernels(dtype):
@@ -90,7 +89,7 @@ def other_kernels(dtype):
     yield "decay", decay(dtype, THREADS)
     yield "dropout", dropout(dtype)
     yield "squares", squares(dtype, THREADS)
-    yield "clip", clip(dtype, THREADS, PARTS)
+    yield "clip", clip(dtype, THREADS, CLIP_PARTS)
     for source in SOURCES.values():
         yield f"gather {source}", gather(dtype, source)
     yield "copy", copy(dtype, dtype)
@@ -121,7 +120,7 @@ def capabilities(kernel):
     """Those of GPUs that have what the kernel uses."""
     constants = kernel.constants
     on_tensor_cores = constants and isinstance(constants[0], Tile) and constants[0].precision
-    return [c for c in CAPABILITIES if not on_tensor_cores or c >= dispatch.TENSOR_CAPABILITY]
+    return [c for c in CAPABILITIES if not on_tensor_cores or c >= devices.TENSOR_CAPABILITY]
 
 
 def target(capability):
@@ -255,7 +254,9 @@ from types import SimpleNamespace
 import numba.cuda.codegen
 from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices, runtime
+from kernels.announcing import announced_to
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler import cache, jit
 from kernels.cuda.engine.operations.update import sgd
 
 device = SimpleNamespace(compute_capability=(8, 0))
@@ -264,10 +265,10 @@ devices.get_context = lambda *args: SimpleNamespace(device=device)
 runtime.runtime.get_version = lambda: (13, 0)
 bound = []
 dispatcher._Kernel.bind = lambda self: bound.append(self)
-jit.STAMP = "{stamp}"
-jit.cpu_jit.announce = lambda: print("compiling")
+cache.STAMP = "{stamp}"
 kernel = sgd("float32")
-kernel.load()
+with announced_to(lambda: print("compiling")):
+    kernel.load()
 print("loaded" if bound else "not on the GPU")
 (loaded,) = kernel._dispatcher.overloads.values()
 assert not loaded._codelibrary._lto, "numba-cuda would optimise and assemble once more"

@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from kernels import dispatch
+from kernels import devices
 
-if not dispatch.has_extra():
-    pytest.skip(f"kernels.cuda needs {dispatch.EXTRA}", allow_module_level=True)
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 import fastnn
+from kernels.cuda import tuning
 from kernels.cuda.engine import launches
-from kernels.cuda.product import gemm
+from kernels.cuda.product.blocks import Tile
+from kernels.cuda.product.gemm import LAYOUTS
 from kernels.cuda.product.products import multiply
 from kernels.layout import Layout
 from tests.kernels.cuda.device import SIMULATED
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels
 
-if not SIMULATED and cuda.get_current_device().compute_capability < dispatch.TENSOR_CAPABILITY:
+if not SIMULATED and cuda.get_current_device().compute_capability < devices.TENSOR_CAPABILITY:
     pytest.skip("tensor cores need compute capability 8.0 or newer", allow_module_level=True)
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns of the simulator's own infinities
@@ -65,11 +67,11 @@ def check(layout, shape, precision):
 
 @pytest.fixture(autouse=True)
 def all_widths(monkeypatch):
-    monkeypatch.setattr(gemm, "TENSOR_WIDTH", 1)
+    monkeypatch.setattr(tuning, "TENSOR_WIDTH", 1)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("layout", gemm.LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_products_are_those_of_rounded_operands(shape, layout, precision):
     check(layout, shape, precision)
@@ -80,23 +82,26 @@ TILES = [(64, 16, 4, 4), (32, 32, 4, 4), (64, 16, 8, 4), (32, 32, 4, 8)]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("layout", gemm.LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tile", TILES, ids=str)
 def test_tiles_of_all_shapes(tile, layout, precision, monkeypatch):
     rows, columns, *thread = tile
-    depth = 2 * gemm.TILES[precision][-1].depth if SIMULATED else gemm.TILES[precision][-1].depth
-    tile = gemm.Tile(rows, columns, depth, *thread, 8, 4, precision)
-    monkeypatch.setattr(gemm, "TILES", {**gemm.TILES, precision: (tile,)})
+    depth = 2 * tuning.TILES[precision][-1].depth if SIMULATED else tuning.TILES[precision][-1].depth
+    tile = Tile(rows, columns, depth, *thread, 8, 4, precision)
+    monkeypatch.setattr(tuning, "TILES", {**tuning.TILES, precision: (tile,)})
     check(layout, (rows - 1, depth + 1, columns - 1), precision)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_sums_are_the_same_with_any_tile(precision, monkeypatch):
-    depth = gemm.TILES[precision][-1].depth
+    depth = tuning.TILES[precision][-1].depth
     x, y = random_arrays(0, (33, 3 * depth - 1), (3 * depth - 1, 17), dtype="float32")
     results = []
-    for tile in (gemm.Tile(32, 32, 2 * depth, 4, 8, 8, 4, precision), gemm.Tile(64, 16, depth, 8, 4, 8, 4, precision)):
-        monkeypatch.setattr(gemm, "TILES", {**gemm.TILES, precision: (tile,)})
+    for tile in (
+        Tile(32, 32, 2 * depth, 4, 8, 8, 4, precision),
+        Tile(64, 16, depth, 8, 4, 8, 4, precision),
+    ):
+        monkeypatch.setattr(tuning, "TILES", {**tuning.TILES, precision: (tile,)})
         results.append(product("x @ w", x, y, precision))
     np.testing.assert_array_equal(*results)
 
@@ -128,7 +133,7 @@ def test_what_follows_the_product_is_that_of_float32():
 
 
 def test_narrow_layers_multiply_in_float32(monkeypatch):
-    monkeypatch.setattr(gemm, "TENSOR_WIDTH", 6)
+    monkeypatch.setattr(tuning, "TENSOR_WIDTH", 6)
     x, w = random_arrays(0, (9, 5), (5, 7), dtype="float32")
     np.testing.assert_array_equal(product("x @ w", x, w, "tf32"), product("x @ w", x, w, "float32"))
 
@@ -157,7 +162,7 @@ def emulated(net, x, labels, rounds):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_network_rounds_in_layers_that_are_wide_enough(precision, monkeypatch):
-    monkeypatch.setattr(gemm, "TENSOR_WIDTH", 4)
+    monkeypatch.setattr(tuning, "TENSOR_WIDTH", 4)
     widths, rounds = [5, 9, 8, 3], [True, True, False]
     x, labels = random_arrays(0, (7, 5), dtype="float32")[0], random_labels(1, 7, 3)
     net = fastnn.MLP(widths, device="cuda", precision=precision, seed=0)
@@ -182,7 +187,7 @@ def test_narrow_networks_that_round_nowhere_keep_their_one_kernel():
         assert (launches.Plan(layout, ["relu"] * 2, 8, True, precision=precision).narrow is not None) == is_narrow
     layout = Layout.of([3, 7, 2], "float32", True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gemm, "TENSOR_WIDTH", 4)
+        patch.setattr(tuning, "TENSOR_WIDTH", 4)
         assert launches.Plan(layout, ["relu"], 8, True, precision="tf32").narrow is not None
 
 

@@ -1,35 +1,46 @@
 """Dropout: elements of a layer's output become 0 in training, the others grow (Srivastava et al. 2014, inverted)."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import types
 
 from kernels import random
 from kernels.cpu.compiler import jit
-from kernels.cpu.engine import job as field
+from kernels.cpu.compiler.declaration import Address, Flag, Index, Size, Stride
+from kernels.cpu.engine.job import job_at, layer_of
 from kernels.cpu.ir import floats, memory
 
-# layers, layer's number, step, row, rows, column, columns, source, target, ld, drawn. target (rows, columns), rows `ld`
-# bytes apart, = source, with 0 where the layer drops, and divided by the share that stays; overwritten; it may be
-# source. layers: the address of a job's records. row, column: of the first element, among those of the step's
-# batch and of the layer. drawn 0: what is dropped is 0 already, and target is source.
-SIGNATURE = "v 11i"
 COLUMNS = 256  # whose words are drawn at once, into L1
 
 
-@jit.kernel(SIGNATURE)
+class Dropout(Protocol):
+    """target (rows, columns) = source, with 0 where layer `n` drops, and divided by the share that stays; overwritten.
+
+    Both have rows `ld` bytes apart, and target may be source. job: its address. first, column: of
+    the first element, among those of the step's batch and of the layer. drawn 0: what is dropped is 0 already, and
+    target is source.
+    """
+
+    def __call__(
+        self, job: Address, n: Index, step: Index, first: Index, rows: Size, column: Index, columns: Size,
+        source: Address, target: Address, ld: Stride, drawn: Flag,
+    ) -> None: ...  # fmt: skip
+
+
+@jit.kernel(like=Dropout)
 def dropout(real: Any) -> Any:
     """By the bits of kernels.random: the same for source and target, a layer's output or its gradient."""
-    philox, select = random.philox(jit.inline), floats.bits(real).select
-    elements, integers, numbers = memory.pointer(real), memory.pointer(types.int64), memory.pointer(types.uint32)
+    philox, select = random.philox(jit.plain), floats.bits(real).select
+    elements, numbers = memory.pointer(real), memory.pointer(types.uint32)
     zero, low, half = real(0.0), random.LOW, random.HALF
     n_words, block = random.WORDS, COLUMNS
 
-    def function(layers, n, step, first, rows, column, columns, source, target, ld, drawn):
-        job, layer = integers(layers - field.LAYERS * 8), integers(layers + n * field.RECORD * 8)
-        limit = np.uint32(layer[field.LIMIT])
-        scale = real(4294967296.0) / real(4294967296 - layer[field.LIMIT])
+    def function(job, n, step, first, rows, column, columns, source, target, ld, drawn):
+        record = job_at(job)
+        layer = layer_of(record, n)
+        limit = np.uint32(layer.drop_limit)
+        scale = real(4294967296.0) / real(4294967296 - layer.drop_limit)
         if drawn == 0:
             for r in range(rows):
                 y = elements(target + r * ld)
@@ -40,8 +51,8 @@ def dropout(real: Any) -> Any:
         w0, w1, w2, w3 = (
             numbers(words), numbers(words + block * 4), numbers(words + 2 * block * 4), numbers(words + 3 * block * 4),
         )  # fmt: skip
-        key0, key1 = np.uint64(job[field.SEED]) & low, np.uint64(job[field.SEED]) >> half
-        number = np.uint64(job[field.FIRST_STEP] + step)
+        key0, key1 = np.uint64(record.seed) & low, np.uint64(record.seed) >> half
+        number = np.uint64(record.first_step + step)
         for group in range(first // n_words, (first + rows + n_words - 1) // n_words):
             for j0 in range(0, columns, block):
                 width = min(block, columns - j0)

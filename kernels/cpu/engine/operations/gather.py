@@ -1,7 +1,7 @@
 """Gathering a batch: rows by index, out of an array of any strides and number type, into the network's dtype."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from llvmlite import ir
@@ -9,14 +9,21 @@ from numba import types
 from numba.extending import intrinsic
 
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, Index, Size, Stride
 from kernels.cpu.ir import floats, memory
 
-# rows, columns, source, source_rows, row_stride, column_stride, order, first, target, ldt. target (rows, columns) =
-# source[order[first : first + rows]], converted, overwritten; NaN for what is no row of the source. source: element
-# (i, j) at i * row_stride + j * column_stride bytes. order: uint32 row numbers, or address 0 for the rows first,
-# first + 1, ...; target rows `ldt` bytes apart.
-SIGNATURE = "v 10i"
-ROW_NUMBER = np.uint32  # what `order` holds
+
+class Gather(Protocol):
+    """target (rows, columns) = source[order[first : first + rows]], converted, overwritten.
+
+    NaN for what is no row of the source. source: element (i, j) at i * row_stride + j * column_stride bytes. order:
+    uint32 row numbers, or address 0 for the rows first, first + 1, ...
+    """
+
+    def __call__(
+        self, rows: Size, columns: Size, source: Address, source_rows: Size, row_stride: Stride,
+        column_stride: Stride, order: Address, first: Index, target: Address, ldt: Stride,
+    ) -> None: ...  # fmt: skip
 
 
 def _gather(dtype: np.dtype) -> jit.Family:
@@ -27,7 +34,7 @@ def _gather(dtype: np.dtype) -> jit.Family:
     number = {"float16": _half, "bool": _truth}.get(dtype.name, _same)
     in_order = _same if dtype.isnative else _swapped
 
-    @jit.kernel(SIGNATURE, f"gather_{dtype.name}" + ("" if dtype.isnative else "_swapped"))
+    @jit.kernel(like=Gather, name=f"gather_{dtype.name}" + ("" if dtype.isnative else "_swapped"))
     def gather(real: Any) -> Callable[..., Any]:
         numbers_of_rows, elements, nothing = memory.pointer(types.uint32), memory.pointer(real), real(float("nan"))
 
@@ -51,12 +58,12 @@ def _gather(dtype: np.dtype) -> jit.Family:
     return gather
 
 
-@jit.inline
+@jit.plain
 def _same(value):
     return value
 
 
-@jit.inline
+@jit.plain
 def _truth(value):
     """1 for True, which a view of other bytes may hold as any byte but 0."""
     return 1 if value != 0 else 0
@@ -73,7 +80,7 @@ def _swapped(typingctx: Any, value: Any) -> Any:
     return value(value), codegen
 
 
-@jit.inline
+@jit.plain
 def _half(value):
     """The float32 of a float16's bits, exactly: exponent and mantissa moved in place, then 2^(127 - 15) times that.
 

@@ -1,23 +1,31 @@
 """Optimiser steps over a block of a flat buffer."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from kernels import scalar
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import Address, I, Matrix, O
 from kernels.cpu.ir import floats, memory
 from kernels.cpu.ir.adam_avx512 import rows_of_adam
 from kernels.cpu.ir.masked_rows import rows_of_sgd
 
-# rows, columns, w, ldw, g, ldg, first, second, scalars, l2. One step on w (rows, columns), in place; returns the sum of
-# w^2 before it where l2 is not 0. w, first and second (the optimiser's state) have rows `ldw` bytes apart, the gradient
-# g rows `ldg` apart. scalars: eight float64, see each kernel. l2 * w is added to the gradient.
-SIGNATURE = "d 2i 6i i d"
+
+class Update(Protocol):
+    """One step on w, in place; returns the sum of w^2 before it where l2 is not 0.
+
+    g: the gradient, to which l2 * w is added. first, second: the optimiser's state, with rows as far apart as those of
+    w. scalars: eight float64, see each kernel.
+    """
+
+    def __call__(
+        self, w: Matrix[I, O], g: Matrix[I, O], first: Address, second: Address, scalars: Address, l2: float
+    ) -> float: ...
 
 
-@jit.kernel(SIGNATURE)
+@jit.kernel(like=Update)
 def sgd(real: Any) -> Any:
     """scalars: rate, momentum, nesterov. first: the velocity, or address 0 without momentum."""
-    step = scalar.functions(real, jit.inline, floats.bits(real)).sgd
+    step = scalar.functions(real, jit.plain, floats.bits(real)).sgd
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = sum_of_squares(real)
 
@@ -30,18 +38,18 @@ def sgd(real: Any) -> Any:
 
     step_on_rows = rows_of_sgd(real) or one_by_one
 
-    def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
+    def function(w, g, first, second, scalars, l2):
         p, decay, total = doubles(scalars), real(l2), 0.0
         rate, momentum, nesterov = real(p[0]), real(p[1]), p[2] != 0.0
         if l2 != 0.0:
-            for r in range(rows):
-                total += squares(columns, elements(w + r * ldw))
+            for r in range(w.rows):
+                total += squares(w.columns, w[r])
         if first == 0:
-            step_on_rows(rows, columns, w, ldw, g, ldg, rate, decay)
+            step_on_rows(w.rows, w.columns, w.address, w.stride, g.address, g.stride, rate, decay)
             return total
-        for r in range(rows):
-            w_row, g_row, v_row = elements(w + r * ldw), elements(g + r * ldg), elements(first + r * ldw)
-            for j in range(columns):
+        for r in range(w.rows):
+            w_row, g_row, v_row = w[r], g[r], elements(first + r * w.stride)
+            for j in range(w.columns):
                 w_row[j], v_row[j] = step(
                     w_row[j], g_row[j] + decay * w_row[j], v_row[j], rate, momentum, nesterov
                 )  # fmt: skip
@@ -50,10 +58,10 @@ def sgd(real: Any) -> Any:
     return function
 
 
-@jit.kernel(SIGNATURE)
+@jit.kernel(like=Update)
 def adam(real: Any) -> Any:
     """scalars: rate, beta1, beta2, epsilon, 1 / (1 - beta1^t), 1 / (1 - beta2^t). first, second: m and v."""
-    step = scalar.functions(real, jit.inline, floats.bits(real)).adam
+    step = scalar.functions(real, jit.plain, floats.bits(real)).adam
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = sum_of_squares(real)
 
@@ -73,14 +81,14 @@ def adam(real: Any) -> Any:
 
     step_on_rows = rows_of_adam(real) or one_by_one
 
-    def function(rows, columns, w, ldw, g, ldg, first, second, scalars, l2):
+    def function(w, g, first, second, scalars, l2):
         p, total = doubles(scalars), 0.0
         if l2 != 0.0:
-            for r in range(rows):
-                total += squares(columns, elements(w + r * ldw))
+            for r in range(w.rows):
+                total += squares(w.columns, w[r])
         step_on_rows(
-            rows, columns, w, ldw, g, ldg, first, second, real(p[0]), real(p[1]), real(1.0 - p[1]), real(p[2]),
-            real(1.0 - p[2]), real(p[3]), real(p[4]), real(p[5]), real(l2),
+            w.rows, w.columns, w.address, w.stride, g.address, g.stride, first, second, real(p[0]), real(p[1]),
+            real(1.0 - p[1]), real(p[2]), real(1.0 - p[2]), real(p[3]), real(p[4]), real(p[5]), real(l2),
         )  # fmt: skip
         return total
 
@@ -90,11 +98,11 @@ def adam(real: Any) -> Any:
 def sum_of_squares(wide: Any) -> Any:
     """A function (n, address as a pointer) -> the sum of n elements' squares, in float64; each square is `wide`."""
 
-    @jit.inline
+    @jit.plain
     def square(value):
         return wide(value) * wide(value)
 
-    @jit.inline
+    @jit.plain
     def sum_of_squares(n, w):
         # eight sums side by side: one would wait for each addition, and fast-math may not reorder it
         s0, s1, s2, s3, s4, s5, s6, s7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0

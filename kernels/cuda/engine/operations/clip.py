@@ -6,15 +6,13 @@ from typing import Any
 from numba import types
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
+from kernels.cuda.compiler.target import cuda
 from kernels.cuda.rowwise.reduce import block_sum
-
-PARTS = 64  # blocks, and partial sums, of `squares`
 
 
 @jit.kernel
 def squares(real: Any, threads: int) -> Any:
-    """gradient, norms, n: the sum of squares of a block's share of gradient (n,), into norms (PARTS + 1,).
+    """gradient, norms, n: the sum of squares of a block's part of gradient (n,), into norms (CLIP_PARTS + 1,).
 
     In float64, where a square of float32 does not overflow.
     """

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.jit import cuda
-from kernels.cuda.engine import job as fields
+from kernels.cuda.compiler.target import cuda
+from kernels.cuda.engine.job import job_of, row_of, rows_of
 
 SOURCES = {  # by what an array's elements are, the type to read; see memory.place for bool and float16
     np.dtype(name): name
@@ -18,17 +19,18 @@ SOURCES = {  # by what an array's elements are, the type to read; see memory.pla
 
 @jit.kernel
 def gather(real: Any, source_type: str) -> Any:
-    """source, order, work, job: the batch's rows (rows, X_COLUMNS), converted, into work.
+    """source, order, work, words: the batch's rows (rows, x_columns), converted, into work.
 
     A thread takes an element.
     """
 
-    def function(source, order, work, job):
-        columns = job[fields.X_COLUMNS]
+    def function(source, order, work, words):
+        job = job_of(words)
+        columns = job.x_columns
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         i, j = e // columns, e % columns
-        if i < fields.rows_of(job):
-            row = fields.row_of(job, order, i)
-            work[job[fields.X] + i * job[fields.LDX] + j] = real(source[row * columns + j])
+        if i < rows_of(job):
+            row = row_of(job, order, i)
+            work[job.x + i * job.x_row + j] = real(source[row * columns + j])
 
-    return function, f"{source_type} I R I", jit.THREADS
+    return function, f"{source_type} I R I", tuning.THREADS

@@ -6,7 +6,7 @@ import importlib.metadata
 import pytest
 
 import fastnn
-from kernels import cpu, dispatch
+from kernels import backends, cpu, devices
 from kernels.cpu.engine.engine import Engine
 from tests.programs import environment, run
 
@@ -38,9 +38,9 @@ def machine(monkeypatch):
     """A machine with numba-cuda and this driver, or none."""
     for variable in ("NUMBA_ENABLE_CUDASIM", "NUMBA_DISABLE_CUDA"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(dispatch, "has_extra", lambda: True)
-    monkeypatch.setattr(dispatch, "_toolkit", lambda: 13)
-    monkeypatch.setattr(dispatch, "_missing_library", lambda: "")
+    monkeypatch.setattr(devices, "has_extra", lambda: True)
+    monkeypatch.setattr(devices, "_toolkit", lambda: 13)
+    monkeypatch.setattr(devices, "_missing_library", lambda: "")
 
     def be(driver):
         def load(name):
@@ -49,17 +49,17 @@ def machine(monkeypatch):
             return driver
 
         monkeypatch.setattr(ctypes, "CDLL", load)
-        dispatch._ask_driver.cache_clear()
+        devices._ask_driver.cache_clear()
 
     yield be
-    dispatch._ask_driver.cache_clear()
+    devices._ask_driver.cache_clear()
 
 
 def test_auto_takes_a_usable_gpu(machine):
     machine(Driver())
-    assert dispatch.device("auto") == dispatch.device("cuda") == "cuda"
-    assert dispatch.device("cpu") == "cpu"
-    assert dispatch.why_not() == ""
+    assert devices.device("auto") == devices.device("cuda") == "cuda"
+    assert devices.device("cpu") == "cpu"
+    assert devices.why_not() == ""
     assert fastnn.MLP([2, 2]).device == "cuda"
     assert fastnn.MLP([2, 2], device="cpu").device == "cpu"
 
@@ -78,31 +78,31 @@ WITHOUT = [
 @pytest.mark.parametrize(("driver", "missing"), WITHOUT, ids=[missing for _, missing in WITHOUT])
 def test_what_is_missing_is_named(machine, driver, missing):
     machine(driver)
-    assert dispatch.device("auto") == "cpu"
+    assert devices.device("auto") == "cpu"
     assert fastnn.MLP([2, 2]).device == "cpu"
     with pytest.raises(RuntimeError) as caught:
         fastnn.MLP([2, 2], device="cuda")
     assert str(caught.value) == f"device 'cuda' needs {missing}"
-    assert dispatch.why_not() == f"not used: it needs {missing}"
+    assert devices.why_not() == f"not used: it needs {missing}"
 
 
 def test_a_gpu_that_numba_is_told_to_leave_alone_is_not_used(machine, monkeypatch):
     machine(Driver())
     monkeypatch.setenv("NUMBA_DISABLE_CUDA", "1")
-    assert dispatch.device("auto") == "cpu"
+    assert devices.device("auto") == "cpu"
     with pytest.raises(RuntimeError, match="device 'cuda' needs a GPU that may be used: NUMBA_DISABLE_CUDA is set"):
-        dispatch.device("cuda")
+        devices.device("cuda")
 
 
 def test_the_toolkit_is_that_of_the_bindings(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", {"cuda-bindings": "13.5.0"}.__getitem__)
-    assert dispatch._toolkit() == 13
+    assert devices._toolkit() == 13
 
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert dispatch._toolkit() == 0
+    assert devices._toolkit() == 0
 
 
 def test_a_model_from_a_machine_with_a_gpu_says_what_is_missing_here(machine):
@@ -128,8 +128,8 @@ def test_tensor_cores_need_a_newer_gpu(machine, precision):
 
 def test_a_missing_package_is_named(machine, monkeypatch):
     machine(Driver())
-    monkeypatch.setattr(dispatch, "has_extra", lambda: False)
-    assert dispatch.device("auto") == "cpu"
+    monkeypatch.setattr(devices, "has_extra", lambda: False)
+    assert devices.device("auto") == "cpu"
     with pytest.raises(ImportError, match=r"pip install 'fastnn-numba\[cuda\]'"):
         fastnn.MLP([2, 2], device="cuda")
 
@@ -137,9 +137,9 @@ def test_a_missing_package_is_named(machine, monkeypatch):
 def test_auto_takes_no_simulator(machine, monkeypatch):
     machine(None)
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
-    assert dispatch.device("auto") == "cpu"
-    assert dispatch.device("cuda") == "cuda"
-    assert "simulator" in dispatch.why_not()
+    assert devices.device("auto") == "cpu"
+    assert devices.device("cuda") == "cuda"
+    assert "simulator" in devices.why_not()
 
 
 @pytest.mark.parametrize("name", ["tpu", None, "CUDA", 0])
@@ -149,8 +149,8 @@ def test_other_devices_are_refused(name):
 
 
 def test_the_cpu_is_what_it_was():
-    assert dispatch.backend(x=object()) is cpu
-    assert dispatch.engine("cpu") is Engine
+    assert backends.of(x=object()) is cpu
+    assert backends.engine("cpu") is Engine
 
 
 def test_without_the_extra_everything_but_the_gpu_works():

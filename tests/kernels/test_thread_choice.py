@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from fastnn import MLP, Adam
-from kernels.cpu.threads import thread_choice as paces
-from kernels.cpu.threads.thread_choice import FIRST_WAIT, MOST_WAIT, TRIAL_WORK, TRIALS, Pace
+from kernels.cpu.threads import thread_choice
+from kernels.cpu.threads.thread_choice import FIRST_WAIT, MOST_WAIT, TRIAL_MULTIPLY_ADDS, TRIALS, ThreadChoice
 from tests.oracle import random_arrays, random_labels
 
-STEP = TRIAL_WORK // 10  # the work of a step of which a trial has ten
+STEP = TRIAL_MULTIPLY_ADDS // 10  # the work of a step of which a trial has ten
 
 
 class Machine:
@@ -17,17 +17,17 @@ class Machine:
     def __init__(self, monkeypatch, **seconds):
         self.seconds = {int(name[1:]): value for name, value in seconds.items()}
         self.now, self.parts = 100.0, []
-        monkeypatch.setattr(paces.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(thread_choice.time, "perf_counter", lambda: self.now)
 
     def part(self, threads, first, last):
         self.parts.append((threads, first, last))
         self.now += self.seconds[threads] * (last - first)
         return last - first
 
-    def run(self, pace, steps):
+    def run(self, choice, steps):
         """The number of threads of most of so many steps."""
         self.parts = []
-        pace.run(steps, 1, self.part)
+        choice.run(steps, 1, self.part)
         assert [first for _, first, _ in self.parts] == [0, *(last for _, _, last in self.parts[:-1])]
         assert self.parts[-1][2] == steps
         return max(self.parts, key=lambda part: part[2] - part[1])[0]
@@ -43,33 +43,33 @@ class Machine:
     ],
 )
 def test_the_fastest_number_is_found(monkeypatch, seconds, best):
-    machine, pace = Machine(monkeypatch, **seconds), Pace([1, 2, 4], STEP)
-    assert machine.run(pace, 1000) == best
+    machine, choice = Machine(monkeypatch, **seconds), ThreadChoice([1, 2, 4], STEP)
+    assert machine.run(choice, 1000) == best
     assert [part[0] for part in machine.parts] == [4] * TRIALS + [2] * TRIALS + [1] * TRIALS + [best]
     assert [part[2] - part[1] for part in machine.parts[:-1]] == [10] * 3 * TRIALS
-    assert pace.threads == best
-    assert pace.settled
+    assert choice.threads == best
+    assert choice.settled
 
 
 @pytest.mark.parametrize(("best", "seconds"), [(1, {"t1": 1e-5, "t2": 2e-5}), (2, {"t1": 2e-5, "t2": 1e-5})])
 @pytest.mark.parametrize("steps", [1, 4, 10])
 def test_a_trial_goes_on_in_the_next_call(monkeypatch, best, seconds, steps):
-    machine, pace = Machine(monkeypatch, **seconds), Pace([1, 2], STEP)
+    machine, choice = Machine(monkeypatch, **seconds), ThreadChoice([1, 2], STEP)
     done, tried = 0, {1: 0, 2: 0}
-    while not pace.settled:
-        machine.run(pace, steps)
+    while not choice.settled:
+        machine.run(choice, steps)
         machine.now += 1e-3  # what is between calls does not count
         done += steps
         for threads, first, last in machine.parts:
             tried[threads] += last - first
     assert done < 2 * TRIALS * 10 + steps
     assert min(tried.values()) >= TRIALS * 10
-    assert machine.run(pace, 1) == best
+    assert machine.run(choice, 1) == best
 
 
 def test_a_small_last_batch_counts_for_its_rows(monkeypatch):
     """Four rows a step but in every fifth, which has one."""
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
+    machine, choice = Machine(monkeypatch, t1=2e-5, t2=1e-5), ThreadChoice([1, 2], STEP)
     rows = [4, 4, 4, 4, 1] * 100
 
     def part(threads, first, last):
@@ -78,66 +78,66 @@ def test_a_small_last_batch_counts_for_its_rows(monkeypatch):
         machine.parts.append((threads, made))
         return made
 
-    pace.run(len(rows), 4, part)
-    assert {threads: round(seconds / 1e-5, 6) for threads, seconds in pace._best.items()} == {1: 2, 2: 1}
+    choice.run(len(rows), 4, part)
+    assert {threads: round(seconds / 1e-5, 6) for threads, seconds in choice._best.items()} == {1: 2, 2: 1}
     assert all(made <= 13 for _, made in machine.parts[:-1])
-    assert pace.threads == 2
+    assert choice.threads == 2
 
 
 def test_steps_of_changing_size_are_tried():
     engine = MLP([64, 64, 64, 10], threads=2, seed=0).engine()
-    assert engine.pace(64) is engine.pace(100) is engine.pace(127)
-    assert engine.pace(64) is not engine.pace(63)
-    assert engine.pace(100).choices == [1, 2]
+    assert engine.thread_choice(64) is engine.thread_choice(100) is engine.thread_choice(127)
+    assert engine.thread_choice(64) is not engine.thread_choice(63)
+    assert engine.thread_choice(100).choices == [1, 2]
 
 
 def test_one_number_is_not_tried(monkeypatch):
-    machine, pace = Machine(monkeypatch, t3=1e-3), Pace([3], STEP)
+    machine, choice = Machine(monkeypatch, t3=1e-3), ThreadChoice([3], STEP)
     for _ in range(3):
         machine.now += 2 * MOST_WAIT
-        assert machine.run(pace, 1000) == 3
+        assert machine.run(choice, 1000) == 3
         assert len(machine.parts) == 1
 
 
 def test_it_is_asked_again_after_a_while(monkeypatch):
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
-    assert machine.run(pace, 1000) == 2
+    machine, choice = Machine(monkeypatch, t1=2e-5, t2=1e-5), ThreadChoice([1, 2], STEP)
+    assert machine.run(choice, 1000) == 2
     machine.seconds = {1: 1e-5, 2: 1.1e-5}  # not so much slower that it would be noticed
-    assert machine.run(pace, 1000) == 2
+    assert machine.run(choice, 1000) == 2
     machine.now += MOST_WAIT
-    machine.run(pace, 10)
-    assert machine.run(pace, 1000) == 1
+    machine.run(choice, 10)
+    assert machine.run(choice, 1000) == 1
 
 
 def test_it_is_asked_again_when_steps_become_slow(monkeypatch):
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
-    machine.run(pace, 1000)
+    machine, choice = Machine(monkeypatch, t1=2e-5, t2=1e-5), ThreadChoice([1, 2], STEP)
+    machine.run(choice, 1000)
     machine.now += FIRST_WAIT
     machine.seconds[2] = 4e-5
-    machine.run(pace, 1000)
-    assert machine.run(pace, 1000) == 1
+    machine.run(choice, 1000)
+    assert machine.run(choice, 1000) == 1
 
 
 def test_the_wait_grows_while_the_answer_stays(monkeypatch):
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
+    machine, choice = Machine(monkeypatch, t1=2e-5, t2=1e-5), ThreadChoice([1, 2], STEP)
     decided, ages = machine.now, []
     for _ in range(20_000):
-        if not pace.settled and machine.run(pace, 1000) and pace.settled:
+        if not choice.settled and machine.run(choice, 1000) and choice.settled:
             ages.append(machine.now - decided)
             decided = machine.now
-        machine.run(pace, 1000)
+        machine.run(choice, 1000)
     assert len(ages) > 8
     assert np.all(np.diff(np.round(ages, 3)) >= 0)
     assert 0.9 * MOST_WAIT < ages[-1] < 1.1 * MOST_WAIT
 
 
 def test_who_stays_asks_no_more(monkeypatch):
-    machine, pace = Machine(monkeypatch, t1=2e-5, t2=1e-5), Pace([1, 2], STEP)
-    machine.run(pace, 1000)
-    pace.stay()
+    machine, choice = Machine(monkeypatch, t1=2e-5, t2=1e-5), ThreadChoice([1, 2], STEP)
+    machine.run(choice, 1000)
+    choice.stay()
     machine.now += 2 * MOST_WAIT
     for _ in range(2):
-        machine.run(pace, 1000)
+        machine.run(choice, 1000)
         assert [part[0] for part in machine.parts] == [2]
 
 
@@ -146,8 +146,8 @@ def test_trials_change_no_bit(monkeypatch, widths):
     """Steps with dropout and clipping, in parts of one or two."""
     X, y = random_arrays(0, (700, widths[0]), dtype="float32")[0], random_labels(1, 700, widths[-1])
     results = []
-    for threads, work in ((1, TRIAL_WORK), (3, 2 * 64 * 64 * 100 * 3)):
-        monkeypatch.setattr(paces, "TRIAL_WORK", work)
+    for threads, work in ((1, TRIAL_MULTIPLY_ADDS), (3, 2 * 64 * 64 * 100 * 3)):
+        monkeypatch.setattr(thread_choice, "TRIAL_MULTIPLY_ADDS", work)
         model = MLP(widths, threads=threads, dropout=0.2, seed=0)
         history = model.fit(X, y, 4, 100, Adam(1e-3, clip_norm=0.5), l2=1e-3, progress=False)
         assert history.threads == threads

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from kernels import reference
-from kernels.cpu.engine import job as field
-from kernels.cpu.engine import schedule as plans
+from kernels.cpu.engine import job as codes
+from kernels.cpu.engine import schedule as schedules
 from kernels.cpu.engine.engine import Engine
-from kernels.cpu.engine.operations.gather import ROW_NUMBER
+from kernels.engine.codes import ROW_NUMBER
 from kernels.layout import Layout, aligned_zeros
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
 
@@ -24,26 +24,33 @@ KINDS = {
 
 
 def operations(widths, rows, threads=2):
-    plan = plans.for_step(tuple(widths), rows, threads, 4, gathered=True, dx=False, split=False)
-    return [int(phase[field.OPERATION]) for phase in plan.phases], plan.groups
+    schedule = schedules.for_step(tuple(widths), rows, threads, 4, gathered=True, dx=False, split=False)
+    return [int(phase["operation"]) for phase in schedule.phases], schedule.gradient_groups
 
 
 def test_the_kinds_are_what_they_are_called():
-    assert operations(*KINDS["rows"][:2]) == ([field.TRANSPOSE, field.THROUGH, field.WEIGHTS], 0)
-    layers = [field.TRANSPOSE, field.GATHER, *[field.FORWARD] * 2, field.THROUGH, field.BACKWARD, field.WEIGHTS]
+    assert operations(*KINDS["rows"][:2]) == ([codes.TRANSPOSE, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS], 0)
+    layers = [
+        codes.TRANSPOSE,
+        codes.GATHER,
+        *[codes.FORWARD] * 2,
+        codes.ROWS_THROUGH_LAYERS,
+        codes.BACKWARD,
+        codes.WEIGHTS,
+    ]
     assert operations(*KINDS["layers"][:2]) == (layers, 0)
-    alone = [field.TRANSPOSE, field.GATHER, field.FORWARD, field.THROUGH, field.WEIGHTS]
+    alone = [codes.TRANSPOSE, codes.GATHER, codes.FORWARD, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS]
     assert operations(*KINDS["layers alone"][:2]) == (alone, 0)
-    assert operations(*KINDS["groups"][:2])[0] == [field.TRANSPOSE, field.THROUGH, field.WEIGHTS]
-    assert operations(*KINDS["groups"][:2])[1] >= plans.GROUPS_AT_ONCE
+    assert operations(*KINDS["groups"][:2])[0] == [codes.TRANSPOSE, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS]
+    assert operations(*KINDS["groups"][:2])[1] >= schedules.GROUPS_AT_ONCE
 
 
 @pytest.mark.parametrize("rows", [1, 2, 31, 128, 1000, 5000, 100_003, 10_000_019])
 @pytest.mark.parametrize("widths", [(2, 25, 1), (400, 25, 10), (784, 256, 128, 10), (1024, 2048, 2048, 1024, 10)])
 def test_what_decides_a_sum_depends_on_the_sizes_alone(widths, rows):
-    all_plans = [plans.for_step(widths, rows, n, 4, gathered=True, dx=False, split=False) for n in (1, 2, 7, 64)]
-    assert len({(plan.groups, plan.group_rows) for plan in all_plans}) == 1
-    groups, height = all_plans[0].groups, all_plans[0].group_rows
+    for_threads = [schedules.for_step(widths, rows, n, 4, gathered=True, dx=False, split=False) for n in (1, 2, 7, 64)]
+    assert len({(schedule.gradient_groups, schedule.group_rows) for schedule in for_threads}) == 1
+    groups, height = for_threads[0].gradient_groups, for_threads[0].group_rows
     assert groups == 0 or (groups - 1) * height < rows <= groups * height
     assert groups == 0 or groups * Layout.of(widths, "float32").size <= rows * sum(widths)  # not more than it saves
 
@@ -51,7 +58,7 @@ def test_what_decides_a_sum_depends_on_the_sizes_alone(widths, rows):
 @pytest.mark.parametrize("widths", [(1, 1), (2, 25, 1), (784, 256, 128, 10), (1024, 2048, 2048, 1024, 10)])
 def test_the_weight_tiles_cover_every_weight_once(widths):
     covered = [np.zeros(shape, int) for shape in pairwise(widths)]
-    for layer, i0, i1, j0, j1 in plans.weight_tiles(widths):
+    for layer, i0, i1, j0, j1 in schedules.weight_tiles(widths):
         covered[layer][i0:i1, j0:j1] += 1
     assert all((layer == 1).all() for layer in covered)
 
@@ -60,10 +67,10 @@ def test_the_weight_tiles_cover_every_weight_once(widths):
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_the_tiles_of_a_layer_cover_it(rows, threads):
     widths = (300, 2049, 1030)
-    plan = plans.for_step(widths, rows, threads, 4, gathered=True, dx=True, split=False)
-    for operation, layer, height, across, width, *_ in plan.phases:
-        if operation in (field.FORWARD, field.BACKWARD):
-            columns = widths[layer + 1] if operation == field.FORWARD else widths[layer]
+    schedule = schedules.for_step(widths, rows, threads, 4, gathered=True, dx=True, split=False)
+    for operation, layer, height, across, width, *_ in schedule.phases:
+        if operation in (codes.FORWARD, codes.BACKWARD):
+            columns = widths[layer + 1] if operation == codes.FORWARD else widths[layer]
             assert 0 < height <= max(rows, 1)
             assert (across - 1) * width < columns <= across * width
 
@@ -164,23 +171,23 @@ def test_labels_are_read_as_they_are(kind, dtype):
 
 
 @pytest.fixture
-def never_turned(monkeypatch):
+def never_transposed(monkeypatch):
     """From here on dw is never made as its transpose."""
 
     def forget():
-        monkeypatch.setattr(plans, "better_turned", lambda *sizes: False)
-        plans.for_step.cache_clear()
+        monkeypatch.setattr(schedules, "transposed_dw_pays", lambda *sizes: False)
+        schedules.for_step.cache_clear()
 
     yield forget
-    plans.for_step.cache_clear()
+    schedules.for_step.cache_clear()
 
 
 @pytest.mark.parametrize("kind", ["rows", "layers", "groups"])
-def test_a_gradient_made_as_its_transpose_has_the_same_bits(kind, never_turned):
+def test_a_gradient_made_as_its_transpose_has_the_same_bits(kind, never_transposed):
     widths, rows, _ = KINDS[kind]
-    assert any(plans.for_step(tuple(widths), rows, 1, 8, gathered=True, dx=False, split=False).turned)
+    assert any(schedules.for_step(tuple(widths), rows, 1, 8, gathered=True, dx=False, split=False).transposed_dw)
     found = []
-    for forget in (lambda: None, never_turned):
+    for forget in (lambda: None, never_transposed):
         forget()
         setting = Setting(kind, "relu", 2)
         losses, _ = setting.train()
@@ -188,7 +195,7 @@ def test_a_gradient_made_as_its_transpose_has_the_same_bits(kind, never_turned):
             setting.x, setting.y, weight=None, scale=1.0, loss="softmax_cross_entropy"
         )
         found.append([losses, setting.parameters, value, gradient])
-    assert not any(plans.for_step(tuple(widths), rows, 1, 8, gathered=True, dx=False, split=False).turned)
+    assert not any(schedules.for_step(tuple(widths), rows, 1, 8, gathered=True, dx=False, split=False).transposed_dw)
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -197,15 +204,13 @@ WIDE = (300, 700, 800, 700, 6)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("rows", [1, 2, 33, plans.FORWARD_ROWS, plans.FORWARD_ROWS + 1])
+@pytest.mark.parametrize("rows", [1, 2, 33, schedules.FORWARD_ROWS, schedules.FORWARD_ROWS + 1])
 def test_few_rows_go_forward_by_parts_of_large_layers(rows, in_place):
     """Layer 0 is not large, layers 1 and 2 are; the last is done with the outputs."""
-    phases = plans.for_outputs(WIDE, rows, 2, 4, not in_place, rows).phases[:, field.OPERATION].tolist()
-    by_layers = rows <= plans.FORWARD_ROWS
-    assert phases == [*[field.GATHER] * (not in_place), *[field.FORWARD] * 3, field.PREDICT][0 if by_layers else -1 :]
-    assert plans.for_outputs(WIDE, rows, 1, 4, not in_place, rows).phases[:, field.OPERATION].tolist() == [
-        field.PREDICT
-    ]
+    phases = schedules.for_outputs(WIDE, rows, 2, 4, not in_place, rows).phases["operation"].tolist()
+    by_layers = rows <= schedules.FORWARD_ROWS
+    assert phases == [*[codes.GATHER] * (not in_place), *[codes.FORWARD] * 3, codes.PREDICT][0 if by_layers else -1 :]
+    assert schedules.for_outputs(WIDE, rows, 1, 4, not in_place, rows).phases["operation"].tolist() == [codes.PREDICT]
     weights, biases = random_network(3, WIDE)
     parameters = aligned_zeros(Layout.of(WIDE, "float32").size, np.float32)
     layout = Layout.of(WIDE, "float32")
@@ -234,4 +239,4 @@ def test_few_rows_go_forward_by_parts_of_large_layers(rows, in_place):
     ((1 << 16, 4, 10), 1, 2, 0),  # whose columns are one tile, however narrow the vectors are
 ])  # fmt: skip
 def test_few_rows_go_one_by_one_through_layers_of_which_each_thread_reads_a_part(widths, rows, threads, layers):
-    assert plans.streamed(widths, rows, threads, 4) == layers
+    assert schedules.streamed(widths, rows, threads, 4) == layers

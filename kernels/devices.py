@@ -1,56 +1,17 @@
-"""Which backend runs a call: the only dispatcher. It never falls back silently."""
+"""What this machine has: a GPU and its driver, or why none is used; what each device computes in."""
 
 import ctypes
 import functools
-import importlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
-from types import ModuleType
 from typing import Any
-
-import numpy as np
-
-from kernels import cpu
-from kernels.cpu.product import bf16
 
 EXTRA = "the package numba-cuda: pip install 'fastnn-numba[cuda]'"
 DEVICES = ("auto", "cpu", "cuda")
 LOWEST_CAPABILITY = (7, 5)  # of GPUs that the kernels are compiled for in the tests
 PRECISIONS = ("float32", "tf32", "bf16")  # of a float32 network's products
 TENSOR_CAPABILITY = (8, 0)  # the lowest that multiplies tf32 and bf16
-
-
-def backend(**arrays: Any) -> ModuleType:
-    """The backend for a call's arrays, all of which lie in one place: kernels.cpu or kernels.cuda.
-
-    Raises TypeError where they do not, and for arrays on a GPU what `device` raises.
-    """
-    for array in arrays.values():
-        if type(array) is not np.ndarray and array is not None:
-            break
-    else:  # what is nearly always so, and quickly known
-        return cpu
-    where = {name: on_cuda(array) for name, array in arrays.items() if array is not None}
-    first, cuda = next(iter(where.items()))
-    for name, other in where.items():
-        if other != cuda:
-            here, kind = ("on the CUDA device" if cuda else "in the host's memory"), type(arrays[name]).__name__
-            raise TypeError(f"{name} must be {here}, as {first} is, got {kind}{' on a CUDA device' * other}")
-    if not cuda:
-        return cpu
-    device("cuda")
-    return importlib.import_module(".cuda", __package__)
-
-
-def on_cuda(array: Any) -> bool:
-    """Whether an array lies on a CUDA device."""
-    if isinstance(array, np.ndarray):
-        return False
-    if hasattr(array, "__cuda_ndarray__") or hasattr(array, "__cuda_array_interface__"):
-        return True
-    return hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] in _DLPACK_CUDA
 
 
 def device(name: Any) -> str:
@@ -68,35 +29,16 @@ def device(name: Any) -> str:
     return "cuda" if name == "auto" and not why_not() else "cpu"
 
 
-def check_precision(precision: str, device: str) -> None:
-    """Raise ValueError where this device does not multiply in this precision, one of PRECISIONS."""
-    if device == "cpu" and precision == "tf32":
-        raise ValueError("precision 'tf32' needs device 'cuda', got 'cpu'")
-    if device == "cpu" and precision == "bf16" and not bf16.unit():
-        raise ValueError("precision 'bf16' needs a CPU with AVX512-BF16, or device 'cuda'; this CPU has it not")
-    if device == "cuda" and precision != "float32" and not tensor_cores():
-        needed, found = _dotted(TENSOR_CAPABILITY), _dotted(_capability())
-        raise ValueError(f"precision {precision!r} needs a GPU of compute capability {needed} or newer, got {found}")
-
-
 def tensor_cores() -> bool:
     """Whether the GPU multiplies tf32 and bf16."""
     return simulated() or _capability() >= TENSOR_CAPABILITY
 
 
-def engine(name: str, precision: str = "float32") -> Any:
-    """The class that runs a network on this device. Raises what `device` and `check_precision` do: a model may come
-    from elsewhere.
-    """
-    found = device(name)
-    check_precision(precision, found)
-    if found == "cuda":
-        from kernels.cuda.engine.engine import Engine as CudaEngine
-
-        return CudaEngine
-    from kernels.cpu.engine.engine import Engine
-
-    return Engine
+def check_tensor_cores(precision: str) -> None:
+    """Raise ValueError where products in this precision, one of PRECISIONS, need a newer GPU."""
+    if precision != "float32" and not tensor_cores():
+        needed, found = _dotted(TENSOR_CAPABILITY), _dotted(_capability())
+        raise ValueError(f"precision {precision!r} needs a GPU of compute capability {needed} or newer, got {found}")
 
 
 def why_not() -> str:
@@ -170,9 +112,11 @@ def _ask_driver(process: int) -> str:
 
 def _toolkit() -> int:
     """The CUDA version that numba-cuda compiles for: its bindings are of that version, too."""
+    from importlib import metadata  # which takes long to import, and only a machine with a GPU needs it
+
     try:
-        return int(importlib.metadata.version("cuda-bindings").partition(".")[0])
-    except importlib.metadata.PackageNotFoundError:
+        return int(metadata.version("cuda-bindings").partition(".")[0])
+    except metadata.PackageNotFoundError:
         return 0
 
 
@@ -204,4 +148,3 @@ def _dotted(capability: tuple[int, int]) -> str:
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NOT_INITIALIZED, _NO_DEVICE = 3, 100
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
-_DLPACK_CUDA = (2, 13)  # of dlpack.h: kDLCUDA, kDLCUDAManaged

@@ -1,0 +1,88 @@
+"""Calls of kernels out of compiled code: by a symbol, or of what is at an address."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llvmlite import ir
+from numba import extending, types
+from numba.core import cgutils
+
+from kernels.cpu.compiler.declaration import types_of
+from kernels.cpu.compiler.matrix import flat
+
+if TYPE_CHECKING:
+    from kernels.cpu.compiler.jit import Kernel
+
+# What it makes is called without the typing context, which mypy does not know
+intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
+
+
+def caller(target: "Kernel") -> Callable[..., Any]:
+    """An intrinsic that calls a kernel by its symbol from compiled code, cached or not."""
+
+    def function(context: Any, builder: Any, fnty: Any) -> Any:
+        return _declare(target, context, builder, fnty)
+
+    return _call(target.family.name, *target.types, function)
+
+
+def address(target: "Kernel") -> Any:
+    """An intrinsic f() that returns a kernel's address, by its symbol: for compiled code that may be cached."""
+
+    @intrinsic
+    def kernel_address(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            function = _declare(target, context, builder, ir.FunctionType(ir.VoidType(), []))
+            return builder.ptrtoint(function, ir.IntType(64))
+
+        return types.int64(), codegen
+
+    return kernel_address
+
+
+def _declare(target: "Kernel", context: Any, builder: Any, fnty: Any) -> Any:
+    target.load()
+    context.environment.consts.append(target)  # travels with the caller's cache entry, see jit.py
+    return cgutils.get_or_insert_function(builder.module, fnty, target.symbol)
+
+
+def by_address(like: type, real: Any) -> Callable[..., Any]:
+    """An intrinsic f(address, *arguments) that calls the kernel at an address, which the protocol `like` declares."""
+    return _call("at_address", *types_of(like, real), None)
+
+
+def _call(name: str, restype: Any, argtypes: tuple[Any, ...], function: Callable[..., Any] | None) -> Any:
+    """An intrinsic that calls what `function` declares, or, without it, what is at the address in its first
+    argument. Matrices are given as single words, see declaration.py."""
+    argtypes = flat(argtypes)
+    parameters = argtypes if function else (types.int64, *argtypes)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = [
+            context.cast(builder, value, given, wanted)
+            for value, given, wanted in zip(args, sig.args, parameters, strict=True)
+        ]
+        fnty = ir.FunctionType(
+            ir.VoidType() if restype == types.void else context.get_value_type(restype),
+            [context.get_value_type(t) for t in argtypes],
+        )
+        if function:
+            result = builder.call(function(context, builder, fnty), values)
+        else:
+            result = builder.call(builder.inttoptr(values[0], fnty.as_pointer()), values[1:])
+        return context.get_dummy_value() if restype == types.void else result
+
+    return intrinsic_of(name, restype(*parameters), codegen)
+
+
+def intrinsic_of(name: str, signature: Any, codegen: Callable[..., Any]) -> Any:
+    """An intrinsic of one signature."""
+
+    def typing(typingctx: Any) -> Any:
+        return signature, codegen
+
+    # an intrinsic's typing function has as many named parameters as the call has arguments
+    names = ", ".join(f"a{i}" for i in range(len(signature.args)))
+    scope: dict[str, Any] = {"typing": typing}
+    exec(f"def {name}(typingctx, {names}):\n    return typing(typingctx)", scope)
+    return intrinsic(scope[name])

@@ -1,0 +1,116 @@
+"""Updates of weight tiles by the optimiser, what goes before them (a hook) and after them (the new w.T)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+
+from kernels.cpu.compiler import calls, jit
+from kernels.cpu.engine.job import layer_of, tile_of
+from kernels.cpu.engine.operations.clip import Hook
+from kernels.cpu.engine.operations.update import Update
+from kernels.cpu.ir import floats, memory
+from kernels.cpu.ir.floats import FLUSH_SUBNORMALS
+from kernels.cpu.ir.simd import itemsize
+from kernels.cpu.ir.transpose import transpose as transpose_kernel
+from kernels.cpu.measure import stamps
+
+SCALARS_BYTES = 64  # of one step
+
+_doubles = memory.pointer(types.float64)
+
+
+@jit.inline
+def has_bias(layer, tile):
+    """1 where the tile's rows of w are followed by its bias, in the parameters and in all that is like them; else 0."""
+    return types.int64(tile.i1 == layer.n_in and layer.b != 0)
+
+
+def transpose_of_tile(real: Any) -> Callable[..., Any]:
+    """A function: a tile's part of w.T, out of w."""
+    size, transpose = itemsize(real), transpose_kernel(real)
+
+    @jit.inline
+    def refresh(layer, tile):
+        w, wt = layer.w + tile.i0 * layer.ldw + tile.j0 * size, layer.wt + tile.j0 * layer.ldwt + tile.i0 * size
+        transpose(tile.i1 - tile.i0, tile.j1 - tile.j0, w, layer.ldw, wt, layer.ldwt)
+
+    return refresh
+
+
+def step_of_tile(real: Any, stamp: Any, refresh: Callable[..., Any]) -> Callable[..., Any]:
+    """A function: an optimiser's step on a tile, and on its bias, by g with the bias after its rows; then its w.T.
+
+    at: bytes from w to the tile. squares: where the sum of the tile's squared weights goes, or 0 without l2. refresh:
+    what `transpose_of_tile` makes.
+    """
+    update = calls.by_address(Update, real)
+
+    @jit.inline
+    def update_rows(job, layer, step, at, rows, columns, g, ldg, decay):
+        """Update rows of w, and of b, which is the row after its last; returns w's sum of squares."""
+        w = layer.w + at
+        first = w + job.first_state if job.first_state != 0 else 0
+        second = w + job.second_state if job.second_state != 0 else 0
+        scalars = job.scalars + step * SCALARS_BYTES
+        return update(job.update, rows, columns, w, layer.ldw, g, ldg, first, second, scalars, decay)
+
+    @jit.inline
+    def step_tile(job, layer, tile, step, at, g, ldg, squares, times):
+        rows, columns, bias = tile.i1 - tile.i0, tile.j1 - tile.j0, has_bias(layer, tile)
+        if squares == 0:
+            update_rows(job, layer, step, at, rows + bias, columns, g, ldg, 0.0)
+        else:
+            decay = _doubles(job.l2)[step]
+            _doubles(squares)[0] = update_rows(job, layer, step, at, rows, columns, g, ldg, decay)
+            if bias:
+                update_rows(job, layer, step, at + rows * layer.ldw, 1, columns, g + rows * ldg, ldg, 0.0)
+        stamp(times, tile.layer, stamps.UPDATE)
+        if layer.wt != 0:
+            refresh(layer, tile)
+            stamp(times, tile.layer, stamps.TRANSPOSE)
+
+    return step_tile
+
+
+def update_of_tile(real: Any, step_tile: Callable[..., Any]) -> Callable[..., Any]:
+    """A function: the update of a tile out of the job's gradient."""
+    size = itemsize(real)
+
+    @jit.inline
+    def update_tile(job, step, number, times):
+        tile = tile_of(job, number)
+        layer = layer_of(job, tile.layer)
+        at = tile.i0 * layer.ldw + tile.j0 * size
+        step_tile(job, layer, tile, step, at, layer.w + job.gradient + at, layer.ldw, 0, times)
+
+    return update_tile
+
+
+def first_transpose_of_tile(stamp: Any, refresh: Callable[..., Any]) -> Callable[..., Any]:
+    """A function: a tile's part of w.T before the first step, where its layer keeps w.T."""
+
+    @jit.inline
+    def transpose_tile(job, number, times):
+        tile = tile_of(job, number)
+        layer = layer_of(job, tile.layer)
+        if layer.wt != 0:
+            refresh(layer, tile)
+            stamp(times, tile.layer, stamps.TRANSPOSE)
+
+    return transpose_tile
+
+
+def hook_caller(stamp: Any) -> Callable[..., Any]:
+    """A function that calls the job's hook, with subnormal numbers as they are."""
+    hook = calls.by_address(Hook, types.float32)
+
+    @jit.inline
+    def call_hook(job, times):
+        mode = floats.mode()
+        floats.set_mode(mode & ~FLUSH_SUBNORMALS)
+        hook(job.hook, job.hook_argument)
+        floats.set_mode(mode)
+        stamp(times, 0, stamps.CLIP)
+
+    return call_hook

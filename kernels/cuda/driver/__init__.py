@@ -1,0 +1,1 @@
+"""What the driver is asked for: the GPU's facts, streams, arrays, errors."""

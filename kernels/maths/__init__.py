@@ -1,0 +1,1 @@
+"""Scalar maths that every backend compiles."""
