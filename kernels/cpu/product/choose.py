@@ -48,7 +48,7 @@ def chooser(real: Any) -> Any:
     panel_bytes = tuning.KC_FEW_ROWS * nr * size + 64
     packed_bytes = block_bytes(real) + (tuning.KC * tuning.MC_STRIPS * mr + nr) * size + 64
 
-    @jit.inline
+    @jit.plain
     def choose(m, n, k, rsa, csa, ldb, transposed):
         pack_a, pack_b = _a_is_scattered(n, rsa, csa, size, nr), True
         if not transposed:
@@ -69,19 +69,19 @@ def chooser(real: Any) -> Any:
     return choose
 
 
-@jit.inline
+@jit.plain
 def _a_is_scattered(n, rsa, csa, size, nr):
     """Whether a, in place, would not stay in L1."""
     return rsa % tuning.PAGE_BYTES == 0 and n > 2 * nr if csa == size else csa >= tuning.FAR_COLUMNS_BYTES
 
 
-@jit.inline
+@jit.plain
 def _fits_low_blocks(n, nr, lanes, vectors_of_low):
     """Whether low blocks have enough sums: one of a last vector alone has not."""
     return n > nr and (n + lanes - 1) // lanes % vectors_of_low != 1
 
 
-@jit.inline
+@jit.plain
 def without_workspace(plan):
     """The plan where there is no memory: panels for which the stack has room."""
     return ProductPlan(PACKED, plan.mr, plan.nr, tuning.KC_ON_STACK, plan.nr, False, plan.pack_b, 0)

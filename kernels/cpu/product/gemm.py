@@ -242,7 +242,7 @@ def _block_of_c(real: Any) -> Any:
     return block_of_c
 
 
-@jit.inline
+@jit.plain
 def _pass_depth(k, kc):
     """The depth of passes along k: at most kc, and all alike but the last."""
     if k <= kc:  # what small products need not divide for
@@ -251,7 +251,7 @@ def _pass_depth(k, kc):
     return (k + passes - 1) // passes
 
 
-@jit.inline
+@jit.plain
 def _even_parts(n, most):
     """(parts, size, larger): n as parts of `most` or less, the first `larger` one more than `size`."""
     if n <= most:

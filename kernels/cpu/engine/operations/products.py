@@ -18,7 +18,7 @@ def whole_vectors(real: Any) -> Callable[..., Any]:
     """A function: columns -> the columns of whole vectors that hold them. Rows are padded, so loops may run over it."""
     lanes = chosen().lanes(itemsize(real))
 
-    @jit.inline
+    @jit.plain
     def whole(columns):
         return (columns + lanes - 1) // lanes * lanes
 
@@ -29,7 +29,7 @@ def columns_at_once(real: Any) -> Callable[..., Any]:
     """A function: (rows, columns, depth) -> how many columns of a product are made at once: all, if that is brief."""
     size = itemsize(real)
 
-    @jit.inline
+    @jit.plain
     def part_of(rows, columns, depth):
         if rows * columns * depth * size <= MOMENT:
             return columns
