@@ -15,9 +15,9 @@ FILES = {
 }
 PUBLIC = {"kernels", "kernels.api", "kernels.backends", "kernels.nopython"}
 BACKENDS = {"kernels.cpu", "kernels.cuda"}
-# Folders that one backend has and the other has no use for: other libraries' arrays on the GPU; the host's threads, and
-# what is clocked on them
-OWN_FOLDERS = {"kernels.cpu": {"measure", "threads"}, "kernels.cuda": {"arrays"}}
+# Folders that one backend has and the other has no use for: other libraries' arrays on the GPU, and its driver; the
+# host's threads, and what is clocked on them
+OWN_FOLDERS = {"kernels.cpu": {"measure", "threads"}, "kernels.cuda": {"arrays", "driver"}}
 
 
 def imported(source: str, module: str, package: bool, known: set[str]) -> set[str]:

@@ -1,7 +1,7 @@
 """Calls of kernels out of compiled code: by a symbol, or of what is at an address."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from llvmlite import ir
 from numba import extending, types
@@ -10,14 +10,25 @@ from numba.core import cgutils
 from kernels.cpu.compiler.declaration import types_of
 from kernels.cpu.compiler.matrix import flat
 
-if TYPE_CHECKING:
-    from kernels.cpu.compiler.jit import Kernel
-
 # What it makes is called without the typing context, which mypy does not know
 intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
 
 
-def caller(target: "Kernel") -> Callable[..., Any]:
+class Target(Protocol):
+    """A kernel, as its callers know it."""
+
+    symbol: str
+    family: Any
+
+    @property
+    def types(self) -> tuple[Any, tuple[Any, ...]]:
+        """(what it returns, its arguments' types), as Numba has them."""
+
+    def load(self) -> Any:
+        """Make the symbol known to the linker."""
+
+
+def caller(target: Target) -> Callable[..., Any]:
     """An intrinsic that calls a kernel by its symbol from compiled code, cached or not."""
 
     def function(context: Any, builder: Any, fnty: Any) -> Any:
@@ -26,7 +37,7 @@ def caller(target: "Kernel") -> Callable[..., Any]:
     return _call(target.family.name, *target.types, function)
 
 
-def address(target: "Kernel") -> Any:
+def address(target: Target) -> Any:
     """An intrinsic f() that returns a kernel's address, by its symbol: for compiled code that may be cached."""
 
     @intrinsic
@@ -40,7 +51,7 @@ def address(target: "Kernel") -> Any:
     return kernel_address
 
 
-def _declare(target: "Kernel", context: Any, builder: Any, fnty: Any) -> Any:
+def _declare(target: Target, context: Any, builder: Any, fnty: Any) -> Any:
     target.load()
     context.environment.consts.append(target)  # travels with the caller's cache entry, see jit.py
     return cgutils.get_or_insert_function(builder.module, fnty, target.symbol)
