@@ -34,11 +34,11 @@ class Account(Record):
 account_at = record_at(Account)
 
 
-@jit.kernel("v i")
+@jit.kernel
 def visit(real):
     """Doubles the balance, counts the visit, and notes where the record is."""
 
-    def function(address):
+    def function(address: Address) -> None:
         account = account_at(address)
         account.balance = account.balance * 2.0
         account.visits += 1
