@@ -163,15 +163,13 @@ from pathlib import Path
 from kernels.cpu.engine.operations import dropout, update
 from kernels.cpu.rowwise import elementwise, loss
 from kernels.cpu.compiler import jit
-from kernels.cpu.ir import memory
 
 @jit.kernel(like=elementwise.Activation)
 def by_libm(real):
-    elements = memory.pointer(real)
-
-    def function(rows, columns, z, ldz, y, ldy):
-        for j in range(columns):
-            elements(y)[j] = math.exp(elements(z)[j])
+    def function(z, y):
+        for r in range(z.rows):
+            for j in range(z.columns):
+                y[r][j] = math.exp(z[r][j])
 
     return function
 

@@ -256,7 +256,7 @@ def test_import_is_silent_and_alone():
 
 
 # What one engine has besides: a name of the CPU's is of its threads and of what a hook sees
-OWN_NAMES = {"cpu": {"forward_threads", "gradient", "kernel", "pace", "threads_for"}, "cuda": set()}
+OWN_NAMES = {"cpu": {"forward_threads", "gradient", "kernel", "thread_choice", "threads_for"}, "cuda": set()}
 
 
 def engines():
