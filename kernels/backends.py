@@ -4,6 +4,7 @@ A backend is a package that offers the public functions of `kernels` under the s
 and in `engine.engine` a class `Engine` that runs networks. It is imported by its name, when it is first needed.
 """
 
+import functools
 import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kernels import arrays, devices
+from kernels.apart import apart
 from kernels.layout import Layout
 from kernels.scalar import Loss
 
@@ -21,7 +23,13 @@ PACKAGES = {"cpu": "kernels.cpu", "cuda": "kernels.cuda"}  # by the device they 
 
 def package(device: str) -> ModuleType:
     """The backend of a device. Raises ImportError where something that it needs is not installed."""
-    return importlib.import_module(PACKAGES[device])
+    return _module(PACKAGES[device])
+
+
+@functools.cache
+def _module(name: str) -> ModuleType:
+    """A backend's module. Numba comes with it, whose import takes a large stack and must not be interrupted."""
+    return apart(lambda: importlib.import_module(name))
 
 
 def of(**arguments: Any) -> ModuleType:
@@ -54,7 +62,7 @@ def _first_cpu() -> ModuleType:
 
 def instruments(device: str) -> ModuleType:
     """What the backend of a device offers to whoever measures where time goes; not every backend has it."""
-    return importlib.import_module(f"{PACKAGES[device]}.measure.instruments")
+    return _module(f"{PACKAGES[device]}.measure.instruments")
 
 
 def check_precision(precision: str, device: str) -> None:
@@ -211,5 +219,5 @@ def engine(device: str, precision: str = "float32") -> type[Engine]:
     """
     found = devices.device(device)
     check_precision(precision, found)
-    engine: type[Engine] = importlib.import_module(f"{PACKAGES[found]}.engine.engine").Engine
+    engine: type[Engine] = _module(f"{PACKAGES[found]}.engine.engine").Engine
     return engine
