@@ -22,7 +22,7 @@ class Bfloat16Product(Sampled):
     def setup(self, name: str, shape: str, precision: str) -> Callable[[], Any]:
         B, I, O = sizes(shape)
         family = gemm_bf16.product_for(precision, np.dtype("float32"), I, O, B)
-        if family not in gemm_bf16.PRODUCTS:
+        if not gemm_bf16.unit() or family not in gemm_bf16.PRODUCTS:
             raise NotImplementedError(f"no product of bfloat16 numbers for {precision} on this CPU")
         x, w, dz = normal(0, B, I), normal(1, I, O), normal(2, B, O)
         self.operands = a, b = {"x @ w": (x, w), "x.T @ dz": (x.T, dz), "dz @ w.T": (dz, w.T)}[name]
