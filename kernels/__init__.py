@@ -10,7 +10,6 @@ is 0, and so is the loss of a z without elements. Activations: identity, relu, l
 silu (swish), gelu.
 """
 
-import importlib
 from typing import Any
 
 from kernels.api import (
@@ -30,6 +29,7 @@ from kernels.api import (
     softmax_cross_entropy,
     sum_squared_error,
 )
+from kernels.backends import package
 from kernels.nopython import offer
 
 __all__ = [
@@ -46,5 +46,5 @@ offer()
 def __getattr__(name: str) -> Any:
     """Import the CPU's backend when it is asked for."""
     if name == "cpu":
-        return importlib.import_module("kernels.cpu")
+        return package("cpu")
     raise AttributeError(f"module 'kernels' has no attribute {name!r}")

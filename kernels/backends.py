@@ -21,6 +21,7 @@ from kernels.scalar import Loss
 PACKAGES = {"cpu": "kernels.cpu", "cuda": "kernels.cuda"}  # by the device they run on
 
 
+@functools.cache
 def package(device: str) -> ModuleType:
     """The backend of a device. Raises ImportError where something that it needs is not installed."""
     return _module(PACKAGES[device])
@@ -41,23 +42,14 @@ def of(**arguments: Any) -> ModuleType:
         if type(array) is not np.ndarray and array is not None:
             break
     else:  # what is nearly always so, and quickly known
-        return _cpu or _first_cpu()
+        return package("cpu")
     where = {name: arrays.on_cuda(array) for name, array in arguments.items() if array is not None}
     first, cuda = next(iter(where.items()))
     for name, other in where.items():
         if other != cuda:
             here, kind = ("on the CUDA device" if cuda else "in the host's memory"), type(arguments[name]).__name__
             raise TypeError(f"{name} must be {here}, as {first} is, got {kind}{' on a CUDA device' * other}")
-    return package(devices.device("cuda")) if cuda else _cpu or _first_cpu()
-
-
-_cpu: ModuleType | None = None  # kernels.cpu, once it has been imported
-
-
-def _first_cpu() -> ModuleType:
-    global _cpu
-    _cpu = package("cpu")
-    return _cpu
+    return package(devices.device("cuda") if cuda else "cpu")
 
 
 def instruments(device: str) -> ModuleType:
