@@ -81,7 +81,12 @@ def offset(cls: type[Record], name: str) -> int:
 
 def record_at(cls: type[Record]) -> Callable[..., Any]:
     """An intrinsic: address (int64) -> the record of this class that lies there."""
-    kind = numba.from_dtype(dtype_of(cls))
+    return record_of(dtype_of(cls))
+
+
+def record_of(dtype: np.dtype) -> Callable[..., Any]:
+    """An intrinsic: address (int64) -> the record of this structured dtype that lies there."""
+    kind = numba.from_dtype(dtype)
 
     @intrinsic
     def as_record(typingctx: Any, address: Any) -> Any:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import from_dtype, types
-from numba.extending import intrinsic
+from numba import types
 
 from kernels.apart import apart
 from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
+from kernels.cpu.compiler.records import record_of
 from kernels.cpu.ir import memory
 from kernels.cpu.product.gemm import gemm
 from kernels.cpu.product.tiles import tiles
@@ -77,17 +77,7 @@ def column_sums(x: np.ndarray, sums: np.ndarray) -> Task:
     return Task(1, columns, rows, address(_ONE[x.dtype]), 0, 0, address(x), x.strides[0], at, 0, 0, 0, 0, 0, 0, at, 0)
 
 
-_RECORD = from_dtype(np.dtype([(name, np.int64) for name in Task._fields], align=True))
-
-
-@intrinsic
-def _task_at(typingctx: Any, at: Any) -> Any:
-    """The task at an address, of which each field is read where it is used."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
-
-    return _RECORD(types.int64), codegen
+_task_at = record_of(np.dtype([(name, np.int64) for name in Task._fields], align=True))
 
 
 @jit.kernel(like=workers.Work)
