@@ -1,7 +1,5 @@
 """The order in which the rows of a data set are learnt from."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from kernels.engine.codes import ROW_NUMBER
@@ -27,24 +25,17 @@ def shuffle(random: np.random.Generator, order: np.ndarray) -> None:
         random.shuffle(order)
         return
     buckets = -(-2 * len(order) // AT_ONCE)  # half full on average, so that none overflows
-    dealt_to = np.empty(len(order), np.uint16)
-    sizes = np.zeros(buckets, np.int64)
-    for part in _parts(len(order)):
-        dealt_to[part] = random.integers(buckets, size=part.stop - part.start, dtype=np.uint16)
-        sizes += np.bincount(dealt_to[part], minlength=buckets)
+    parts = [order[first : first + AT_ONCE] for first in range(0, len(order), AT_ONCE)]
+    dealt_to = [random.integers(buckets, size=len(part), dtype=np.uint16) for part in parts]
+    counts = [np.bincount(of_part, minlength=buckets) for of_part in dealt_to]
+    sizes = np.sum(counts, axis=0)
     dealt = np.empty_like(order)
     free = np.cumsum(sizes) - sizes
-    for part in _parts(len(order)):
-        rows = order[part][np.argsort(dealt_to[part], kind="stable")]
-        counts = np.bincount(dealt_to[part], minlength=buckets)
-        for bucket, share in enumerate(np.split(rows, np.cumsum(counts)[:-1])):
+    for part, of_part, count in zip(parts, dealt_to, counts, strict=True):
+        rows = part[np.argsort(of_part, kind="stable")]
+        for bucket, share in enumerate(np.split(rows, np.cumsum(count)[:-1])):
             dealt[free[bucket] : free[bucket] + len(share)] = share
-        free += counts
+        free += count
     for start, end in zip(free - sizes, free, strict=True):
         random.shuffle(dealt[start:end])
         order[start:end] = dealt[start:end]
-
-
-def _parts(n: int) -> Iterator[slice]:
-    """The slices that n rows are gone over in."""
-    return (slice(first, min(first + AT_ONCE, n)) for first in range(0, n, AT_ONCE))
