@@ -157,7 +157,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     training.add_argument("--l2", metavar="R", type=_penalty, default=0.0, help="penalty on weights (default 0)")
     training.add_argument(
-        "--early-stopping", metavar="PATIENCE", type=count, help="stop after so many epochs without a better val_loss"
+        "--early-stopping", metavar="PATIENCE", type=count, help="stop after PATIENCE epochs without a better val_loss"
     )
     training.add_argument("--seed", metavar="N", type=seed, default=0, help="default 0: the same run each time")
     training.add_argument("--threads", metavar="N", type=count, help="default: all cores")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 WHAT_TO_TRY = "lower the learning_rate, clip the gradient (clip_norm), or scale inputs and targets to smaller numbers"
-# The loss is looked at after each slice of steps, the parameters at the end of an epoch and within it after so many
-# rows: a look reads each parameter once, a row takes six operations of it; at 12 GB/s and 200 GFLOP/s that is 0.1 %.
+# The loss is looked at after each slice of steps, the parameters at the end of an epoch and, within it, after this many
+# rows. A look reads each parameter once, a row takes six operations of it: at 12 GB/s and 200 GFLOP/s that is 0.1 %.
 ROWS_BETWEEN_LOOKS = 1 << 13
 
 
@@ -29,7 +29,7 @@ class Guard:
         self._rows = 0  # since the parameters were looked at
 
     def keep(self, order: np.ndarray | None, together: int) -> None:
-        """Before so many epochs: keep the parameters, and of several all that making them again takes."""
+        """Keep the parameters before `together` epochs are made, and all that it takes to make several again."""
         if not self.on:
             return
         memory = self.learner.memory
@@ -41,7 +41,7 @@ class Guard:
             self._drawn = None if order is None else (order.copy(), self.random.bit_generator.state)
 
     def lost(self, loss: float, rows: int, ended: bool = True) -> bool:
-        """Whether the loss or the parameters are not finite after so many more rows; if so, all is as it was kept.
+        """Whether the loss or the parameters are not finite after `rows` more rows; if so, all is as it was kept.
 
         ended: whether the epochs have; within one the parameters are not looked at each time.
         """
