@@ -59,10 +59,7 @@ def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenat
 class Engine:
     """Runs a network's jobs on buffers of its own, one job at a time. It checks nothing: see fastnn.model.
 
-    widths: of input, hidden layers and output. activations: one per hidden layer. parameters: the flat buffer of
-    `Layout.of(widths, dtype, bias)`, changed in place by training. dropout: a rate for each hidden layer, or nothing.
-    precision: to what products round their factors, one of devices.PRECISIONS.
-    Arrays given to a call may have any strides.
+    The arguments are those of backends.Engine. Arrays given to a call may have any strides.
     """
 
     def __init__(
@@ -107,8 +104,7 @@ class Engine:
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
-        gathered: the dtypes of data, of targets (None for labels) and of weights. rows of a batch and decays, whether
-        steps have an l2, change nothing here. clips: whether they have a clip_norm. outputs: whether those are wanted.
+        The arguments are those of backends.Engine; rows and decays change nothing here.
         """
         self.kernel.load()
         for n in range(len(self.layout.widths) - 1):
@@ -238,17 +234,9 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
-        order: uint32. passes: how often to go over `total` rows. In the order those of the passes follow each other;
-        without an order they are the same. `steps` are those of all passes. target: integer labels (n,) for softmax
-        cross-entropy, else (n, O). weight: float64 (n,). scales: float64, what each step's sum of weighted row losses
-        is multiplied by. state: the optimiser's arrays, like the parameters. scalars: float64 (steps, 8), see
-        operations.update. l2: for all steps, or one each; the losses hold its term. noise: (dropout's seed, below
-        2^63, the number of the first step), or None: then nothing is dropped.
-
-        hook: (the address of a C function `void f(int64)`, its argument). With it each step is made in parts: the
-        whole gradient, l2 term included, goes into `self.gradient`; one thread calls the hook, which may change the
-        gradient; then the update is made. clip_norm: the largest norm of the whole gradient that an update takes as it
-        is; the hook is then the one that clips.
+        The arguments are those of backends.Engine; scalars (steps, 8) are as operations.update has them. With a hook
+        each step is made in parts: the whole gradient, l2 term included, goes into `self.gradient`; one thread calls
+        the hook, which may change the gradient; then the update is made. With clip_norm the hook is the one that clips.
         """
         job, base = self._job, address(self.parameters)
         if clip_norm is not None:
@@ -337,9 +325,7 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The network's outputs into out (n, O), and with a target the weighted loss and rightness of each row.
 
-        order: the rows of x (and of target and weight) to take, uint32, or None for all. among: how many rows there are
-        in all where these are a part of them: equal rows in different parts then have the same bits. What was not asked
-        for comes empty.
+        The arguments are those of backends.Engine.
         """
         rows, job = len(x) if order is None else len(order), self._job
         results, right = np.zeros(rows) if target is not None else NONE, np.zeros(rows) if metric else NONE

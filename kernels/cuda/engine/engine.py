@@ -52,7 +52,7 @@ def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenat
 class Engine:
     """Runs a network's jobs on the GPU, one job at a time. It checks nothing: see fastnn.model.
 
-    The arguments are those of the CPU's Engine. `parameters` is the host's copy: it is sent to the GPU before each job
+    The arguments are those of backends.Engine. `parameters` is the host's copy: it is sent to the GPU before each job
     and, after training, read back. Within `training()` the parameters stay on the GPU, and `pull` reads them.
     Arrays given to a call may be the host's, or what `place` has made of them.
     """
@@ -94,9 +94,8 @@ class Engine:
     ) -> None:
         """Compile what the jobs run, or load it from the cache; else the first job does that.
 
-        gathered: the dtypes of data, of targets (None for labels) and of weights. rows: of a batch; other sizes may
-        take products of other shapes, which are compiled when they are first needed. clips: whether steps have a
-        clip_norm. decays: whether they have an l2. outputs: whether they are asked for.
+        The arguments are those of backends.Engine. Batches of another size than `rows` may take products of other
+        shapes, which are compiled when they are first needed.
         """
         name, drops = self.dtype.name, update is not None and any(self.dropout)
         plans = [self._plan(rows, update is not None, drops)]
@@ -231,7 +230,7 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
-        The arguments are those of the CPU's Engine.train; there is no hook. All steps are enqueued before the host
+        The arguments are those of backends.Engine.train; there is no hook. All steps are enqueued before the host
         waits for the last one.
         """
         if hook is not None:
