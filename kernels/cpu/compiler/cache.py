@@ -1,29 +1,16 @@
 """Compiled kernels on disk: the hash of their sources that keys them, and Numba's cache of their machine code."""
 
 import contextlib
-import hashlib
 import pickle
 import warnings
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
+from kernels.sources import source_hash
 
-def _source_hash() -> str:
-    package = Path(__file__).parents[2]
-    sources = [
-        *(package / name for name in ("engine/codes.py", "maths/float_bits.py", "layout.py", "random.py", "scalar.py")),
-        *(path for folder in ("cpu", "nopython") for path in sorted((package / folder).rglob("*.py"))),
-    ]
-    digest = hashlib.sha256()
-    for path in sources:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-STAMP = _source_hash()
+STAMP = source_hash("cpu", "nopython", "engine/codes.py", "maths/float_bits.py", "layout.py", "random.py", "scalar.py")
 
 
 class StaleKernelError(OSError):
@@ -73,6 +60,6 @@ class Cache(FunctionCache):
 def cache_folder() -> str:
     """The folder that compiled kernels are cached in, or why there is none."""
     try:
-        return str(Cache(_source_hash).cache_path)
+        return str(Cache(cache_folder).cache_path)
     except RuntimeError:
         return "none: neither the package's folder nor the user's can be written to"

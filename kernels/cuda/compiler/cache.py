@@ -1,24 +1,14 @@
 """numba-cuda's disk cache, keyed by what the kernels here are made of."""
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba_cuda
 from numba.cuda.dispatcher import CUDACache
 
+from kernels.sources import source_hash
 
-def _source_hash() -> str:
-    package = Path(__file__).parents[2]
-    digest = hashlib.sha256()
-    shared = [package / name for name in ("engine/codes.py", "maths/float_bits.py", "scalar.py", "random.py")]
-    for path in [*shared, *sorted((package / "cuda").rglob("*.py"))]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-STAMP = _source_hash()
+STAMP = source_hash("cuda", "engine/codes.py", "maths/float_bits.py", "random.py", "scalar.py")
 
 
 class Cache(CUDACache):
