@@ -10,7 +10,8 @@ import numpy as np
 
 from fastnn.inputs import check_raw
 from fastnn.model import MLP
-from kernels.scalar import LEAKY_SLOPE, SERIES
+from kernels.maths.functions import SERIES
+from kernels.scalar import LEAKY_SLOPE
 
 OPSET, IR_VERSION = 17, 9
 ONNX_ACTIVATIONS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp"}

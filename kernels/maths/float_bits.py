@@ -1,4 +1,4 @@
-"""The functions on a float's bits that `kernels.scalar` asks of a backend, written once as LLVM IR for all of them."""
+"""The functions on a float's bits that `kernels.maths` asks of a backend, written once as LLVM IR for all of them."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 
 def bits(real: Any, intrinsic: Callable[..., Any] = intrinsic) -> Any:
-    """The functions on a float's bits that `kernels.scalar` asks of a backend. intrinsic: the target's decorator."""
+    """The functions on a float's bits that `kernels.maths` asks of a backend. intrinsic: the target's decorator."""
     single = str(real) == "float32"
     whole = ir.IntType(32 if single else 64)
     element = ir.FloatType() if single else ir.DoubleType()

@@ -7,7 +7,6 @@ import pytest
 from tests.programs import environment, run
 
 PROGRAM = """
-from kernels import scalar
 from kernels.cpu.ir import simd
 from tests.fastnn import test_gradients as gradients
 from tests.kernels import test_linear as linear
@@ -29,7 +28,7 @@ for dtype in gradients.DTYPES:
         for rows in (1, 17, 300):
             data = gradients.make_data(model, rows, "softmax_cross_entropy", dtype)
             gradients.check(model, *data, "softmax_cross_entropy")
-    for name, bound in scalar.MAX_ULP.items():
+    for name, bound in scalars.MAX_ULP.items():
         error, at = scalars.worst(name, scalars.sample(name, dtype))
         assert error <= bound, (name, dtype, error, at)
 """

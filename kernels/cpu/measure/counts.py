@@ -6,6 +6,7 @@ first use to its last. Sizes are the network's own, without padding.
 """
 
 import inspect
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from types import SimpleNamespace
@@ -15,6 +16,8 @@ import numpy as np
 
 from kernels import scalar
 from kernels.cpu.measure.timed_engine import TimedEngine
+from kernels.maths import exp
+from kernels.maths.functions import Maths, functions
 
 
 def step_counts(
@@ -36,7 +39,7 @@ def step_counts(
 
     The arguments are those of `Engine.train`, the phases those of `stamps.PHASES`.
     """
-    size, layout, f = engine.dtype.itemsize, engine.layout, scalar_operations(engine.dtype.name)
+    size, layout, dtype = engine.dtype.itemsize, engine.layout, engine.dtype.name
     n_inputs, n_outputs, last = layout.widths[0], layout.widths[-1], len(layout.widths) - 2
     schedule = engine.schedule
     groups = max(schedule.gradient_groups, 1)
@@ -51,9 +54,9 @@ def step_counts(
         name = engine.activations[n] if n < last else "identity"
         activation, derivative = [], []  # (operations, operands) of each output
         if name not in ("identity", "relu"):  # those are part of the product
-            activation.append((f[name], 2))
+            activation.append((operations_of(getattr(scalar, name), dtype), 2))
         if name != "identity":
-            derivative.append((1 + f[f"{name}_slope"], 3))
+            derivative.append((1 + operations_of(getattr(scalar, f"{name}_slope"), dtype), 3))
         if n < len(engine.dropout) and engine.dropout[n]:  # where it draws bits and scales
             activation.append((1, 2))
             derivative.append((1, 2))
@@ -68,7 +71,9 @@ def step_counts(
         result[n, "dw"] = product[0] + rows * b, size * (rows * (i + o) + groups * (w + b))
         if schedule.gradient_groups:
             result[n, "sum"] = (groups - 1) * (w + b), size * (groups + 1) * (w + b)
-        each = 2 + (f[update] if state or update != "sgd" else 2)  # g + l2 * w, then the step
+        each = 2 + (
+            operations_of(getattr(scalar, update), dtype) if state or update != "sgd" else 2
+        )  # g + l2 * w, then the step
         result[n, "update"] = (w + b) * each + (2 * w if l2 else 0), size * (w + b) * (3 + 2 * len(state))
     if clips:  # the norm, of what few steps scale
         n_parameters = sum(i * o + (o if layout.bias else 0) for i, o in pairwise(layout.widths))
@@ -76,38 +81,44 @@ def step_counts(
     # z, dz and the row's loss; whether it is right; target and weight, each as the caller has it and as the batch does
     a_row = 2 * size * n_outputs + 8 + (8 if metric else 0) + (0 if weight is None else weight.itemsize + size)
     a_row += target.itemsize + 8 if target.ndim == 1 else n_outputs * (target.itemsize + size)
-    result[last, "loss"] = rows * n_outputs * _of_loss(f, loss, engine.output, target.ndim == 1), rows * a_row
+    result[last, "loss"] = rows * n_outputs * _of_loss(dtype, loss, engine.output, target.ndim == 1), rows * a_row
     return result
 
 
-def _of_loss(f: dict[str, int], loss: scalar.Loss, output: str, labels: bool) -> int:
+def _of_loss(dtype: str, loss: scalar.Loss, output: str, labels: bool) -> int:
     """Operations of a loss and its gradient for each output, see kernels.cpu.rowwise.loss."""
     loss, _ = scalar.loss_and_parameter(loss)
+    exponential = operations_of(exp, dtype)
     if loss == "softmax_cross_entropy":
-        return f["exp"] + (3 if labels else 9)
+        return exponential + (3 if labels else 9)
     if loss == "sigmoid_cross_entropy":
-        return f["sigmoid_cross_entropy"] + 2
+        return operations_of(scalar.sigmoid_cross_entropy, dtype) + 2
     if loss in ("absolute_error", "huber", "quantile"):
-        return f[loss] + 4  # the share of an output, in the row's loss and in the gradient
+        return (
+            operations_of(getattr(scalar, loss), dtype) + 4
+        )  # the share of an output, in the row's loss and in the gradient
     if loss == "poisson":
-        return f["exp"] + 7  # the logarithm of a target, which a library takes, is one of them
-    return 6 + {"identity": 2, "sigmoid": f["sigmoid"] + 5, "softmax": f["exp"] + 7}[output]
+        return exponential + 7  # the logarithm of a target, which a library takes, is one of them
+    return 6 + {"identity": 2, "sigmoid": operations_of(scalar.sigmoid, dtype) + 5, "softmax": exponential + 7}[output]
 
 
 @cache
-def scalar_operations(dtype: str) -> dict[str, int]:
-    """How many operations each function of kernels.scalar makes, found by running it on numbers that count them."""
+def _counting(dtype: str) -> Maths:
     count = _Number()
     bits = SimpleNamespace(
         power_of_two=lambda n: count, exponent=lambda x: count, scale=lambda x, e: count,
         select=lambda condition, a, b: count, sqrt=count.operation,
     )  # fmt: skip
-    operations = {}
-    for name, function in vars(scalar.functions(dtype, lambda f: f, bits)).items():
-        _Number.operations = 0
-        function(*[count] * len(inspect.signature(function).parameters))
-        operations[name] = _Number.operations
-    return operations
+    return functions(dtype, lambda f: f, bits)
+
+
+@cache
+def operations_of(rule: Callable[..., Any], dtype: str) -> int:
+    """How many operations a rule makes, found by running it on numbers that count them."""
+    function = _counting(dtype).rule(rule)
+    _Number.operations = 0
+    function(*[_Number()] * len(inspect.signature(function).parameters))
+    return _Number.operations
 
 
 class _Number:

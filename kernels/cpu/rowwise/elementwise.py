@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from kernels import scalar
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import B, Matrix, O
-from kernels.cpu.ir import floats
+from kernels.cpu.ir.maths import maths_of
 
 
 class Activation(Protocol):
@@ -27,7 +27,7 @@ class ActivationBackward(Protocol):
 def _forward(name: str) -> jit.Family:
     @jit.kernel(like=Activation, name=name)
     def activation(real: Any) -> Callable[..., Any]:
-        f = getattr(scalar.functions(real, jit.plain, floats.bits(real)), name)
+        f = maths_of(real).rule(getattr(scalar, name))
 
         def function(z, y):
             for r in range(z.rows):
@@ -47,7 +47,7 @@ def _forward(name: str) -> jit.Family:
 def _backward(name: str) -> jit.Family:
     @jit.kernel(like=ActivationBackward, name=f"{name}_backward")
     def activation(real: Any) -> Callable[..., Any]:
-        slope = getattr(scalar.functions(real, jit.plain, floats.bits(real)), f"{name}_slope")
+        slope = maths_of(real).rule(getattr(scalar, f"{name}_slope"))
 
         def function(dy, saved, dz):
             for r in range(dy.rows):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from numba import types
 
+from kernels import scalar
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Code, Flag, Size, Stride
 from kernels.cpu.ir import memory
@@ -101,7 +102,7 @@ def _softmax_cross_entropy(real: Any, f: RowBlock) -> Any:
     lanes, size, lane_row, square, other_square = f.lanes, f.size, f.lane_row, f.square, f.other_square
     elements, integers, padded = f.elements, f.integers, f.padded
     transpose_in, transpose_out = f.transpose_in, f.transpose_out
-    largest, exponentials, log, select, zero = f.largest, f.exponentials, f.scalar.log, f.scalar.select, real(0.0)
+    largest, exponentials, log, select, zero = f.largest, f.exponentials, f.maths.log, f.maths.select, real(0.0)
     nothing = real(float("nan"))
 
     @jit.inline
@@ -235,13 +236,13 @@ def _sum_of_outputs(real: Any, f: RowBlock, of_output: Any, mean: bool) -> Any:
 @_each_output
 def _sigmoid_cross_entropy(real: Any, f: RowBlock) -> Any:
     """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
-    return f.scalar.sigmoid_cross_entropy
+    return f.maths.rule(scalar.sigmoid_cross_entropy)
 
 
 @_each_output
 def _poisson(real: Any, f: RowBlock) -> Any:
     """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
-    exp, log, select, zero = f.scalar.exp, f.scalar.log, f.scalar.select, real(0.0)
+    exp, log, select, zero = f.maths.exp, f.maths.log, f.maths.select, real(0.0)
 
     @jit.plain
     def of_output(z, t, parameter):
@@ -253,23 +254,23 @@ def _poisson(real: Any, f: RowBlock) -> Any:
 
 def _absolute_error(real: Any, f: RowBlock) -> Any:
     """The mean over outputs of |z - t|."""
-    return f.scalar.absolute_error
+    return f.maths.rule(scalar.absolute_error)
 
 
 def _huber(real: Any, f: RowBlock) -> Any:
     """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
-    return f.scalar.huber
+    return f.maths.rule(scalar.huber)
 
 
 def _quantile(real: Any, f: RowBlock) -> Any:
     """The mean over outputs of the pinball loss, its level the parameter."""
-    return f.scalar.quantile
+    return f.maths.rule(scalar.quantile)
 
 
 def _squared_error(mean: bool) -> Callable[[Any, RowBlock], Any]:
     def make(real: Any, f: RowBlock) -> Any:
         """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
-        one, two, sigmoid = real(1.0), real(2.0), f.scalar.sigmoid
+        one, two, sigmoid = real(1.0), real(2.0), f.maths.rule(scalar.sigmoid)
 
         @jit.plain
         def of_identity(z, t, parameter):

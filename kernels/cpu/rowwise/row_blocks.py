@@ -5,10 +5,12 @@ from typing import Any
 
 from numba import types
 
-from kernels import scalar
 from kernels.cpu.compiler import jit
-from kernels.cpu.ir import floats, memory, simd
+from kernels.cpu.ir import memory, simd
+from kernels.cpu.ir.maths import maths_of
 from kernels.engine.codes import ALL_OUTPUTS, EXP, LARGEST_IS_LABEL, SIGMOID, SOFTMAX
+from kernels.maths.functions import Maths
+from kernels.scalar import sigmoid as sigmoid_rule
 
 BLOCK_VECTORS = 4  # of rows in a block
 LEAST_ROWS = 8  # of a block that is transposed by vectors: one row of 10 outputs takes 0.2 us, as a vector of rows 0.5
@@ -27,7 +29,7 @@ class RowBlock:
     many columns as a vector has lanes, transposed: a column is a lane row.
     """
 
-    scalar: Any  # the scalar functions of the dtype
+    maths: Maths  # of the dtype
     lanes: int  # numbers in a vector
     size: int  # bytes of a number
     block: int  # rows
@@ -55,9 +57,9 @@ def row_block(real: Any) -> RowBlock:
     lane_row = block * size
     square, other_square = LANE_ROWS * lane_row, (LANE_ROWS + lanes) * lane_row
     transpose = simd.transpose_part(real)
-    scalars = scalar.functions(real, jit.plain, floats.bits(real))
+    maths = maths_of(real)
     elements, integers, doubles = memory.pointer(real), memory.pointer(types.int64), memory.pointer(types.float64)
-    exp, sigmoid, select = scalars.exp, scalars.sigmoid, scalars.select
+    exp, sigmoid, select = maths.exp, maths.rule(sigmoid_rule), maths.select
     zero, half = real(0.0), real(0.5)
 
     @jit.plain
@@ -181,7 +183,7 @@ def row_block(real: Any) -> RowBlock:
             doubles(right)[r] = hits[r]
 
     return RowBlock(
-        scalar=scalars,
+        maths=maths,
         lanes=lanes,
         size=size,
         block=block,

@@ -8,10 +8,10 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from kernels import scalar
 from kernels.cuda.compiler.jit import inline
 from kernels.cuda.compiler.target import SIMULATED
 from kernels.maths import float_bits
+from kernels.maths.functions import Maths, functions
 
 VECTOR_BYTES = 16  # the widest load and store of one thread
 
@@ -218,9 +218,9 @@ def _vector(real: Any) -> Any:
 
 
 @functools.cache
-def scalars(real: Any) -> Any:
-    """The scalar functions of `kernels.scalar`, for all kernels of a type: each is compiled once in a process."""
-    return scalar.functions(real, inline, _float_bits(real))
+def maths_of(real: Any) -> Maths:
+    """The maths of a type, for all kernels: each function and rule is compiled once in a process."""
+    return functions(real, inline, _float_bits(real))
 
 
 def _float_bits(real: Any) -> Any:
@@ -232,7 +232,7 @@ def _float_bits(real: Any) -> Any:
 
 
 class _SimulatedBits:
-    """The functions that kernels.scalar asks for, of NumPy's numbers of a type."""
+    """The functions that kernels.maths.functions asks for, of NumPy's numbers of a type."""
 
     sqrt = staticmethod(np.sqrt)
 

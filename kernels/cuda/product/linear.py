@@ -2,10 +2,11 @@
 
 from typing import Any, NamedTuple
 
+from kernels import scalar
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import NONE, PRODUCT_WORDS, job_of, product_at, size_of
-from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes, scalars, vector_copy, vector_read, vector_write
+from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes, maths_of, vector_copy, vector_read, vector_write
 from kernels.cuda.product.blocks import Matrix, Shared, Sizes, Tile
 from kernels.cuda.product.gemm import gemm
 
@@ -72,8 +73,8 @@ def layer(
     """See Layer. keeps: c goes to `kept` too, shared memory with rows kept_row apart, which may be a's; and to c only
     where it is not NONE.
     """
-    functions = scalars(real)
-    f, derivative = getattr(functions, activation), getattr(functions, f"{activation}_slope")
+    maths = maths_of(real)
+    f, derivative = (maths.rule(getattr(scalar, name)) for name in (activation, f"{activation}_slope"))
     parts, width = gemm(real, tile, layout, aligned), lanes(real)
     copy, read, write = vector_copy(real), vector_read(real, aligned), vector_write(real, aligned)
     multiply, stage, staged_row = parts.multiply, parts.stage, parts.staged_row

@@ -2,16 +2,17 @@
 
 from typing import Any
 
+from kernels import scalar
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
-from kernels.cuda.ir.ptx import scalars
+from kernels.cuda.ir.ptx import maths_of
 
 
 @jit.kernel
 def forward(real: Any, name: str) -> Any:
     """z, y, rows, columns, ldz, ldy: y (rows, columns) = f(z), overwritten; y may be z. A thread per element."""
-    f = getattr(scalars(real), name)
+    f = maths_of(real).rule(getattr(scalar, name))
 
     def function(z, y, rows, columns, ldz, ldy):
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
@@ -28,7 +29,7 @@ def backward(real: Any, name: str) -> Any:
 
     saved: y, or z for scalar.NEEDS_PRE.
     """
-    slope = getattr(scalars(real), f"{name}_slope")
+    slope = maths_of(real).rule(getattr(scalar, f"{name}_slope"))
 
     def function(dy, saved, dz, rows, columns, lddy, lds, lddz):
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x

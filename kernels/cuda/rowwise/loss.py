@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from kernels import scalar
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import job_of, numbers_of, rows_of
@@ -114,7 +115,7 @@ def _each_output(name: str, make: Callable[[Any, RowParts], Any], mean: bool = F
 
 def _sigmoid_cross_entropy(real: Any, f: RowParts) -> Any:
     """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
-    return f.scalar.sigmoid_cross_entropy
+    return f.maths.rule(scalar.sigmoid_cross_entropy)
 
 
 def _poisson(real: Any, f: RowParts) -> Any:
@@ -131,17 +132,17 @@ def _poisson(real: Any, f: RowParts) -> Any:
 
 def _absolute_error(real: Any, f: RowParts) -> Any:
     """The mean over outputs of |z - t|."""
-    return f.scalar.absolute_error
+    return f.maths.rule(scalar.absolute_error)
 
 
 def _huber(real: Any, f: RowParts) -> Any:
     """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
-    return f.scalar.huber
+    return f.maths.rule(scalar.huber)
 
 
 def _quantile(real: Any, f: RowParts) -> Any:
     """The mean over outputs of the pinball loss, its level the parameter."""
-    return f.scalar.quantile
+    return f.maths.rule(scalar.quantile)
 
 
 def _squared_error(mean: bool) -> Any:

@@ -11,9 +11,11 @@ from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import numbers_of, row_of
-from kernels.cuda.ir.ptx import scalars
+from kernels.cuda.ir.ptx import maths_of
 from kernels.cuda.rowwise.reduce import block_max, block_sum
 from kernels.engine.codes import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
+from kernels.maths.functions import Maths
+from kernels.scalar import sigmoid as sigmoid_rule
 
 
 def row_threads(columns: int) -> int:
@@ -44,14 +46,14 @@ class RowParts(NamedTuple):
     right: Any  # (shared, z, at, n, target, target's at, metric, threshold): 1 for a row that is right, else 0
     activate: Any  # (output, z, largest value, sum of exp(z - that)): the output activation
     exp: Any
-    scalar: Any  # the functions of kernels.scalar
+    maths: Maths
 
 
 @functools.cache
 def row_parts(real: Any, threads: int) -> RowParts:
     """See RowParts. threads: those that share a row."""
-    functions = scalars(real)
-    exp, sigmoid, zero, half, one = functions.exp, functions.sigmoid, real(0.0), real(0.5), real(1.0)
+    maths = maths_of(real)
+    exp, sigmoid, zero, half, one = maths.exp, maths.rule(sigmoid_rule), real(0.0), real(0.5), real(1.0)
     sum_of, max_of = block_sum(threads), block_max(threads)
 
     @jit.inline
@@ -120,5 +122,5 @@ def row_parts(real: Any, threads: int) -> RowParts:
         return z
 
     return RowParts(
-        row_number, lane, place, finish, sum_of, largest_value, largest, right, activate, exp=exp, scalar=functions
+        row_number, lane, place, finish, sum_of, largest_value, largest, right, activate, exp=exp, maths=maths
     )

@@ -5,9 +5,10 @@ from typing import Any, Protocol
 from kernels import scalar
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, I, Matrix, O
-from kernels.cpu.ir import floats, memory
+from kernels.cpu.ir import memory
 from kernels.cpu.ir.adam_avx512 import rows_of_adam
 from kernels.cpu.ir.masked_rows import rows_of_sgd
+from kernels.cpu.ir.maths import maths_of
 
 
 class Update(Protocol):
@@ -25,7 +26,7 @@ class Update(Protocol):
 @jit.kernel(like=Update)
 def sgd(real: Any) -> Any:
     """scalars: rate, momentum, nesterov. first: the velocity, or address 0 without momentum."""
-    step = scalar.functions(real, jit.plain, floats.bits(real)).sgd
+    step = maths_of(real).rule(scalar.sgd)
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = sum_of_squares(real)
 
@@ -61,7 +62,7 @@ def sgd(real: Any) -> Any:
 @jit.kernel(like=Update)
 def adam(real: Any) -> Any:
     """scalars: rate, beta1, beta2, epsilon, 1 / (1 - beta1^t), 1 / (1 - beta2^t). first, second: m and v."""
-    step = scalar.functions(real, jit.plain, floats.bits(real)).adam
+    step = maths_of(real).rule(scalar.adam)
     elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
     squares = sum_of_squares(real)
 

@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from kernels import scalar
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import Real, Record, record_at, record_class
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import NONE, NUMBERS, PRODUCT_WORDS, job_of, numbers_of, product_at, rows_of
-from kernels.cuda.ir.ptx import scalars
+from kernels.cuda.ir.ptx import maths_of
 from kernels.cuda.rowwise.reduce import block_sum
 
 # w, g, first, second, numbers, words. One step on w (w_rows, w_columns), in place. w, first and second (the
@@ -47,7 +48,7 @@ _sgd_numbers_at = record_at(SgdNumbers)
 @jit.kernel
 def sgd(real: Any) -> Any:
     """numbers: SgdNumbers. first: the velocity where there is a slot for it."""
-    update = scalars(real).sgd
+    update = maths_of(real).rule(scalar.sgd)
     zero = real(0.0)
 
     def function(w, g, first, second, numbers, words):
@@ -98,7 +99,7 @@ _adam_numbers_at = record_at(AdamNumbers)
 @jit.kernel
 def adam(real: Any) -> Any:
     """numbers: AdamNumbers. first, second: m and v."""
-    update = scalars(real).adam
+    update = maths_of(real).rule(scalar.adam)
 
     def function(w, g, first, second, numbers, words):
         job = job_of(words)
