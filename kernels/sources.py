@@ -2,6 +2,8 @@
 
 import hashlib
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 
 def source_hash(*names: str) -> str:
@@ -11,4 +13,29 @@ def source_hash(*names: str) -> str:
         path = Path(__file__).parent / name
         for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def rule_hash(*rules: FunctionType) -> str:
+    """A hash of what rules say: of their code, and of the numbers and rules that they read from outside."""
+    digest, seen = hashlib.sha256(), set()
+
+    def read(value: Any) -> None:
+        if isinstance(value, CodeType):
+            digest.update(value.co_code + repr(value.co_names).encode())
+            for constant in value.co_consts:
+                read(constant)
+        elif not isinstance(value, FunctionType):
+            digest.update(value.__name__.encode() if isinstance(value, ModuleType) else repr(value).encode())
+        elif value not in seen:
+            seen.add(value)
+            digest.update(value.__qualname__.encode())
+            read(value.__code__)
+            for name in value.__code__.co_names:
+                read(value.__globals__.get(name))
+            for cell in value.__closure__ or ():
+                read(cell.cell_contents)
+
+    for rule in rules:
+        read(rule)
     return digest.hexdigest()[:16]

@@ -32,12 +32,16 @@ _DAMAGED = (  # what unpickling raises
 
 
 class Cache(FunctionCache):
-    """Numba's disk cache, keyed by the hash of all the kernels' sources instead of one function's bytecode."""
+    """Numba's disk cache, keyed by the hash of what a kernel is made of instead of one function's bytecode."""
 
     _impl_class = _MachineCode
 
+    def __init__(self, function: Any, stamp: str = STAMP) -> None:
+        super().__init__(function)
+        self._stamp = stamp
+
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (sig, codegen.magic_tuple(), STAMP)
+        return (sig, codegen.magic_tuple(), self._stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """What is cached, or None; also where a file is damaged, which is then written anew."""

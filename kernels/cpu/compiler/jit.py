@@ -79,7 +79,7 @@ class Kernel:
 
     def __init__(self, family: "Family", dtype: str) -> None:
         self.family, self.dtype = family, dtype
-        self.symbol = f"fastnn_{family.name}_{dtype}_{STAMP}"
+        self.symbol = f"fastnn_{family.name}_{dtype}_{family.stamp}"
         self._cfunc: CFunc | None = None
         self._call: Callable[..., Any] = self._first_call
 
@@ -109,7 +109,7 @@ class Kernel:
             signature: Any = (taken, returned)
             compiled = _CFunc(self.function, signature, locals={}, options=OPTIONS, pipeline_class=KernelCompiler)
             with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
-                compiled._cache = Cache(self.function)  # type: ignore[attr-defined]
+                compiled._cache = Cache(self.function, self.family.stamp)  # type: ignore[attr-defined]
             compiled.compile()
             llvm.add_symbol(self.symbol, compiled.address)
             self._cfunc = compiled
@@ -130,26 +130,28 @@ class Kernel:
         return self._call(*args)
 
     def __reduce__(self) -> Any:
-        return _find, (self.family.module, self.family.name, self.dtype, STAMP)
+        return _find, (self.family.module, self.family.name, self.dtype, self.family.stamp)
 
 
 def _find(module: str, name: str, dtype: str, stamp: str) -> Kernel:
     """Unpickle a kernel out of a cached caller: load it, or refuse the caller if it is stale."""
-    if stamp != STAMP:
+    if stamp.startswith(STAMP):  # else the module may not be there any more
+        importlib.import_module(module)
+    family = Family.known.get((module, name))
+    if family is None or family.stamp != stamp:
         raise StaleKernelError(f"compiled against other sources of {name}")
-    importlib.import_module(module)
-    kernel = Family.known[module, name][dtype]
+    kernel = family[dtype]
     kernel.load()
     return kernel
 
 
 class Family:
-    """The kernels that one factory makes, by dtype: `gemm["float32"]`."""
+    """The kernels that one factory makes, by dtype: `gemm["float32"]`. stamp: the hash of what it makes them of."""
 
     known: ClassVar[dict[tuple[str, str], "Family"]] = {}
 
-    def __init__(self, factory: Callable[..., Any], like: type | None, name: str) -> None:
-        self.factory, self.like = factory, like
+    def __init__(self, factory: Callable[..., Any], like: type | None, name: str, stamp: str = "") -> None:
+        self.factory, self.like, self.stamp = factory, like, STAMP + stamp
         self.name, self.module = name, factory.__module__
         self._kernels: dict[Any, Kernel] = {}
         Family.known[self.module, self.name] = self
@@ -171,16 +173,18 @@ class Family:
 @overload
 def kernel(factory: Callable[..., Any]) -> Family: ...
 @overload
-def kernel(*, like: type | None = None, name: str = "") -> Callable[[Callable[..., Any]], Family]: ...
-def kernel(factory: Callable[..., Any] | None = None, *, like: type | None = None, name: str = "") -> Any:
+def kernel(*, like: type | None = None, name: str = "", stamp: str = "") -> Callable[[Callable[..., Any]], Family]: ...
+def kernel(
+    factory: Callable[..., Any] | None = None, *, like: type | None = None, name: str = "", stamp: str = ""
+) -> Any:
     """Make a family of kernels of a factory `factory(real) -> function`, whose name it has unless told otherwise.
 
     The annotations of that function say what the kernels take and return, see declaration.py; or those of the protocol
-    `like`, whose parameters it then has.
+    `like`, whose parameters it then has. stamp: a hash of what the factory compiles besides this package's sources.
     """
     if factory is not None:
         return Family(factory, like, name or factory.__name__)
-    return lambda factory: Family(factory, like, name or factory.__name__)
+    return lambda factory: Family(factory, like, name or factory.__name__, stamp)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
