@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numba import cfunc, types
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine import engine as engines
 from kernels.cpu.engine import job_memory
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.engine.job import STOP
-from kernels.cpu.engine.operations.products import MOMENT
 from kernels.cpu.ir import memory
 from kernels.cpu.threads import workers
 from kernels.engine.codes import ROW_NUMBER
@@ -386,7 +386,7 @@ class TestStop:
     @pytest.mark.parametrize("options", [{}, {"l2": 0.1}, {"clip_norm": 1.0}])
     def test_before_it_begins_changes_nothing(self, monkeypatch, plan, options, threads):
         widths, rows = PLANS[plan]
-        monkeypatch.setattr(engines, "LONG", 0)
+        monkeypatch.setattr(tuning, "LONG_JOB", 0)
         expected = self.step(make_engine(widths, threads=threads), rows, **options)
         monkeypatch.setattr(engines, "apart", lambda work, stop: (stop(), work()))
         engine = make_engine(widths, threads=threads)
@@ -414,7 +414,7 @@ class TestStop:
         self, monkeypatch, plan, threads
     ):
         widths, rows = PLANS[plan]
-        monkeypatch.setattr(engines, "LONG", 0)
+        monkeypatch.setattr(tuning, "LONG_JOB", 0)
         engine = make_engine(widths, threads=threads)
         before = [engine.parameters.copy()] + [np.zeros_like(engine.parameters)] * 2
         after = [array.copy() for array in self.step(engine, rows)]
@@ -439,7 +439,7 @@ class TestStop:
         """Of one layer after the other, and of groups of rows; see `part_of`."""
         dtype = "float64"
         engine = make_engine(widths, dtype, "identity", "identity")
-        assert min(rows, 384) * widths[0] * columns * 8 > MOMENT
+        assert min(rows, 384) * widths[0] * columns * 8 > tuning.PART_BYTES
         x, target = random_arrays(1, (rows, widths[0]), (rows, widths[-1]), dtype=dtype)
         _, gradient, dx = engine.gradients(x, target, weight=None, scale=1 / rows, loss="mean_squared_error")
         inputs = [x.astype(np.float64)]

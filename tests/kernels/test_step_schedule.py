@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kernels import reference
+from kernels.cpu import tuning
 from kernels.cpu.engine import job as codes
 from kernels.cpu.engine import schedule as schedules
 from kernels.cpu.engine.engine import Engine
@@ -42,7 +43,7 @@ def test_the_kinds_are_what_they_are_called():
     alone = [codes.TRANSPOSE, codes.GATHER, codes.FORWARD, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS]
     assert operations(*KINDS["layers alone"][:2]) == (alone, 0)
     assert operations(*KINDS["groups"][:2])[0] == [codes.TRANSPOSE, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS]
-    assert operations(*KINDS["groups"][:2])[1] >= schedules.GROUPS_AT_ONCE
+    assert operations(*KINDS["groups"][:2])[1] >= tuning.GROUPS_AT_ONCE
 
 
 @pytest.mark.parametrize("rows", [1, 2, 31, 128, 1000, 5000, 100_003, 10_000_019])
@@ -204,11 +205,11 @@ WIDE = (300, 700, 800, 700, 6)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("rows", [1, 2, 33, schedules.FORWARD_ROWS, schedules.FORWARD_ROWS + 1])
+@pytest.mark.parametrize("rows", [1, 2, 33, tuning.FORWARD_ROWS, tuning.FORWARD_ROWS + 1])
 def test_few_rows_go_forward_by_parts_of_large_layers(rows, in_place):
     """Layer 0 is not large, layers 1 and 2 are; the last is done with the outputs."""
     phases = schedules.for_outputs(WIDE, rows, 2, 4, not in_place, rows).phases["operation"].tolist()
-    by_layers = rows <= schedules.FORWARD_ROWS
+    by_layers = rows <= tuning.FORWARD_ROWS
     assert phases == [*[codes.GATHER] * (not in_place), *[codes.FORWARD] * 3, codes.PREDICT][0 if by_layers else -1 :]
     assert schedules.for_outputs(WIDE, rows, 1, 4, not in_place, rows).phases["operation"].tolist() == [codes.PREDICT]
     weights, biases = random_network(3, WIDE)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from fastnn import MLP, Adam
+from kernels.cpu import tuning
 from kernels.cpu.threads import thread_choice
-from kernels.cpu.threads.thread_choice import FIRST_WAIT, MOST_WAIT, TRIAL_MULTIPLY_ADDS, TRIALS, ThreadChoice
+from kernels.cpu.threads.thread_choice import ThreadChoice
+from kernels.cpu.tuning import FIRST_WAIT, MOST_WAIT, TRIAL_MULTIPLY_ADDS, TRIALS
 from tests.oracle import random_arrays, random_labels
 
 STEP = TRIAL_MULTIPLY_ADDS // 10  # the work of a step of which a trial has ten
@@ -147,7 +149,7 @@ def test_trials_change_no_bit(monkeypatch, widths):
     X, y = random_arrays(0, (700, widths[0]), dtype="float32")[0], random_labels(1, 700, widths[-1])
     results = []
     for threads, work in ((1, TRIAL_MULTIPLY_ADDS), (3, 2 * 64 * 64 * 100 * 3)):
-        monkeypatch.setattr(thread_choice, "TRIAL_MULTIPLY_ADDS", work)
+        monkeypatch.setattr(tuning, "TRIAL_MULTIPLY_ADDS", work)
         model = MLP(widths, threads=threads, dropout=0.2, seed=0)
         history = model.fit(X, y, 4, 100, Adam(1e-3, clip_norm=0.5), l2=1e-3, progress=False)
         assert history.threads == threads

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numba import types
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
 from kernels.cpu.measure import stamps
@@ -88,11 +89,11 @@ def test_brief_work_is_worth_workers_in_a_row_of_calls(monkeypatch):
         now[0] += later
         return crew.worth_waking(multiply_adds)
 
-    brief = workers.BRIEF - 1
-    assert not worth(brief, 10 * workers.SOON)  # the first
-    assert [worth(brief, workers.SOON - 1) for _ in range(workers.STREAK)] == [False] * (workers.STREAK - 1) + [True]
-    assert not worth(brief, workers.SOON)
-    assert worth(workers.BRIEF, workers.SOON)
+    brief = tuning.BRIEF - 1
+    assert not worth(brief, 10 * tuning.SOON)  # the first
+    assert [worth(brief, tuning.SOON - 1) for _ in range(tuning.STREAK)] == [False] * (tuning.STREAK - 1) + [True]
+    assert not worth(brief, tuning.SOON)
+    assert worth(tuning.BRIEF, tuning.SOON)
 
 
 @pytest.mark.parametrize("longest", [1e-3, 0.1])
@@ -126,7 +127,7 @@ def linger(real):
         while came == 0 and spins < TURNS and memory.load(count) < 2:
             spins = memory.wait(spins)
         since = stamps.ticks()
-        for _ in range(10 * memory.PAUSES if came == 1 else 0):
+        for _ in range(10 * tuning.PAUSES if came == 1 else 0):
             memory.pause()
         if came == 1:
             words(count)[1] = stamps.ticks() - since
@@ -155,23 +156,23 @@ def test_a_caller_that_has_to_wait_too_much_works_alone_for_a_while(crew, monkey
         return bool(asked)
 
     for waited in (0.0, 0.2):
-        crew.backoff.report(workers.LOOK, waited)
+        crew.backoff.report(tuning.LOOK, waited)
         assert workers_are_asked()
-    crew.backoff.report(workers.LOOK // 2, 1.0)
+    crew.backoff.report(tuning.LOOK // 2, 1.0)
     assert workers_are_asked(), "too brief to tell"
-    crew.backoff.report(workers.LOOK // 2, 0.0)
-    pause = workers.FIRST_PAUSE
+    crew.backoff.report(tuning.LOOK // 2, 0.0)
+    pause = tuning.FIRST_PAUSE
     for _ in range(10):
         assert not workers_are_asked()
         now += pause - 1
         assert not workers_are_asked()
         now += 1
         assert workers_are_asked()
-        crew.backoff.report(workers.LOOK, 0.5)
-        pause = min(2 * pause, workers.MOST_PAUSE)
-    now += 3 * workers.MOST_PAUSE
-    crew.backoff.report(workers.LOOK, 0.5)
-    now += workers.FIRST_PAUSE
+        crew.backoff.report(tuning.LOOK, 0.5)
+        pause = min(2 * pause, tuning.MOST_PAUSE)
+    now += 3 * tuning.MOST_PAUSE
+    crew.backoff.report(tuning.LOOK, 0.5)
+    now += tuning.FIRST_PAUSE
     assert workers_are_asked(), "after a long time without, it begins anew"
 
 

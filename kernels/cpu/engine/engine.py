@@ -13,6 +13,7 @@ import numpy as np
 
 from kernels import forks, scalar
 from kernels.apart import apart
+from kernels.cpu import tuning
 from kernels.cpu.engine.job_memory import JobMemory
 from kernels.cpu.engine.operations import clip
 from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
@@ -27,10 +28,6 @@ from kernels.cpu.threads.thread_choice import ThreadChoice
 from kernels.engine.codes import METRICS, OUTPUTS, WRONG_LABEL
 from kernels.layout import Layout, address, aligned_zeros
 
-LOOKED_AT = 1 << 16  # parameters at a time, so that what NumPy notes of each stays in a cache
-# What is worth more than LONG multiply-adds, 0.1 to 0.3 s of one core, runs apart, so that Ctrl-C does not wait for it.
-# And how many of them take about as long as a row's activations of a UNIT, and as a step's update of a PARAMETER
-LONG, UNIT, PARAMETER = 1 << 33, 128, 64
 NONE = np.zeros(0)
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
 
@@ -89,8 +86,8 @@ class Engine:
         self._job.output = OUTPUTS[self.output]
         self._thread_counts = ThreadCounts(widths, size, self.threads)
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
-        self._row_cost = (3 * self.multiply_adds + UNIT * sum(widths)) * size // 4
-        self._step_cost = PARAMETER * self.layout.size * size // 4
+        self._row_cost = (3 * self.multiply_adds + tuning.MULTIPLY_ADDS_A_UNIT * sum(widths)) * size // 4
+        self._step_cost = tuning.MULTIPLY_ADDS_A_PARAMETER * self.layout.size * size // 4
 
     def load(
         self,
@@ -152,7 +149,8 @@ class Engine:
     def finite(self) -> bool:
         """Whether all parameters are finite numbers."""
         flat = self.parameters
-        return all(np.isfinite(flat[n : n + LOOKED_AT]).all() for n in range(0, len(flat), LOOKED_AT))
+        at_once = tuning.PARAMETERS_AT_ONCE
+        return all(np.isfinite(flat[n : n + at_once]).all() for n in range(0, len(flat), at_once))
 
     def keep(self, state: Sequence[np.ndarray] = (), into: list[np.ndarray] | None = None) -> list[np.ndarray]:
         """Copies of the parameters and of an optimiser's arrays, in those that an earlier call made if given."""
@@ -182,7 +180,7 @@ class Engine:
         job.begin, job.end, job.flush, job.alone = first, last, flush, threads == 1
         job.ticket = job.done = job.slots = job.stop = 0
         job.waited, job.wrong_row = workers.of_process.waited_at, -1
-        if cost < LONG:
+        if cost < tuning.LONG_JOB:
             workers.of_process.run(self.kernel, self.memory.at, threads)
         else:
             apart(lambda: workers.of_process.run(self.kernel, self.memory.at, threads), stop=self._stop)

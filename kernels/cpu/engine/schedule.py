@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler.records import dtype_of
 from kernels.cpu.engine.job import (
     BACKWARD,
@@ -28,28 +29,7 @@ from kernels.cpu.engine.job import (
 from kernels.cpu.ir.simd import chosen
 from kernels.cpu.product.linear import transposed_dw_pays
 from kernels.cpu.product.tiles import tile_grid
-from kernels.cpu.tuning import FEW_ROWS
 from kernels.layout import leading_dimension
-
-# The most rows that go through all layers together: their activations stay in L2. 384 in even chunks against 240 and a
-# rest: 341 and 385 ms an epoch of 1024-2048-2048-1024-10 on 2 threads (batch 512, Intel Xeon with AVX-512)
-FORWARD_ROWS = FEW_ROWS
-# The rows of a gradient group leave a dw of their own while their activations are hot in the cache of the core that
-# made them, when dw is small beside these. In fours, so that two or four threads have as many. Against groups of 256
-# rows from 8 groups and 2^19 activations on, a step takes 0.87 of the time at 2-25-50-50-25-1 with 1000 rows, 0.83 at
-# 64-64-64-10 with 2000, 0.81 at 20-30-3 with 4000 (2 threads of an Intel Xeon with AVX-512); the first in 3 groups, 1.0
-GROUP_ROWS, GROUPS_AT_ONCE, MOST_GROUPS = 128, 4, 64
-# Or in two, so that the second of two threads has half of a step: scikit-learn's batches of 200 rows take 0.84 of the
-# time at 64-100-10 in float64 and 0.88 in float32, 400 rows of 100-200-10 0.80, and on one thread 0.97 to 1.05.
-PAIR_ROWS, OUT_OF_CACHE = 96, 1 << 15
-# Weights of a layer of which each thread reads its part where few rows go forward: one row of 1024-2048-2048-1024-10
-# takes 0.56 of the time on 2 threads, 4 of 784-1000-1000-10 0.58, 128 of the first 0.9. On 2 cores of an AMD Zen 4,
-# 1 to 4 rows of 784-256-128-10 0.77 to 0.9 and one of 450-450-10 0.85 to 0.93, but of 400-400-10 1.1 to 1.2.
-STREAMED = 3 << 16
-# Weight tiles, float32 of dw in L2. 384 x 512 against 96 x 256: 646 and 677 ms an epoch of the network above on one
-# thread, 354 and 368 on two
-TILES = (384, 512), (384, 256), (192, 256), (96, 256)
-MANY = 32
 
 
 @dataclass(frozen=True)
@@ -84,7 +64,7 @@ def for_step(
         steps.append((GATHER, 0, _rows_per_tile(rows, threads), 1, 0))
     steps += [(FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
     together = -(-rows // groups) if groups else _rows_per_tile(rows, threads)
-    row_chunk = min(together, FORWARD_ROWS)
+    row_chunk = min(together, tuning.FORWARD_ROWS)
     steps.append((ROWS_THROUGH_LAYERS, 0, together, 1, 0))
     for n in range(layers - 1, -1 if dx else 0, -1):
         steps.append((BACKWARD, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
@@ -137,8 +117,11 @@ def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
 
 
 def _tile(weights: int) -> tuple[int, int]:
-    """(rows, columns) of a weight tile: as large as leaves MANY of them, since each packs its own dz."""
-    return next((tile for tile in TILES if weights >= MANY * tile[0] * tile[1]), TILES[-1])
+    """(rows, columns) of a weight tile: as large as leaves LEAST_WEIGHT_TILES of them, since each packs its own dz."""
+    return next(
+        (tile for tile in tuning.WEIGHT_TILES if weights >= tuning.LEAST_WEIGHT_TILES * tile[0] * tile[1]),
+        tuning.WEIGHT_TILES[-1],
+    )
 
 
 def scratch_size(tiles: np.ndarray, lanes: int) -> int:
@@ -157,11 +140,11 @@ def _transposed_fits(rows: int, inputs: int, outputs: int, itemsize: int) -> boo
 def _gradient_groups(widths: Sequence[int], rows: int) -> int:
     weights = sum(a * b for a, b in pairwise(widths))
     least_rows = 2 * weights // sum(widths)  # or the groups' dw would be larger than what they save
-    least = max(GROUP_ROWS, least_rows, -(-rows // MOST_GROUPS))
-    groups = rows // least // GROUPS_AT_ONCE * GROUPS_AT_ONCE
-    if not groups and rows >= 2 * max(PAIR_ROWS, least_rows):
+    least = max(tuning.GROUP_ROWS, least_rows, -(-rows // tuning.MOST_GROUPS))
+    groups = rows // least // tuning.GROUPS_AT_ONCE * tuning.GROUPS_AT_ONCE
+    if not groups and rows >= 2 * max(tuning.PAIR_ROWS, least_rows):
         groups = 2
-    return groups if rows * sum(widths) >= OUT_OF_CACHE else 0
+    return groups if rows * sum(widths) >= tuning.GROUPED_ACTIVATIONS else 0
 
 
 def _layered(widths: Sequence[int], rows: int) -> int:
@@ -175,9 +158,9 @@ def streamed(widths: Sequence[int], rows: int, threads: int, itemsize: int) -> i
 
     def large(inputs: int, outputs: int) -> bool:
         down, across, _ = tile_grid(rows, outputs, threads, itemsize)
-        return inputs * outputs >= STREAMED and down * across > 1
+        return inputs * outputs >= tuning.STREAMED_WEIGHTS and down * across > 1
 
-    return _up_to_last(widths, large) if threads > 1 and rows <= FORWARD_ROWS else 0
+    return _up_to_last(widths, large) if threads > 1 and rows <= tuning.FORWARD_ROWS else 0
 
 
 def _up_to_last(widths: Sequence[int], large: Callable[[int, int], bool]) -> int:
@@ -193,7 +176,7 @@ def _layer_tiles(columns: int, rows: int, threads: int, itemsize: int) -> tuple[
 
 def _rows_per_tile(rows: int, threads: int) -> int:
     """Rows of one tile: each thread gets as many tiles as it takes for them to have at most FORWARD_ROWS, all alike."""
-    chunks = threads * -(-rows // (threads * FORWARD_ROWS))
+    chunks = threads * -(-rows // (threads * tuning.FORWARD_ROWS))
     return -(-rows // chunks)
 
 

@@ -22,6 +22,7 @@ into them, and an operation on a subnormal number takes many times as long.
 from collections.abc import Callable
 from typing import Any
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine.job import DONE, PHASE_BYTES, SLOTS, TICKET, job_at, phase_at, rows_of, stopped
 from kernels.cpu.engine.tiles import tile_operations
@@ -89,7 +90,7 @@ def _network(real: Any, stamp: Any) -> Callable[..., Any]:
                 spins, since = 0, stamps.ticks()
                 while not alone and memory.load(address + TICKET) >> 32 == opened and not stopped(job):
                     spins = memory.wait(spins)
-                if spins > memory.PAUSES:
+                if spins > tuning.PAUSES:
                     waited += stamps.ticks() - since
                 continue
             do_tile(job, phase, step, tile, slot, times)

@@ -3,18 +3,10 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from kernels.cpu.engine.schedule import STREAMED, streamed
+from kernels.cpu import tuning
+from kernels.cpu.engine.schedule import streamed
 from kernels.cpu.threads import workers
 from kernels.cpu.threads.thread_choice import ThreadChoice
-
-# The least float32 multiply-adds of each thread; with fewer a call runs on fewer threads. float64 ones count twice
-GRADIENTS = 1 << 20
-# Those of a forward pass, and of one in which each thread reads a part of the weights (see schedule.STREAMED). Of
-# 784-256-128-10, 3 rows without that take 1.15 to 1.2 times as long on 2 threads as on one, 4 and 6 rows 0.85 to 1.1.
-FORWARD, FORWARD_STREAMED = 3 << 17, STREAMED // 2
-FROM_MEMORY = 16  # fewer rows take about as long as these: what counts is reading the weights
-# Training steps are tried on several threads where each has TRIED to do, and from SURE on made by all without trial
-TRIED, SURE = 1 << 17, 1 << 22
 
 
 class ThreadCounts:
@@ -22,17 +14,19 @@ class ThreadCounts:
 
     def __init__(self, widths: Sequence[int], itemsize: int, threads: int) -> None:
         self._row = sum(a * b for a, b in pairwise(widths)) * itemsize // 4  # multiply-adds forward, in float32
-        self._forward = FORWARD_STREAMED if streamed(widths, 1, threads, itemsize) else FORWARD
+        self._forward = (
+            tuning.STREAMED_PER_THREAD if streamed(widths, 1, threads, itemsize) else tuning.FORWARD_PER_THREAD
+        )
         self._choices: dict[tuple[int, int], ThreadChoice] = {}  # by rows, and the threads there may be
 
     def for_gradients(self, rows: int, threads: int) -> int:
         """How many threads the gradients of `rows` rows are made on."""
-        return max(1, min(threads, self._multiply_adds(rows) // GRADIENTS))
+        return max(1, min(threads, self._multiply_adds(rows) // tuning.GRADIENTS_PER_THREAD))
 
     def for_outputs(self, rows: int, threads: int) -> int:
         """How many threads a forward pass on `rows` rows uses."""
         threads = min(threads, rows * self._row // self._forward)
-        worth = threads > 1 and workers.of_process.worth_waking(max(rows, FROM_MEMORY) * self._row)
+        worth = threads > 1 and workers.of_process.worth_waking(max(rows, tuning.ROWS_FROM_MEMORY) * self._row)
         return threads if worth else 1
 
     def for_steps(self, rows: int, threads: int) -> ThreadChoice:
@@ -41,8 +35,8 @@ class ThreadCounts:
         key = rows, threads
         if key not in self._choices:
             multiply_adds = self._multiply_adds(rows)
-            most = max(1, min(threads, multiply_adds // TRIED))
-            least = most if multiply_adds >= SURE * most else 1
+            most = max(1, min(threads, multiply_adds // tuning.STEPS_TRIED))
+            least = most if multiply_adds >= tuning.STEPS_SURE * most else 1
             choices = [*(1 << n for n in range(most.bit_length()) if least <= 1 << n < most), most]
             self._choices[key] = ThreadChoice(choices, self._multiply_adds(1))
         return self._choices[key]

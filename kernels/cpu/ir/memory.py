@@ -9,12 +9,10 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.attributes import pointer_of
 from kernels.cpu.compiler.calls import intrinsic
-
-# A pause takes 10 (AMD Zen 4) to 140 (Intel since Skylake) cycles, so this is 5 to 50 us of waiting at full speed
-PAUSES = 1000
 
 
 def pointer(dtype: Any) -> Any:
@@ -157,7 +155,7 @@ free = _of_python("PyMem_RawFree")
 @jit.plain
 def wait(spins):
     """One turn of a spin loop: a pause at first, the core given away after a while. Returns spins + 1."""
-    if spins < PAUSES:
+    if spins < tuning.PAUSES:
         pause()
     else:
         yield_core()

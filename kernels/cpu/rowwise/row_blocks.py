@@ -5,6 +5,7 @@ from typing import Any
 
 from numba import types
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory, simd
 from kernels.cpu.ir.maths import maths_of
@@ -12,8 +13,6 @@ from kernels.engine.codes import ALL_OUTPUTS, EXP, LARGEST_IS_LABEL, SIGMOID, SO
 from kernels.maths.functions import Maths
 from kernels.scalar import sigmoid as sigmoid_rule
 
-BLOCK_VECTORS = 4  # of rows in a block
-LEAST_ROWS = 8  # of a block that is transposed by vectors: one row of 10 outputs takes 0.2 us, as a vector of rows 0.5
 # A row's bits must not depend on how many come with it, so on whether vector or scalar code does it. Of a sum with a
 # selected product only vector code makes one fused operation: what is selected here is never a product.
 
@@ -53,7 +52,7 @@ def row_block(real: Any) -> RowBlock:
     """The block of rows of a dtype, with the functions on it for use inside kernels."""
     size = simd.itemsize(real)
     lanes = simd.chosen().lanes(size)
-    block = BLOCK_VECTORS * lanes
+    block = tuning.BLOCK_VECTORS * lanes
     lane_row = block * size
     square, other_square = LANE_ROWS * lane_row, (LANE_ROWS + lanes) * lane_row
     transpose = simd.transpose_part(real)
@@ -65,12 +64,12 @@ def row_block(real: Any) -> RowBlock:
     @jit.plain
     def padded(rows):
         """The number of rows that are computed: none is left over for a loop that does one at a time."""
-        return (rows + lanes - 1) // lanes * lanes if rows >= LEAST_ROWS else rows
+        return (rows + lanes - 1) // lanes * lanes if rows >= tuning.LEAST_LANE_ROWS else rows
 
     @jit.inline
     def transpose_in(rows, columns, source, ld, target):
         """Columns as lane rows; what is past the last row repeats it."""
-        if rows < LEAST_ROWS:
+        if rows < tuning.LEAST_LANE_ROWS:
             for r in range(rows):
                 for j in range(columns):
                     elements(target + j * lane_row)[r] = elements(source + r * ld)[j]
@@ -81,7 +80,7 @@ def row_block(real: Any) -> RowBlock:
     @jit.inline
     def transpose_out(rows, columns, source, target, ld):
         """Lane rows as columns."""
-        if rows < LEAST_ROWS:
+        if rows < tuning.LEAST_LANE_ROWS:
             for r in range(rows):
                 for j in range(columns):
                     elements(target + r * ld)[j] = elements(source + j * lane_row)[r]

@@ -10,14 +10,7 @@ again and again.
 import time
 from collections.abc import Callable, Sequence
 
-# Each number of threads is tried TRIALS times in a row, since the first has to wake them, on steps of about
-# TRIAL_MULTIPLY_ADDS in all: 1.2 ms of one thread. The least time of a step counts. Fewer steps would say more of how
-# they begin.
-TRIALS, TRIAL_MULTIPLY_ADDS = 3, 1 << 26
-# They are tried again after FIRST_WAIT seconds, which doubles up to MOST_WAIT while the answer stays the same, or when
-# steps have become SLOWER times as slow.
-FIRST_WAIT, MOST_WAIT, SLOWER = 0.1, 4.0, 1.25
-GAIN = 0.97  # more threads that save less are left to others
+from kernels.cpu import tuning
 
 
 class ThreadChoice:
@@ -28,9 +21,9 @@ class ThreadChoice:
 
     def __init__(self, choices: Sequence[int], multiply_adds: int) -> None:
         self.choices, self.threads = choices, choices[-1]
-        self._trial_rows = max(1, TRIAL_MULTIPLY_ADDS // multiply_adds)
+        self._trial_rows = max(1, tuning.TRIAL_MULTIPLY_ADDS // multiply_adds)
         self._rows, self._seconds = 0, 0.0  # of steps since the last judgement, and what they took
-        self._wait, self._decided = FIRST_WAIT, 0.0
+        self._wait, self._decided = tuning.FIRST_WAIT, 0.0
         self._left: list[int] = []  # the numbers still to try, the next one last
         self._best: dict[int, float] = {}  # seconds of a row
         if len(choices) > 1:
@@ -71,18 +64,18 @@ class ThreadChoice:
             if self.settled:
                 self._decide(now)
         elif len(self.choices) > 1:
-            slow, age = seconds > SLOWER * self._best[self.threads], now - self._decided
-            if age > (FIRST_WAIT if slow else self._wait):
+            slow, age = seconds > tuning.SLOWER * self._best[self.threads], now - self._decided
+            if age > (tuning.FIRST_WAIT if slow else self._wait):
                 self._try_again()
 
     def _try_again(self) -> None:
-        self._left = sorted([*self.choices] * TRIALS)
+        self._left = sorted([*self.choices] * tuning.TRIALS)
         self._best = dict.fromkeys(self.choices, float("inf"))
 
     def _decide(self, now: float) -> None:
         before, self.threads = self.threads, self.choices[0]
         for threads in self.choices[1:]:
-            if self._best[threads] < GAIN * self._best[self.threads]:
+            if self._best[threads] < tuning.GAIN * self._best[self.threads]:
                 self.threads = threads
-        self._wait = min(2 * self._wait, MOST_WAIT) if self.threads == before else FIRST_WAIT
+        self._wait = min(2 * self._wait, tuning.MOST_WAIT) if self.threads == before else tuning.FIRST_WAIT
         self._decided = now

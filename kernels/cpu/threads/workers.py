@@ -20,6 +20,7 @@ from numba.core import config
 
 from kernels import forks
 from kernels.apart import with_stack
+from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.compiler.declaration import Address, Size
 from kernels.cpu.compiler.records import Record, Shared, offset, record_at, record_class
@@ -28,22 +29,6 @@ from kernels.cpu.measure import stamps
 from kernels.layout import address, aligned_zeros
 
 OPEN = 1 << 32  # the gate: generation << 33 | open << 32 | how many workers are inside
-IDLE_SPINS = 2000  # 20 to 200 us: longer than the gap between two slices, shorter than anyone would notice
-# Waking a worker takes 30 us of the caller's time (a virtual machine on an Intel Xeon). Brief work is worth it only
-# when calls follow each other, for then the worker stays awake: STREAK calls, each within SOON ns of the last.
-STREAK, SOON = 4, 200_000
-# Multiply-adds of brief work, done before a sleeping worker has come. 2 threads against 1 in us, in a row of calls
-# (worker awake) and on its own (worker asleep), on 2 cores of an Intel Xeon: 128 cubed 25 : 32 and 67 : 35, 192 cubed
-# 55 : 85 and 110 : 89, 256 cubed 104 : 191 and 168 : 190.
-BRIEF = 12 << 20
-# Where another program has taken a worker's core, the worker may hold a tile for milliseconds, and all wait for it, or
-# it has to be woken each time. When DISTURBED_PERCENT of LOOK nanoseconds in which workers were asked for went that
-# way, the caller works alone for a while, each time for twice as long, and then tries again. Time of 2 threads against
-# 1 beside a process that keeps one of 2 cores busy, before and after: predicting 4 rows of 784-256-128-10 1.67 and
-# 1.29, 32 rows 1.33 and 1.02; training 32-64x10-10 1.26 and 1.07, 784-256-128-10 0.91 and 0.97; on a quiet machine as
-# before.
-LOOK, DISTURBED_PERCENT = 100_000_000, 25
-FIRST_PAUSE, MOST_PAUSE = 250_000_000, 4_000_000_000
 MOST_WORKERS = 1023
 STACK = 1 << 20  # bytes of a worker's; kernels take less than 32 KiB
 NOT_STARTED = ctypes.c_ulong(-1).value
@@ -108,7 +93,7 @@ def worker(real: Any) -> Any:
                     seen, spins = gate >> 33, 0
                     call(shared.function, shared.argument)
                     memory.fetch_add(address + GATE, -1)
-            elif spins < IDLE_SPINS:
+            elif spins < tuning.IDLE_SPINS:
                 memory.pause()
                 spins += 1
             else:
@@ -144,7 +129,7 @@ def together(real: Any) -> Any:
         spins, since = 0, stamps.ticks()
         while memory.load(address + GATE) & (OPEN - 1) != 0:
             spins = memory.wait(spins)
-        shared.waited += woken + (stamps.ticks() - since if spins > memory.PAUSES else 0)
+        shared.waited += woken + (stamps.ticks() - since if spins > tuning.PAUSES else 0)
         shared.ran = stamps.ticks() - began + 1
 
     return function
@@ -163,12 +148,12 @@ class Backoff:
     def report(self, nanoseconds: int, waited: float) -> None:
         """Be told how long a run with workers took, and the fraction of that for which threads waited or were woken."""
         self._ran, self._lost = self._ran + nanoseconds, self._lost + waited * nanoseconds
-        if self._ran < LOOK:
+        if self._ran < tuning.LOOK:
             return
-        if 100 * self._lost >= DISTURBED_PERCENT * self._ran:
+        if 100 * self._lost >= tuning.DISTURBED_PERCENT * self._ran:
             now = time.perf_counter_ns()
             again = now < self._until + 2 * self._pause
-            self._pause = min(2 * self._pause, MOST_PAUSE) if again else FIRST_PAUSE
+            self._pause = min(2 * self._pause, tuning.MOST_PAUSE) if again else tuning.FIRST_PAUSE
             self._until = now + self._pause
         self._ran, self._lost = 0, 0.0
 
@@ -218,9 +203,9 @@ class Workers:
         """Whether workers are worth it for this work: it is not brief, or it is one of a row of calls, so that they are
         awake, or will be from now on."""
         now = time.perf_counter_ns()
-        self._streak = self._streak + 1 if now - self._last < SOON else 0
+        self._streak = self._streak + 1 if now - self._last < tuning.SOON else 0
         self._last = now
-        return multiply_adds >= BRIEF or self._streak >= STREAK
+        return multiply_adds >= tuning.BRIEF or self._streak >= tuning.STREAK
 
     def _start(self) -> None:
         """Start one more worker."""

@@ -6,12 +6,11 @@ import numpy as np
 from numba import types
 
 from kernels import random
+from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Flag, Index, Size, Stride
 from kernels.cpu.engine.job import job_at, layer_of
 from kernels.cpu.ir import floats, memory
-
-COLUMNS = 256  # whose words are drawn at once, into L1
 
 
 class Dropout(Protocol):
@@ -34,7 +33,7 @@ def dropout(real: Any) -> Any:
     philox, select = random.philox(jit.plain), floats.bits(real).select
     elements, numbers = memory.pointer(real), memory.pointer(types.uint32)
     zero, low, half = real(0.0), random.LOW, random.HALF
-    n_words, block = random.WORDS, COLUMNS
+    n_words, block = random.WORDS, tuning.DROPOUT_COLUMNS
 
     def function(job, n, step, first, rows, column, columns, source, target, ld, drawn):
         record = job_at(job)

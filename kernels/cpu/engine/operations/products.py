@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.job import stopped
 from kernels.cpu.ir.simd import chosen, itemsize
 from kernels.cpu.product.gemm import Product
 
-# The most bytes of a product's multiply-adds, four each of float32, between two looks at `stop`, and of how many
-# columns its parts are made: 2^31 multiply-adds take a core 0.04 s (AVX-512) or 0.08 s (AVX2)
-MOMENT, PART = 1 << 33, 64
 NO_FLOOR = float("-inf")  # what a product's results are at least, where no ReLU is part of it
 
 
@@ -31,9 +29,9 @@ def columns_at_once(real: Any) -> Callable[..., Any]:
 
     @jit.plain
     def part_of(rows, columns, depth):
-        if rows * columns * depth * size <= MOMENT:
+        if rows * columns * depth * size <= tuning.PART_BYTES:
             return columns
-        return max(1, MOMENT // (rows * depth * size) // PART) * PART
+        return max(1, tuning.PART_BYTES // (rows * depth * size) // tuning.PART_COLUMNS) * tuning.PART_COLUMNS
 
     return part_of
 
