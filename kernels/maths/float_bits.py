@@ -1,7 +1,6 @@
-"""The functions on a float's bits that `kernels.maths` asks of a backend, written once as LLVM IR for all of them."""
+"""What the scalar maths asks of a target: functions on a float's bits, written once as LLVM IR for all of them."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from llvmlite import ir
@@ -9,9 +8,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from kernels.maths.functions import Bits
 
-def bits(real: Any, intrinsic: Callable[..., Any] = intrinsic) -> Any:
-    """The functions on a float's bits that `kernels.maths` asks of a backend. intrinsic: the target's decorator."""
+
+def bits(real: Any, intrinsic: Callable[..., Any] = intrinsic) -> Bits:
+    """The functions for one dtype. intrinsic: the target's decorator."""
     single = str(real) == "float32"
     whole = ir.IntType(32 if single else 64)
     element = ir.FloatType() if single else ir.DoubleType()
@@ -63,7 +64,7 @@ def bits(real: Any, intrinsic: Callable[..., Any] = intrinsic) -> Any:
 
         return real(real), codegen
 
-    return SimpleNamespace(power_of_two=power_of_two, exponent=exponent, scale=scale, select=select, sqrt=sqrt)
+    return Bits(power_of_two, exponent, scale, select, sqrt)
 
 
 def _call(builder: Any, name: str, returns: Any, *args: Any) -> Any:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import CellType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,6 +78,16 @@ SERIES: dict[str, dict[str, tuple[float, ...]]] = {
 }  # fmt: skip
 
 
+class Bits(NamedTuple):
+    """What a target offers for one dtype."""
+
+    power_of_two: Any  # (n): 2^n for a whole n whose result is normal
+    exponent: Any  # (x): the whole e with sqrt(1/2) <= x / 2^e < sqrt(2), for x normal and positive
+    scale: Any  # (x, e): x / 2^e for that e
+    select: Any  # (condition, a, b): a or b with both computed, where Python's conditional expression would branch
+    sqrt: Any  # (x), which math.sqrt makes a call of libm in Numba 0.63
+
+
 @dataclass(frozen=True)
 class Maths:
     """The functions of kernels.maths for one dtype and target, and rules over them."""
@@ -118,14 +128,11 @@ def _replaced(function: Any, own: Callable[[Any], Any]) -> FunctionType:
     return FunctionType(code, scope, function.__name__, function.__defaults__, cells)
 
 
-def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> Maths:
+def functions(real: Any, compiled: Callable[..., Any], bits: Bits) -> Maths:
     """The maths for one dtype.
 
     real: numba.float32 or numba.float64. compiled: the decorator that makes a function callable from the backend's
-    kernels. bits: five functions of the backend: `power_of_two(n)`, 2^n for a whole n whose result is normal;
-    `exponent(x)`, the whole e with sqrt(1/2) <= x / 2^e < sqrt(2) for x normal and positive; `scale(x, e)`, x / 2^e for
-    that e; `select(condition, a, b)`, a or b with both computed, where Python's conditional expression would branch;
-    `sqrt(x)`, which math.sqrt makes a call of libm in Numba 0.63.
+    kernels.
     """
     dtype = str(real)
     c = np.dtype(dtype).type

@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from kernels import scalar
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.maths import exp
-from kernels.maths.functions import Maths, functions
+from kernels.maths.functions import Bits, Maths, functions
 
 
 def step_counts(
@@ -105,11 +104,8 @@ def _of_loss(dtype: str, loss: scalar.Loss, output: str, labels: bool) -> int:
 @cache
 def _counting(dtype: str) -> Maths:
     count = _Number()
-    bits = SimpleNamespace(
-        power_of_two=lambda n: count, exponent=lambda x: count, scale=lambda x, e: count,
-        select=lambda condition, a, b: count, sqrt=count.operation,
-    )  # fmt: skip
-    return functions(dtype, lambda f: f, bits)
+    free = count.free
+    return functions(dtype, lambda f: f, Bits(free, free, free, free, count.operation))
 
 
 @cache

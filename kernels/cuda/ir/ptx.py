@@ -11,7 +11,7 @@ from numba.core import cgutils
 from kernels.cuda.compiler.jit import inline
 from kernels.cuda.compiler.target import SIMULATED
 from kernels.maths import float_bits
-from kernels.maths.functions import Maths, functions
+from kernels.maths.functions import Bits, Maths, functions
 
 VECTOR_BYTES = 16  # the widest load and store of one thread
 
@@ -223,31 +223,22 @@ def maths_of(real: Any) -> Maths:
     return functions(real, inline, _float_bits(real))
 
 
-def _float_bits(real: Any) -> Any:
+def _float_bits(real: Any) -> Bits:
     if SIMULATED:
-        return _SimulatedBits(np.dtype(str(real)).type)
+        return _simulated_bits(np.dtype(str(real)).type)
     from numba.cuda.extending import intrinsic
 
     return float_bits.bits(real, intrinsic)
 
 
-class _SimulatedBits:
-    """The functions that kernels.maths.functions asks for, of NumPy's numbers of a type."""
+def _simulated_bits(real: Any) -> Bits:
+    """The same, of NumPy's numbers of a type."""
 
-    sqrt = staticmethod(np.sqrt)
-
-    def __init__(self, real: Any) -> None:
-        self.real = real
-
-    def power_of_two(self, n: Any) -> Any:
-        return np.ldexp(self.real(1.0), int(n))
-
-    def exponent(self, x: Any) -> Any:
+    def exponent(x: Any) -> Any:
         mantissa, e = np.frexp(x)  # in [1/2, 1)
-        return self.real(e - (mantissa < np.sqrt(0.5)))
+        return real(e - (mantissa < np.sqrt(0.5)))
 
-    def scale(self, x: Any, e: Any) -> Any:
-        return np.ldexp(x, -int(e))
+    def select(condition: Any, a: Any, b: Any) -> Any:
+        return real(a if condition else b)
 
-    def select(self, condition: Any, a: Any, b: Any) -> Any:
-        return self.real(a if condition else b)
+    return Bits(lambda n: np.ldexp(real(1.0), int(n)), exponent, lambda x, e: np.ldexp(x, -int(e)), select, np.sqrt)
