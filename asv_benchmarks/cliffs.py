@@ -52,7 +52,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Point:
-    """One kind of step; threads: at most so many."""
+    """One kind of step; threads: the most that run it."""
 
     width: int
     batch: int

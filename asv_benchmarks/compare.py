@@ -68,7 +68,7 @@ def training(workload: Any, names: list[str], args: argparse.Namespace) -> dict[
 
 
 def prediction(workload: Any, names: list[str], args: argparse.Namespace, rows: int) -> dict[str, Any]:
-    """Milliseconds of one call of each library on so many rows."""
+    """Milliseconds of one call of each library on `rows` rows."""
     processes = started(names, "peers", workload, args.threads, args.device)
     errors = {process.name: error for process, error in asked(processes, "outputs", rows).items()}
     void = [name for name, error in errors.items() if not error <= TOLERANCES[workload.precision]]
@@ -95,7 +95,7 @@ def _timed(
     processes: list[Process], alive: Iterable[str], void: list[str], args: argparse.Namespace, operations: int,
     *request: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Milliseconds of each that is alive and not void, and what so many operations take at the peak; ends them all."""
+    """Milliseconds of each that is alive and not void, and what `operations` take at the peak; ends them all."""
     processes = [process for process in processes if process.name in alive]
     seconds = in_turn([process for process in processes if process.name not in void], args.rounds, *request)
     peaks = asked(processes, "peak")

@@ -11,7 +11,7 @@ from kernels import arrays
 from kernels.scalar import Loss
 
 _BLOCK_LABELS = 1 << 16
-_BLOCK_BYTES = 1 << 24  # arrays are looked through in blocks of so many bytes, so that a memory map stays one
+_BLOCK_BYTES = 1 << 24  # of an array that is looked through at a time, so that a memory map stays one
 
 
 @dataclass(frozen=True)

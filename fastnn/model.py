@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastnn.profile import Profile
 
 RELU_FAMILY = ("relu", "leaky_relu", "silu", "gelu")
-# Between two looks for Ctrl-C: so many multiply-adds, about 0.1 s, and at most so many rows, for what each row needs
+# Multiply-adds between two looks for Ctrl-C, about 0.1 s of them, and the most rows, for what each row needs
 FORWARD_BLOCK = 1 << 33
 FORWARD_ROWS = 1 << 16
 
@@ -66,7 +66,7 @@ class MLP:
     cores or a CPU with AVX512-BF16, faster with AMX and from some 16 rows on; "tf32", to 11, on tensor cores alone.
     Sums, parameters and the optimiser's state stay float32, and on the CPU layers of fewer than 4096 weights, or 8
     inputs or outputs, do too. device: "cpu", "cuda" (an NVIDIA GPU; needs the extra `cuda`), or "auto", the GPU where
-    one can be used. threads: at most so many, by default NUMBA_NUM_THREADS or all cores; the result is the same bits
+    one can be used. threads: the most that run it, by default NUMBA_NUM_THREADS or all cores; the bits are the same
     with any number. seed: of the initial weights, the shuffling, the split-off of validation rows and dropout.
 
     Raises ValueError or TypeError naming the argument that is wrong; for device "cuda" ImportError or RuntimeError
@@ -82,7 +82,7 @@ class MLP:
     dtype = _decided("dtype", 'That of the parameters: "float32" or "float64".')
     device = _decided("device", 'Where the model runs: "cpu" or "cuda".', by="MLP or fastnn.load")
     precision = _decided("precision", "To what products round their factors.", by="MLP or fastnn.load")
-    threads = _decided("threads", "At most so many run it; None for as many as there are.", by="MLP or fastnn.load")
+    threads = _decided("threads", "The most threads that run it; None for all there are.", by="MLP or fastnn.load")
     seed = _decided("seed", "That of all that is random, or None.", by="MLP or fastnn.load")
 
     def __init__(

@@ -60,7 +60,7 @@ def metrics(label: str, values: dict[str, float]) -> None:
 
 
 def speed(history: History, n_rows: int) -> None:
-    """How long training so many rows took, and on what."""
+    """How long training took, on how many rows and on what."""
     rate = f"{n_rows * history.epochs / max(history.seconds, 1e-9):,.0f} rows/s"
     compiling = f", and {history.compile_seconds:.1f} s of compiling" if history.compile_seconds >= 0.05 else ""
     on = "on cuda" if history.device == "cuda" else f"on cpu, {history.threads} thread{'s'[: history.threads != 1]}"

@@ -41,7 +41,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     clip_norm: None, or the largest norm of a batch's whole gradient; a longer one is shortened to it.
     callbacks: a list of fastnn.Callback; the model they see is `network_`. Logs: loss, accuracy, val_loss,
         val_accuracy, learning_rate.
-    threads: at most so many; the result is the same bits with any number. device: as MLP's.
+    threads: the most that run it; the results are the same bits with any number. device: as MLP's.
 
     fit takes X_val, y_val and sample_weight_val, which are validated on in the place of rows set aside.
     validation_loss_curve_ is the loss on them, epoch by epoch, without the penalty. network_ is the fitted fastnn.MLP.

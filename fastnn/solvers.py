@@ -210,7 +210,7 @@ def passes(learner: Learner, orders: Iterator[np.ndarray | None], share: Share, 
     """Epoch after epoch; after each slice of its steps what was measured, and whether this was the epoch's last.
 
     certain: how many epochs are still to come, whatever they bring. Those that take less than coming back to Python
-    does are run together, so many as are certain and make a slice.
+    does are run together, as many as are certain and make a slice.
     """
     n = 1
     while True:

@@ -315,7 +315,7 @@ class Learner:
         return self.memory.step - len(self._losses) + int(np.isfinite(self._losses).argmin())
 
     def steps(self, n_rows: int) -> int:
-        """The number of batches in so many rows, the last of which may be smaller."""
+        """The number of batches in n_rows rows, the last of which may be smaller."""
         return -(-n_rows // self.batch_size)
 
     def epoch(self, order: np.ndarray | None) -> Iterator[tuple[int, dict[str, float]]]:
@@ -343,7 +343,7 @@ class Learner:
             yield n, logs
 
     def together(self, n_rows: int, most: int) -> int:
-        """How many epochs of so many rows make a slice: 1 where not even one does, and at most so many."""
+        """How many epochs of n_rows rows make a slice, from 1 to `most`."""
         return max(1, min(self._slice // self.steps(n_rows), MANY_ROWS // n_rows, most))
 
     def epochs(self, next_order: Callable[[], np.ndarray | None], n: int) -> list[dict[str, float]]:
@@ -371,7 +371,7 @@ class Learner:
     def _run(
         self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray, decay: np.ndarray, passes: int = 1
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A slice of steps, or so many passes over n_rows each: each step's loss, number of right rows, and rate."""
+        """A slice of steps, or `passes` passes over n_rows rows: each step's loss, number of right rows, and rate."""
         memory, n = self.memory, len(scales)
         scalars = memory.optimizer.scalars(memory.step, n)
         start = time.perf_counter()
@@ -476,7 +476,7 @@ def check_flags(shuffle: Any, progress: Any, stop_if_diverged: Any = True) -> No
 
 
 def checked_optimizer(optimizer: Optimizer | str, steps: int) -> Optimizer:
-    """The optimiser that was asked for, or a ValueError or TypeError; its rates for so many steps are tried."""
+    """The optimiser that was asked for, or a ValueError or TypeError; its rates for `steps` steps are tried."""
     optimizer = optimizers.get(optimizer)
     optimizers.check_rates(optimizer, steps)
     return optimizer

@@ -19,7 +19,7 @@ _abandoned: WeakSet[threading.Thread] = WeakSet()  # threads whose callers have 
 
 
 def with_stack(size: int, start: Callable[[], R]) -> R:
-    """start(), which starts a thread; that has a stack of so many bytes, whatever threading.stack_size says."""
+    """start(), which starts a thread; that has a stack of `size` bytes, whatever threading.stack_size says."""
     with _starting:
         usual = threading.stack_size()
         try:

@@ -15,7 +15,7 @@ ALIGNMENT = 64
 
 
 def leading_dimension(columns: int, itemsize: int) -> int:
-    """The row stride, in elements, of a matrix with so many columns."""
+    """The row stride, in elements, of a matrix with `columns` columns."""
     stride = -(-columns * itemsize // ALIGNMENT) * ALIGNMENT
     if stride % 1024 == 0:
         stride += ALIGNMENT

@@ -64,7 +64,7 @@ def read_only(a: np.ndarray) -> np.ndarray:
 
 
 def strided(a: np.ndarray, steps: Sequence[int]) -> np.ndarray:
-    """Elements so many steps apart along each axis; with a step of 0 the first one stands for all of that axis."""
+    """Elements `steps` apart along each axis; with a step of 0 the first one stands for all of that axis."""
     larger = _gaps(tuple(max(1, n * abs(step)) for n, step in zip(a.shape, steps)), a.dtype)
     view = larger[tuple(slice(None, None, step or 1) for step in steps)]
     view[...] = a[tuple(slice(None if step else 1) for step in steps)]

@@ -56,7 +56,7 @@ def sweep(*values: Any) -> Sequence[Any]:
 
 
 def use_threads(threads: int) -> None:
-    """Let `kernels` use so many threads; skip the benchmark where this process has fewer cores."""
+    """Let `kernels` use `threads` threads; skip the benchmark where this process has fewer cores."""
     cores = len(os.sched_getaffinity(0))
     if threads > cores:
         raise NotImplementedError(f"{threads} threads on {cores} cores")

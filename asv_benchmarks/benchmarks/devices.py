@@ -1,4 +1,4 @@
-"""Where a benchmark runs: on so many threads of the CPU, or on a GPU. What is not there is skipped."""
+"""Where a benchmark runs: on a number of threads of the CPU, or on a GPU. What is not there is skipped."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ DEVICES = sweep("cpu", "cuda")
 
 
 def use(device: str, threads: int = 1) -> None:
-    """Let `kernels` use so many threads of this device; skip the benchmark where they are not there."""
+    """Let `kernels` use `threads` threads of this device; skip the benchmark where they are not there."""
     if device == "cpu":
         return use_threads(threads)
     try:

@@ -32,7 +32,7 @@ def data(name: str, seed: int) -> list[Any]:
 
 
 def estimator(library: str, name: str, solver: str, seed: int) -> Any:
-    """An estimator of this library with its defaults; sgd with a rate at which it learns in so many epochs."""
+    """An estimator of this library with its defaults; sgd with a rate at which it learns in these epochs."""
     import sklearn.neural_network
 
     import fastnn

@@ -49,9 +49,9 @@ def nominal(dtype: str) -> float:
 
 
 def share_of_peak(benchmark: Any, operations: float, dtype: str, threads: int, device: str = "cpu") -> float:
-    """Per cent of the FMA peak that `benchmark.call`, of so many operations, reaches.
+    """Per cent of the FMA peak that `benchmark.call`, of `operations` operations, reaches.
 
-    The peak is what so many threads reach together. Both are measured in turn, for the clock's frequency drifts; the
+    The peak is what `threads` threads reach together. Both are measured in turn, for the clock's frequency drifts; the
     median of the ratios counts. A GPU's is nominal.
     """
     shares: list[float] = []

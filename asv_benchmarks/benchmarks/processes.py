@@ -34,7 +34,7 @@ def serve(pipe: Any, threads: int, device: str) -> None:
 
 
 def _train(peer: Any, epochs: int = 0) -> float:
-    """Seconds an epoch, of so many, or of as many as take SECONDS."""
+    """Seconds an epoch, of `epochs` epochs, or of as many as take SECONDS."""
     if epochs:
         return _seconds(peer.train, epochs) / epochs
     peer.epochs = peer.epochs or _fitting(peer.train)
@@ -86,7 +86,7 @@ def _rows(peer: Any, rows: int) -> Any:
 
 
 def _predict(peer: Any, rows: int) -> float:
-    """Seconds of one call on so many rows, of as many as fit half the time."""
+    """Seconds of one call on `rows` rows, of as many as fit half the time."""
     call = peer.predictor(_rows(peer, rows))
     call()  # compiles
     calls, start = 0, time.perf_counter()
@@ -97,7 +97,7 @@ def _predict(peer: Any, rows: int) -> float:
 
 
 def _outputs(peer: Any, rows: int) -> float:
-    """The largest error of the first outputs on so many rows."""
+    """The largest error of the first outputs on `rows` rows."""
     import numpy as np
 
     from kernels import reference
@@ -199,7 +199,7 @@ def asked(processes: Iterable[Process], *request: Any) -> dict[Process, Any]:
 
 
 def in_turn(processes: Iterable[Process], rounds: int, *request: Any) -> dict[Process, float]:
-    """The median of what each answers over so many rounds."""
+    """The median of what each answers over `rounds` rounds."""
     answers: dict[Process, list[float]] = {process: [] for process in processes}
     for _ in range(rounds):
         for process in list(answers):

@@ -20,7 +20,7 @@ NAMES = sweep(*WORKLOADS)
 
 
 class Fit(Sampled):
-    """`fit` over so many epochs as the workload says, from the initial weights each time."""
+    """`fit` over as many epochs as the workload says, from the initial weights each time."""
 
     params = [DEVICES, NAMES, THREADS]
     param_names = ["device", "workload", "threads"]

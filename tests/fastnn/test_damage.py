@@ -1,6 +1,6 @@
 """Damaged files in every reader: one line of error or what was saved, and no memory for what a file only claims.
 
-FASTNN_MUTANTS=10000 tries so many mutants of each file, instead of 2000.
+FASTNN_MUTANTS=10000 tries 10,000 mutants of each file, instead of 2,000.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """The child of a fork: it waits for no lock of a thread that stayed behind, and trains on where it was forked.
 
-`python -m tests.fastnn.test_forks 500` forks so many times beside four busy threads.
+`python -m tests.fastnn.test_forks 500` forks 500 times beside four busy threads.
 """
 
 import contextlib
@@ -213,7 +213,7 @@ def test_every_lock_is_one_that_the_child_finds_open():
 
 
 def many_forks(n):
-    """Fork so many times beside threads that train, predict, make models and compile; returns the children's status."""
+    """Fork n times beside threads that train, predict, make models and compile; returns the children's status."""
     expected, model, stop = learn(make()), make(), threading.Event()
     (x,) = random_arrays(2, (40, 12), dtype="float32")
 

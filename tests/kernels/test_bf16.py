@@ -183,7 +183,7 @@ def make_engine(widths, precision, threads=1, activation="relu"):
 
 
 def trained(widths, precision, threads=1, rows=300, steps=3):
-    """(losses, parameters, outputs) after so many steps."""
+    """(losses, parameters, outputs) after `steps` steps."""
     engine = make_engine(widths, precision, threads)
     (x,) = random_arrays(1, (rows, widths[0]), dtype="float32")
     scalars = np.zeros((steps, 8))

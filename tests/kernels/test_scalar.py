@@ -93,7 +93,7 @@ def ulp_errors(name, x):
 
 
 def around(values, dtype, reach=16):
-    """Each value and its negative, rounded to the dtype, and so many neighbours of each on either side."""
+    """Each value and its negative, rounded to the dtype, and `reach` neighbours of each on either side."""
     floating, whole = FLOATS[dtype]
     info = np.finfo(dtype)
     values = np.asarray(values)[np.abs(values) <= info.max].astype(floating)

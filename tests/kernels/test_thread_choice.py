@@ -14,7 +14,7 @@ STEP = TRIAL_MULTIPLY_ADDS // 10  # the work of a step of which a trial has ten
 
 
 class Machine:
-    """One on which a step takes so many seconds, by the number of threads; notes what is run."""
+    """One on which a step takes seconds[threads] seconds; notes what is run."""
 
     def __init__(self, monkeypatch, **seconds):
         self.seconds = {int(name[1:]): value for name, value in seconds.items()}
@@ -27,7 +27,7 @@ class Machine:
         return last - first
 
     def run(self, choice, steps):
-        """The number of threads of most of so many steps."""
+        """The number of threads of most of `steps` steps."""
         self.parts = []
         choice.run(steps, 1, self.part)
         assert [first for _, first, _ in self.parts] == [0, *(last for _, _, last in self.parts[:-1])]

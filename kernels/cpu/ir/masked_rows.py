@@ -17,7 +17,7 @@ def each_vector(
     x: Vectors, rows: Any, columns: Any, starts: Sequence[Any], strides: Sequence[Any],
     step: Callable[[list[Any], bool], None], ones: int = 0,
 ) -> None:  # fmt: skip
-    """Write step(addresses, masked) for all vectors of so many rows of so many columns of several arrays.
+    """Write step(addresses, masked) for all vectors of several arrays (rows, columns).
 
     starts: their addresses; strides: the bytes between their rows. The first `ones` arrays have one element a row, to
     which all steps in it get the address. The builder then stands behind the loops.

@@ -252,7 +252,7 @@ def transpose_part(real: Any) -> Any:
 def calling(
     write: Callable[[ir.Module, InstructionSet, Any], ir.Function], real: Any, integers: int, reals: int = 0
 ) -> Any:
-    """An intrinsic that calls what `write` writes, a function of so many integers and then so many reals."""
+    """An intrinsic that calls what `write` writes, a function of `integers` integers and then `reals` reals."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.call(write(builder.module, chosen(), real), args)

@@ -32,7 +32,7 @@ from kernels.cpu.product.gemm import Product, gemm
 
 
 def product_for(precision: str, dtype: Any, inputs: int, outputs: int, rows: int) -> jit.Family:
-    """The product for a layer on so many rows, of a batch or of all that go forward."""
+    """The product for a layer on `rows` rows, of a batch or of all that go forward."""
     weights, narrowest = inputs * outputs, min(inputs, outputs)
     if precision == "bf16" and weights >= tuning.LEAST_ROUNDED and narrowest >= tuning.NARROWEST_ROUNDED:
         return gemm_amx if unit() == "amx" else gemm_dot

@@ -36,7 +36,7 @@ SHAPES = [(m, k, n) for m, k, n in zip(SIZES, SIZES[1:] + SIZES[:1], SIZES[3:] +
 
 
 def placed(array, extra=0):
-    """An array on the GPU, its rows further apart than they are long by so many elements, which hold NaN."""
+    """An array on the GPU, its rows `extra` elements further apart than they are long, which hold NaN."""
     if array is None or array.dtype.kind != "f":
         return None if array is None else cuda.to_device(array)
     wider = np.full((*array.shape[:-1], array.shape[-1] + extra), np.nan, array.dtype)

@@ -36,7 +36,7 @@ SHAPES = [(1, 1, 1), (33, 9, 17), (7, 33, 18), (36, 20, 24)] if SIMULATED else [
 
 
 def rounded(x, precision):
-    """To the nearest number of so many bits, in float64; a tie goes away from zero in tf32, in bf16 to the even one."""
+    """To the nearest number of a precision, in float64; a tie goes away from zero in tf32, in bf16 to the even one."""
     mantissa, exponent = np.frexp(np.float64(x))
     scaled = np.ldexp(mantissa, DIGITS[precision])
     whole = np.rint(scaled) if precision == "bf16" else np.copysign(np.floor(np.abs(scaled) + 0.5), scaled)
