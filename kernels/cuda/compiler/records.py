@@ -5,7 +5,7 @@ A record class lists its fields, each of which is an element of the array that t
     @record_class
     class Product(Record):
         m: Count  # rows of c
-        bias: Offset = NONE
+        bias: Offset = 0
 
 Python makes one with `Product(m=8)`, and arrays of `words(...)`. Kernels get the record in an array from
 `record_at(Product)` and read `product.m`.

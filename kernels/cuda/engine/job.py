@@ -21,9 +21,6 @@ from kernels.cuda.compiler.records import (
     size,
 )
 
-ROWS = -1  # a size: the rows of the step's batch
-NONE = -1  # an offset: nowhere
-
 
 @record_class
 class Job(Record):
@@ -82,17 +79,23 @@ class Product(Record):
     m: Count = 0
     n: Count = 0
     k: Count = 0
+    m_of_batch: Flag = 0  # m is the rows of the step's batch, whatever it says
+    k_of_batch: Flag = 0
     a: Offset = 0
     a_row: Stride = 0
     b: Offset = 0
     b_row: Stride = 0
     c: Offset = 0
     c_row: Stride = 0
-    bias: Offset = NONE
-    extra: Offset = NONE
+    stored: Flag = 1  # c is written
+    biased: Flag = 0
+    bias: Offset = 0
+    with_extra: Flag = 0
+    extra: Offset = 0
     extra_row: Stride = 0
     active: Flag = 0  # f is not the identity
-    db: Offset = NONE  # the sums of b's columns
+    with_db: Flag = 0
+    db: Offset = 0  # the sums of b's columns
     # dw and db are summed in parts, each of a chunk of the batch's rows, which lie spacing apart
     chunk: Count = 0
     spacing: Stride = 0
@@ -154,12 +157,6 @@ def numbers_of(numbers, job):
 def rows_of(job):
     """The rows of the step's batch; the last one of a pass may be smaller."""
     return min(job.batch, job.total - job.step % job.pass_steps * job.batch)
-
-
-@jit.inline
-def size_of(job, size):
-    """A size of a product, which may be the rows of the step's batch."""
-    return rows_of(job) if size == ROWS else size
 
 
 @jit.inline

@@ -31,7 +31,7 @@ from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import Record, size
 from kernels.cuda.driver import gpu
-from kernels.cuda.engine.job import NONE, PRODUCTS, ROWS, Drop, Product
+from kernels.cuda.engine.job import PRODUCTS, Drop, Product
 from kernels.cuda.engine.operations.gather import gather
 from kernels.cuda.product import narrow
 from kernels.cuda.product.gemm import arithmetic, chunk_for, parts_for, tile_for
@@ -48,7 +48,7 @@ class Workspace:
     x: int
     y: tuple[int, ...]  # of each layer
     dz: tuple[int, ...]  # the last one, of the last layer, is all there is without gradients
-    pre: tuple[int, ...]  # NONE where the derivative does not need it
+    pre: tuple[int | None, ...]  # none where the derivative does not need it
     dropped: tuple[int, ...]  # of each hidden layer; y where it drops nothing
     dx: int
     size: int
@@ -66,11 +66,11 @@ class Workspace:
             at += rows * stride
             return at - rows * stride
 
-        x, dx = matrix(strides[0]), matrix(strides[0]) if gradients else NONE
+        x, dx = matrix(strides[0]), matrix(strides[0]) if gradients else 0
         y = tuple(matrix(stride) for stride in strides[1:])
         dz = tuple(matrix(stride) for stride in (strides[1:] if gradients else strides[-1:]))
         saved = [gradients and name in scalar.NEEDS_PRE for name in activations] + [False]
-        pre = tuple(matrix(stride) if needed else NONE for stride, needed in zip(strides[1:], saved, strict=True))
+        pre = tuple(matrix(stride) if needed else None for stride, needed in zip(strides[1:], saved, strict=True))
         dropped = (
             tuple(matrix(stride) if rate else saved for stride, saved, rate in zip(strides[1:], y, rates)) or y[:-1]
         )
@@ -170,13 +170,14 @@ class Plan:
         layout, work = self.layout, self.workspace
         name = self.activations[n] if n < len(self.activations) else "identity"
         kept = not self.narrow or self.gradients or n == len(self.activations)  # else it stays in shared memory
+        pre = work.pre[n]
         product = Product(
-            m=ROWS, n=layout.widths[n + 1], k=layout.widths[n],
+            m_of_batch=1, n=layout.widths[n + 1], k=layout.widths[n],
             a=self._input(n), a_row=work.strides[n],
             b=layout.w_offsets[n], b_row=layout.strides[n + 1],
-            c=work.y[n] if kept else NONE, c_row=work.strides[n + 1],
-            bias=layout.b_offsets[n] if layout.bias else NONE,
-            extra=work.pre[n], extra_row=work.strides[n + 1],
+            stored=kept, c=work.y[n], c_row=work.strides[n + 1],
+            biased=layout.bias, bias=layout.b_offsets[n],
+            with_extra=pre is not None, extra=pre or 0, extra_row=work.strides[n + 1],
             active=name != "identity",
         )  # fmt: skip
         return self._launch(n, product, "x @ w", compiled(name), False)
@@ -187,11 +188,11 @@ class Plan:
         for n in self.layers:
             self._add(
                 Product(
-                    m=layout.widths[n], n=layout.widths[n + 1], k=ROWS,
+                    m=layout.widths[n], n=layout.widths[n + 1], k_of_batch=1,
                     a=self._input(n), a_row=work.strides[n],
                     b=work.dz[n], b_row=work.strides[n + 1],
                     c=layout.w_offsets[n], c_row=layout.strides[n + 1],
-                    db=layout.b_offsets[n] if layout.bias else NONE,
+                    with_db=layout.bias, db=layout.b_offsets[n],
                     chunk=chunk_for(work.rows, self.parts), spacing=layout.size,
                 )
             )  # fmt: skip
@@ -205,13 +206,14 @@ class Plan:
         name = self.activations[n - 1] if n else "identity"
         slope = name != "identity"
         product = Product(
-            m=ROWS, n=layout.widths[n], k=layout.widths[n + 1],
+            m_of_batch=1, n=layout.widths[n], k=layout.widths[n + 1],
             a=work.dz[n], a_row=work.strides[n + 1],
             b=layout.w_offsets[n], b_row=layout.strides[n + 1],
             c=work.dz[n - 1] if n else work.dx, c_row=work.strides[n],
         )  # fmt: skip
         if slope:
-            product.extra = work.pre[n - 1] if name in scalar.NEEDS_PRE else work.y[n - 1]
+            pre = work.pre[n - 1]
+            product.extra = work.y[n - 1] if pre is None else pre
             product.extra_row = work.strides[n]
         return self._launch(n, product, "dz @ w.T", compiled(name), slope)
 

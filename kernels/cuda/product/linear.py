@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 from kernels import scalar
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
-from kernels.cuda.engine.job import NONE, PRODUCT_WORDS, job_of, product_at, size_of
+from kernels.cuda.engine.job import PRODUCT_WORDS, job_of, product_at, rows_of
 from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes, maths_of, vector_copy, vector_read, vector_write
 from kernels.cuda.product.blocks import Matrix, Shared, Sizes, Tile
 from kernels.cuda.product.gemm import gemm
 
-# a, b, c, bias, extra, words, at: c (m, n) = f(a @ b + bias), overwritten, as the Product at words[at] says. bias (n,)
-# or NONE. extra (m, n): receives a @ b + bias where it is not NONE; with `slope` it is read: c = (a @ b) * f'(extra).
+# a, b, c, bias, extra, words, at: c (m, n) = f(a @ b + bias), overwritten, as the Product at words[at] says. bias (n,):
+# where the product is biased. extra (m, n): receives a @ b + bias where the product is with_extra; with `slope` it is
+# read: c = (a @ b) * f'(extra).
 SIGNATURE = "R R R R R I i"
 
 
@@ -32,7 +33,9 @@ def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, s
         if in_parts:
             at += cuda.blockIdx.z * PRODUCT_WORDS
         job, product = job_of(words), product_at(words, at)
-        m, k, block = size_of(job, product.m), size_of(job, product.k), cuda.blockIdx.x
+        m = rows_of(job) if product.m_of_batch != 0 else product.m
+        k = rows_of(job) if product.k_of_batch != 0 else product.k
+        block = cuda.blockIdx.x
         if block // ((product.n + columns - 1) // columns) * rows >= m:  # a last batch, a layer with less
             return
         a_at, b_at, c_at = product.a, product.b, product.c
@@ -71,7 +74,7 @@ def layer(
     real: Any, tile: Tile, layout: str, aligned: bool, activation: str, slope: bool, keeps: bool = False
 ) -> Layer:
     """See Layer. keeps: c goes to `kept` too, shared memory with rows kept_row apart, which may be a's; and to c only
-    where it is not NONE.
+    where the product is stored.
     """
     maths = maths_of(real)
     f, derivative = (maths.rule(getattr(scalar, name)) for name in (activation, f"{activation}_slope"))
@@ -91,6 +94,7 @@ def layer(
         multiply(block, sizes, a, b, shared, registers)
         values, saved = cuda.local.array(width, real), cuda.local.array(width, real)
         bias_at, extra_at, active = product.bias, product.extra, product.active != 0
+        biased, with_extra, stored = product.biased != 0, product.with_extra != 0, product.stored != 0
         for r in range(min(thread_rows, m)):  # row m and later ones are nobody's
             stage(r, registers, shared.b)
             cuda.syncthreads()
@@ -106,16 +110,16 @@ def layer(
                         for q in range(width):
                             values[q] *= derivative(saved[q])
                     else:
-                        if bias_at != NONE:
+                        if biased:
                             read(bias, bias_at + j, left, saved, 0)
                             for q in range(width):
                                 values[q] += saved[q]
-                        if extra_at != NONE:
+                        if with_extra:
                             write(extra, at_extra, left, values)
                         if active:
                             for q in range(width):
                                 values[q] = f(values[q])
-                    if not keeps or c.at != NONE:
+                    if not keeps or stored:
                         write(c.array, c.at + i * c.row + j, left, values)
                     if keeps:
                         copy(kept, row * kept_row + j, values, 0)

@@ -60,8 +60,8 @@ def _parts(real: Any, tile: Tile, layout: str, activation: str, slope: bool) -> 
 def forward(real: Any, tile: Tile, activation: str, source_type: str) -> Any:
     """source, order, work, parameters, words: the batch's rows, converted, into work, and through all layers.
 
-    The products of the layers are the job's first. Where c is NONE, a layer's output is not written. A block takes the
-    tile's rows.
+    The products of the layers are the job's first. An output that is not stored stays in shared memory. A block takes
+    the tile's rows.
     """
     parts = _parts(real, tile, "x @ w", activation, False)
     run, a_shared, b_shared, kept_shared, kept_row = parts

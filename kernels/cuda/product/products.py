@@ -10,7 +10,7 @@ from kernels.cuda.arrays import memory
 from kernels.cuda.compiler.records import Record, words
 from kernels.cuda.driver import gpu
 from kernels.cuda.driver.device_arrays import address, flat
-from kernels.cuda.engine.job import NONE, PRODUCTS, Job, Product
+from kernels.cuda.engine.job import PRODUCTS, Job, Product
 from kernels.cuda.engine.launches import column_blocks
 from kernels.cuda.engine.operations.update import column_sums, sum_parts
 from kernels.cuda.ir.ptx import VECTOR_BYTES
@@ -37,7 +37,7 @@ def multiply(
     )
     product = Product(
         m=m, n=n, k=k, a_row=row(a), b_row=row(b), c_row=row(result),
-        bias=NONE if bias is None else 0, extra=NONE if pre is None else 0, extra_row=row(written),
+        biased=bias is not None, with_extra=pre is not None, extra_row=row(written),
         active=activation != "identity", chunk=chunk_for(k, parts), spacing=m * n,
     )  # fmt: skip
     kernel = linear(a.dtype.name, tile, layout, aligned, compiled(activation), False)
@@ -57,7 +57,7 @@ def sum_columns(dz: Any, db: Any) -> None:
         return
     parts = parts_for(1, n, m, dz.dtype.name)
     result = db if parts == 1 else memory.empty(parts * n, dz.dtype)
-    product = Product(n=n, b_row=row(dz), db=0, chunk=chunk_for(m, parts), spacing=n)
+    product = Product(n=n, b_row=row(dz), with_db=1, chunk=chunk_for(m, parts), spacing=n)
     job = make_job(Job(total=m, batch=m), product)
     kernel = column_sums(dz.dtype.name, *tuning.COLUMN_LANES)
     kernel((*column_blocks((m, n)), parts), flat(dz), flat(result), job, PRODUCTS)

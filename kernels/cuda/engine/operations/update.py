@@ -9,7 +9,7 @@ from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import Real, Record, record_at, record_class
 from kernels.cuda.compiler.target import cuda
-from kernels.cuda.engine.job import NONE, NUMBERS, PRODUCT_WORDS, job_of, numbers_of, product_at, rows_of
+from kernels.cuda.engine.job import NUMBERS, PRODUCT_WORDS, job_of, numbers_of, product_at, rows_of
 from kernels.cuda.ir.ptx import maths_of
 from kernels.cuda.rowwise.reduce import block_sum
 
@@ -150,7 +150,7 @@ def column_sums(real: Any, columns: int, lanes: int) -> Any:
                 shared[thread] += shared[thread + half * columns]
             cuda.syncthreads()
             half //= 2
-        if lane == 0 and j < product.n and product.db != NONE:
+        if lane == 0 and j < product.n and product.with_db != 0:
             gradient[cuda.blockIdx.z * product.spacing + product.db + j] = shared[thread]
 
     return function, "R R I i", threads
