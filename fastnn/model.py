@@ -316,9 +316,17 @@ class MLP:
 
         return profile(self, X, y, batch_size, optimizer, loss, l2, shuffle, sample_weight, class_weight)
 
+    def explain(self, rows: int) -> str:
+        """How a training step on a batch of `rows` rows is made, as text: kernels/engine/README.md has the words.
+
+        Nothing is compiled. Raises ValueError for `rows` that is no integer >= 1.
+        """
+        check_count("rows", rows)
+        return str(self._made().explain(rows))
+
     def engine(self, *needs: Any) -> Any:
         """What runs this network: its buffers and compiled code, made when first asked for; needs as for `prepare`."""
-        if self._engine is None or self._engine.process != os.getpid() or (needs and needs not in self._loaded):
+        if self._engine is None or self._engine.process != os.getpid() or needs not in self._loaded:
             self.prepare(reports.line, *needs)
         return self._engine
 
@@ -327,6 +335,12 @@ class MLP:
 
         Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
         """
+        seconds = training.load_kernels(self._made(), say, *needs)
+        self._loaded.add(needs)
+        return seconds
+
+    def _made(self) -> Any:
+        """What runs this network in this process, with nothing compiled."""
         with _making:  # or two threads would each make one, and train at once
             if self._engine is None or self._engine.process != os.getpid():
                 self._engine = backends.engine(self.device, self.precision)(
@@ -334,9 +348,7 @@ class MLP:
                     self.precision,
                 )  # fmt: skip
                 self._loaded = set()
-        seconds = training.load_kernels(self._engine, say, *needs)
-        self._loaded.add(needs)
-        return seconds
+        return self._engine
 
     def summary(self) -> None:
         """Print the network as a table: per layer its widths, activation and number of parameters."""

@@ -203,6 +203,9 @@ class Engine(Protocol):
     def training_threads(self, rows: int) -> int:
         """The most threads of the host that make a training step on a batch of this size."""
 
+    def explain(self, rows: int) -> str:
+        """How a training step on a batch of this size is made, as text: phases and tiles, or launches."""
+
 
 def engine(device: str, precision: str = "float32") -> type[Engine]:
     """The class that runs a network on this device.

@@ -14,6 +14,7 @@ import numpy as np
 from kernels import forks, scalar
 from kernels.apart import apart
 from kernels.cpu import tuning
+from kernels.cpu.engine.explain import explain
 from kernels.cpu.engine.job_memory import JobMemory
 from kernels.cpu.engine.operations import clip
 from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
@@ -205,6 +206,10 @@ class Engine:
     def training_threads(self, rows: int) -> int:
         """The most threads that make a training step on `rows` rows."""
         return self.thread_choice(rows).choices[-1]
+
+    def explain(self, rows: int) -> str:
+        """The schedule of a training step on `rows` rows, as text."""
+        return explain(self.layout.widths, rows, self.training_threads(rows), self.dtype)
 
     @_alone
     def train(

@@ -15,6 +15,7 @@ from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
 from kernels.cuda.arrays.strided import extremes
 from kernels.cuda.driver import device_arrays, gpu, streams
+from kernels.cuda.engine.explain import explain
 from kernels.cuda.engine.graph import Repeated
 from kernels.cuda.engine.job import StepNumbers, numbers_of_steps
 from kernels.cuda.engine.launches import Plan
@@ -120,6 +121,10 @@ class Engine:
     def training_threads(self, rows: int) -> int:
         """The host's threads that make a training step."""
         return 1
+
+    def explain(self, rows: int) -> str:
+        """The launches of a training step on `rows` rows, as text."""
+        return explain(self._plan(rows, gradients=True))
 
     def place(self, x: Host, target: Host | None = None, weight: Host | None = None) -> tuple[Any, Any, Any]:
         """Data, targets and row weights on the GPU, to be passed to calls in their place."""

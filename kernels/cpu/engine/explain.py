@@ -1,0 +1,75 @@
+"""The schedule of a training step as text."""
+
+import numpy as np
+
+from kernels.cpu.engine import job as jobs
+from kernels.cpu.engine.schedule import StepSchedule, for_step, weight_tiles
+
+
+def explain(widths: tuple[int, ...], rows: int, threads: int, dtype: np.dtype) -> str:
+    """The phases of a training step on `rows` rows that are taken out of X in some order, a line each.
+
+    Each line has how many tiles the phase has, what one of them is, and what is done with it.
+    """
+    schedule = for_step(widths, rows, threads, dtype.itemsize, gathered=True, dx=False, split=False)
+    network, workers = "-".join(map(str, widths)), f"{threads} thread{'s' * (threads > 1)}"
+    lines = [f"A training step of {network} on {rows} rows ({dtype.name}, {workers})", ""]
+    table = [("", "tiles", "a tile", "what is done with it")]
+    for n, phase in enumerate(schedule.phases):
+        when = "once" if n < schedule.once else "each step"
+        table.append((when, *_line(schedule, phase, widths, rows)))
+    sizes = [max(len(line[column]) for line in table) for column in range(3)]
+    for when, tiles, size, what in table:
+        lines.append(f"  {when:<{sizes[0]}}  {tiles:>{sizes[1]}}  {size:<{sizes[2]}}  {what}")
+    return "\n".join([*lines, "", _order_of_sums(schedule, rows)])
+
+
+def _line(schedule: StepSchedule, phase: np.void, widths: tuple[int, ...], rows: int) -> tuple[str, str, str]:
+    """(tiles, a tile, what is done) of a phase."""
+    operation, layer, high, across, wide = (int(phase[name]) for name in phase.dtype.names or ())
+    last, tiles = len(widths) - 1, across * (-(-rows // high) if high else 1)
+    by_rows = f"{min(high, rows)} rows"
+    if operation == jobs.TRANSPOSE:
+        kept = _layers(schedule.transposed.start + 1, last) if schedule.transposed else "no layer"
+        return str(tiles), _weights(widths), f"w.T of {kept}, which later steps keep up to date"
+    if operation == jobs.GATHER:
+        return str(tiles), by_rows, "rows of X into the input's buffer"
+    if operation == jobs.FORWARD:
+        columns = f" x {min(wide, widths[layer + 1])} outputs" if across > 1 else ""
+        return str(tiles), by_rows + columns, f"layer {layer + 1} forward"
+    if operation == jobs.BACKWARD:
+        columns = f" x {min(wide, widths[layer])} inputs" if across > 1 else ""
+        return str(tiles), by_rows + columns, f"layer {layer + 1} back: dz of layer {layer}"
+    if operation == jobs.ROWS_THROUGH_LAYERS:
+        through = _layers(schedule.first_layer + 1, last)
+        first = "gathered, then " if schedule.first_layer == 0 else ""
+        own = f", {schedule.row_chunk} at a time, then dw and db of these rows" if schedule.gradient_groups else ""
+        return str(tiles), by_rows, f"{first}{through} forward, the loss, and back to dz{own}"
+    summed = "dw and db, summed over the groups" if schedule.gradient_groups else "dw and db, a sum over all rows"
+    return (
+        f"{tiles - 1} + 1",
+        _weights(widths),
+        f"{summed}; the optimiser's step; w.T where it is kept + the step's loss",
+    )
+
+
+def _layers(first: int, last: int) -> str:
+    return f"layer {first}" if first == last else f"layers {first} to {last}"
+
+
+def _weights(widths: tuple[int, ...]) -> str:
+    """What a weight tile is."""
+    tiles = weight_tiles(widths)
+    if len(tiles) == len(widths) - 1:
+        return "a layer's weights"
+    rows, columns = (int((tiles[f"{edge}1"] - tiles[f"{edge}0"]).max()) for edge in "ij")
+    return f"up to {rows} x {columns} weights"
+
+
+def _order_of_sums(schedule: StepSchedule, rows: int) -> str:
+    if schedule.gradient_groups:
+        groups = f"{schedule.gradient_groups} groups of {schedule.group_rows} rows"
+        return (
+            f"Each of {groups} makes a gradient of its own; these are added in their order, on any number of threads."
+        )
+    return f"Each element of dw is one sum over the {rows} rows, in their order, on any number of threads."
