@@ -67,7 +67,7 @@ def linear(
     if threads == 1 and m * n * k <= tuning.LONG_PRODUCT:
         z_at, ldz = (0, 0) if pre is None else (address(pre), pre.strides[0])
         _linear.linear[x.dtype](
-            m, n, k, address(x), x.strides[0], address(w), w.strides[0], b_at, fused, f, z_at, ldz,
+            m, k, n, address(x), x.strides[0], address(w), w.strides[0], b_at, fused, f, z_at, ldz,
             address(y), y.strides[0], 0,
         )  # fmt: skip
         return y

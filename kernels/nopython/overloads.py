@@ -76,7 +76,7 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
                 raise ValueError("linear: pre must be (B, O)")
             pre_at, pre_stride = at(pre), pre_row(pre)
         call(
-            m, n, k, at(x), x_stride(x), at(w), w_stride(w), b_at, fused, f, pre_at, pre_stride, at(out),
+            m, k, n, at(x), x_stride(x), at(w), w_stride(w), b_at, fused, f, pre_at, pre_stride, at(out),
             out_stride(out), 0,
         )  # fmt: skip
         return out

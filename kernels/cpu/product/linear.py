@@ -4,7 +4,7 @@ from typing import Any
 
 from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
-from kernels.cpu.compiler.declaration import Address, Flag, Size, Stride
+from kernels.cpu.compiler.declaration import Address, B, Flag, I, Matrix, O
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import chosen, itemsize
 from kernels.cpu.ir.transpose import transpose as transpose_kernel
@@ -24,23 +24,26 @@ _transposed_dw_pays = jit.plain(transposed_dw_pays)
 
 @jit.kernel
 def linear(real: Any) -> Any:
-    """y (m, n) = f(x (m, k) @ w (k, n) + b), overwritten, on the calling thread; row strides in bytes.
+    """y = f(x @ w + b), overwritten, on the calling thread.
 
-    b: address 0 for none. fused: 1 for ReLU. f: the address of another activation's kernel, 0 for none. pre: where x @
-    w + b goes as well, address 0 for nowhere. lanes_exist: as for gemm.
+    b (O,): address 0 for none. fused: 1 for ReLU. f: the address of another activation's kernel, 0 for none. pre: where
+    x @ w + b goes as well, address 0 for nowhere. lanes_exist: as for gemm.
     """
     product, activation = gemm(real), calls.by_address(Activation, real)
     size = itemsize(real)
     none, zero = real(float("-inf")), real(0.0)
 
     def function(
-        m: Size, n: Size, k: Size, x: Address, ldx: Stride, w: Address, ldw: Stride, b: Address, fused: Flag,
-        f: Address, pre: Address, ldpre: Stride, y: Address, ldy: Stride, lanes_exist: Flag,
+        x: Matrix[B, I], w: Matrix[I, O], b: Address, fused: Flag, f: Address, pre: Matrix[B, O], y: Matrix[B, O],
+        lanes_exist: Flag,
     ) -> None:  # fmt: skip
-        z, ldz = (pre, ldpre) if pre != 0 else (y, ldy)
-        product(m, n, k, x, ldx, size, w, ldw, z, ldz, b, 0, zero if fused else none, 0, lanes_exist)
+        z, floor = pre if pre.address != 0 else y, zero if fused else none
+        product(
+            x.rows, w.columns, x.columns, x.address, x.stride, size, w.address, w.stride, z.address, z.stride, b, 0,
+            floor, 0, lanes_exist,
+        )  # fmt: skip
         if f != 0:
-            activation(f, m, n, z, ldz, y, ldy)
+            activation(f, z.rows, z.columns, z.address, z.stride, y.address, y.stride)
 
     return function
 
@@ -49,8 +52,8 @@ def linear(real: Any) -> Any:
 def linear_backward(real: Any) -> Any:
     """dz = dy * f'(.), dx = dz @ w.T, dw = x.T @ dz, db = the sum of dz's rows; overwritten, on the calling thread.
 
-    dy, dz (m, n), x, dx (m, k), w, dw (k, n), db (n,); row strides in bytes. f: the address of the activation's
-    backward kernel, with `saved` as it wants it; or address 0 for the identity, when dz is not used.
+    db (O,). f: the address of the activation's backward kernel, with `saved` as it wants it; or address 0 for the
+    identity, when dz is not used.
     """
     backward, product, transpose = calls.by_address(ActivationBackward, real), gemm(real), transpose_kernel(real)
     size = itemsize(real)
@@ -58,24 +61,24 @@ def linear_backward(real: Any) -> Any:
     none, elements = real(float("-inf")), memory.pointer(real)
 
     def function(
-        m: Size, n: Size, k: Size, dy: Address, lddy: Stride, saved: Address, lds: Stride, f: Address, x: Address,
-        ldx: Stride, w: Address, ldw: Stride, dz: Address, lddz: Stride, dx: Address, lddx: Stride, dw: Address,
-        lddw: Stride, db: Address,
+        dy: Matrix[B, O], saved: Matrix[B, O], f: Address, x: Matrix[B, I], w: Matrix[I, O], dz: Matrix[B, O],
+        dx: Matrix[B, I], dw: Matrix[I, O], db: Address,
     ) -> None:  # fmt: skip
-        if f == 0:
-            dz, lddz = dy, lddy
-        else:
-            backward(f, m, n, dy, lddy, saved, lds, dz, lddz)
-        product(m, k, n, dz, lddz, size, w, ldw, dx, lddx, 0, 0, none, 1, 0)
+        (m, n), k = (dy.rows, dy.columns), x.columns
+        z, ldz = dy.address, dy.stride
+        if f != 0:
+            z, ldz = dz.address, dz.stride
+            backward(f, m, n, dy.address, dy.stride, saved.address, saved.stride, z, ldz)
+        product(m, k, n, z, ldz, size, w.address, w.stride, dx.address, dx.stride, 0, 0, none, 1, 0)
         dw_transposed = memory.allocate(n * k * size) if _transposed_dw_pays(m, k, n, lanes) else 0
         if dw_transposed != 0:
-            product(n, k, m, dz, size, lddz, x, ldx, dw_transposed, k * size, 0, 0, none, 0, 0)
-            transpose(n, k, dw_transposed, k * size, dw, lddw)
+            product(n, k, m, z, size, ldz, x.address, x.stride, dw_transposed, k * size, 0, 0, none, 0, 0)
+            transpose(n, k, dw_transposed, k * size, dw.address, dw.stride)
             memory.free(dw_transposed)
         else:
-            product(k, n, m, x, size, ldx, dz, lddz, dw, lddw, 0, 0, none, 0, 0)
+            product(k, n, m, x.address, size, x.stride, z, ldz, dw.address, dw.stride, 0, 0, none, 0, 0)
         one = memory.stack(8)
         elements(one)[0] = real(1.0)
-        product(1, n, m, one, 0, 0, dz, lddz, db, 0, 0, 0, none, 0, 0)
+        product(1, n, m, one, 0, 0, z, ldz, db, 0, 0, 0, none, 0, 0)
 
     return function
