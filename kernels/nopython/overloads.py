@@ -10,7 +10,6 @@ dy itself.
 import functools
 from typing import Any
 
-import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
@@ -23,6 +22,7 @@ from kernels.cpu.product.linear import linear, linear_backward
 from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import losses, output
 from kernels.engine.codes import IDENTITY, NO_METRIC, SOFTMAX
+from kernels.losses import LOSSES, Loss, Parameter
 from kernels.nopython.arguments import (
     activation_name,
     at,
@@ -41,6 +41,7 @@ def register() -> None:
     """Make each public function callable from nopython code."""
     for name, implement in _IMPLEMENTATIONS.items():
         overload(getattr(api, name), strict=False, prefer_literal=True)(implement)
+    LOSSES.follow(_offer_loss)
 
 
 def _linear(x, w, b=None, activation="identity", out=None, pre=None):
@@ -181,15 +182,37 @@ def _softmax(z, out=None):
     return implementation
 
 
-def _loss_of(name: str) -> Any:
+_LOSS = """
+def typing({signature}):
+    loss = typed(z, target, weight, dz, {parameter})
+    def {name}({signature}):
+        return loss(z, target, weight, dz, {parameter})
+    return {name}
+"""
+
+
+def _offer_loss(name: str, declared: Loss) -> None:
+    """Make a loss's function callable from nopython code: Numba goes by the names of parameters."""
+    parameter, scope = declared.parameter, {"typed": _loss_of(declared)}
+    text = {"name": name, "signature": declared.signature(compiled=True)}
+    exec(_LOSS.format(**text, parameter=parameter.name if parameter else "0.0"), scope)
+    overload(api.loss_function(declared), strict=False, prefer_literal=True)(scope["typing"])
+
+
+def _loss_of(declared: Loss) -> Any:
     """What the overload of a loss makes of its arguments' types: a function (z, target, weight, dz, parameter)."""
-    mean, takes_labels = name != "sum_squared_error", name == "softmax_cross_entropy"
+    name, averaged, takes_labels = declared.name, declared.averaged, declared.targets.labels
+    limits = declared.parameter or Parameter("", 0, 1, closed=True)
+    least, most, closed = float(limits.least), float(limits.most), limits.closed
+    wrong_parameter = f"{name}: {limits.name} must be a finite number in {limits.interval}"
     wrong_rows = f"{name}: dz must be like z, and target must have as many rows"
     wrong_target = f"{name}: target must be like z" + ("" if takes_labels else ", or (B,) where z is (B, 1)")
     wrong_labels = f"{name}: target must hold labels from 0 to O - 1"
     wrong_weight = f"{name}: weight must be (B,) with a unit stride"
 
-    def typed(z, target, weight, dz):
+    def typed(z, target, weight, dz, parameter):
+        if declared.parameter is not None:
+            check_given(parameter, declared.parameter.name, name)
         check_array(z, "z", 2, name)
         check_written(dz, "dz", 2, name)
         flat = getattr(target, "ndim", 2) == 1
@@ -209,6 +232,8 @@ def _loss_of(name: str) -> Any:
         @jit.plain
         def loss(z, target, weight, dz, parameter):
             rows, columns = z.shape
+            if not (least < parameter < most or (closed and parameter == least)):
+                raise ValueError(wrong_parameter)
             if dz.shape != z.shape or target.shape[0] != rows:
                 raise ValueError(wrong_rows)
             if labels:
@@ -231,7 +256,7 @@ def _loss_of(name: str) -> Any:
                 mass, weight_at = 0.0, at(weight)
                 for w in weight:
                     mass += w
-            scale = (1.0 / mass if mass > 0.0 else 0.0) if mean else 1.0
+            scale = (1.0 / mass if mass > 0.0 else 0.0) if averaged else 1.0
             total = call(
                 IDENTITY, rows, columns, at(z), z_stride(z), labels, at(target), stride, weight_at, scale, at(dz),
                 dz_stride(dz), NO_METRIC, 0, 0, parameter,
@@ -241,43 +266,6 @@ def _loss_of(name: str) -> Any:
         return loss
 
     return typed
-
-
-def _loss_overload(name: str) -> Any:
-    typed = _loss_of(name)
-
-    def typing(z, target, weight=None, dz=None):
-        loss = typed(z, target, weight, dz)
-
-        def implementation(z, target, weight=None, dz=None):
-            return loss(z, target, weight, dz, 0.0)
-
-        return implementation
-
-    return typing
-
-
-def _huber(z, target, weight=None, delta=1.0, dz=None):
-    loss = _loss_of("huber")(z, target, weight, dz)
-
-    def implementation(z, target, weight=None, delta=1.0, dz=None):
-        if not (delta > 0.0 and delta < np.inf):
-            raise ValueError("huber: delta must be finite and above 0")
-        return loss(z, target, weight, dz, delta)
-
-    return implementation
-
-
-def _quantile(z, target, weight=None, level=None, dz=None):
-    check_given(level, "level", "quantile")
-    loss = _loss_of("quantile")(z, target, weight, dz)
-
-    def implementation(z, target, weight=None, level=None, dz=None):
-        if not (level > 0.0 and level < 1.0):
-            raise ValueError("quantile: level must lie between 0 and 1")
-        return loss(z, target, weight, dz, level)
-
-    return implementation
 
 
 def _strides(function: str, *names: str, written: bool = False) -> list[Any]:
@@ -348,20 +336,12 @@ def _adam(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, ep
     return implementation
 
 
-_IMPLEMENTATIONS = {
+_IMPLEMENTATIONS: dict[str, Any] = {
     "linear": _linear,
     "linear_backward": _linear_backward,
     "activate": _activate,
     "activate_backward": _activate_backward,
     "softmax": _softmax,
-    "softmax_cross_entropy": _loss_overload("softmax_cross_entropy"),
-    "sigmoid_cross_entropy": _loss_overload("sigmoid_cross_entropy"),
-    "mean_squared_error": _loss_overload("mean_squared_error"),
-    "sum_squared_error": _loss_overload("sum_squared_error"),
-    "poisson": _loss_overload("poisson"),
-    "absolute_error": _loss_overload("absolute_error"),
-    "huber": _huber,
-    "quantile": _quantile,
     "sgd": _sgd,
     "adam": _adam,
 }
