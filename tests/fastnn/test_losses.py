@@ -8,7 +8,7 @@ from fastnn.losses import loss_for
 from fastnn.schedules import CosineDecay
 from kernels import reference
 from kernels.losses import LOSSES, names_for
-from tests.oracle import loss_of, loss_with_parameter, random_arrays, random_row_weights, tolerance
+from tests.oracle import loss_of, loss_with_parameter, random_arrays, random_row_weights, random_target, tolerance
 
 OF_NUMBERS = [loss_with_parameter(name) for name in names_for("identity")]
 
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_said_by_every_method_before_anything_changes(given, er
 
 @pytest.mark.parametrize("loss", OF_NUMBERS, ids=str)
 def test_every_method_means_the_same_loss(loss):
-    X, y = random_arrays(0, (37, 3), (37, 2))
+    X, y = random_arrays(0, (37, 3))[0], random_target(1, loss, 37, 2)
     model, weight = MLP([3, 4, 2], "tanh", "identity", dtype="float64", seed=0), random_row_weights(1, 37)
     value, _ = loss_of(reference, loss if isinstance(loss, str) else loss[0])(model.predict(X), y)
     assert model.evaluate(X, y, loss=loss)["loss"] == pytest.approx(value, rel=1e-13)
@@ -81,7 +81,7 @@ def test_every_method_means_the_same_loss(loss):
 
 @pytest.mark.parametrize("loss", OF_NUMBERS, ids=str)
 def test_any_number_of_threads_gives_the_same_bits(loss):
-    X, y = random_arrays(0, (600, 64), (600, 10), dtype="float32")
+    X, y = random_arrays(0, (600, 64), dtype="float32")[0], random_target(1, loss, 600, 10, "float32")
     results = []
     for threads in (1, 2, 3):
         model = MLP([64, 300, 129, 10], output="identity", threads=threads, seed=0)

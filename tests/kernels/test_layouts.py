@@ -99,11 +99,16 @@ def values_of(call: str, sizes: dict[str, int], dtype: str) -> dict[str, np.ndar
         shape = tuple(sizes[letter] for letter in SHAPES[name])
         if name == "labels":
             arrays[name] = oracle.random_labels(seed, shape[0], max(1, sizes["O"]))
-        elif name == "target" and LOSSES[call].targets.only:
-            arrays[name] = oracle.random_target(seed, call, *shape, dtype)
         else:
             arrays[name] = np.random.default_rng(seed).random(shape, dtype)
+            arrays[name] = of_targets(call, arrays[name]) if name == "target" else arrays[name]
     return arrays
+
+
+def of_targets(call: str, numbers: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1), or in their place those few that a loss takes."""
+    only = LOSSES[call].targets.only
+    return np.asarray(only, numbers.dtype)[(numbers * len(only)).astype(int)] if only else numbers
 
 
 def expected_of(call: str, given: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -217,6 +222,8 @@ def test_arrays_that_share_memory(call, dtype):
     pairs = itertools.product(sorted(written), values.keys() - {"labels"}, (0, 1))
     for one, other, offset in ((one, other, offset) for one, other, offset in pairs if one != other):
         buffer = np.random.default_rng(0).random(1 + max(values[one].size, values[other].size), dtype)
+        if other == "target":
+            buffer = of_targets(call, buffer)
         views = {name: buffer[at:][: values[name].size].reshape(values[name].shape)
                  for name, at in ((one, offset), (other, 0))}  # fmt: skip
         try:
