@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.preprocessing import BLOCK_ROWS
 from fastnn.targets import Target
 from kernels import reference
-from kernels.scalar import Loss, loss_and_parameter
+from kernels.losses import LossChoice, loss_and_parameter
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Measured:
     y: np.ndarray | None = None
 
 
-def warn_if_worse(measured: Sequence[Measured], target: Target, loss: Loss, *, stopped_early: bool) -> None:
+def warn_if_worse(measured: Sequence[Measured], target: Target, loss: LossChoice, *, stopped_early: bool) -> None:
     """Warn, once, of a model that is worse than always giving the answer that is best for the rows learnt from.
 
     measured: the rows learnt from and, if there are any, those held out. loss: what the model learnt to make small.
@@ -48,22 +48,21 @@ def warn_if_worse(measured: Sequence[Measured], target: Target, loss: Loss, *, s
             return
 
 
-def _best(y: np.ndarray | None, seen: np.ndarray, target: Target, loss: Loss) -> tuple[str, str, float]:
+def _best(y: np.ndarray | None, seen: np.ndarray, target: Target, loss: LossChoice) -> tuple[str, str, float]:
     """A metric, the one answer that is best for the targets `seen`, and the metric of that answer on y."""
     if target.classes:
         most = int(np.bincount(seen).argmax())
         # of rows that nobody knows nothing can be said
         return "accuracy", repr(target.class_names[most]), 0.0 if y is None else float(np.mean(y == most))
-    name, parameter = loss_and_parameter(loss)
-    level = {"absolute_error": 0.5, "huber": 0.5, "quantile": parameter}.get(name)
+    declared, parameter = loss_and_parameter(loss)
+    level = {"mean": None, "median": 0.5, "quantile": parameter}[declared.baseline]
     if y is None:
         return "r2", "their mean", 0.0 if level is None else -np.inf
     answer = "the mean" if level is None else "the median" if level == 0.5 else f"the {level:g} quantile"
     constant = seen.mean(axis=0, dtype=np.float64) if level is None else np.quantile(seen, level, axis=0)
-    more = {"huber": {"delta": parameter}, "quantile": {"level": parameter}}.get(name, {})
-    total, summed = 0.0, name == "sum_squared_error"
+    total = 0.0
     for start in range(0, len(y), BLOCK_ROWS):
         part = y[start : start + BLOCK_ROWS]
-        value, _ = reference.LOSSES[name](np.broadcast_to(constant, part.shape), part, **more)
-        total += value if summed else value * len(part) / len(y)
+        value, _ = reference.loss_and_gradient(loss, np.broadcast_to(constant, part.shape), part)
+        total += value * len(part) / len(y) if declared.averaged else value
     return "loss", answer, total

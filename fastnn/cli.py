@@ -152,8 +152,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--loss",
         metavar="NAME",
         type=_loss,
-        help="absolute_error, huber:DELTA (in standard deviations of standardised targets) or quantile:LEVEL in a "
-        "regression (default mean_squared_error)",
+        help="such as absolute_error, huber:DELTA (in standard deviations of standardised targets) or quantile:LEVEL "
+        "in a regression; a NAME that is none lists all (default mean_squared_error, cross-entropy of classes)",
     )
     training.add_argument("--l2", metavar="R", type=_penalty, default=0.0, help="penalty on weights (default 0)")
     training.add_argument(

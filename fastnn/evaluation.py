@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from fastnn import inputs
-from kernels.scalar import Loss
+from kernels.losses import LossChoice, loss_and_parameter
 
 
 def measure(
-    model: Any, X: Any, target: inputs.Targets, loss: Loss, rows: np.ndarray | None = None,
+    model: Any, X: Any, target: inputs.Targets, loss: LossChoice, rows: np.ndarray | None = None,
     weight: np.ndarray | None = None, values: Any = None,
 ) -> dict[str, float]:  # fmt: skip
     """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, on all rows of checked input or some.
@@ -44,7 +44,7 @@ def measure(
             with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges has an R2 of -inf or NaN
                 residual += _sum((out - y) ** 2, weight, part)
             spread += _sum((y - mean) ** 2, weight, part)
-    result = {"loss": total if loss == "sum_squared_error" else total / mass}
+    result = {"loss": total / mass if loss_and_parameter(loss)[0].averaged else total}
     return result | ({"accuracy": right / mass} if target.metric else {"r2": _r2(residual, spread)})
 
 

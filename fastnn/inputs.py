@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.schedules import check_number
 from kernels import arrays
-from kernels.scalar import Loss
+from kernels.losses import LossChoice, loss_and_parameter
 
 _BLOCK_LABELS = 1 << 16
 _BLOCK_BYTES = 1 << 24  # of an array that is looked through at a time, so that a memory map stays one
@@ -108,7 +108,7 @@ def matrix(
 
 
 def targets(
-    y: Any, n_rows: int, n_outputs: int, output: str, loss: Loss, name: str = "y", *, dtype: str = "float64"
+    y: Any, n_rows: int, n_outputs: int, output: str, loss: LossChoice, name: str = "y", *, dtype: str = "float64"
 ) -> Targets:
     """y for a network with these outputs: labels, one-hot rows or probabilities, several labels, or numbers.
 
@@ -127,15 +127,15 @@ def targets(
     if values.shape[1] != n_outputs:
         raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
     check_finite(values, name, dtype)
-    low, high = bounds(values) if len(values) and (classes or output == "exp") else (0, 0)
-    if classes and (low < 0 or high > 1):
+    low, high = bounds(values) if len(values) and classes else (0, 0)
+    if low < 0 or high > 1:
         got = f"numbers from {low} to {high}"
         if isinstance(values, np.ndarray):
             bad = np.argwhere((values < 0) | (values > 1))[0]
             got = f"{values[tuple(bad)]} at [{bad[0]}, {bad[1]}]"
         raise ValueError(f"{name} must lie in [0, 1] for {output} outputs, got {got}")
-    if output == "exp" and low < 0:
-        raise ValueError(f"{name} must be >= 0 for exp outputs, got {low}")
+    if not classes:
+        check_numbers(values, loss, name)
     labels = None
     if n_outputs == 1 and classes and values.dtype.kind in "iub":
         labels = values.reshape(len(values))
@@ -143,7 +143,20 @@ def targets(
     return Targets(values, metric, labels)
 
 
-def _from_labels(values: Any, n_outputs: int, classes: bool, loss: Loss, name: str) -> Targets:
+def check_numbers(values: Any, loss: LossChoice, name: str = "y") -> None:
+    """Raise ValueError for numbers (n, outputs) that the loss does not take."""
+    declared, _ = loss_and_parameter(loss)
+    targets, got = declared.targets, ""
+    if targets.only:
+        got = targets.other(on_host(values))
+    elif targets.must and len(values):
+        low, high = bounds(values)
+        got = f"{low}" if low < targets.least else f"{high}" if high > targets.most else ""
+    if got:
+        raise ValueError(f"{name} must {targets.must} for loss {declared.name!r}, got {got}")
+
+
+def _from_labels(values: Any, n_outputs: int, classes: bool, loss: LossChoice, name: str) -> Targets:
     if not classes:
         raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
     if values.dtype.kind not in "iub":
@@ -155,13 +168,14 @@ def _from_labels(values: Any, n_outputs: int, classes: bool, loss: Loss, name: s
             bad = int(np.flatnonzero((values < 0) | (values >= n_outputs))[0])
             got = f"{values[bad]} at [{bad}]"
         raise ValueError(f"{name} must hold labels from 0 to {n_outputs - 1}, got {got}")
+    takes_labels = loss_and_parameter(loss)[0].targets.labels
     if not isinstance(values, np.ndarray):
-        if loss == "softmax_cross_entropy":
+        if takes_labels:
             return Targets(values, "label", values)
         values = values.read()
     # As an index, NumPy takes booleans for a mask
     labels = values.astype(np.uint8 if values.dtype == bool else values.dtype.newbyteorder("="), copy=False)
-    if loss == "softmax_cross_entropy":
+    if takes_labels:
         return Targets(labels, "label", labels)
     one_hot = np.zeros((len(labels), n_outputs), np.uint8)
     one_hot[np.arange(len(labels)), labels] = 1

@@ -1,47 +1,41 @@
-"""Losses by name: which go with which outputs, and the parameters that some of them have."""
+"""Losses by name: which go with which outputs, and how those with a parameter are given."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from fastnn.schedules import check_number
-from kernels.scalar import Loss
-
-# Of each output its own loss first
-OF_OUTPUT = {
-    "softmax": ("softmax_cross_entropy", "mean_squared_error", "sum_squared_error"),
-    "sigmoid": ("sigmoid_cross_entropy", "mean_squared_error", "sum_squared_error"),
-    "identity": ("mean_squared_error", "sum_squared_error", "absolute_error", "huber", "quantile"),
-    "exp": ("poisson",),
-}
-_FORMS = {"huber": "'huber', ('huber', delta)", "quantile": "('quantile', level)"}
-# The parameter's name, what it is below (and above 0), its default, which is that of Keras and PyTorch
-_PARAMETERS: dict[str, tuple[str, float, float | None]] = {
-    "huber": ("delta", math.inf, 1.0),
-    "quantile": ("level", 1, None),
-}
+from kernels.losses import LOSSES, LossChoice, names_for
 
 
-def loss_for(output: str, loss: Any) -> Loss:
+def loss_for(output: str, loss: Any) -> LossChoice:
     """The loss of a network with these outputs: their own for None, else `loss`, as `checked_loss` does."""
-    names = OF_OUTPUT[output]
-    return names[0] if loss is None else checked_loss(loss, names, f" for {output} outputs")
+    names = names_for(output)
+    return checked_loss(names[0] if loss is None else loss, names, f" for {output} outputs")
 
 
-def checked_loss(loss: Any, names: Sequence[str], where: str = "") -> Loss:
-    """One of these losses, as a name or ("huber", delta) or ("quantile", level); "huber" is ("huber", 1.0).
+def checked_loss(loss: Any, names: Sequence[str], where: str = "") -> LossChoice:
+    """One of these losses, as a name or with its parameter, ("huber", delta) say; "huber" is ("huber", 1.0).
 
     Raises ValueError or TypeError for anything else; `where` ends the list of names in its message.
     """
     name, *given = loss if isinstance(loss, (tuple, list)) and len(loss) == 2 else (loss,)
-    if not isinstance(name, str) or name not in names or (given and name not in _PARAMETERS):
-        known = ", ".join(_FORMS.get(name, repr(name)) for name in names)
-        raise ValueError(f"loss must be one of {known}{where}, got {loss!r}")
-    if name not in _PARAMETERS:
+    parameter = LOSSES[name].parameter if name in LOSSES else None
+    if not isinstance(name, str) or name not in names or (given and parameter is None):
+        raise ValueError(f"loss must be one of {', '.join(map(_forms, names))}{where}, got {loss!r}")
+    if parameter is None:
         return name
-    parameter, limit, default = _PARAMETERS[name]
-    value: Any = given[0] if given else default
-    if not given and default is None:
-        raise ValueError(f"loss must be {_FORMS[name]}, such as ('quantile', 0.9), got {loss!r}")
-    check_number(f"loss: {parameter}", value, 0, limit, closed="neither")
+    value: Any = given[0] if given else parameter.default
+    if value is None and not given:
+        raise ValueError(f"loss must be {_forms(name)} with {parameter.name} in {parameter.interval}, got {loss!r}")
+    closed = "left" if parameter.closed else "neither"
+    check_number(f"loss: {parameter.name}", value, parameter.least, parameter.most, closed=closed)
     return name, float(value)
+
+
+def _forms(name: str) -> str:
+    """How a loss is given, as Python writes it."""
+    parameter = LOSSES[name].parameter if name in LOSSES else None
+    if parameter is None:
+        return repr(name)
+    with_parameter = f"({name!r}, {parameter.name})"
+    return with_parameter if parameter.default is None else f"{name!r}, {with_parameter}"

@@ -15,7 +15,7 @@ from fastnn.history import History
 from fastnn.schedules import check_count, check_number
 from kernels import backends, forks
 from kernels.layout import Layout, address, aligned_copy, aligned_zeros
-from kernels.scalar import Loss
+from kernels.losses import LossChoice
 
 if TYPE_CHECKING:
     from fastnn.profile import Profile
@@ -186,7 +186,7 @@ class MLP:
         epochs: int = 1,
         batch_size: int = 32,
         optimizer: optimizers.Optimizer | str = optimizers.Adam(),  # noqa: B008 (frozen)
-        loss: Loss | None = None,
+        loss: LossChoice | None = None,
         l2: float = 0.0,
         *,
         shuffle: bool = True,
@@ -235,7 +235,7 @@ class MLP:
         y: Any,
         optimizer: optimizers.Optimizer | str = optimizers.Adam(),  # noqa: B008 (frozen)
         *,
-        loss: Loss | None = None,
+        loss: LossChoice | None = None,
         l2: float = 0.0,
         sample_weight: Any = None,
     ) -> dict[str, float]:
@@ -266,7 +266,7 @@ class MLP:
         return out
 
     def evaluate(
-        self, X: Any, y: Any, *, loss: Loss | None = None, sample_weight: Any = None
+        self, X: Any, y: Any, *, loss: LossChoice | None = None, sample_weight: Any = None
     ) -> dict[str, float]:  # fmt: skip
         """{"loss", "accuracy"}, or {"loss", "r2"} for identity outputs. The loss is without the l2 term.
 
@@ -277,7 +277,7 @@ class MLP:
         return evaluation.measure(self, data.X, data.target, data.loss, weight=data.weight)
 
     def loss_and_gradients(
-        self, X: Any, y: Any, *, loss: Loss | None = None, l2: float = 0.0, sample_weight: Any = None
+        self, X: Any, y: Any, *, loss: LossChoice | None = None, l2: float = 0.0, sample_weight: Any = None
     ) -> tuple[float, list[np.ndarray], list[np.ndarray], np.ndarray]:
         """Backpropagation for its own sake: (loss, [dw], [db], dX), without dropout, and no update.
 
@@ -298,7 +298,7 @@ class MLP:
         y: Any,
         batch_size: int = 32,
         optimizer: optimizers.Optimizer | str = optimizers.Adam(),  # noqa: B008 (frozen)
-        loss: Loss | None = None,
+        loss: LossChoice | None = None,
         l2: float = 0.0,
         *,
         shuffle: bool = True,

@@ -17,7 +17,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.schedules import check_count, check_number
 from kernels import backends
 from kernels.layout import aligned_copy, aligned_zeros
-from kernels.scalar import Loss
+from kernels.losses import LossChoice
 
 SECONDS = 1.0  # of measuring, where a step is short enough for LEAST_ROUNDS
 ROUND_SECONDS = 0.05
@@ -111,7 +111,7 @@ def profile(
     y: Any,
     batch_size: int,
     optimizer: Optimizer | str,
-    loss: Loss | None,
+    loss: LossChoice | None,
     l2: float,
     shuffle: bool,
     sample_weight: Any,

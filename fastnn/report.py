@@ -14,7 +14,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.preprocessing import Preprocessing
 from fastnn.table import Table, quoted
 from fastnn.targets import Target
-from kernels.scalar import loss_and_parameter
+from kernels.losses import loss_and_parameter
 
 
 def describe(
@@ -48,8 +48,8 @@ def describe(
     line("network", f"{' -> '.join([str(preprocessing.n_inputs), *widths])}, {model.n_parameters:,} parameters{more}")
     held_out = f"{100 * args.validation:.3g} % of the rows held out" if validates else "no rows held out"
     how = f"batches of {args.batch_size}, {args.optimizer} at {optimizer.learning_rate}"
-    name, parameter = loss_and_parameter(model.metadata["loss"])
-    loss = f", {name} {parameter:g}" if parameter else f", {name}" if args.loss else ""
+    declared, parameter = loss_and_parameter(model.metadata["loss"])
+    loss = f", {declared.name} {parameter:g}" if parameter else f", {declared.name}" if args.loss else ""
     line("training", f"{held_out}; up to {args.epochs} epochs, {how}{loss}")
     sys.stdout.flush()
 

@@ -18,15 +18,16 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
 from fastnn.estimators import Perceptron
-from fastnn.inputs import Targets, array
+from fastnn.inputs import Targets, array, check_numbers
 from fastnn.losses import checked_loss
 from fastnn.parameters import store
 from fastnn.solvers import Problem
-from kernels.scalar import Loss
+from kernels.losses import LOSSES, LossChoice, loss_and_parameter, names_for
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
-LOSSES = ("squared_error", "absolute_error", "huber", "quantile", "poisson")
+REGRESSION = ("identity", "exp")  # output activations
+SQUARED_ERROR = {"mean_squared_error": "squared_error"}  # by its name in kernels and in scikit-learn
 
 
 class MLPClassifier(ClassifierMixin, Perceptron):
@@ -198,7 +199,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
     def __init__(
         self,
-        loss: Loss = "squared_error",
+        loss: LossChoice = "squared_error",
         hidden_layer_sizes: Any = (100,),
         activation: Any = "relu",
         *,
@@ -254,7 +255,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
-        checked_loss(self.loss, LOSSES)
+        checked_loss(self.loss, _losses())
         X, y = validate_data(
             self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True, dtype=(np.float64, np.float32),
             reset=reset,
@@ -265,13 +266,20 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
     def _problem(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> Problem:
         values = array(y[:, np.newaxis] if y.ndim == 1 else y, "y")
-        loss, output = checked_loss(self.loss, LOSSES), "exp" if self.loss == "poisson" else "identity"
+        loss = checked_loss(self.loss, _losses())
         loss = "mean_squared_error" if loss == "squared_error" else loss
-        if loss == "poisson" and values.min() < 0:
-            raise ValueError(f"y must be >= 0 for loss 'poisson', got {values.min()}")
+        check_numbers(values, loss)
+        outputs = loss_and_parameter(loss)[0].outputs
+        output = next(output for output in REGRESSION if output in outputs)
         return Problem(X, Targets(values, None, None), weight, loss, output, values.shape[1])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.positive_only = self.loss == "poisson"
+        tags.target_tags.positive_only = self.loss in names_for("exp")
         return tags
+
+
+def _losses() -> list[str]:
+    """The losses of numbers that are averaged over rows, scikit-learn's own first."""
+    names = [name for output in REGRESSION for name in names_for(output) if LOSSES[name].averaged]
+    return [SQUARED_ERROR.get(name, name) for name in dict.fromkeys(names)]

@@ -30,9 +30,9 @@ OUTPUT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class Problem(Data):
     """What an estimator learns from. X may be sparse (CSR): its rows are made dense when their turn comes.
 
-    Losses of identity outputs are as scikit-learn has its squared error: summed over outputs where steps are made and
-    averaged over them where they are reported; of the squared error it is half. The l2 of a batch is alpha divided by
-    the batch's weight. output: the output activation.
+    Losses that are a mean over outputs are as scikit-learn has its squared error: summed over outputs where steps are
+    made and averaged over them where they are reported; of the squared error it is half. The l2 of a batch is alpha
+    divided by the batch's weight. output: the output activation.
     """
 
     output: str
@@ -40,14 +40,14 @@ class Problem(Data):
 
     @property
     def factor(self) -> float:
-        """What the kernel's loss, for identity outputs a mean over them, is multiplied by."""
-        half = 0.5 if self.loss == "mean_squared_error" else 1.0
-        return half * self.n_outputs if self.output == "identity" else 1.0
+        """What the kernel's loss, which may be a mean over outputs, is multiplied by."""
+        half = 0.5 if self.declared.name == "mean_squared_error" else 1.0
+        return half * self.n_outputs if self.declared.mean else 1.0
 
     @property
     def reported(self) -> float:
         """What the loss of a step is multiplied by to be reported."""
-        return 1.0 / self.n_outputs if self.output == "identity" else 1.0
+        return 1.0 / self.n_outputs if self.declared.mean else 1.0
 
     def scales(self, mass: np.ndarray) -> np.ndarray:
         """What each batch's sum of row losses is multiplied by."""

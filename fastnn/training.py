@@ -21,7 +21,7 @@ from fastnn.schedules import check_count, check_number
 from fastnn.sharing import Share
 from kernels import announcing, forks
 from kernels.layout import aligned_copy, aligned_zeros
-from kernels.scalar import Loss
+from kernels.losses import Loss, LossChoice, loss_and_parameter
 
 DIVERGED = f"the loss is {{}} after epoch {{}}: {WHAT_TO_TRY}"
 LOST = f"parameters are not finite at the end of the training: {WHAT_TO_TRY}"
@@ -36,7 +36,7 @@ def fit(
     epochs: int,
     batch_size: int,
     optimizer: Optimizer | str,
-    loss: Loss | None,
+    loss: LossChoice | None,
     l2: float,
     shuffle: bool,
     validation_data: tuple[Any, ...] | None,
@@ -146,7 +146,7 @@ def fit(
 
 
 def train_on_batch(
-    model: Any, X: Any, y: Any, optimizer: Optimizer | str, loss: Loss | None, l2: float, sample_weight: Any
+    model: Any, X: Any, y: Any, optimizer: Optimizer | str, loss: LossChoice | None, l2: float, sample_weight: Any
 ) -> dict[str, float]:
     """See MLP.train_on_batch."""
     data = Data.checked(model, X, y, loss, sample_weight)
@@ -167,11 +167,11 @@ class Data:
     X: Any
     target: inputs.Targets
     weight: np.ndarray | None
-    loss: Loss
+    loss: LossChoice
 
     @classmethod
     def checked(
-        cls, model: Any, X: Any, y: Any, loss: Loss | None, sample_weight: Any = None, class_weight: Any = None
+        cls, model: Any, X: Any, y: Any, loss: LossChoice | None, sample_weight: Any = None, class_weight: Any = None
     ) -> "Data":
         """What was passed to a model, or a ValueError or TypeError that says what is wrong with it."""
         inputs.check_raw(model.metadata)
@@ -181,6 +181,11 @@ class Data:
         target = inputs.targets(y, len(X), model.layers[-1], model.output, loss, dtype=model.dtype)
         weight = inputs.row_weights(sample_weight, class_weight, target, len(X), dtype=model.dtype)
         return cls(X, target, _in_range(weight, loss), loss)
+
+    @property
+    def declared(self) -> Loss:
+        """What the loss says of itself."""
+        return loss_and_parameter(self.loss)[0]
 
     def needs(
         self, optimizer: Optimizer | None = None, rows: int = 1, l2: float = 0.0, outputs: bool = False
@@ -209,7 +214,7 @@ class Data:
 
     def scales(self, mass: np.ndarray) -> np.ndarray:
         """What each batch's sum of row losses is multiplied by: 0 where all rows of a batch weigh next to nothing."""
-        if self.loss == "sum_squared_error":
+        if not self.declared.averaged:
             return np.ones_like(mass)
         return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass >= np.finfo(np.float32).tiny)
 
@@ -223,16 +228,16 @@ class Data:
 
     def mean(self, losses: np.ndarray, mass: np.ndarray) -> np.ndarray:
         """The loss of several batches out of those of each, which lie along the last axis."""
-        if self.loss == "sum_squared_error":
+        if not self.declared.averaged:
             return losses.sum(-1)
         total = mass.sum(-1, keepdims=True)
         share = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)  # of one batch it is 1 exactly
         return (losses * share).sum(-1)
 
 
-def _in_range(weight: np.ndarray | None, loss: Loss) -> np.ndarray | None:
+def _in_range(weight: np.ndarray | None, loss: LossChoice) -> np.ndarray | None:
     """Row weights none of which, nor any of their sums, is too large or small for float32."""
-    if weight is None or loss == "sum_squared_error" or 2.0**-20 <= weight.max() <= 2.0**32:
+    if weight is None or not loss_and_parameter(loss)[0].averaged or 2.0**-20 <= weight.max() <= 2.0**32:
         return weight
     return np.ldexp(weight, -np.frexp(weight.max())[1])  # a mean by them is the same to the bit
 
@@ -302,7 +307,7 @@ class Learner:
         return self.engine.place(self.data.X, self.data.target.values, self.data.weight)
 
     def placed(
-        self, X: Any, target: inputs.Targets, loss: Loss, rows: np.ndarray | None, weight: np.ndarray | None
+        self, X: Any, target: inputs.Targets, loss: LossChoice, rows: np.ndarray | None, weight: np.ndarray | None
     ) -> tuple[Any, ...]:
         """What `evaluation.measure` takes, with its data where the engine reads it best."""
         same = X is self.data.X and target is self.data.target

@@ -8,35 +8,19 @@ Letters: x (B, I), w (I, O), b (O,), y (B, O); d<name> is the gradient of the lo
 float32 or float64, one dtype throughout, of any strides; inputs are never modified. Sizes may be 0: a sum of nothing
 is 0, and so is the loss of a z without elements. Activations: identity, relu, leaky_relu, sigmoid (logistic), tanh,
 silu (swish), gelu.
+
+A loss has a function for each that kernels.losses knows, made when it is asked for.
 """
 
 from typing import Any
 
-from kernels.api import (
-    absolute_error,
-    activate,
-    activate_backward,
-    adam,
-    huber,
-    linear,
-    linear_backward,
-    mean_squared_error,
-    poisson,
-    quantile,
-    sgd,
-    sigmoid_cross_entropy,
-    softmax,
-    softmax_cross_entropy,
-    sum_squared_error,
-)
+from kernels.api import activate, activate_backward, adam, linear, linear_backward, loss_function, sgd, softmax
 from kernels.backends import package
+from kernels.losses import LOSSES
 from kernels.nopython import offer
 
-__all__ = [
-    "absolute_error", "activate", "activate_backward", "adam", "huber", "linear", "linear_backward",
-    "mean_squared_error", "poisson", "quantile", "sgd", "sigmoid_cross_entropy", "softmax", "softmax_cross_entropy",
-    "sum_squared_error",
-]  # fmt: skip
+__all__ = ["activate", "activate_backward", "adam", "linear", "linear_backward", "sgd", "softmax"]
+__all__ += LOSSES
 
 DISTRIBUTION = "fastnn-numba"  # whose `kernels` this is: others install packages of that name too
 
@@ -44,7 +28,13 @@ offer()
 
 
 def __getattr__(name: str) -> Any:
-    """Import the CPU's backend when it is asked for."""
+    """Import the CPU's backend when it is asked for, and make the function of a loss."""
     if name == "cpu":
         return package("cpu")
+    if name in LOSSES:
+        return loss_function(LOSSES[name])
     raise AttributeError(f"module 'kernels' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LOSSES})

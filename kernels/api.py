@@ -1,10 +1,13 @@
 """The public functions: each checks its arguments, chooses a backend and calls it. See the package's own text."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kernels import backends, checks
+from kernels.losses import Loss
 
 
 def linear(
@@ -106,81 +109,56 @@ def softmax(z: Any, *, out: Any = None) -> np.ndarray:
     return outputs.own(y)
 
 
-def softmax_cross_entropy(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, np.ndarray]:
-    """(loss, dz): the mean of -sum_o target log softmax(z), weighted by `weight` (B,), and its gradient.
-
-    z (B, O) logits; target: integer labels (B,) or probabilities (B, O). Stable: through log-sum-exp.
-    """
-    return _loss("softmax_cross_entropy", z, target, weight, dz)
-
-
-def sigmoid_cross_entropy(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, np.ndarray]:
-    """(loss, dz): the weighted mean over rows of the sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)).
-
-    z (B, O) logits; target (B, O) in [0, 1], or (B,) when O is 1.
-    """
-    return _loss("sigmoid_cross_entropy", z, target, weight, dz)
-
-
-def mean_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, np.ndarray]:
-    """(loss, dz): the weighted mean over rows of the mean over outputs of (z - target)^2; z, target (B, O)."""
-    return _loss("mean_squared_error", z, target, weight, dz)
+@functools.cache
+def loss_function(loss: Loss) -> Callable[..., tuple[float, np.ndarray]]:
+    """The public function of a loss."""
+    parameter = loss.parameter
+    scope: dict[str, Any] = {"loss": loss, "call": _loss}
+    text = f"call(loss, z, target, weight, dz, {parameter.name if parameter else 0.0})"
+    exec(f"def {loss.name}({loss.signature()}):\n    return {text}", scope)
+    function = scope[loss.name]
+    function.__module__, function.__doc__ = "kernels", documentation(loss)
+    function.__annotations__ = dict.fromkeys(("z", "target", "weight", "dz"), Any)
+    function.__annotations__ |= {parameter.name: float} if parameter else {}
+    function.__annotations__["return"] = tuple[float, np.ndarray]
+    return function
 
 
-def sum_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, np.ndarray]:
-    """(loss, dz): the sum over rows and outputs of weight * (z - target)^2; z, target (B, O)."""
-    return _loss("sum_squared_error", z, target, weight, dz)
+def documentation(loss: Loss) -> str:
+    """What help says of a loss's function."""
+    rows = "the weighted mean over rows of" if loss.averaged else "the sum over rows of weight times"
+    lines = [
+        f"(loss, dz): {rows} the {'mean' if loss.mean else 'sum'} over outputs of",
+        f"{loss.formula or (loss.f.__doc__ or loss.name).partition(chr(10))[0]}".rstrip("."),
+        "",
+        "z: (B, O), what the last layer's product makes, and what t is compared with.",
+    ]
+    must = f", which must {loss.targets.must}" if loss.targets.must else ""
+    labels = "integer labels (B,) from 0 to O - 1, or " if loss.targets.labels else ""
+    lines.append(f"target: t, {labels}(B, O){must}{'' if labels else ', or (B,) where O is 1'}.")
+    lines.append("weight: (B,), of the rows, >= 0; None where all count alike.")
+    if loss.parameter is not None:
+        lines.append(f"{loss.parameter.name}: a number in {loss.parameter.interval}.")
+    lines.append("dz: (B, O), is overwritten with the gradient and returned; a new array where it is None.")
+    lines.append("Raises TypeError or ValueError naming the argument, before anything is written.")
+    return "\n".join(lines)
 
 
-def poisson(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, np.ndarray]:
-    """(loss, dz): the weighted mean over rows of the sum over outputs of t (log(t) - z) - t + exp(z).
-
-    Half the Poisson deviance of rates exp(z): z (B, O) their logarithms; target t (B, O) >= 0, or (B,) when O is 1.
-    """
-    return _loss("poisson", z, target, weight, dz)
-
-
-def absolute_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, np.ndarray]:
-    """(loss, dz): the weighted mean over rows of the mean over outputs of |z - target|; z, target (B, O).
-
-    Where z is the target dz is 0.
-    """
-    return _loss("absolute_error", z, target, weight, dz)
-
-
-def huber(z: Any, target: Any, weight: Any = None, *, delta: float = 1.0, dz: Any = None) -> tuple[float, np.ndarray]:
-    """(loss, dz): the weighted mean over rows of the mean over outputs of a parabola that goes on as its tangents.
-
-    e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), with e = z - target (Huber 1964; factors as in Keras and
-    PyTorch): an outlier pulls no harder than an error of delta > 0. z, target (B, O).
-    """
-    checks.number_between("delta", delta, 0, np.inf)
-    return _loss("huber", z, target, weight, dz, delta=delta)
-
-
-def quantile(z: Any, target: Any, weight: Any = None, *, level: float, dz: Any = None) -> tuple[float, np.ndarray]:
-    """(loss, dz): the weighted mean over rows of the mean over outputs of the pinball loss (Koenker & Bassett 1978).
-
-    level (t - z) where z is below the target t, (1 - level) (z - t) above it: least where t is below z with
-    probability `level`, which lies between 0 and 1. Where z is the target dz is 0. z, target (B, O).
-    """
-    checks.number_between("level", level, 0, 1)
-    return _loss("quantile", z, target, weight, dz, level=level)
-
-
-def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, **parameter: float) -> tuple[float, np.ndarray]:
+def _loss(loss: Loss, z: Any, target: Any, weight: Any, dz: Any, parameter: float) -> tuple[float, np.ndarray]:
+    if loss.parameter is not None:
+        checks.parameter(loss.parameter, parameter)
     backend = backends.of(z=z, target=target, weight=weight, dz=dz)
     check = backend.check
     z = check.array(z, "z", 2)
-    target = check.loss_target(target, z, name)
+    target = check.loss_target(target, z, loss)
     weight = check.row_weight(weight, z)
     outputs = check.outputs(z, target, weight)
     dz = outputs.add(dz, "dz", z.shape, z.dtype)
     if z.size == 0:
         return 0.0, check.empty_like(z) if dz is None else outputs.own(dz)
-    loss, gradient = getattr(backend, name)(z, target, weight, dz=dz, **parameter)
+    value, gradient = backend.loss_and_gradient((loss.name, parameter), z, target, weight, dz=dz)
     outputs.finish()
-    return loss, outputs.own(gradient)
+    return value, outputs.own(gradient)
 
 
 def sgd(

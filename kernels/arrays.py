@@ -44,6 +44,9 @@ class Arrays(Protocol):
         Raises TypeError or ValueError naming it.
         """
 
+    def on_host(self, array: Any) -> np.ndarray:
+        """The same numbers in the host's memory."""
+
     def bounds(self, array: Any) -> tuple[Any, Any]:
         """The smallest and the largest element of an array that has any, both NaN where there is one."""
 
@@ -130,6 +133,11 @@ def placed(value: Any, name: str) -> np.ndarray:
     if result.dtype.itemsize > 8:
         raise TypeError(f"{name} must hold numbers of at most 64 bits, got dtype {result.dtype}: convert it to float64")
     return result.view()  # whoever sets shape, strides or dtype of an array that is learnt from sets those of their own
+
+
+def on_host(array: np.ndarray) -> np.ndarray:
+    """See Arrays."""
+    return array
 
 
 def bounds(array: np.ndarray) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from kernels import arrays, devices
 from kernels.apart import apart
 from kernels.layout import Layout
-from kernels.scalar import Loss
+from kernels.losses import LossChoice
 
 PACKAGES = {"cpu": "kernels.cpu", "cuda": "kernels.cuda"}  # by the device they run on
 
@@ -102,7 +102,7 @@ class Engine(Protocol):
 
     def load(
         self,
-        loss: Loss | None = None,
+        loss: LossChoice | None = None,
         update: str | None = None,
         gathered: Sequence[np.dtype | None] = (),
         rows: int = 1,
@@ -138,7 +138,7 @@ class Engine(Protocol):
         steps: int,
         passes: int = 1,
         scales: np.ndarray,
-        loss: Loss,
+        loss: LossChoice,
         metric: str | None,
         update: str,
         state: Sequence[Any],
@@ -162,7 +162,7 @@ class Engine(Protocol):
         """
 
     def gradients(
-        self, x: Any, target: Any, *, weight: Any, scale: float, loss: Loss, l2: float = 0.0
+        self, x: Any, target: Any, *, weight: Any, scale: float, loss: LossChoice, l2: float = 0.0
     ) -> tuple[float, np.ndarray, np.ndarray]:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
 
@@ -174,7 +174,7 @@ class Engine(Protocol):
         out: Any = None,
         target: Any = None,
         weight: Any = None,
-        loss: Loss = "softmax_cross_entropy",
+        loss: LossChoice = "softmax_cross_entropy",
         metric: str | None = None,
         among: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from kernels import scalar
 from kernels.arrays import Arrays
+from kernels.losses import Loss, Parameter, Targets
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 OVERLAP_WORK: Any = 10_000  # solutions to look at, at most, when two arrays may share memory: see np.shares_memory
@@ -128,10 +129,10 @@ class Checks:
             raise ValueError(f"y must be given for {activation}, whose derivative is taken from it")
         return self.like(y, "y", dy, "dy"), None
 
-    def loss_target(self, target: Any, z: Any, loss: str) -> Any:
-        """The target of a loss on z (B, O): int64 labels (B,) for softmax cross-entropy, or an array like z."""
+    def loss_target(self, target: Any, z: Any, loss: Loss) -> Any:
+        """The target of a loss on z (B, O): int64 labels (B,) where it takes them, or an array like z."""
         target = self._arrays.adopted(target, "target")
-        if target.ndim == 1 and loss == "softmax_cross_entropy":
+        if target.ndim == 1 and loss.targets.labels:
             if target.dtype.kind not in "biu":
                 raise TypeError(f"target must hold integer labels or have shape {z.shape}, got dtype {target.dtype}")
             if target.shape != z.shape[:1]:
@@ -142,11 +143,8 @@ class Checks:
         if target.ndim == 1 and z.shape[1] == 1:
             target = self._arrays.contiguous(target).reshape(-1, 1)
         target = self.like(target, "target", z, "z")
-        low, high = self._bounds(target)
-        if loss.endswith("cross_entropy") and not (low >= 0 and high <= 1):
-            raise ValueError(f"target must lie in [0, 1], got values from {low} to {high}")
-        if loss == "poisson" and not low >= 0:
-            raise ValueError(f"target must be >= 0, got values from {low}")
+        if got := self._none_of(target, loss.targets):
+            raise ValueError(f"target must {loss.targets.must}, got {got}")
         return target
 
     def row_weight(self, weight: Any, z: Any) -> Any:
@@ -193,6 +191,15 @@ class Checks:
         """The smallest and the largest element, NaN where there is one; of none infinity and minus infinity."""
         return (np.inf, -np.inf) if array.size == 0 else self._arrays.bounds(array)
 
+    def _none_of(self, array: Any, targets: Targets) -> str:
+        """What there is, if anything, that a loss with these targets does not take."""
+        if not targets.must:
+            return ""
+        if targets.only:
+            return targets.other(self._arrays.on_host(array))
+        low, high = self._bounds(array)
+        return "" if low >= targets.least and high <= targets.most else f"values from {low} to {high}"
+
     def _outside(self, array: Any, least: float, most: float) -> str:
         """What there is outside of [least, most], if anything, of an array (n,)."""
         low, high = self._bounds(array)
@@ -214,10 +221,10 @@ def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:
             raise ValueError(f"{name} must be a finite number from {low} to {high}, got {value!r}")
 
 
-def number_between(name: str, value: Any, low: float, high: float) -> None:
-    """A finite real number in (low, high)."""
-    if not isinstance(value, numbers.Real) or not low < float(value) < high:
-        raise ValueError(f"{name} must be a finite number in ({low}, {high}), got {value!r}")
+def parameter(declared: Parameter, value: Any) -> None:
+    """A number that a loss's parameter may be."""
+    if not isinstance(value, numbers.Real) or not declared.takes(float(value)):
+        raise ValueError(f"{declared.name} must be a finite number in {declared.interval}, got {value!r}")
 
 
 def count(name: str, value: Any) -> None:

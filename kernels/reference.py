@@ -4,8 +4,9 @@ Letters: B rows of a batch, I inputs, O outputs; x (B, I), w (I, O), b (O,), y (
 loss with respect to <name>. Inputs of any dtype are converted to float64 and results are float64, except that an array
 given as out=, pre=, dx=, dw=, db= or dz= is overwritten, cast to its own dtype, and returned.
 
-The module stands alone: it shares no code with the kernels it judges. Two functions at its end, `network_forward` and
-`network_loss_and_gradients`, are the oracles of whole networks and exist in no other backend.
+It shares no code with the kernels it judges; of losses it takes what their declarations have for it. Two functions at
+its end, `network_forward` and `network_loss_and_gradients`, are the oracles of whole networks and exist in no other
+backend.
 """
 
 import math
@@ -13,6 +14,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from kernels.engine.codes import OUTPUTS
+from kernels.losses import LossChoice, loss_and_parameter, names_for
 
 LEAKY_RELU_SLOPE = 0.01
 
@@ -188,7 +192,7 @@ def linear_backward(
     )
 
 
-# Losses: (z, target, weight) -> (loss, gradient of the loss with respect to z) ---------------------------------------
+# Losses -------------------------------------------------------------------------------------------------------------
 
 
 def _target_matrix(target: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -209,137 +213,35 @@ def _one_hot(labels: Array, n_classes: int) -> Array:
     return _float64(labels[:, np.newaxis] == np.arange(n_classes))
 
 
-def _mean_of_outputs(losses: Array) -> Array:
-    """Each row's mean; 0 of no outputs."""
-    return losses.sum(axis=1) / max(1, losses.shape[1])
-
-
-def _weighted_mean(row_loss: Array, row_gradient: Array, weight: ArrayLike | None) -> tuple[float, Array]:
-    """Mean over the rows by weight, and its gradient; both are zero if every weight is zero, and of no rows."""
-    weight = np.ones(len(row_loss)) if weight is None else _float64(weight)
-    total = weight.sum()
-    share = weight / total if total != 0.0 else np.zeros_like(weight)
+def _over_rows(row_loss: Array, row_gradient: Array, weight: ArrayLike | None, averaged: bool) -> tuple[float, Array]:
+    """The mean or sum over the rows by weight, and its gradient; a mean is zero if every weight is zero."""
+    share = np.ones(len(row_loss)) if weight is None else _float64(weight)
+    if averaged:
+        share = share / (share.sum() or 1.0)
     return float(share @ row_loss), share[:, np.newaxis] * row_gradient
 
 
-def softmax_cross_entropy(
-    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
+def loss_and_gradient(
+    loss: LossChoice, z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
 ) -> tuple[float, Array]:
-    """Cross-entropy of softmax(z) for logits z (B, O): row loss -sum_o t log(p), weighted mean over rows.
+    """(loss, dz) of z (B, O): the weighted mean or sum over rows of the mean or sum over outputs.
 
-    `target` holds integer labels (B,) or probabilities (B, O); row weights (B,) are >= 0. Row gradient: p sum(t) - t.
+    loss: a name, or a name and the parameter. What a loss is of one output its declaration says in `reference`, or in
+    its rule where it has none. `target` is (B, O), (B,) where O is 1, or integer labels (B,) where the loss takes them.
     """
-    z = _float64(z)
-    labels = np.asarray(target)
-    t = _one_hot(labels, z.shape[1]) if labels.ndim == 1 else _target_matrix(target, z.shape)
-    log_p = _log_softmax(z)
-    terms = np.multiply(t, log_p, out=np.zeros_like(t), where=t != 0.0)  # 0 log(0) = 0
-    row_gradient = np.exp(log_p) * t.sum(axis=1, keepdims=True) - t
-    loss, gradient = _weighted_mean(-terms.sum(axis=1), row_gradient, weight)
-    return loss, _deliver(gradient, dz)
-
-
-def sigmoid_cross_entropy(
-    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
-) -> tuple[float, Array]:
-    """Binary cross-entropy of sigmoid(z) for logits z (B, O) and targets in [0, 1], (B, O) or, if O is 1, (B,).
-
-    Row loss: the sum over outputs of max(z, 0) - z t + log(1 + exp(-|z|)); weighted mean over rows.
-    """
-    z = _float64(z)
-    t = _target_matrix(target, z.shape)
-    row_loss = (np.maximum(z, 0.0) - z * t + np.log1p(np.exp(-np.abs(z)))).sum(axis=1)
-    loss, gradient = _weighted_mean(row_loss, _sigmoid(z) - t, weight)
-    return loss, _deliver(gradient, dz)
-
-
-def mean_squared_error(
-    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
-) -> tuple[float, Array]:
-    """Row loss: the mean over outputs of (z - t)^2, without a factor 1/2; weighted mean over rows."""
-    z = _float64(z)
-    error = z - _target_matrix(target, z.shape)
-    loss, gradient = _weighted_mean(_mean_of_outputs(error**2), 2.0 * error / z.shape[1], weight)
-    return loss, _deliver(gradient, dz)
-
-
-def sum_squared_error(
-    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
-) -> tuple[float, Array]:
-    """The sum over all rows and outputs of weight * (z - t)^2; nothing is divided."""
-    z = _float64(z)
-    error = z - _target_matrix(target, z.shape)
-    weight = np.ones((len(z), 1)) if weight is None else _float64(weight)[:, np.newaxis]
-    return float((weight * error**2).sum()), _deliver(2.0 * weight * error, dz)
-
-
-def poisson(
-    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
-) -> tuple[float, Array]:
-    """Half the Poisson deviance of rates exp(z) for counts t >= 0, (B, O) or, if O is 1, (B,).
-
-    Row loss: the sum over outputs of t (log(t) - z) - t + exp(z), where 0 log(0) = 0; weighted mean over rows.
-    """
-    z = _float64(z)
-    t = _target_matrix(target, z.shape)
-    log_t = np.log(t, out=np.zeros_like(t), where=t > 0.0)
-    loss, gradient = _weighted_mean((t * (log_t - z) - t + np.exp(z)).sum(axis=1), np.exp(z) - t, weight)
-    return loss, _deliver(gradient, dz)
-
-
-def absolute_error(
-    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
-) -> tuple[float, Array]:
-    """Row loss: the mean over outputs of |z - t|; weighted mean over rows. Where z is t the gradient is 0."""
-    z = _float64(z)
-    error = z - _target_matrix(target, z.shape)
-    loss, gradient = _weighted_mean(_mean_of_outputs(np.abs(error)), np.sign(error) / z.shape[1], weight)
-    return loss, _deliver(gradient, dz)
-
-
-def huber(
-    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, delta: float = 1.0, dz: Array | None = None
-) -> tuple[float, Array]:
-    """Row loss: the mean over outputs of e^2 / 2 where |e| <= delta, and of delta (|e| - delta / 2) beyond; e = z - t.
-
-    Huber 1964, "Robust estimation of a location parameter", with the factor 1/2 and the default of Keras and PyTorch;
-    weighted mean over rows.
-    """
-    z = _float64(z)
-    error = z - _target_matrix(target, z.shape)
-    size = np.abs(error)
-    row_loss = _mean_of_outputs(np.where(size <= delta, 0.5 * error**2, delta * (size - 0.5 * delta)))
-    loss, gradient = _weighted_mean(row_loss, np.clip(error, -delta, delta) / z.shape[1], weight)
-    return loss, _deliver(gradient, dz)
-
-
-def quantile(
-    z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, level: float, dz: Array | None = None
-) -> tuple[float, Array]:
-    """Row loss: the mean over outputs of level (t - z) where z <= t, and of (1 - level) (z - t) where z > t.
-
-    The pinball loss of Koenker & Bassett 1978, "Regression quantiles": least where t lies below z with probability
-    `level`. Weighted mean over rows. Where z is t the gradient is 0.
-    """
-    z = _float64(z)
-    error = z - _target_matrix(target, z.shape)
-    row_loss = _mean_of_outputs(np.where(error > 0.0, (1.0 - level) * error, -level * error))
-    slope = np.select([error > 0.0, error < 0.0], [1.0 - level, -level], error)
-    loss, gradient = _weighted_mean(row_loss, slope / z.shape[1], weight)
-    return loss, _deliver(gradient, dz)
-
-
-LOSSES: dict[str, Callable[..., tuple[float, Array]]] = {
-    "softmax_cross_entropy": softmax_cross_entropy,
-    "sigmoid_cross_entropy": sigmoid_cross_entropy,
-    "mean_squared_error": mean_squared_error,
-    "sum_squared_error": sum_squared_error,
-    "poisson": poisson,
-    "absolute_error": absolute_error,
-    "huber": huber,
-    "quantile": quantile,
-}
-LOSS_PARAMETERS = {"huber": "delta", "quantile": "level"}
+    declared, parameter = loss_and_parameter(loss)
+    z, labels = _float64(z), np.asarray(target)
+    by_label = labels.ndim == 1 and declared.targets.labels
+    t = _one_hot(labels, z.shape[1]) if by_label else _target_matrix(target, z.shape)
+    if z.size == 0:
+        return 0.0, _deliver(np.zeros(z.shape), dz)
+    if declared.reference is None:
+        losses, slopes = declared.rule(z, t, parameter)
+    else:
+        losses, slopes = declared.reference(z, t, *([parameter] if declared.parameter else []))
+    divisor = z.shape[1] if declared.mean else 1
+    value, gradient = _over_rows(losses.sum(axis=1) / divisor, slopes / divisor, weight, declared.averaged)
+    return value, _deliver(gradient, dz)
 
 
 # Updates, in place, on arrays of one shape ----------------------------------------------------------------------------
@@ -422,19 +324,6 @@ def dropout_factors(rate: float, seed: int, layer: int, step: int, rows: int, co
 
 # Whole networks -------------------------------------------------------------------------------------------------------
 
-OUTPUT_LOSSES = {
-    "softmax": "softmax_cross_entropy",
-    "sigmoid": "sigmoid_cross_entropy",
-    "identity": "mean_squared_error",
-    "exp": "poisson",
-}
-OTHER_LOSSES = {
-    "softmax": ("mean_squared_error", "sum_squared_error"),
-    "sigmoid": ("mean_squared_error", "sum_squared_error"),
-    "identity": ("sum_squared_error", "absolute_error", "huber", "quantile"),
-    "exp": (),
-}
-
 
 def _layers(
     x: ArrayLike,
@@ -447,8 +336,8 @@ def _layers(
     """Pre-activations and outputs (B, width) of every layer, and what the next layer sees of them."""
     if len(activations) != len(weights) - 1:
         raise ValueError(f"activations: expected {len(weights) - 1}, one per hidden layer, got {len(activations)}")
-    if output not in OUTPUT_LOSSES:
-        raise ValueError(f"output: expected one of {sorted(OUTPUT_LOSSES)}, got {output!r}")
+    if output not in OUTPUTS:
+        raise ValueError(f"output: expected one of {sorted(OUTPUTS)}, got {output!r}")
     pre_activations: list[Array] = []
     outputs: list[Array] = []
     seen: list[Array] = []
@@ -488,28 +377,27 @@ def network_loss_and_gradients(
     biases: Sequence[ArrayLike] | None,
     activations: Sequence[str],
     output: str,
-    loss: str | tuple[str, float] | None = None,
+    loss: LossChoice | None = None,
     weight: ArrayLike | None = None,
     l2: float = 0.0,
     factors: Sequence[ArrayLike] | None = None,
 ) -> tuple[float, list[Array], list[Array], Array]:
     """(loss, [dw], [db], dx) of a whole network; db is returned without biases too, as if they were zero.
 
-    `loss` None is the cross-entropy of a softmax or sigmoid output, poisson of an exp output and mean_squared_error of
-    an identity output; OTHER_LOSSES are what else goes with them. ("huber", delta) and ("quantile", level) are losses
-    with their parameters. `weight` (B,) are row weights; `l2` adds l2 / 2 * sum(w^2) over all weights, biases excepted.
-    `factors` has an array (B, width), which its output is multiplied by, for each hidden layer: see `dropout_factors`.
+    `loss` None is the output's default; ("huber", delta), say, is a loss with its parameter. `weight` (B,) are row
+    weights; `l2` adds l2 / 2 * sum(w^2) over all weights, biases excepted. `factors` has an array (B, width), which its
+    output is multiplied by, for each hidden layer: see `dropout_factors`.
     """
     pre_activations, outputs, seen = _layers(x, weights, biases, activations, output, factors)
-    loss = OUTPUT_LOSSES[output] if loss is None else loss
-    name, options = (loss, {}) if isinstance(loss, str) else (loss[0], {LOSS_PARAMETERS[loss[0]]: loss[1]})
-    if name not in (OUTPUT_LOSSES[output], *OTHER_LOSSES[output]):
+    choice = names_for(output)[0] if loss is None else loss
+    declared, _ = loss_and_parameter(choice)
+    if output not in declared.outputs:
         raise ValueError(f"loss: expected one that goes with a {output} output, got {loss!r}")
-    if name in ("softmax_cross_entropy", "sigmoid_cross_entropy", "poisson"):
-        value, dz = LOSSES[name](pre_activations[-1], target, weight)
+    if declared.kernel != "squared_error":  # all others take the pre-activation
+        value, dz = loss_and_gradient(choice, pre_activations[-1], target, weight)
     else:
         y = outputs[-1]
-        value, dy = LOSSES[name](y, target, weight, **options)
+        value, dy = loss_and_gradient(choice, y, target, weight)
         if output == "softmax":
             dz = y * (dy - (dy * y).sum(axis=1, keepdims=True))  # the Jacobian of softmax is diag(y) - y y^T
         else:

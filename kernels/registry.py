@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,6 +16,7 @@ class Registry(Generic[T]):
         self._known: dict[str, T] = {}
         self._aliases: dict[str, str] = {}
         self._own: frozenset[str] = frozenset()
+        self._followers: list[Callable[[str, T], None]] = []
 
     def add(self, name: str, declaration: T, aliases: Sequence[str] = ()) -> None:
         """Make a declaration known; one that a program added before under this name is replaced.
@@ -29,6 +30,14 @@ class Registry(Generic[T]):
                 raise ValueError(f"name must be a new one, but {each!r} is fastnn's own {self.kind}")
         self._known[name] = declaration
         self._aliases |= dict.fromkeys(aliases, name)
+        for tell in self._followers:
+            tell(name, declaration)
+
+    def follow(self, tell: Callable[[str, T], None]) -> None:
+        """Call tell(name, declaration) for all that is known, and from now on for whatever is added."""
+        self._followers.append(tell)
+        for name in self:
+            tell(name, self[name])
 
     def load(self, package: str, path: Sequence[str]) -> None:
         """Import the modules of a package, each of which adds what it declares; these names then stay."""

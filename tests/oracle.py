@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+import kernels
+from kernels.losses import LOSSES, LossChoice, loss_and_parameter
+
 # Every kernel is right at these: one, few, one less and one more than a tile, and a size that no tile divides.
 AWKWARD_SIZES = (1, 2, 15, 16, 17, 63, 64, 65, 1000)
 
@@ -15,7 +18,11 @@ AWKWARD_SIZES = (1, 2, 15, 16, 17, 63, 64, 65, 1000)
 ELEMENTWISE_ROUNDINGS = 16
 
 # Of the losses that have one, their parameter: its name, and a value to test with.
-LOSS_PARAMETERS = {"huber": ("delta", 0.7), "quantile": ("level", 0.9)}
+LOSS_PARAMETERS = {
+    name: (LOSSES[name].parameter.name, {"huber": 0.7, "quantile": 0.9}.get(name, LOSSES[name].parameter.least + 0.3))
+    for name in LOSSES
+    if LOSSES[name].parameter is not None
+}
 
 # Central differences err by eps^2 |f'''| / 6 + u |f| / eps for unit roundoff u; this eps balances the two.
 DIFFERENCE_STEP = float(np.cbrt(np.finfo(np.float64).eps / 2.0))
@@ -138,20 +145,22 @@ def random_labels(seed: int, batch: int, n_classes: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(n_classes, size=batch)
 
 
-def random_target(seed: int, loss: str, batch: int, n_outputs: int, dtype: DTypeLike = np.float64) -> np.ndarray:
-    """A target (batch, n_outputs) for a loss: probabilities by row, numbers in [0, 1], counts, or normal numbers."""
-    rng = np.random.default_rng(seed)
-    if loss == "softmax_cross_entropy":
+def random_target(seed: int, loss: LossChoice, batch: int, n_outputs: int, dtype: DTypeLike = np.float64) -> np.ndarray:
+    """A target (batch, n_outputs) for a loss: probabilities by row, numbers in its range, counts, or normal numbers."""
+    rng, targets, shape = np.random.default_rng(seed), loss_and_parameter(loss)[0].targets, (batch, n_outputs)
+    if targets.labels:
         return rng.dirichlet(np.ones(n_outputs), batch).astype(dtype)
-    if loss == "sigmoid_cross_entropy":
-        return rng.uniform(0.0, 1.0, (batch, n_outputs)).astype(dtype)
-    if loss == "poisson":
-        return rng.poisson(1.0, (batch, n_outputs)).astype(dtype)
-    return rng.standard_normal((batch, n_outputs)).astype(dtype)
+    if targets.only:
+        return rng.choice(targets.only, shape).astype(dtype)
+    if targets.most < np.inf:
+        return rng.uniform(targets.least, targets.most, shape).astype(dtype)
+    return (rng.standard_normal(shape) if targets.least == -np.inf else rng.poisson(1.0, shape)).astype(dtype)
 
 
 def loss_of(module: Any, name: str) -> Callable[..., Any]:
-    """A module's loss of this name, with its parameter where it has one."""
+    """The loss of this name, with its parameter where it has one, of the public functions or of a backend."""
+    if module is not kernels:
+        return functools.partial(module.loss_and_gradient, loss_with_parameter(name))
     function = getattr(module, name)
     return functools.partial(function, **dict([LOSS_PARAMETERS[name]])) if name in LOSS_PARAMETERS else function
 

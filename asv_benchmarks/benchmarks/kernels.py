@@ -12,6 +12,7 @@ import numpy as np
 import kernels
 from kernels import reference
 from kernels.layout import aligned_zeros
+from kernels.losses import LOSSES
 
 from .common import Sampled, import_or_skip, once, sweep, use_threads
 from .devices import DEVICES, backend, on_host, placed, product_call, use, use_precision, waiting
@@ -233,7 +234,7 @@ class Loss(Sampled):
 
     params = [
         DEVICES,
-        sweep(*reference.LOSSES),
+        sweep(*LOSSES),
         sweep(10, 1000),
         DTYPES,
     ]
@@ -244,14 +245,21 @@ class Loss(Sampled):
         use(device)
         z, dz = 3 * normal(0, 128, outputs, dtype=dtype), empty(128, outputs, dtype=dtype)
         target: np.ndarray = np.abs(normal(1, 128, outputs, dtype=dtype)) / 6
-        if name == "softmax_cross_entropy":
+        declared = LOSSES[name]
+        if declared.targets.only:
+            target = np.where(target < 0.1, *map(target.dtype.type, declared.targets.only[:2]))
+        if declared.targets.labels:
             target = np.random.default_rng(1).integers(0, outputs, 128)
         wide = target if target.ndim == 1 else target.astype(float)
-        parameter = {"level": 0.9} if name == "quantile" else {}
-        _, self.exact = getattr(reference, name)(z.astype(float), wide, **parameter)
-        loss, (z, target, dz) = getattr(backend(device), name), placed(device, z, target, dz)
+        needed = declared.parameter is not None and declared.parameter.default is None
+        parameter = {declared.parameter.name: 0.9} if declared.parameter and needed else {}
+        loss = (name, 0.9) if needed else name
+        _, self.exact = reference.loss_and_gradient(loss, z.astype(float), wide)
+        z, target, dz = placed(device, z, target, dz)
         self.dz = dz
-        return waiting(device, lambda: loss(z, target, dz=dz, **parameter))
+        if device == "cpu":
+            return waiting(device, lambda: getattr(kernels, name)(z, target, dz=dz, **parameter))
+        return waiting(device, lambda: backend(device).loss_and_gradient(loss, z, target, dz=dz))
 
     def time_loss(self, device: str, name: str, outputs: int, dtype: str) -> None:
         self.call()

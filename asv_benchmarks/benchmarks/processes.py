@@ -64,8 +64,10 @@ def _loss(peer: Any) -> float:
 
     z = _logits(peer, peer.X)
     if peer.sigmoid:
-        return float(reference.sigmoid_cross_entropy(z, peer.y[:, np.newaxis].astype(np.float64))[0])
-    return float(reference.softmax_cross_entropy(z, peer.y)[0])
+        name, y = "sigmoid_cross_entropy", peer.y[:, np.newaxis].astype(np.float64)
+    else:
+        name, y = "softmax_cross_entropy", peer.y
+    return float(reference.loss_and_gradient(name, z, y)[0])
 
 
 def _logits(peer: Any, X: Any) -> Any:

@@ -29,6 +29,7 @@ from kernels.cpu.rowwise.loss import output as _output
 from kernels.cpu.threads import workers as _workers
 from kernels.engine.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.layout import address, aligned_empty
+from kernels.losses import LossChoice, loss_and_parameter
 
 check = Checks(arrays)
 
@@ -145,82 +146,25 @@ def softmax(z: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     return y
 
 
-def softmax_cross_entropy(
-    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """(loss, dz) of logits z (B, O) and labels (B,) or probabilities (B, O)."""
-    return _mean_loss("softmax_cross_entropy", z, target, weight, dz)
-
-
-def sigmoid_cross_entropy(
-    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """(loss, dz) of logits z (B, O) and targets (B, O) in [0, 1], summed over outputs."""
-    return _mean_loss("sigmoid_cross_entropy", z, target, weight, dz)
-
-
-def mean_squared_error(
-    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
-    return _mean_loss("mean_squared_error", z, target, weight, dz)
-
-
-def sum_squared_error(
-    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), summed over rows and outputs."""
-    return _call_loss("sum_squared_error", z, target, weight, dz, 1.0)
-
-
-def poisson(
-    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """(loss, dz) of logarithms of rates z (B, O) and targets (B, O) >= 0, summed over outputs."""
-    return _mean_loss("poisson", z, target, weight, dz)
-
-
-def absolute_error(
-    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, dz: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
-    return _mean_loss("absolute_error", z, target, weight, dz)
-
-
-def huber(
+def loss_and_gradient(
+    loss: LossChoice,
     z: np.ndarray,
     target: np.ndarray,
     weight: np.ndarray | None = None,
     *,
-    delta: float = 1.0,
     dz: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
-    return _mean_loss("huber", z, target, weight, dz, delta)
-
-
-def quantile(
-    z: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, *, level: float, dz: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
-    return _mean_loss("quantile", z, target, weight, dz, level)
-
-
-def _mean_loss(
-    name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, parameter: float = 0.0
-) -> tuple[float, np.ndarray]:
-    # one after the other, as inside a user's @njit
-    mass = len(z) if weight is None else float(np.add.accumulate(weight, dtype=np.float64)[-1])
-    return _call_loss(name, z, target, weight, dz, 1.0 / mass if mass > 0 else 0.0, parameter)
-
-
-def _call_loss(
-    name: str, z: np.ndarray, target: np.ndarray, weight: Any, dz: Any, scale: float, parameter: float = 0.0
-) -> tuple[float, np.ndarray]:
+    """(loss, dz) of z (B, O) and targets (B, O), or labels (B,) where the loss takes them."""
+    declared, parameter = loss_and_parameter(loss)
+    kernel, scale = _losses[declared.name][z.dtype], 1.0
+    if declared.averaged:
+        # one after the other, as inside a user's @njit
+        mass = len(z) if weight is None else float(np.add.accumulate(weight, dtype=np.float64)[-1])
+        scale = 1.0 / mass if mass > 0 else 0.0
     dz = aligned_empty(z.shape, z.dtype) if dz is None else dz
     columns, total = z.shape[1], 0.0
     for first, count in _parts(*z.shape):
-        total += _losses[name][z.dtype](
+        total += kernel(
             IDENTITY, count, columns, address(z) + first * z.strides[0], z.strides[0],
             target.ndim == 1, address(target) + first * target.strides[0], target.strides[0],
             0 if weight is None else address(weight) + first * weight.itemsize, scale,

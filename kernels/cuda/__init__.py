@@ -17,6 +17,7 @@ import numpy as np
 from kernels import devices, scalar
 from kernels.checks import Checks
 from kernels.engine.codes import IDENTITY, SOFTMAX
+from kernels.losses import LossChoice, loss_and_parameter
 
 devices.check_extra()
 
@@ -142,58 +143,15 @@ def softmax(z: Any, *, out: Any = None) -> Any:
 
 
 @on_its_stream
-def softmax_cross_entropy(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
-    """(loss, dz) of logits z (B, O) and labels (B,) or probabilities (B, O)."""
-    return _loss("softmax_cross_entropy", z, target, weight, dz)
-
-
-@on_its_stream
-def sigmoid_cross_entropy(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
-    """(loss, dz) of logits z (B, O) and targets (B, O) in [0, 1], summed over outputs."""
-    return _loss("sigmoid_cross_entropy", z, target, weight, dz)
-
-
-@on_its_stream
-def mean_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
-    return _loss("mean_squared_error", z, target, weight, dz)
-
-
-@on_its_stream
-def sum_squared_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), summed over rows and outputs."""
-    return _loss("sum_squared_error", z, target, weight, dz)
-
-
-@on_its_stream
-def poisson(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
-    """(loss, dz) of logarithms of rates z (B, O) and targets (B, O) >= 0, summed over outputs."""
-    return _loss("poisson", z, target, weight, dz)
-
-
-@on_its_stream
-def absolute_error(z: Any, target: Any, weight: Any = None, *, dz: Any = None) -> tuple[float, Any]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
-    return _loss("absolute_error", z, target, weight, dz)
-
-
-@on_its_stream
-def huber(z: Any, target: Any, weight: Any = None, *, delta: float = 1.0, dz: Any = None) -> tuple[float, Any]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
-    return _loss("huber", z, target, weight, dz, delta)
-
-
-@on_its_stream
-def quantile(z: Any, target: Any, weight: Any = None, *, level: float, dz: Any = None) -> tuple[float, Any]:
-    """(loss, dz) of predictions z (B, O) and targets (B, O), averaged over outputs."""
-    return _loss("quantile", z, target, weight, dz, level)
-
-
-def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, parameter: float = 0.0) -> tuple[float, Any]:
+def loss_and_gradient(
+    loss: LossChoice, z: Any, target: Any, weight: Any = None, *, dz: Any = None
+) -> tuple[float, Any]:
+    """(loss, dz) of z (B, O) and targets (B, O), or labels (B,) where the loss takes them."""
+    declared, parameter = loss_and_parameter(loss)
     (rows, columns), dtype = z.shape, z.dtype
     dz = memory.shaped(z.shape, dtype) if dz is None else dz
     scale = 1.0
-    if name != "sum_squared_error":
+    if declared.averaged:
         mass = rows if weight is None else float(memory.read(weight).sum(dtype=np.float64))
         scale = 1.0 / mass if mass > 0 else 0.0
     labels = target.ndim == 1
@@ -205,7 +163,7 @@ def _loss(name: str, z: Any, target: Any, weight: Any, dz: Any, parameter: float
     )  # fmt: skip
     numbers = numbers_of_steps(1, StepNumbers(scale=scale, parameter=parameter)).reshape(-1).astype(dtype)
     factors, results, sums = memory.copied(numbers), memory.empty(rows, dtype), memory.empty(2, dtype)
-    losses[name](dtype.name, row_threads(columns), "int64" if labels else SOURCES[target.dtype], labels)(
+    losses[declared.name](dtype.name, row_threads(columns), "int64" if labels else SOURCES[target.dtype], labels)(
         row_blocks(rows, columns), flat(z), flat(dz), flat(target), job,
         factors if weight is None else flat(weight), factors, results, job,
     )  # fmt: skip

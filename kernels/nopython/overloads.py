@@ -10,9 +10,7 @@ dy itself.
 import functools
 from typing import Any
 
-import numpy as np
 from numba import types
-from numba.core.errors import TypingError
 from numba.extending import overload
 
 from kernels import api, scalar
@@ -21,8 +19,9 @@ from kernels.cpu.engine.operations.update import updates
 from kernels.cpu.ir.memory import address_of
 from kernels.cpu.product.linear import linear, linear_backward
 from kernels.cpu.rowwise.elementwise import backward, forward
-from kernels.cpu.rowwise.loss import losses, output
-from kernels.engine.codes import IDENTITY, NO_METRIC, SOFTMAX
+from kernels.cpu.rowwise.loss import output
+from kernels.engine.codes import SOFTMAX
+from kernels.losses import LOSSES
 from kernels.nopython.arguments import (
     activation_name,
     at,
@@ -34,6 +33,7 @@ from kernels.nopython.arguments import (
     row_stride,
     rows_of,
 )
+from kernels.nopython.losses import offer_loss
 
 
 @functools.cache
@@ -41,6 +41,7 @@ def register() -> None:
     """Make each public function callable from nopython code."""
     for name, implement in _IMPLEMENTATIONS.items():
         overload(getattr(api, name), strict=False, prefer_literal=True)(implement)
+    LOSSES.follow(offer_loss)
 
 
 def _linear(x, w, b=None, activation="identity", out=None, pre=None):
@@ -181,105 +182,6 @@ def _softmax(z, out=None):
     return implementation
 
 
-def _loss_of(name: str) -> Any:
-    """What the overload of a loss makes of its arguments' types: a function (z, target, weight, dz, parameter)."""
-    mean, takes_labels = name != "sum_squared_error", name == "softmax_cross_entropy"
-    wrong_rows = f"{name}: dz must be like z, and target must have as many rows"
-    wrong_target = f"{name}: target must be like z" + ("" if takes_labels else ", or (B,) where z is (B, 1)")
-    wrong_labels = f"{name}: target must hold labels from 0 to O - 1"
-    wrong_weight = f"{name}: weight must be (B,) with a unit stride"
-
-    def typed(z, target, weight, dz):
-        check_array(z, "z", 2, name)
-        check_written(dz, "dz", 2, name)
-        flat = getattr(target, "ndim", 2) == 1
-        labels = flat and takes_labels
-        if labels and target.dtype != types.int64:
-            hint = ": pass target.astype(np.int64)" if isinstance(target.dtype, types.Integer) else ""
-            raise TypingError(f"{name}: target must be int64 labels (B,) or like z, got {target}{hint}")
-        if not labels:
-            check_array(target, "target", 1 if flat else 2, name)
-        if not is_none(weight):
-            check_array(weight, "weight", 1, name)
-        real = one_dtype(name, z=z, weight=weight, dz=dz, **({} if labels else {"target": target}))
-        call, weighted = losses[name](real), not is_none(weight)
-        z_stride, target_stride = _strides(name, "z", "target")
-        (dz_stride,) = _strides(name, "dz", written=True)
-
-        @jit.plain
-        def loss(z, target, weight, dz, parameter):
-            rows, columns = z.shape
-            if dz.shape != z.shape or target.shape[0] != rows:
-                raise ValueError(wrong_rows)
-            if labels:
-                stride = target.strides[0]
-                for label in target:
-                    if label < 0 or label >= columns:
-                        raise ValueError(wrong_labels)
-            elif flat:
-                if columns != 1:
-                    raise ValueError(wrong_target)
-                stride = target.strides[0]
-            else:
-                if target.shape[-1] != columns:
-                    raise ValueError(wrong_target)
-                stride = target_stride(target)
-            mass, weight_at = float(rows), 0
-            if weighted:
-                if weight.shape[0] != rows or (rows > 1 and weight.strides[0] != weight.itemsize):
-                    raise ValueError(wrong_weight)
-                mass, weight_at = 0.0, at(weight)
-                for w in weight:
-                    mass += w
-            scale = (1.0 / mass if mass > 0.0 else 0.0) if mean else 1.0
-            total = call(
-                IDENTITY, rows, columns, at(z), z_stride(z), labels, at(target), stride, weight_at, scale, at(dz),
-                dz_stride(dz), NO_METRIC, 0, 0, parameter,
-            )  # fmt: skip
-            return (scale * total if scale != 0.0 and z.size > 0 else 0.0), dz
-
-        return loss
-
-    return typed
-
-
-def _loss_overload(name: str) -> Any:
-    typed = _loss_of(name)
-
-    def typing(z, target, weight=None, dz=None):
-        loss = typed(z, target, weight, dz)
-
-        def implementation(z, target, weight=None, dz=None):
-            return loss(z, target, weight, dz, 0.0)
-
-        return implementation
-
-    return typing
-
-
-def _huber(z, target, weight=None, delta=1.0, dz=None):
-    loss = _loss_of("huber")(z, target, weight, dz)
-
-    def implementation(z, target, weight=None, delta=1.0, dz=None):
-        if not (delta > 0.0 and delta < np.inf):
-            raise ValueError("huber: delta must be finite and above 0")
-        return loss(z, target, weight, dz, delta)
-
-    return implementation
-
-
-def _quantile(z, target, weight=None, level=None, dz=None):
-    check_given(level, "level", "quantile")
-    loss = _loss_of("quantile")(z, target, weight, dz)
-
-    def implementation(z, target, weight=None, level=None, dz=None):
-        if not (level > 0.0 and level < 1.0):
-            raise ValueError("quantile: level must lie between 0 and 1")
-        return loss(z, target, weight, dz, level)
-
-    return implementation
-
-
 def _strides(function: str, *names: str, written: bool = False) -> list[Any]:
     return [row_stride(function, name, written) for name in names]
 
@@ -348,20 +250,12 @@ def _adam(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, ep
     return implementation
 
 
-_IMPLEMENTATIONS = {
+_IMPLEMENTATIONS: dict[str, Any] = {
     "linear": _linear,
     "linear_backward": _linear_backward,
     "activate": _activate,
     "activate_backward": _activate_backward,
     "softmax": _softmax,
-    "softmax_cross_entropy": _loss_overload("softmax_cross_entropy"),
-    "sigmoid_cross_entropy": _loss_overload("sigmoid_cross_entropy"),
-    "mean_squared_error": _loss_overload("mean_squared_error"),
-    "sum_squared_error": _loss_overload("sum_squared_error"),
-    "poisson": _loss_overload("poisson"),
-    "absolute_error": _loss_overload("absolute_error"),
-    "huber": _huber,
-    "quantile": _quantile,
     "sgd": _sgd,
     "adam": _adam,
 }

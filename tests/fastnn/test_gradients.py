@@ -7,9 +7,12 @@ import pytest
 
 from fastnn import MLP
 from kernels import reference
+from kernels.engine.codes import OUTPUTS
+from kernels.losses import names_for
 from tests.oracle import (
     assert_close,
     assert_gradient,
+    loss_with_parameter,
     network_depth,
     random_arrays,
     random_labels,
@@ -20,12 +23,7 @@ from tests.oracle import (
 
 DTYPES = ["float32", "float64"]
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu"]
-LOSSES = [
-    ("softmax", "softmax_cross_entropy"), ("softmax", "mean_squared_error"), ("softmax", "sum_squared_error"),
-    ("sigmoid", "sigmoid_cross_entropy"), ("sigmoid", "mean_squared_error"), ("sigmoid", "sum_squared_error"),
-    ("identity", "mean_squared_error"), ("identity", "sum_squared_error"), ("identity", "absolute_error"),
-    ("identity", ("huber", 0.7)), ("identity", ("quantile", 0.9)), ("exp", "poisson"),
-]  # fmt: skip
+LOSSES = [(output, loss_with_parameter(name)) for output in OUTPUTS for name in names_for(output)]
 
 
 def make_model(widths, activations, output, dtype="float64", bias=True):

@@ -667,8 +667,8 @@ class TestInput:
         with pytest.raises(TypeError, match="y must hold real numbers, got dtype <U"):
             MLPRegressor().fit(X, NAMES)
         for loss, message in (
-            ("hinge", r"loss must be one of 'squared_error', 'absolute_error', .*, 'poisson', got 'hinge'"),
-            ("quantile", r"loss must be \('quantile', level\), such as \('quantile', 0.9\), got 'quantile'"),
+            ("hing", r"loss must be one of 'squared_error', 'absolute_error', .*, 'poisson', got 'hing'"),
+            ("quantile", r"loss must be \('quantile', level\) with level in \(0, 1\), got 'quantile'"),
             (("huber", 0), r"loss: delta must be a finite number in \(0, inf\), got 0"),
         ):
             with pytest.raises(ValueError, match=message):

@@ -15,7 +15,9 @@ from numba import njit, types
 
 import kernels
 from kernels import reference
+from kernels.losses import LOSSES
 from tests import layouts, oracle
+from tests.oracle import LOSS_PARAMETERS
 
 CALLS = {
     "linear": "linear(x, w, b, 'gelu', out=out, pre=pre)",
@@ -26,22 +28,17 @@ CALLS = {
     "activate": "activate(z, 'tanh', out=out)",
     "activate_backward": "activate_backward(dy, y, 'sigmoid', out=out)",
     "softmax": "softmax(z, out=out)",
-    "softmax_cross_entropy": "softmax_cross_entropy(z, target, weight, dz=dz)",
     "softmax_cross_entropy, labels": "softmax_cross_entropy(z, labels, weight, dz=dz)",
-    "sigmoid_cross_entropy": "sigmoid_cross_entropy(z, target, weight, dz=dz)",
     "sigmoid_cross_entropy, one output": "sigmoid_cross_entropy(z1, target1, weight, dz=dz1)",
-    "mean_squared_error": "mean_squared_error(z, target, weight, dz=dz)",
     "mean_squared_error, one output": "mean_squared_error(z1, target1, dz=dz1)",
-    "sum_squared_error": "sum_squared_error(z, target, weight, dz=dz)",
-    "poisson": "poisson(z, target, weight, dz=dz)",
-    "absolute_error": "absolute_error(z, target, weight, dz=dz)",
-    "huber": "huber(z, target, weight, delta=0.7, dz=dz)",
-    "quantile": "quantile(z, target, weight, level=0.9, dz=dz)",
     "sgd": "sgd(p, g, learning_rate=0.5)",
     "sgd, momentum": "sgd(p, g, velocity, learning_rate=0.5, momentum=0.9, nesterov=True)",
     "sgd, vectors": "sgd(p1, g1, velocity1, learning_rate=0.5, momentum=0.9)",
     "adam": "adam(p, g, m, v, step=3, learning_rate=0.1)",
 }
+for name in LOSSES:
+    parameter = "{}={}, ".format(*LOSS_PARAMETERS[name]) if name in LOSS_PARAMETERS else ""
+    CALLS[name] = f"{name}(z, target, weight, {parameter}dz=dz)"
 SHAPES = {
     "x": "BI", "w": "IO", "b": "O", "dy": "BO", "y": "BO", "saved": "BO", "z": "BO", "z1": "B1", "target": "BO",
     "target1": "B", "labels": "B", "weight": "B", "g": "IO", "g1": "O",
@@ -67,6 +64,17 @@ def function_of(call: str, module: Any) -> Callable[..., Any]:
     return eval(f"lambda {', '.join(names_of(call))}: module.{CALLS[call]}", {"module": module})
 
 
+class Reference:
+    """The reference's functions under the names of the public ones."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in LOSSES:
+            return getattr(reference, name)
+        return lambda *args, dz, **parameter: reference.loss_and_gradient(
+            (name, *parameter.values()) if parameter else name, *args, dz=dz
+        )
+
+
 @functools.cache
 def compiled(call: str, dtype: str) -> Callable[..., Any]:
     """The call inside compiled code: one specialisation, for inputs of any strides, alignment, and writable or not."""
@@ -77,8 +85,11 @@ def compiled(call: str, dtype: str) -> Callable[..., Any]:
     return njit(tuple(arrays))(function_of(call, kernels))
 
 
+REFERENCE = Reference()
+
+
 def is_loss(call: str) -> bool:
-    return CALLS[call].partition("(")[0] in reference.LOSSES
+    return CALLS[call].partition("(")[0] in LOSSES
 
 
 def values_of(call: str, sizes: dict[str, int], dtype: str) -> dict[str, np.ndarray]:
@@ -90,13 +101,20 @@ def values_of(call: str, sizes: dict[str, int], dtype: str) -> dict[str, np.ndar
             arrays[name] = oracle.random_labels(seed, shape[0], max(1, sizes["O"]))
         else:
             arrays[name] = np.random.default_rng(seed).random(shape, dtype)
+            arrays[name] = of_targets(call, arrays[name]) if name == "target" else arrays[name]
     return arrays
+
+
+def of_targets(call: str, numbers: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1), or in their place those few that a loss takes."""
+    only = LOSSES[call].targets.only
+    return np.asarray(only, numbers.dtype)[(numbers * len(only)).astype(int)] if only else numbers
 
 
 def expected_of(call: str, given: dict[str, np.ndarray]) -> dict[str, Any]:
     """What the reference writes into each array, and its loss."""
     arrays = {name: np.array(a, a.dtype if name == "labels" else np.float64) for name, a in given.items()}
-    result = function_of(call, reference)(*arrays.values())
+    result = function_of(call, REFERENCE)(*arrays.values())
     return {**arrays, "loss": result[0] if is_loss(call) else None}
 
 
@@ -204,6 +222,8 @@ def test_arrays_that_share_memory(call, dtype):
     pairs = itertools.product(sorted(written), values.keys() - {"labels"}, (0, 1))
     for one, other, offset in ((one, other, offset) for one, other, offset in pairs if one != other):
         buffer = np.random.default_rng(0).random(1 + max(values[one].size, values[other].size), dtype)
+        if other == "target":
+            buffer = of_targets(call, buffer)
         views = {name: buffer[at:][: values[name].size].reshape(values[name].shape)
                  for name, at in ((one, offset), (other, 0))}  # fmt: skip
         try:

@@ -5,16 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from kernels import reference
+from kernels import losses, reference
+from kernels.engine.codes import OUTPUTS
 from tests import oracle
 
 ACTIVATIONS = sorted(reference.ACTIVATIONS)
-LOSSES = sorted(reference.LOSSES)
+LOSSES = sorted(losses.LOSSES)
 DTYPES = (np.float32, np.float64)
 OUTPUTS_AND_LOSSES = [
-    (output, oracle.loss_with_parameter(loss))
-    for output, own in reference.OUTPUT_LOSSES.items()
-    for loss in (own, *reference.OTHER_LOSSES[output])
+    (output, oracle.loss_with_parameter(loss)) for output in OUTPUTS for loss in losses.names_for(output)
 ]
 FLOAT64_DEPTH = 8  # roundings in the formulas of single elements
 
@@ -189,17 +188,17 @@ def test_softmax_cross_entropy_of_labels(weighted):
     z = oracle.random_arrays(7, (7, 5))[0]
     labels = oracle.random_labels(8, 7, 5)
     weight = oracle.random_row_weights(9, 7) if weighted else None
-    loss, dz = reference.softmax_cross_entropy(z, labels, weight)
-    oracle.assert_gradient(dz, lambda a: reference.softmax_cross_entropy(a, labels, weight)[0], z)
-    same_loss, same_dz = reference.softmax_cross_entropy(z, np.eye(5)[labels], weight)
+    loss, dz = reference.loss_and_gradient("softmax_cross_entropy", z, labels, weight)
+    oracle.assert_gradient(dz, lambda a: reference.loss_and_gradient("softmax_cross_entropy", a, labels, weight)[0], z)
+    same_loss, same_dz = reference.loss_and_gradient("softmax_cross_entropy", z, np.eye(5)[labels], weight)
     assert loss == same_loss
     np.testing.assert_array_equal(dz, same_dz)
 
 
 def test_softmax_cross_entropy_of_targets_that_do_not_sum_to_one():
     z, target = oracle.random_arrays(10, (3, 4), (3, 4))
-    dz = reference.softmax_cross_entropy(z, target)[1]
-    oracle.assert_gradient(dz, lambda a: reference.softmax_cross_entropy(a, target)[0], z)
+    dz = reference.loss_and_gradient("softmax_cross_entropy", z, target)[1]
+    oracle.assert_gradient(dz, lambda a: reference.loss_and_gradient("softmax_cross_entropy", a, target)[0], z)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +235,7 @@ def test_loss_values(loss, z, target, weight, expected):
 )
 def test_softmax_cross_entropy_of_distant_logits(target, loss, dz):
     with np.errstate(over="raise", divide="raise", invalid="raise"):
-        value, gradient = reference.softmax_cross_entropy([[1000.0, -1000.0]], [target])
+        value, gradient = reference.loss_and_gradient("softmax_cross_entropy", [[1000.0, -1000.0]], [target])
     assert value == loss
     np.testing.assert_array_equal(gradient, [dz])
 
@@ -247,19 +246,19 @@ def test_softmax_cross_entropy_of_distant_logits(target, loss, dz):
 )
 def test_sigmoid_cross_entropy_of_distant_logits(z, target, loss, dz):
     with np.errstate(over="raise", divide="raise", invalid="raise"):
-        value, gradient = reference.sigmoid_cross_entropy([[z]], [[target]])
+        value, gradient = reference.loss_and_gradient("sigmoid_cross_entropy", [[z]], [[target]])
     assert value == loss
     np.testing.assert_array_equal(gradient, [[dz]])
 
 
 def test_a_class_that_is_excluded_and_not_wanted_costs_nothing():
-    value, dz = reference.softmax_cross_entropy([[0.0, -np.inf, 0.0]], [0])
+    value, dz = reference.loss_and_gradient("softmax_cross_entropy", [[0.0, -np.inf, 0.0]], [0])
     oracle.assert_close(value, math.log(2.0), np.float64, FLOAT64_DEPTH)
     np.testing.assert_array_equal(dz, [[-0.5, 0.0, 0.5]])
 
 
 def test_softmax_of_one_output_is_certain():
-    loss, dz = reference.softmax_cross_entropy([[3.0], [-4.0]], [0, 0])
+    loss, dz = reference.loss_and_gradient("softmax_cross_entropy", [[3.0], [-4.0]], [0, 0])
     assert loss == 0.0
     np.testing.assert_array_equal(dz, [[0.0], [0.0]])
 
@@ -301,7 +300,7 @@ def test_targets_are_not_broadcast(loss):
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])
 def test_labels_beyond_the_classes_are_an_error(labels):
     with pytest.raises(ValueError, match=r"^target: expected labels 0\.\.2"):
-        reference.softmax_cross_entropy(np.zeros((2, 3)), labels)
+        reference.loss_and_gradient("softmax_cross_entropy", np.zeros((2, 3)), labels)
 
 
 # Updates ------------------------------------------------------------------------------------------------------------
@@ -427,7 +426,7 @@ def test_network_takes_labels():
     np.testing.assert_array_equal(by_label[3], one_hot[3])
 
 
-@pytest.mark.parametrize("output", sorted(reference.OUTPUT_LOSSES))
+@pytest.mark.parametrize("output", sorted(OUTPUTS))
 def test_network_forward_is_its_layers_in_turn(output):
     x = oracle.random_arrays(60, (6, 3))[0]
     weights, biases = oracle.random_network(61, [3, 4, 5, 2])

@@ -57,3 +57,13 @@ def test_hashes_of_rules():
     assert rule_hash(rules(2.0, exp, True)) == same
     others = [rule_hash(rules(2.5, exp, True)), rule_hash(rules(2.0, tanh, True)), rule_hash(rules(2.0, exp, False))]
     assert len({same, *others}) == 4
+
+
+def test_whoever_follows_is_told_of_all():
+    registry, told = Registry("colour"), []
+    registry.add("red", 1)
+    registry.follow(lambda name, declaration: told.append((name, declaration)))
+    assert told == [("red", 1)]
+    registry.add("blue", 2)
+    registry.add("red", 3)
+    assert told == [("red", 1), ("blue", 2), ("red", 3)]

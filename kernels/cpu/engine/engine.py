@@ -28,6 +28,7 @@ from kernels.cpu.threads import workers
 from kernels.cpu.threads.thread_choice import ThreadChoice
 from kernels.engine.codes import METRICS, OUTPUTS, WRONG_LABEL
 from kernels.layout import Layout, address, aligned_zeros
+from kernels.losses import LossChoice, loss_and_parameter
 
 NONE = np.zeros(0)
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
@@ -92,7 +93,7 @@ class Engine:
 
     def load(
         self,
-        loss: scalar.Loss | None = None,
+        loss: LossChoice | None = None,
         update: str | None = None,
         gathered: Iterable[np.dtype | None] = (),
         rows: int = 1,
@@ -109,7 +110,7 @@ class Engine:
             self.memory.product(n, sys.maxsize).load()
         self.memory.load_activations()
         if loss is not None:
-            losses[scalar.loss_and_parameter(loss)[0]][self.dtype].load()
+            losses[loss_and_parameter(loss)[0].name][self.dtype].load()
         if outputs:
             output[self.dtype].load()
         if update is not None:
@@ -225,7 +226,7 @@ class Engine:
         steps: int,
         passes: int = 1,
         scales: np.ndarray,
-        loss: scalar.Loss,
+        loss: LossChoice,
         metric: str | None,
         update: str,
         state: Sequence[np.ndarray],
@@ -289,7 +290,7 @@ class Engine:
         *,
         weight: np.ndarray | None,
         scale: float,
-        loss: scalar.Loss,
+        loss: LossChoice,
         l2: float = 0.0,
     ) -> tuple[float, np.ndarray, np.ndarray]:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
@@ -322,7 +323,7 @@ class Engine:
         out: np.ndarray | None = None,
         target: np.ndarray | None = None,
         weight: np.ndarray | None = None,
-        loss: scalar.Loss = "softmax_cross_entropy",
+        loss: LossChoice = "softmax_cross_entropy",
         metric: str | None = None,
         among: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:

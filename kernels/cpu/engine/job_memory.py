@@ -16,6 +16,7 @@ from kernels.cpu.product.gemm_bf16 import product_for
 from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import losses
 from kernels.layout import Layout, address, aligned_zeros
+from kernels.losses import LossChoice, loss_and_parameter
 
 
 class JobMemory:
@@ -182,10 +183,10 @@ class JobMemory:
             job.weight_gather = gathers[weight.dtype][self.dtype].address
         job.first_position, job.batches = int(first), batches
 
-    def set_loss(self, loss: scalar.Loss, metric: int) -> None:
+    def set_loss(self, loss: LossChoice, metric: int) -> None:
         """Describe the loss, and the code of what counts as right."""
-        name, self._loss_parameter[0] = scalar.loss_and_parameter(loss)
-        self.job.loss, self.job.metric = losses[name][self.dtype].address, metric
+        declared, self._loss_parameter[0] = loss_and_parameter(loss)
+        self.job.loss, self.job.metric = losses[declared.name][self.dtype].address, metric
 
     def one_batch(self, rows: int) -> int:
         """The address of (0, rows): the one batch of what is not training."""

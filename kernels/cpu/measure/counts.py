@@ -15,6 +15,7 @@ import numpy as np
 
 from kernels import scalar
 from kernels.cpu.measure.timed_engine import TimedEngine
+from kernels.losses import LossChoice, loss_and_parameter
 from kernels.maths import exp
 from kernels.maths.functions import Bits, Maths, functions
 
@@ -27,7 +28,7 @@ def step_counts(
     rows: int,
     order: np.ndarray | None,
     weight: np.ndarray | None,
-    loss: scalar.Loss,
+    loss: LossChoice,
     metric: str | None,
     update: str,
     state: list[np.ndarray],
@@ -84,21 +85,17 @@ def step_counts(
     return result
 
 
-def _of_loss(dtype: str, loss: scalar.Loss, output: str, labels: bool) -> int:
+def _of_loss(dtype: str, loss: LossChoice, output: str, labels: bool) -> int:
     """Operations of a loss and its gradient for each output, see kernels.cpu.rowwise.loss."""
-    loss, _ = scalar.loss_and_parameter(loss)
+    declared, _ = loss_and_parameter(loss)
     exponential = operations_of(exp, dtype)
-    if loss == "softmax_cross_entropy":
+    if declared.kernel == "softmax_cross_entropy":
         return exponential + (3 if labels else 9)
-    if loss == "sigmoid_cross_entropy":
-        return operations_of(scalar.sigmoid_cross_entropy, dtype) + 2
-    if loss in ("absolute_error", "huber", "quantile"):
-        return (
-            operations_of(getattr(scalar, loss), dtype) + 4
-        )  # the share of an output, in the row's loss and in the gradient
-    if loss == "poisson":
-        return exponential + 7  # the logarithm of a target, which a library takes, is one of them
-    return 6 + {"identity": 2, "sigmoid": operations_of(scalar.sigmoid, dtype) + 5, "softmax": exponential + 7}[output]
+    if declared.kernel == "squared_error":
+        through = {"identity": 2, "sigmoid": operations_of(scalar.sigmoid, dtype) + 5, "softmax": exponential + 7}
+        return 6 + through[output]
+    # and of a mean an output's share of it, in the row's loss and in the gradient
+    return operations_of(declared.rule, dtype) + (4 if declared.mean else 2)
 
 
 @cache

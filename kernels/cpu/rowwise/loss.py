@@ -14,6 +14,7 @@ from kernels.cpu.compiler.declaration import Address, Code, Flag, Size, Stride
 from kernels.cpu.ir import memory
 from kernels.cpu.rowwise.row_blocks import OTHER, SCALE, TOP, TOTAL, VALUE, RowBlock, row_block
 from kernels.engine.codes import ALL_OUTPUTS, IDENTITY, SIGMOID, SOFTMAX
+from kernels.losses import LOSSES, Loss
 
 
 class RowLoss(Protocol):
@@ -32,18 +33,20 @@ class RowLoss(Protocol):
     ) -> float: ...  # fmt: skip
 
 
-def _loss(name: str, make: Callable[[Any, RowBlock], Any], squared: bool = False) -> jit.Family:
-    """The kernel of a loss.
+def _family(declared: Loss) -> jit.Family:
+    """The kernels of a loss.
 
-    make(real, row_block) -> of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz,
-    parameter, scratch): at most a block of rows. It reads SCALE, and writes dz and VALUE, the rows' losses.
-    have_maximum: TOP and OTHER are there.
+    Its of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch) takes
+    at most a block of rows. It reads SCALE, and writes dz and VALUE, the rows' losses. have_maximum: TOP and OTHER are
+    there.
     """
+    of_squares = declared.kernel == "squared_error"
 
-    @jit.kernel(like=RowLoss, name=name)
+    @jit.kernel(like=RowLoss, name=f"loss_{declared.name}", stamp=declared.stamp)
     def loss(real: Any) -> Any:
         f = row_block(real)
-        of_block, block, elements, doubles, are_right = make(real, f), f.block, f.elements, f.doubles, f.are_right
+        of_block = _OF_BLOCK[declared.kernel](real, f, declared)
+        block, elements, doubles, are_right = f.block, f.elements, f.doubles, f.are_right
         lane_row, scratch_bytes, zero, half = f.lane_row, f.scratch_bytes, real(0.0), real(0.5)
         doubled = types.float64  # weights of any size, 1e-40 or 1e38, where they make no sum or product too large
 
@@ -55,7 +58,7 @@ def _loss(name: str, make: Callable[[Any, RowBlock], Any], squared: bool = False
             s, value = elements(scratch + SCALE * lane_row), elements(scratch + VALUE * lane_row)
             weights = elements(weight)
             have_maximum = right != 0 and metric != ALL_OUTPUTS
-            threshold = half if squared and output == IDENTITY else zero
+            threshold = half if of_squares and output == IDENTITY else zero
             for r in range(block):
                 s[r] = real(scale)
             sum_of_losses = 0.0
@@ -94,7 +97,7 @@ def _loss(name: str, make: Callable[[Any, RowBlock], Any], squared: bool = False
     return loss
 
 
-def _softmax_cross_entropy(real: Any, f: RowBlock) -> Any:
+def _softmax_cross_entropy(real: Any, f: RowBlock, declared: Loss) -> Any:
     """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t.
 
     Of a row whose label is none of the columns the loss is NaN and dz is 0.
@@ -167,17 +170,16 @@ def _softmax_cross_entropy(real: Any, f: RowBlock) -> Any:
     return of_block
 
 
-def _each_output(make: Callable[[Any, RowBlock], Any], mean: bool = False) -> Callable[[Any, RowBlock], Any]:
-    """A loss that is a sum or mean over outputs.
-
-    make(real, row_block) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
-    """
-    return lambda real, f: _sum_of_outputs(real, f, make(real, f), mean)
+def _each_output(real: Any, f: RowBlock, declared: Loss) -> Any:
+    """The of_block of a loss that has a rule."""
+    return _sum_of_outputs(real, f, f.maths.rule(declared.rule), declared.mean)
 
 
 def _sum_of_outputs(real: Any, f: RowBlock, of_output: Any, mean: bool) -> Any:
-    """The of_block of such a loss. Whole vectors of outputs are read in place: only their sums, one a lane, are
-    transposed.
+    """The of_block of a loss that is a sum or mean over outputs.
+
+    of_output: (z, t, the loss's parameter) -> (the output's loss, its slope). Whole vectors of outputs are read in
+    place: only their sums, one a lane, are transposed.
     """
     lanes, size, block, lane_row, square, other_square = f.lanes, f.size, f.block, f.lane_row, f.square, f.other_square
     elements, padded, zero, one = f.elements, f.padded, real(0.0), real(1.0)
@@ -233,72 +235,30 @@ def _sum_of_outputs(real: Any, f: RowBlock, of_output: Any, mean: bool) -> Any:
     return of_block
 
 
-@_each_output
-def _sigmoid_cross_entropy(real: Any, f: RowBlock) -> Any:
-    """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
-    return f.maths.rule(scalar.sigmoid_cross_entropy)
-
-
-@_each_output
-def _poisson(real: Any, f: RowBlock) -> Any:
-    """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
-    exp, log, select, zero = f.maths.exp, f.maths.log, f.maths.select, real(0.0)
+def _squared_error(real: Any, f: RowBlock, declared: Loss) -> Any:
+    """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
+    one, of_identity, sigmoid = real(1.0), f.maths.rule(declared.rule), f.maths.rule(scalar.sigmoid)
 
     @jit.plain
-    def of_output(z, t, parameter):
-        error = exp(z) - t
-        return error + t * select(t > zero, log(t) - z, zero), error
+    def of_sigmoid(z, t, parameter):
+        y = sigmoid(z)
+        loss, slope = of_identity(y, t, parameter)
+        return loss, slope * (y * (one - y))
 
-    return of_output
+    identity = _sum_of_outputs(real, f, of_identity, declared.mean)
+    logistic = _sum_of_outputs(real, f, of_sigmoid, declared.mean)
+    softmax = _squared_error_of_softmax(real, f, declared.mean)
 
+    @jit.inline
+    def of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
+        if output == SOFTMAX:
+            softmax(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
+        elif output == SIGMOID:
+            logistic(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
+        else:
+            identity(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
 
-def _absolute_error(real: Any, f: RowBlock) -> Any:
-    """The mean over outputs of |z - t|."""
-    return f.maths.rule(scalar.absolute_error)
-
-
-def _huber(real: Any, f: RowBlock) -> Any:
-    """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
-    return f.maths.rule(scalar.huber)
-
-
-def _quantile(real: Any, f: RowBlock) -> Any:
-    """The mean over outputs of the pinball loss, its level the parameter."""
-    return f.maths.rule(scalar.quantile)
-
-
-def _squared_error(mean: bool) -> Callable[[Any, RowBlock], Any]:
-    def make(real: Any, f: RowBlock) -> Any:
-        """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
-        one, two, sigmoid = real(1.0), real(2.0), f.maths.rule(scalar.sigmoid)
-
-        @jit.plain
-        def of_identity(z, t, parameter):
-            error = z - t
-            return error * error, two * error
-
-        @jit.plain
-        def of_sigmoid(z, t, parameter):
-            y = sigmoid(z)
-            error = y - t
-            return error * error, two * error * (y * (one - y))
-
-        identity = _sum_of_outputs(real, f, of_identity, mean)
-        logistic = _sum_of_outputs(real, f, of_sigmoid, mean)
-        softmax = _squared_error_of_softmax(real, f, mean)
-
-        @jit.inline
-        def of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
-            if output == SOFTMAX:
-                softmax(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
-            elif output == SIGMOID:
-                logistic(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
-            else:
-                identity(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch)
-
-        return of_block
-
-    return make
+    return of_block
 
 
 def _squared_error_of_softmax(real: Any, f: RowBlock, mean: bool) -> Any:
@@ -337,16 +297,20 @@ def _squared_error_of_softmax(real: Any, f: RowBlock, mean: bool) -> Any:
     return of_block
 
 
-losses = {
-    "softmax_cross_entropy": _loss("softmax_cross_entropy", _softmax_cross_entropy),
-    "sigmoid_cross_entropy": _loss("sigmoid_cross_entropy", _sigmoid_cross_entropy),
-    "mean_squared_error": _loss("mean_squared_error", _squared_error(mean=True), squared=True),
-    "sum_squared_error": _loss("sum_squared_error", _squared_error(mean=False), squared=True),
-    "poisson": _loss("poisson", _poisson),
-    "absolute_error": _loss("absolute_error", _each_output(_absolute_error, mean=True)),
-    "huber": _loss("huber", _each_output(_huber, mean=True)),
-    "quantile": _loss("quantile", _each_output(_quantile, mean=True)),
+_OF_BLOCK: dict[str, Callable[[Any, RowBlock, Loss], Any]] = {  # by Loss.kernel
+    "": _each_output,
+    "softmax_cross_entropy": _softmax_cross_entropy,
+    "squared_error": _squared_error,
 }
+
+losses: dict[str, jit.Family] = {}  # by name, also those that programs declare later
+
+
+def _follow(name: str, declared: Loss) -> None:
+    losses[name] = _family(declared)
+
+
+LOSSES.follow(_follow)
 
 
 class OutputActivation(Protocol):

@@ -164,6 +164,12 @@ def placed(value: Any, name: str) -> Placed:
     return Placed(flat, tuple(array.shape), dtype)
 
 
+def on_host(array: Any) -> np.ndarray:
+    """The same numbers in the host's memory."""
+    with streams.launching(array.stream):
+        return memory.read(contiguous(array)) if array.size else np.empty(array.shape, array.dtype)
+
+
 def bounds(array: Any) -> tuple[Any, Any]:
     """The smallest and the largest element, both NaN where there is one."""
     matrix = _matrix(array)

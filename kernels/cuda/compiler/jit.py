@@ -107,20 +107,23 @@ def _argument(word: str, real: Any) -> Any:
     return types.Array(element, 1, "C")
 
 
-def kernel(factory: Callable[..., tuple[Callable[..., None], str, int]]) -> Callable[..., Kernel]:
+def kernel(
+    factory: Callable[..., tuple[Callable[..., None], str, int]], name: str = "", stamp: str = ""
+) -> Callable[..., Kernel]:
     """Make a family of kernels of a factory `factory(real, *constants) -> (function, signature, threads)`.
 
-    The family is called with a dtype in place of `real`; the same constants give the same kernel.
+    The family is called with a dtype in place of `real`; the same constants give the same kernel. name: the factory's
+    unless told otherwise. stamp: a hash of what the factory compiles besides this package's sources.
     """
 
     @functools.cache
     def member(dtype: str, *constants: Any) -> Kernel:
         real = getattr(types, dtype)
         function, signature, threads = factory(real, *constants)
-        function.__name__ = f"{factory.__name__}_{dtype}"
+        function.__name__ = f"{name or factory.__name__}_{dtype}"
         function.__qualname__ = function.__name__
         function.__module__ = factory.__module__
-        return Kernel(function, signature, real, threads, constants)
+        return Kernel(function, signature, real, threads, (*constants, stamp) if stamp else constants)
 
     return member
 

@@ -28,6 +28,7 @@ from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_threads
 from kernels.engine.codes import WRONG_LABEL
 from kernels.layout import Layout
+from kernels.losses import LossChoice, loss_and_parameter
 
 PLANS = 16  # sizes of a batch whose products are remembered
 
@@ -85,7 +86,7 @@ class Engine:
 
     def load(
         self,
-        loss: scalar.Loss | None = None,
+        loss: LossChoice | None = None,
         update: str | None = None,
         gathered: Sequence[np.dtype | None] = (),
         rows: int = 1,
@@ -107,7 +108,8 @@ class Engine:
             data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
             kernels += [kernel for plan in plans for kernel in plan.kernels(name if data is None else SOURCES[data])]
             if loss is not None:
-                kernels.append(losses[scalar.loss_and_parameter(loss)[0]](name, threads, *target_constants(target)))
+                declared, _ = loss_and_parameter(loss)
+                kernels.append(losses[declared.name](name, threads, *target_constants(target)))
         if update is not None:
             kernels += [updates[update](name), column_sums(name, *tuning.COLUMN_LANES), step_sums(name, tuning.THREADS)]
             kernels += [extremes(name, tuning.THREADS)] + ([dropout_kernel(name)] if drops else [])
@@ -223,7 +225,7 @@ class Engine:
         steps: int,
         passes: int = 1,
         scales: np.ndarray,
-        loss: scalar.Loss,
+        loss: LossChoice,
         metric: str | None,
         update: str,
         state: Sequence[Any],
@@ -242,7 +244,7 @@ class Engine:
             raise NotImplementedError("hook must be None on device 'cuda', whose steps call no function of the host")
         plan = self._plan(batch_size, gradients=True, drops=noise is not None and any(self.dropout))
         self._buffers.reserve(plan, batch_size)
-        name, parameter = scalar.loss_and_parameter(loss)
+        declared, parameter = loss_and_parameter(loss)
         of_step = StepNumbers(scale=scales, decay=l2, parameter=parameter)
         numbers = numbers_of_steps(steps, of_step, update_numbers[update](scalars))
         decays = bool(np.any(l2))
@@ -260,7 +262,7 @@ class Engine:
 
         def step() -> None:
             launches.forward()
-            launches.loss(name)
+            launches.loss(declared.name)
             launches.backward(decays)
             if norms is not None:
                 launches.clip(norms)
@@ -287,14 +289,14 @@ class Engine:
         *,
         weight: Host | None,
         scale: float,
-        loss: scalar.Loss,
+        loss: LossChoice,
         l2: float = 0.0,
     ) -> tuple[float, np.ndarray, np.ndarray]:
         """The loss on all rows of x, its gradient by the parameters (laid out like them) and dX (n, I)."""
         rows, buffers = len(x), self._buffers
         plan = self._plan(rows, gradients=True)
         buffers.reserve(plan, rows)
-        name, parameter = scalar.loss_and_parameter(loss)
+        declared, parameter = loss_and_parameter(loss)
         numbers = numbers_of_steps(1, StepNumbers(scale=scale, decay=l2, parameter=parameter))
         batches = Batches(*self.place(x, target, weight), None, 0, rows, rows)
         job = job_for(plan, buffers, batches, self.output)
@@ -302,7 +304,7 @@ class Engine:
         launches = Steps(plan, buffers, batches, numbers.astype(self.dtype), job)
         sums = memory.empty(2, self.dtype)
         launches.forward()
-        launches.loss(name)
+        launches.loss(declared.name)
         launches.backward(bool(l2))
         launches.dx()
         launches.sums(sums)
@@ -322,7 +324,7 @@ class Engine:
         out: Any = None,
         target: Host | None = None,
         weight: Host | None = None,
-        loss: scalar.Loss = "softmax_cross_entropy",
+        loss: LossChoice = "softmax_cross_entropy",
         metric: str | None = None,
         among: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -339,7 +341,7 @@ class Engine:
         plan, steps = self._plan(chunk, gradients=False), -(-total // chunk)
         self._buffers.reserve(plan, total)
         batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)
-        name, parameter = scalar.loss_and_parameter(loss)
+        declared, parameter = loss_and_parameter(loss)
         numbers = numbers_of_steps(steps, StepNumbers(scale=1.0, parameter=parameter))
         job = job_for(plan, self._buffers, batches, self.output, metric)
         job.keep_rows = 1
@@ -352,7 +354,7 @@ class Engine:
             launches.at(step)
             launches.forward()
             if target is not None:
-                launches.loss(name)
+                launches.loss(declared.name)
             if outputs is not None:
                 launches.outputs(outputs, step)
         if on_host:

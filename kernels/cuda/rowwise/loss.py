@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from kernels import scalar
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import job_of, numbers_of, rows_of
 from kernels.cuda.rowwise.reduce import block_sum
-from kernels.cuda.rowwise.row_reductions import RowParts, block_threads, row_parts
+from kernels.cuda.rowwise.row_reductions import block_threads, row_parts
 from kernels.engine.codes import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
+from kernels.losses import LOSSES, Loss
 
 # z, dz, target, order, weight, numbers, results, words. The loss of z (rows, columns) and dz, its gradient times the
 # step's scale, overwritten. target: (n, columns), or int64 labels (n,). weight: one per row of the data, where the job
@@ -21,8 +21,7 @@ from kernels.engine.codes import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
 SIGNATURE = "R R {} I R R R I"
 
 
-@jit.kernel
-def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: bool) -> Any:
+def _softmax_cross_entropy(declared: Loss, real: Any, threads: int, target_type: str, labels: bool) -> Any:
     """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t.
 
     Of a row whose label is none of the columns the loss is NaN and dz is 0.
@@ -73,143 +72,106 @@ def softmax_cross_entropy(real: Any, threads: int, target_type: str, labels: boo
     return function, SIGNATURE.format("I" if labels else target_type), block_threads(threads)
 
 
-def _each_output(name: str, make: Callable[[Any, RowParts], Any], mean: bool = False) -> Any:
-    """A loss that is a sum or mean over outputs.
+def _each_output(declared: Loss, real: Any, threads: int, target_type: str, labels: bool) -> Any:
+    """The mean or sum over outputs of what the loss's rule says."""
+    f, mean = row_parts(real, threads), declared.mean
+    place, finish, total_of, is_right, of_output = f.place, f.finish, f.sum, f.right, f.maths.rule(declared.rule)
+    row_number, lane = f.row_number, f.lane
+    zero, one = real(0.0), real(1.0)
 
-    make(real, parts) -> a function (z, t, the loss's parameter) -> (the output's loss, its slope).
-    """
+    def function(z, dz, target, order, weight, numbers, results, words):
+        job = job_of(words)
+        if row_number() >= rows_of(job):
+            return
+        shared = cuda.shared.array(threads, real)
+        n, thread = job.columns, lane()
+        _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
+        parameter = numbers_of(numbers, job).parameter
+        right = one
+        if job.metric != NO_METRIC:
+            right = is_right(shared, z, z_at, n, target, t_at, job.metric, zero)
+        factor = s / real(n) if mean else s
+        value = zero
+        for j in range(thread, n, threads):
+            loss, slope = of_output(z[z_at + j], real(target[t_at + j]), parameter)
+            value += loss
+            dz[dz_at + j] = factor * slope
+        value = total_of(shared, value)
+        if mean:
+            value = value / real(n)
+        finish(results, job, w * value, right)
 
-    def each_output(real: Any, threads: int, target_type: str, labels: bool) -> Any:
-        f = row_parts(real, threads)
-        place, finish, total_of, is_right, of_output = f.place, f.finish, f.sum, f.right, make(real, f)
-        row_number, lane = f.row_number, f.lane
-        zero, one = real(0.0), real(1.0)
+    return function, SIGNATURE.format(target_type), block_threads(threads)
 
-        def function(z, dz, target, order, weight, numbers, results, words):
-            job = job_of(words)
-            if row_number() >= rows_of(job):
-                return
-            shared = cuda.shared.array(threads, real)
-            n, thread = job.columns, lane()
-            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
-            parameter = numbers_of(numbers, job).parameter
-            right = one
-            if job.metric != NO_METRIC:
-                right = is_right(shared, z, z_at, n, target, t_at, job.metric, zero)
-            factor = s / real(n) if mean else s
-            value = zero
+
+def _squared_error(declared: Loss, real: Any, threads: int, target_type: str, labels: bool) -> Any:
+    """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
+    f, mean = row_parts(real, threads), declared.mean
+    place, finish, largest_value, total_of, is_right = f.place, f.finish, f.largest_value, f.sum, f.right
+    row_number, lane = f.row_number, f.lane
+    activate, exp, zero, half, one, two = f.activate, f.exp, real(0.0), real(0.5), real(1.0), real(2.0)
+
+    def function(z, dz, target, order, weight, numbers, results, words):
+        job = job_of(words)
+        if row_number() >= rows_of(job):
+            return
+        shared = cuda.shared.array(threads, real)
+        n, thread, output = job.columns, lane(), job.output
+        _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
+        right = one
+        if job.metric != NO_METRIC:
+            threshold = half if output == IDENTITY else zero
+            right = is_right(shared, z, z_at, n, target, t_at, job.metric, threshold)
+        factor = two * s
+        if mean:
+            factor = factor / real(n)
+        top, total = zero, one
+        if output == SOFTMAX:
+            top, part = largest_value(shared, z, z_at, n), zero
             for j in range(thread, n, threads):
-                loss, slope = of_output(z[z_at + j], real(target[t_at + j]), parameter)
-                value += loss
-                dz[dz_at + j] = factor * slope
-            value = total_of(shared, value)
-            if mean:
-                value = value / real(n)
-            finish(results, job, w * value, right)
-
-        return function, SIGNATURE.format(target_type), block_threads(threads)
-
-    each_output.__name__, each_output.__doc__ = name, make.__doc__
-    return jit.kernel(each_output)
-
-
-def _sigmoid_cross_entropy(real: Any, f: RowParts) -> Any:
-    """The sum over outputs of max(z, 0) - z t + log1p(exp(-|z|)); dz = sigmoid(z) - t."""
-    return f.maths.rule(scalar.sigmoid_cross_entropy)
-
-
-def _poisson(real: Any, f: RowParts) -> Any:
-    """The sum over outputs of t (log(t) - z) - t + exp(z); dz = exp(z) - t."""
-    exp, zero = f.exp, real(0.0)
-
-    @jit.inline
-    def of_output(z, t, parameter):
-        error = exp(z) - t
-        return error + (t * (real(math.log(t)) - z) if t > zero else zero), error
-
-    return of_output
-
-
-def _absolute_error(real: Any, f: RowParts) -> Any:
-    """The mean over outputs of |z - t|."""
-    return f.maths.rule(scalar.absolute_error)
-
-
-def _huber(real: Any, f: RowParts) -> Any:
-    """The mean over outputs of a parabola of z - t that goes on as its tangents beyond the parameter."""
-    return f.maths.rule(scalar.huber)
-
-
-def _quantile(real: Any, f: RowParts) -> Any:
-    """The mean over outputs of the pinball loss, its level the parameter."""
-    return f.maths.rule(scalar.quantile)
-
-
-def _squared_error(mean: bool) -> Any:
-    def squared_error(real: Any, threads: int, target_type: str, labels: bool) -> Any:
-        """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
-        f = row_parts(real, threads)
-        place, finish, largest_value, total_of, is_right = f.place, f.finish, f.largest_value, f.sum, f.right
-        row_number, lane = f.row_number, f.lane
-        activate, exp, zero, half, one, two = f.activate, f.exp, real(0.0), real(0.5), real(1.0), real(2.0)
-
-        def function(z, dz, target, order, weight, numbers, results, words):
-            job = job_of(words)
-            if row_number() >= rows_of(job):
-                return
-            shared = cuda.shared.array(threads, real)
-            n, thread, output = job.columns, lane(), job.output
-            _, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
-            right = one
-            if job.metric != NO_METRIC:
-                threshold = half if output == IDENTITY else zero
-                right = is_right(shared, z, z_at, n, target, t_at, job.metric, threshold)
-            factor = two * s
-            if mean:
-                factor = factor / real(n)
-            top, total = zero, one
+                part += exp(z[z_at + j] - top)
+            total = total_of(shared, part)
+        value, dot = zero, zero
+        for j in range(thread, n, threads):
+            y = activate(output, z[z_at + j], top, total)
+            error = y - real(target[t_at + j])
+            value += error * error
+            dot += factor * error * y
+        value = total_of(shared, value)
+        if output == SOFTMAX:
+            dot = total_of(shared, dot)
+        for j in range(thread, n, threads):
+            y = activate(output, z[z_at + j], top, total)
+            slope = factor * (y - real(target[t_at + j]))
             if output == SOFTMAX:
-                top, part = largest_value(shared, z, z_at, n), zero
-                for j in range(thread, n, threads):
-                    part += exp(z[z_at + j] - top)
-                total = total_of(shared, part)
-            value, dot = zero, zero
-            for j in range(thread, n, threads):
-                y = activate(output, z[z_at + j], top, total)
-                error = y - real(target[t_at + j])
-                value += error * error
-                dot += factor * error * y
-            value = total_of(shared, value)
-            if output == SOFTMAX:
-                dot = total_of(shared, dot)
-            for j in range(thread, n, threads):
-                y = activate(output, z[z_at + j], top, total)
-                slope = factor * (y - real(target[t_at + j]))
-                if output == SOFTMAX:
-                    slope = y * (slope - dot)
-                elif output == SIGMOID:
-                    slope = slope * (y * (one - y))
-                dz[dz_at + j] = slope
-            if mean:
-                value = value / real(n)
-            finish(results, job, w * value, right)
+                slope = y * (slope - dot)
+            elif output == SIGMOID:
+                slope = slope * (y * (one - y))
+            dz[dz_at + j] = slope
+        if mean:
+            value = value / real(n)
+        finish(results, job, w * value, right)
 
-        return function, SIGNATURE.format(target_type), block_threads(threads)
-
-    squared_error.__name__ = "mean_squared_error" if mean else "sum_squared_error"
-    return jit.kernel(squared_error)
+    return function, SIGNATURE.format(target_type), block_threads(threads)
 
 
-losses = {
-    "softmax_cross_entropy": softmax_cross_entropy,
-    "sigmoid_cross_entropy": _each_output("sigmoid_cross_entropy", _sigmoid_cross_entropy),
-    "mean_squared_error": _squared_error(mean=True),
-    "sum_squared_error": _squared_error(mean=False),
-    "poisson": _each_output("poisson", _poisson),
-    "absolute_error": _each_output("absolute_error", _absolute_error, mean=True),
-    "huber": _each_output("huber", _huber, mean=True),
-    "quantile": _each_output("quantile", _quantile, mean=True),
+_FACTORIES = {  # by Loss.kernel
+    "": _each_output,
+    "softmax_cross_entropy": _softmax_cross_entropy,
+    "squared_error": _squared_error,
 }
+
+losses: dict[str, Callable[..., jit.Kernel]] = {}  # by name, also those that programs declare later
+
+
+def _follow(name: str, declared: Loss) -> None:
+    def factory(real: Any, threads: int, target_type: str, labels: bool) -> Any:
+        return _FACTORIES[declared.kernel](declared, real, threads, target_type, labels)
+
+    losses[name] = jit.kernel(factory, f"loss_{name}", declared.stamp)
+
+
+LOSSES.follow(_follow)
 
 
 @jit.kernel

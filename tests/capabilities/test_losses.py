@@ -1,6 +1,10 @@
-"""Losses and their gradients against the oracle: targets of every kind, row weights, logits far out."""
+"""Every loss that is known: kernel and compiled code against its reference, targets of all kinds, weights, layouts."""
 
+import inspect
 import math
+import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,49 +12,48 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
-from kernels import reference
-from kernels.cpu.rowwise.loss import losses
+from fastnn import cli
+from fastnn.losses import loss_for
+from kernels import losses, reference
+from kernels.cpu.measure import counts
+from kernels.cpu.rowwise.loss import losses as compiled
 from kernels.engine.codes import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
 from tests.oracle import LOSS_PARAMETERS, loss_of
 
 DTYPES = (np.float32, np.float64)
-LOSSES = list(reference.LOSSES)
+LOSSES = list(losses.LOSSES)
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "losses.md").read_text()
+OF_LABELS = [name for name in LOSSES if losses.LOSSES[name].targets.labels]
 SHAPES = [(1, 1), (1, 65), (65, 1), (2, 2), (15, 17), (63, 16), (64, 64), (17, 1000), (1000, 3)]
 
 
 def data(seed, loss, shape, dtype, spread=3.0):
     """Logits or predictions, and a target of the same shape."""
     (z,) = oracle.random_arrays(seed, shape)
-    spread = min(spread, 3.0) if loss == "poisson" else spread  # exp(z) is as large
+    spread = min(spread, 3.0) if "exp" in losses.LOSSES[loss].outputs else spread  # exp(z) is as large
     return (spread * z).astype(dtype), oracle.random_target(seed + 1, loss, *shape, dtype)
 
 
 def magnitudes(loss, z, target, weight):
     """What is added up to make the loss, and each element of dz."""
-    z, t = np.asarray(z, np.float64), np.asarray(target, np.float64)
-    if loss != "softmax_cross_entropy":
-        t = t.reshape(z.shape)
-    if loss == "softmax_cross_entropy":
+    z, t, declared = np.asarray(z, np.float64), np.asarray(target, np.float64), losses.LOSSES[loss]
+    if declared.targets.labels:
         labels = t.ndim == 1
         row, element = np.abs(z).max(1) * 2 + math.log(z.shape[1]), np.ones(z.shape)
         row = row * (1.0 if labels else t.sum(1))
         element = element + (0.0 if labels else t.sum(1, keepdims=True))
-    elif loss == "sigmoid_cross_entropy":
-        row, element = (2 * np.abs(z) + math.log(2.0)).sum(1), np.ones(z.shape)
-    elif loss == "poisson":
-        log_t = np.log(t, out=np.zeros_like(t), where=t > 0)
-        row, element = (t * (np.abs(log_t) + np.abs(z)) + t + np.exp(z)).sum(1), t + np.exp(z)
-    elif loss.endswith("squared_error"):
-        mean = z.shape[1] if loss == "mean_squared_error" else 1
-        row, element = ((z - t) ** 2).sum(1) / mean, 2 * np.abs(z - t) / mean
     else:
-        row, element = np.abs(z - t).mean(1), np.ones(z.shape) / z.shape[1]
+        t, parameter = t.reshape(z.shape), [LOSS_PARAMETERS[loss][1]] if loss in LOSS_PARAMETERS else []
+        value, slope = declared.reference(z, t, *parameter)
+        row = (np.abs(value) + (1.0 + np.abs(t)) * (1.0 + np.abs(z))).sum(1)
+        element = np.abs(slope) + np.abs(t) + 1.0
+    divisor = z.shape[1] if declared.mean else 1
     share = np.ones(len(z)) if weight is None else np.asarray(weight, np.float64)
-    if loss != "sum_squared_error":
+    if declared.averaged:
         share = share / (share.sum() or 1.0)
-    return float(share @ row), share[:, np.newaxis] * element
+    return float(share @ row) / divisor, share[:, np.newaxis] * element / divisor
 
 
 def check(loss, z, target, weight):
@@ -75,11 +78,11 @@ def test_against_the_oracle(loss, dtype):
         z, target = data(0, loss, shape, dtype)
         check(loss, z, target, None)
         check(loss, z, target, oracle.random_row_weights(2, shape[0], dtype))
-        if loss == "softmax_cross_entropy":
+        if loss in OF_LABELS:
             labels = oracle.random_labels(3, *shape)
             check(loss, z, labels, None)
             check(loss, z, labels, oracle.random_row_weights(2, shape[0], dtype))
-        if shape[1] == 1 and loss != "softmax_cross_entropy":
+        if shape[1] == 1 and loss not in OF_LABELS:
             check(loss, z, target[:, 0], None)
 
 
@@ -91,18 +94,14 @@ def test_against_the_oracle(loss, dtype):
     labels=st.booleans(),
 )
 def test_any_shape(loss, shape, dtype, spread, labels):
-    z, target = data(sum(shape), loss, shape, dtype, spread)
-    if labels and loss == "softmax_cross_entropy":
-        target = oracle.random_labels(sum(shape), *shape)
-    # a last row whose loss and gradient are not too small to be compared
-    last = np.zeros((1, shape[1] + 1), dtype)
-    z = np.vstack([np.hstack([z, z[:, :1]]), last])
-    weight = oracle.random_row_weights(1, shape[0], dtype)
-    if target.ndim == 2:
-        last[0, 0] = 1.0
-        target = np.vstack([np.hstack([target, np.zeros((len(target), 1), dtype)]), last])
-    else:
-        target = np.append(target, 0)
+    rows, columns = shape
+    z, target = data(sum(shape), loss, (rows + 1, columns + 1), dtype, spread)
+    z[-1] = 0.0  # a row whose loss and gradient are not too small to be compared
+    if target[-1].sum() == 0.0:
+        target[-1, 0] = 1.0
+    if labels and loss in OF_LABELS:
+        target = oracle.random_labels(sum(shape), *z.shape)
+    weight = oracle.random_row_weights(1, rows, dtype)
     check(loss, z, target, np.append(weight, weight.sum()))
 
 
@@ -120,7 +119,7 @@ def test_labels_of_every_integer_type(integer):
 def test_labels_that_are_booleans_are_0_and_1():
     z, _ = data(4, "softmax_cross_entropy", (40, 5), np.float32)
     labels = oracle.random_labels(5, 40, 2)
-    for function in (kernels.softmax_cross_entropy, kernels.reference.softmax_cross_entropy):
+    for function in (kernels.softmax_cross_entropy, loss_of(reference, "softmax_cross_entropy")):
         value, dz = function(z, labels)
         for same in (labels == 1, np.repeat(labels == 1, 2)[::2], (labels == 1).tolist()):
             again, gradient = function(z, same)
@@ -138,7 +137,7 @@ def test_no_weight_at_all(loss, dtype):
 
 
 @pytest.mark.parametrize("size", [1e-40, 3e-38, 1e38])
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "sum_squared_error"])
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if losses.LOSSES[loss].averaged])
 def test_a_mean_by_tiny_and_huge_weights(loss, size):
     z, target = data(6, loss, (7, 9), np.float32)
     check(loss, z, target, np.linspace(1.0, 3.0, 7, dtype=np.float32) * np.float32(size))
@@ -243,7 +242,7 @@ def test_of_huber_and_quantile_the_limits_are_other_losses(dtype):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_nan_stays_in_its_row(loss, dtype):
     z, target = data(8, loss, (21, 37), dtype)
-    targets = [target, oracle.random_labels(9, 21, 37)] if loss == "softmax_cross_entropy" else [target]
+    targets = [target, oracle.random_labels(9, 21, 37)] if loss in OF_LABELS else [target]
     for each in targets:
         _, clean = loss_of(kernels, loss)(z, each)
         for column in (0, 17, 36):
@@ -251,7 +250,7 @@ def test_nan_stays_in_its_row(loss, dtype):
             bad[5, column] = np.nan
             value, dz = loss_of(kernels, loss)(bad, each)
             assert math.isnan(value)
-            expected[5, slice(None) if loss == "softmax_cross_entropy" else column] = np.nan
+            expected[5, slice(None) if losses.LOSSES[loss].f is None else column] = np.nan
             np.testing.assert_array_equal(dz, expected)
 
 
@@ -261,7 +260,7 @@ def test_nan_stays_in_its_row(loss, dtype):
 def test_layouts_of_inputs(loss, dtype, layout):
     z, target = data(10, loss, (21, 37), dtype)
     weight = oracle.random_row_weights(11, 21, dtype)
-    targets = [target, oracle.random_labels(12, 21, 37)] if loss == "softmax_cross_entropy" else [target]
+    targets = [target, oracle.random_labels(12, 21, 37)] if loss in OF_LABELS else [target]
     for each in targets:
         value, dz = loss_of(kernels, loss)(z, each, weight)
         inputs = [layout(a) for a in (z, each, weight)]
@@ -299,7 +298,7 @@ def test_one_target_for_all_rows(loss, dtype):
         z, target = data(17, loss, shape, dtype)
         check(loss, z, np.broadcast_to(target[0], shape), None)
         check(loss, z[:1], target[0][np.newaxis], None)  # one row, whose stride is 0 too
-        if loss == "softmax_cross_entropy":
+        if loss in OF_LABELS:
             check(loss, z, np.broadcast_to(np.int64(shape[1] - 1), len(z)), None)
 
 
@@ -310,7 +309,7 @@ def test_a_label_of_no_output_is_no_address(label, dtype):
     z, labels = data(18, "softmax_cross_entropy", (50, 10), dtype)[0], oracle.random_labels(19, 50, 10)
     _, expected = kernels.softmax_cross_entropy(z, labels)
     labels[7], expected[7] = label, 0.0
-    value, dz = kernels.cpu.softmax_cross_entropy(z, labels)
+    value, dz = kernels.cpu.loss_and_gradient("softmax_cross_entropy", z, labels)
     assert math.isnan(value)
     np.testing.assert_array_equal(dz, expected)
 
@@ -319,7 +318,7 @@ def rows_of(loss, z, target, weight, first, rows):
     """dz, losses and whether they are right, of so many rows from `first` on."""
     metric = LARGEST_IS_LABEL if target.ndim == 1 else ALL_OUTPUTS if z.shape[1] == 1 else LARGEST_IS_LARGEST
     dz, row_loss, right = np.full((rows, z.shape[1]), np.nan, z.dtype), np.full(rows, np.nan), np.full(rows, np.nan)
-    losses[loss][z.dtype](
+    compiled[loss][z.dtype](
         IDENTITY, rows, z.shape[1], z[first:].ctypes.data, z.strides[0], target.ndim == 1,
         target[first:].ctypes.data, target.strides[0], weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
         metric, row_loss.ctypes.data, right.ctypes.data, LOSS_PARAMETERS.get(loss, ("", 0.0))[1],
@@ -334,10 +333,97 @@ def test_a_row_does_not_depend_on_how_many_come_with_it(loss, dtype):
     weight = oracle.random_row_weights(16, 150, dtype)
     for columns in (1, 10, 37):
         z, target = (np.ascontiguousarray(a) for a in data(14, loss, (150, columns), dtype))
-        targets = [target, oracle.random_labels(15, *z.shape)] if loss == "softmax_cross_entropy" else [target]
+        targets = [target, oracle.random_labels(15, *z.shape)] if loss in OF_LABELS else [target]
         for each in targets:
             whole = rows_of(loss, z, each, weight, 0, 150)
             assert not any(np.isnan(result).any() for result in whole)
             for first, rows in [(0, 1), (3, 1), (1, 2), (9, 7), (5, 8), (2, 9), (7, 31), (64, 63), (0, 65), (21, 129)]:
                 for part, all_rows in zip(rows_of(loss, z, each, weight, first, rows), whole):
                     np.testing.assert_array_equal(part, all_rows[first : first + rows])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_gradient_is_the_derivative(loss):
+    """By central differences in float64, of labels too."""
+    z, target = data(20, loss, (3, 5), np.float64)
+    weight = oracle.random_row_weights(21, 3)
+    function = loss_of(kernels, loss)
+    for each in [target, oracle.random_labels(22, 3, 5)] if loss in OF_LABELS else [target]:
+        oracle.assert_gradient(function(z, each, weight)[1], lambda a, t=each: function(a, t, weight)[0], z)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_names_and_signatures(loss):
+    declared, function = losses.LOSSES[loss], getattr(kernels, loss)
+    assert function is getattr(kernels, loss)
+    assert (function.__module__, function.__name__) == ("kernels", loss)
+    assert pickle.loads(pickle.dumps(function)) is function
+    parameters = dict(inspect.signature(function).parameters)
+    assert list(parameters) == ["z", "target", "weight", *([p.name] if (p := declared.parameter) else []), "dz"]
+    assert [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY] == list(parameters)[3:]
+    assert "weight: (B,)" in function.__doc__
+    assert (declared.targets.must or "target") in function.__doc__
+    given = cli._loss(loss + (f":{LOSS_PARAMETERS[loss][1]:g}" if loss in LOSS_PARAMETERS else ""))
+    for output in declared.outputs:
+        assert loss_for(output, given) == oracle.loss_with_parameter(loss)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_its_line_in_the_documentation(loss):
+    declared = losses.LOSSES[loss]
+    (line,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| {loss} |")]
+    _, _, formula, over, targets, outputs, parameter, _ = (cell.strip() for cell in re.split(r"(?<!\\)\|", line))
+    assert formula
+    assert over == ("mean" if declared.mean else "sum")
+    must = declared.targets.must.partition(" ")[2].removeprefix("in ")
+    assert targets.removesuffix(", labels") == (must or "any")
+    assert targets.endswith("labels") == declared.targets.labels
+    assert outputs == ", ".join(output + "*" * (output == declared.default_of) for output in declared.outputs)
+    p = declared.parameter
+    assert parameter == (f"{p.name} in {p.interval}{'' if p.default is None else f', {p.default}'}" if p else "")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_operations_are_counted(loss, dtype):
+    """Not fewer than its rule makes, and its gradient's share of a mean."""
+    declared, count = losses.LOSSES[loss], counts._of_loss
+    for output in declared.outputs:
+        operations = count(dtype, oracle.loss_with_parameter(loss), output, False)
+        assert operations >= 4
+        if not declared.kernel:
+            assert operations == counts.operations_of(declared.rule, dtype) + (4 if declared.mean else 2)
+
+
+def torch_losses(torch):
+    """What PyTorch has of them, of float64 tensors, as a mean over rows of a mean or sum over outputs."""
+    f = torch.nn.functional
+
+    def by_rows(function, mean=True, **options):
+        def value(z, t):
+            each = function(z, t, reduction="none", **options)
+            return (each.mean(1) if mean else each.sum(1)).mean()
+
+        return value
+
+    return {
+        "softmax_cross_entropy": f.cross_entropy,
+        "sigmoid_cross_entropy": by_rows(f.binary_cross_entropy_with_logits, mean=False),
+        "mean_squared_error": by_rows(f.mse_loss),
+        "sum_squared_error": lambda z, t: f.mse_loss(z, t, reduction="sum"),
+        "absolute_error": by_rows(f.l1_loss),
+        "huber": by_rows(f.huber_loss, delta=0.7),
+    }
+
+
+def test_of_pytorch():
+    torch = pytest.importorskip("torch", reason="no extra of the tests installs PyTorch")
+    for loss, function in torch_losses(torch).items():
+        z, target = data(23, loss, (40, 7), np.float64)
+        for t in [target, oracle.random_labels(24, 40, 7)] if loss in OF_LABELS else [target]:
+            x = torch.tensor(z, requires_grad=True)
+            expected = function(x, torch.tensor(t))
+            expected.backward()
+            value, dz = loss_of(kernels, loss)(z, t)
+            oracle.assert_close(value, expected.item(), np.float64, 40 * 7)
+            oracle.assert_close(dz, x.grad.numpy(), np.float64, 7, np.abs(dz).max())

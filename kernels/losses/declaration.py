@@ -1,0 +1,147 @@
+"""What a loss says of itself: its kernels, functions, checks, choices, counts, tests and documents come from that."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kernels.registry import Registry
+from kernels.sources import rule_hash
+
+LossChoice = str | tuple[str, float]  # a loss as engines are told of it: its name, or its name and its parameter
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number that a loss has: its name, its range from `least` to below `most`, and its default if it has one.
+
+    closed: whether `least` itself is in the range.
+    """
+
+    name: str
+    least: float
+    most: float
+    default: float | None = None
+    closed: bool = False
+
+    @property
+    def interval(self) -> str:
+        """The range, as mathematics writes it."""
+        return f"{'[' if self.closed else '('}{self.least}, {self.most})"
+
+    def takes(self, value: float) -> bool:
+        """Whether a number is in the range."""
+        return (self.least <= value if self.closed else self.least < value) and value < self.most
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets that a loss takes: numbers from `least` to `most`, or these alone, or labels of outputs as well."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    only: tuple[float, ...] = ()
+    labels: bool = False
+
+    @property
+    def must(self) -> str:
+        """What they must do, as messages say it; nothing of any numbers."""
+        if self.only:
+            return f"hold {' or '.join(f'{number:g}' for number in self.only)}"
+        if self.most < math.inf:
+            return f"lie in [{self.least:g}, {self.most:g}]"
+        return f"be >= {self.least:g}" if self.least > -math.inf else ""
+
+    def other(self, values: np.ndarray) -> str:
+        """The first number that is none of `only`, in words, or "" where there is none."""
+        wrong = ~np.isin(values, self.only)
+        return f"{values[wrong][0]} at {np.argwhere(wrong)[0].tolist()}" if wrong.any() else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """A loss of a network's rows. Once it is made, it is known by its name.
+
+    name: an identifier. f: a rule, see kernels.maths: f(z, target), the loss of one output, z the last layer's product;
+    df(z, target): its derivative with respect to z. Without df, f returns both. A loss that has a parameter passes it
+    as a third argument. mean: whether a row's loss is the mean over outputs, or else their sum. averaged: whether the
+    loss is the mean over rows by weight, or else their sum. outputs: the output activations it goes with, of which it
+    is the default of `default_of`. kernel: the hand-written kernel that stands in the place of a rule's, "" for none.
+    baseline: which one number is the best or a good answer for all rows: the targets' "mean", their "median", or the
+    "quantile" that the parameter is. reference(z, t): losses and derivatives of outputs (B, O) in NumPy, written
+    without a look at the rule. formula: what is summed over outputs; else the first line of what f's docstring says.
+    """
+
+    name: str
+    f: Callable[..., Any] | None = None
+    df: Callable[..., Any] | None = None
+    mean: bool = True
+    averaged: bool = True
+    targets: Targets = Targets()
+    parameter: Parameter | None = None
+    outputs: tuple[str, ...] = ("identity",)
+    default_of: str = ""
+    kernel: str = ""
+    baseline: str = "mean"
+    reference: Callable[..., Any] | None = None
+    formula: str = ""
+
+    def __post_init__(self) -> None:
+        LOSSES.add(self.name, self)
+
+    @cached_property
+    def rule(self) -> Any:
+        """(z, target, parameter) -> the loss of an output and its derivative: what kernels compile."""
+        f, df = (_of_three(rule, self.parameter is not None) for rule in (self.f, self.df))
+        return f if df is None else _both(f, df)
+
+    @cached_property
+    def stamp(self) -> str:
+        """A hash of all that its kernels are compiled from besides our own sources."""
+        return (rule_hash(self.rule) if self.f else "") + ("mean" if self.mean else "sum")
+
+    def signature(self, compiled: bool = False) -> str:
+        """The parameters of its public function. Inside compiled code all have a default, and none a name alone."""
+        given = ""
+        if self.parameter is not None:
+            default = self.parameter.default
+            given = self.parameter.name + (f"={default!r}" if compiled or default is not None else "") + ", "
+        return f"z, target, weight=None, {'' if compiled else '*, '}{given}dz=None"
+
+
+LOSSES: Registry[Loss] = Registry("loss")
+
+
+def loss_and_parameter(choice: LossChoice) -> tuple[Loss, float]:
+    """What an engine is told of: a loss, and its parameter, by default its own default, or 0 where it has none."""
+    if not isinstance(choice, str):
+        return LOSSES[choice[0]], float(choice[1])
+    loss = LOSSES[choice]
+    return loss, 0.0 if loss.parameter is None or loss.parameter.default is None else loss.parameter.default
+
+
+def names_for(output: str) -> tuple[str, ...]:
+    """The losses that go with an output activation, its default first."""
+    names = [name for name in LOSSES if output in LOSSES[name].outputs]
+    return tuple(sorted(names, key=lambda name: LOSSES[name].default_of != output))
+
+
+def _of_three(rule: Any, parametrised: bool) -> Any:
+    """A rule with a third argument, which it need not read."""
+    if rule is None or parametrised:
+        return rule
+
+    def of_three(z: Any, target: Any, parameter: Any) -> Any:
+        return rule(z, target)
+
+    return of_three
+
+
+def _both(f: Any, df: Any) -> Any:
+    def both(z: Any, target: Any, parameter: Any) -> Any:
+        return f(z, target, parameter), df(z, target, parameter)
+
+    return both

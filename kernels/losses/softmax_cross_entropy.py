@@ -1,0 +1,25 @@
+"""The cross-entropy of probabilities that are the softmax of a row."""
+
+import numpy as np
+
+from kernels.losses.declaration import Loss, Targets
+
+
+def reference(z, t):
+    """-t log p of each output, p = softmax(z), and p sum(t) - t; 0 log(0) is 0."""
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    losses = -np.multiply(t, log_p, out=np.zeros_like(t), where=t != 0.0)
+    return losses, np.exp(log_p) * t.sum(axis=1, keepdims=True) - t
+
+
+Loss(
+    "softmax_cross_entropy",
+    mean=False,
+    targets=Targets(0, 1, labels=True),
+    outputs=("softmax",),
+    default_of="softmax",
+    kernel="softmax_cross_entropy",
+    reference=reference,
+    formula="-t log softmax(z), through log-sum-exp",
+)
