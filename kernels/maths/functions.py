@@ -115,7 +115,9 @@ def _replaced(function: Any, own: Callable[[Any], Any]) -> FunctionType:
     scope = {name: own(outside[name]) for name in code.co_names if name in outside}
     cells = tuple(CellType(own(cell.cell_contents)) for cell in function.__closure__ or ())
     code = code.replace(co_consts=tuple(own(value) for value in code.co_consts))
-    return FunctionType(code, scope, function.__name__, function.__defaults__, cells)
+    replaced = FunctionType(code, scope, function.__name__, function.__defaults__, cells)
+    replaced.__module__ = __name__  # one that is there whenever cached machine code is loaded
+    return replaced
 
 
 def functions(real: Any, compiled: Callable[..., Any], bits: Any) -> Maths:

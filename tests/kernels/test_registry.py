@@ -2,9 +2,10 @@
 
 import pytest
 
-from kernels.maths import exp, tanh
+from kernels.maths import erf, exp, tanh
 from kernels.registry import Registry
 from kernels.sources import rule_hash
+from tests.programs import run
 
 
 def made():
@@ -57,3 +58,8 @@ def test_hashes_of_rules():
     assert rule_hash(rules(2.0, exp, True)) == same
     others = [rule_hash(rules(2.5, exp, True)), rule_hash(rules(2.0, tanh, True)), rule_hash(rules(2.0, exp, False))]
     assert len({same, *others}) == 4
+
+
+def test_a_hash_is_the_same_in_every_process():
+    program = "from tests.kernels.test_registry import erf, rule_hash, rules; print(rule_hash(rules(2.0, erf, True)))"
+    assert run(program).stdout.split() == [rule_hash(rules(2.0, erf, True))]
