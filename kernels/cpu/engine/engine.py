@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from kernels import forks, scalar
+from kernels.activations import ACTIVATIONS
 from kernels.apart import apart
 from kernels.cpu.engine.job_memory import JobMemory
 from kernels.cpu.engine.operations import clip
@@ -77,7 +78,7 @@ class Engine:
         self._drops = any(dropout)
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
-        self.activations = [scalar.canonical(name) for name in activations]
+        self.activations = [ACTIVATIONS[name] for name in activations]
         self.threads = self.most_threads = threads or workers.default_threads()
         self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
         self._lock, self._busy = forks.lock(), False

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kernels import scalar
+from kernels.activations import ACTIVATIONS
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.maths import exp
 from kernels.maths.functions import Maths, functions
@@ -51,12 +52,12 @@ def step_counts(
         w, b = i * o, o if layout.bias else 0
         product = 2 * rows * w, size * (rows * (i + o) + w)
         result[n, "forward"] = product[0], product[1] + size * b
-        name = engine.activations[n] if n < last else "identity"
+        chosen = engine.activations[n] if n < last else ACTIVATIONS["identity"]
         activation, derivative = [], []  # (operations, operands) of each output
-        if name not in ("identity", "relu"):  # those are part of the product
-            activation.append((operations_of(getattr(scalar, name), dtype), 2))
-        if name != "identity":
-            derivative.append((1 + operations_of(getattr(scalar, f"{name}_slope"), dtype), 3))
+        if chosen.floor is None:  # else it is part of the product
+            activation.append((operations_of(chosen.function, dtype), 2))
+        if not chosen.is_identity:
+            derivative.append((1 + operations_of(chosen.slope, dtype), 3))
         if n < len(engine.dropout) and engine.dropout[n]:  # where it draws bits and scales
             activation.append((1, 2))
             derivative.append((1, 2))
