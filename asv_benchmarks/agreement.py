@@ -19,7 +19,7 @@ from compare import machine
 
 import fastnn
 from kernels import backends, devices
-from kernels.scalar import ACTIVATIONS
+from kernels.activations import ACTIVATIONS
 
 OPTIMIZERS = {
     "sgd": fastnn.SGD(0.05),
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--steps", type=numbers, default=[1, 100], metavar="1,100")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--precision", choices=devices.PRECISIONS, default="float32", help="the GPU's")
-    parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, default=ACTIVATIONS, metavar="NAME")
+    parser.add_argument("--activations", nargs="+", choices=[*ACTIVATIONS], default=[*ACTIVATIONS], metavar="NAME")
     parser.add_argument("--optimizers", nargs="+", choices=list(OPTIMIZERS), default=list(OPTIMIZERS), metavar="NAME")
     args = parser.parse_args()
     try:

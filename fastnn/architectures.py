@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.schedules import check_count, check_number
-from kernels import backends, devices, scalar
+from kernels import backends, devices
+from kernels.activations import ACTIVATIONS
 from kernels.engine.codes import OUTPUTS
 
 
@@ -56,13 +57,10 @@ def activations(activation: Any, hidden: int) -> tuple[str, ...]:
     """The canonical name of each hidden layer's activation."""
     one = isinstance(activation, str)
     names = [activation] if one or not isinstance(activation, Iterable) else list(activation)
-    for name in names:
-        if not isinstance(name, str) or scalar.canonical(name) not in scalar.ACTIVATIONS:
-            known = ", ".join([*scalar.ACTIVATIONS, *scalar.ALIASES])
-            raise ValueError(f"activation must be one of {known}, got {name!r}")
+    names = [ACTIVATIONS.canonical(name) for name in names]
     if not one and len(names) != hidden:
         raise ValueError(f"activation must be one name or one per hidden layer ({hidden}), got {activation!r}")
-    return tuple(scalar.canonical(name) for name in (names * hidden if one else names))
+    return tuple(names * hidden if one else names)
 
 
 def dropout(rates: Any, hidden: int) -> tuple[float, ...]:
@@ -78,11 +76,12 @@ def dropout(rates: Any, hidden: int) -> tuple[float, ...]:
 
 def output(name: Any, n_outputs: int) -> str:
     """The name of the output activation."""
-    if not isinstance(name, str) or scalar.canonical(name) not in OUTPUTS:
+    found = ACTIVATIONS.canonical(name) if name in ACTIVATIONS else name
+    if not isinstance(found, str) or found not in OUTPUTS:
         raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {name!r}")
     if name == "softmax" and n_outputs == 1:
         raise ValueError("output 'softmax' needs at least 2 outputs, got layers ending in 1; use output='sigmoid'")
-    return scalar.canonical(name)
+    return found
 
 
 def dtype(value: Any) -> str:

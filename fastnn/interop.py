@@ -3,26 +3,16 @@
 A model is a fastnn.MLP, or a fitted MLPClassifier or MLPRegressor.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 
 from fastnn.inputs import check_raw
 from fastnn.model import MLP
+from kernels.activations import ACTIVATIONS
 from kernels.maths.functions import SERIES
-from kernels.scalar import LEAKY_SLOPE
 
 OPSET, IR_VERSION = 17, 9
-ONNX_ACTIVATIONS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp"}
-TORCH_ACTIVATIONS = {
-    "relu": "ReLU",
-    "leaky_relu": "LeakyReLU",
-    "sigmoid": "Sigmoid",
-    "tanh": "Tanh",
-    "silu": "SiLU",
-    "gelu": "GELU",
-}
 
 
 def to_onnx(model: Any) -> Any:
@@ -39,9 +29,9 @@ def to_onnx(model: Any) -> Any:
     net = network(model)
     graph = Graph(onnx, net.dtype)
     name = "X"
-    for n, activation in enumerate([*net.activations, net.output]):
+    for n, activate in enumerate([*[graph.activate] * len(net.activations), graph.activate_output]):
         constants = [graph.constant(array) for array in (net.weights[n], *net.biases[n : n + 1])]
-        name = graph.activate(activation, graph.node("Gemm", [name, *constants]))
+        name = activate([*net.activations, net.output][n], graph.node("Gemm", [name, *constants]))
     outputs = _classifier_outputs(graph, model, name) if hasattr(model, "classes_") else _outputs(graph, model, name)
     inputs = [onnx.helper.make_tensor_value_info("X", graph.real, [None, net.layers[0]])]
     made = onnx.helper.make_model(
@@ -76,19 +66,16 @@ class Graph:
 
     def activate(self, activation: str, z: str) -> str:
         """Add an activation of z."""
-        if activation == "identity":
-            return z
-        if activation == "softmax":
+        form = ACTIVATIONS[activation].onnx
+        if form is None:
+            raise ValueError(f"activation {activation!r} has no ONNX form: make it with one, as onnx=")
+        return self.node(form, [z]) if isinstance(form, str) else form(self, z)
+
+    def activate_output(self, output: str, z: str) -> str:
+        """Add an output activation of z."""
+        if output == "softmax":
             return self.node("Softmax", [z], axis=1)
-        if activation == "silu":
-            return self.node("Mul", [z, self.node("Sigmoid", [z])])
-        if activation == "gelu":  # z Phi(z)
-            erf = self.erf(self.node("Mul", [z, self.constant(math.sqrt(0.5))]))
-            half = self.node("Mul", [z, self.constant(0.5)])
-            return self.node("Mul", [half, self.node("Add", [erf, self.constant(1.0)])])
-        if activation == "leaky_relu" and self.dtype == "float64":  # an attribute, as LeakyRelu's slope, is a float32
-            return self.node("PRelu", [z, self.constant([LEAKY_SLOPE])])
-        return self.node(ONNX_ACTIVATIONS[activation], [z])
+        return self.node("Exp", [z]) if output == "exp" else self.activate(output, z)
 
     def erf(self, x: str) -> str:
         """Add the error function of x: ONNX Runtime has Erf for float32 alone, float64 is of the kernels' series."""
@@ -169,11 +156,10 @@ def to_torch(model: Any) -> Any:
             if net.bias:
                 linear.bias.copy_(torch.from_numpy(net.biases[n].copy()))
         modules.append(linear)
-        activation = [*net.activations, net.output][n]
-        if activation == "softmax":
+        if n == len(net.activations) and net.output == "softmax":
             modules.append(torch.nn.Softmax(dim=1))
-        elif activation != "identity":
-            modules.append(getattr(torch.nn, TORCH_ACTIVATIONS[activation])())
+        else:
+            modules += _modules(torch, [*net.activations, net.output][n])
         if n < len(net.dropout) and net.dropout[n]:
             modules.append(torch.nn.Dropout(net.dropout[n]))
     return torch.nn.Sequential(*modules)
@@ -181,8 +167,8 @@ def to_torch(model: Any) -> Any:
 
 def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
     """A network with the weights of a torch.nn.Sequential of Linear layers, each but the last followed by at most one
-    activation: ReLU, LeakyReLU(0.01), Sigmoid, Tanh, SiLU, GELU. Dropout after the first layer and before the last is
-    the network's; elsewhere, where fastnn has none, it is passed over.
+    activation of those that fastnn has (docs/activations.md). Dropout after the first layer and before the last is the
+    network's; elsewhere, where fastnn has none, it is passed over.
 
     output: the output activation, by default that of the last module: Softmax, Sigmoid, or none (identity). A module
     that ends in logits is given one: output="softmax". `options` are those of MLP, but for dtype and bias.
@@ -223,17 +209,29 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
     return net
 
 
+def _modules(torch: Any, activation: str) -> list[Any]:
+    """The module of an activation, none for the identity."""
+    found = ACTIVATIONS[activation]
+    if found.is_identity:
+        return []
+    if not found.torch:
+        raise ValueError(f"activation {activation!r} has no PyTorch module: make it with the name of one, as torch=")
+    return [getattr(torch.nn, found.torch)(**found.torch_arguments)]
+
+
 def _activation(torch: Any, part: Any, n: int) -> str:
     """The name of an activation module."""
-    kind = type(part).__name__
-    names = {value: key for key, value in TORCH_ACTIVATIONS.items()} | {"Softmax": "softmax"}
-    same = {"LeakyReLU": ("negative_slope", (0.01,)), "GELU": ("approximate", ("none",)), "Softmax": ("dim", (1, -1))}
-    attribute, values = same.get(kind, ("", ()))
-    if kind not in names or not isinstance(part, getattr(torch.nn, kind)):
-        raise ValueError(f"module[{n}] must be one of Linear, {', '.join(names)}, got {part}")
-    if attribute and getattr(part, attribute) not in values:
-        raise ValueError(f"module[{n}] must have {attribute} {values[0]!r}, got {part}")
-    return names[kind]
+    known = {name: (found.torch, found.torch_arguments) for name in ACTIVATIONS if (found := ACTIVATIONS[name]).torch}
+    known |= {"softmax": ("Softmax", {"dim": 1}), "softmax of rows": ("Softmax", {"dim": -1})}
+    same = {name: having for name, (kind, having) in known.items() if type(part) is getattr(torch.nn, kind)}
+    if not same:
+        kinds = ", ".join(dict.fromkeys(kind for kind, _ in known.values()))
+        raise ValueError(f"module[{n}] must be one of Linear, {kinds}, got {part}")
+    for name, having in same.items():
+        if all(getattr(part, attribute) == value for attribute, value in having.items()):
+            return name.removesuffix(" of rows")
+    wanted = " or ".join(" and ".join(f"{key} {value!r}" for key, value in having.items()) for having in same.values())
+    raise ValueError(f"module[{n}] must have {wanted}, got {part}")
 
 
 def network(model: Any) -> MLP:

@@ -14,13 +14,13 @@ from fastnn.files import reading
 from fastnn.history import History
 from fastnn.schedules import check_count, check_number
 from kernels import backends, forks
+from kernels.activations import ACTIVATIONS
 from kernels.layout import Layout, address, aligned_copy, aligned_zeros
 from kernels.losses import LossChoice
 
 if TYPE_CHECKING:
     from fastnn.profile import Profile
 
-RELU_FAMILY = ("relu", "leaky_relu", "silu", "gelu")
 # Multiply-adds between two looks for Ctrl-C, about 0.1 s of them, and the most rows, for what each row needs
 FORWARD_BLOCK = 1 << 33
 FORWARD_ROWS = 1 << 16
@@ -55,19 +55,19 @@ class Views(tuple[np.ndarray, ...]):
 class MLP:
     """A dense network: layers of x @ w + b, an activation after each hidden one, an output activation at the end.
 
-    layers: widths of input, hidden layers and output. activation: the hidden layers', one name or one per layer:
-    identity, relu, leaky_relu, sigmoid (logistic), tanh, silu (swish), gelu. dropout: the share of a hidden layer's
-    outputs that is 0 in a training step while the others grow to make up for it, one rate in [0, 1) or one per layer;
-    what is not training drops nothing. output: softmax (classes), sigmoid (one
-    or several yes/no labels), identity (numbers), exp (counts). init: "auto" (he for the ReLU family, xavier
-    otherwise), or a name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64". precision:
-    to what the products of a float32 network round their factors: "float32", not at all (a CPU with AMX makes large
-    products of three parts of each factor, which is no less exact); "bf16", to 8 significant bits, on a GPU's tensor
-    cores or a CPU with AVX512-BF16, faster with AMX and from some 16 rows on; "tf32", to 11, on tensor cores alone.
-    Sums, parameters and the optimiser's state stay float32, and on the CPU layers of fewer than 4096 weights, or 8
-    inputs or outputs, do too. device: "cpu", "cuda" (an NVIDIA GPU; needs the extra `cuda`), or "auto", the GPU where
-    one can be used. threads: the most that run it, by default NUMBA_NUM_THREADS or all cores; the bits are the same
-    with any number. seed: of the initial weights, the shuffling, the split-off of validation rows and dropout.
+    layers: widths of input, hidden layers and output. activation: the hidden layers', one name or one per layer
+    (docs/activations.md). dropout: the share of a hidden layer's outputs that is 0 in a training step while the others
+    grow to make up for it, one rate in [0, 1) or one per layer; what is not training drops nothing. output: softmax
+    (classes), sigmoid (one or several yes/no labels), identity (numbers), exp (counts). init: "auto" (he for the ReLU
+    family, xavier otherwise), or a name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64".
+    precision: to what the products of a float32 network round their factors: "float32", not at all (a CPU with AMX
+    makes large products of three parts of each factor, which is no less exact); "bf16", to 8 significant bits, on a
+    GPU's tensor cores or a CPU with AVX512-BF16, faster with AMX and from some 16 rows on; "tf32", to 11, on tensor
+    cores alone. Sums, parameters and the optimiser's state stay float32, and on the CPU layers of fewer than 4096
+    weights, or 8 inputs or outputs, do too. device: "cpu", "cuda" (an NVIDIA GPU; needs the extra `cuda`), or "auto",
+    the GPU where one can be used. threads: the most that run it, by default NUMBA_NUM_THREADS or all cores; the bits
+    are the same with any number. seed: of the initial weights, the shuffling, the split-off of validation rows and
+    dropout.
 
     Raises ValueError or TypeError naming the argument that is wrong; for device "cuda" ImportError or RuntimeError
     naming what is missing.
@@ -128,7 +128,7 @@ class MLP:
     def _scheme(self, n: int) -> str | tuple[str, float]:
         if not isinstance(self.init, str) or self.init != "auto":
             return self.init
-        return "he" if n < len(self.activations) and self.activations[n] in RELU_FAMILY else "xavier"
+        return ACTIVATIONS[self.activations[n]].init if n < len(self.activations) else "xavier"
 
     @classmethod
     def from_architecture(cls, architecture: Sequence[Mapping[str, Any]], **options: Any) -> "MLP":

@@ -35,7 +35,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     What scikit-learn's has not:
 
-    activation: also leaky_relu, silu, gelu, or a list with one name per hidden layer.
+    activation: also any other of docs/activations.md, or a list with one name per hidden layer.
     learning_rate: also a schedule of fastnn.schedules; each works with adam as well as with sgd.
     class_weight: None, "balanced" or {class: weight}, multiplied with sample_weight.
     dropout: the share of a hidden layer's outputs that training drops, or a list with one per hidden layer.

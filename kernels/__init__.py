@@ -6,8 +6,7 @@ which is not checked. kernels.reference has them in plain NumPy float64.
 
 Letters: x (B, I), w (I, O), b (O,), y (B, O); d<name> is the gradient of the loss with respect to <name>. Arrays are
 float32 or float64, one dtype throughout, of any strides; inputs are never modified. Sizes may be 0: a sum of nothing
-is 0, and so is the loss of a z without elements. Activations: identity, relu, leaky_relu, sigmoid (logistic), tanh,
-silu (swish), gelu.
+is 0, and so is the loss of a z without elements. docs/activations.md has the names of activations.
 
 A loss has a function for each that kernels.losses knows, made when it is asked for.
 """

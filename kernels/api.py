@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernels import backends, checks
+from kernels.activations import ACTIVATIONS
 from kernels.losses import Loss
 
 
@@ -16,12 +17,12 @@ def linear(
     """y = f(x @ w + b).
 
     x (B, I), w (I, O), b (O,) or None. out (B, O): written to and returned; else a new array. pre (B, O): receives the
-    pre-activation x @ w + b, which linear_backward needs for silu and gelu. Raises TypeError or ValueError naming the
-    argument, before anything is written.
+    pre-activation x @ w + b, which linear_backward needs of activations whose slope reads it (docs/activations.md).
+    Raises TypeError or ValueError naming the argument, before anything is written.
     """
     backend = backends.of(x=x, w=w, b=b, out=out, pre=pre)
     check = backend.check
-    name = checks.activation_name(activation)
+    name = ACTIVATIONS.canonical(activation)
     x, w = check.product_operands(x, w)
     shape = (x.shape[0], w.shape[1])
     b = None if b is None else check.shaped(b, "b", shape[1:], x.dtype)
@@ -50,13 +51,13 @@ def linear_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(dx, dw, db) of y = f(x @ w + b), given dy.
 
-    dz = dy * f'(.), dx = dz @ w.T, dw = x.T @ dz, db = the sum of dz's rows. The derivative is taken from y, for
-    silu and gelu from `pre` (an error says so where it is missing). dx (B, I), dw (I, O), db (O,), dz (B, O):
+    dz = dy * f'(.), dx = dz @ w.T, dw = x.T @ dz, db = the sum of dz's rows. The slope f' reads y
+    or `pre` (docs/activations.md; an error says so where it is missing). dx (B, I), dw (I, O), db (O,), dz (B, O):
     overwritten where given, else new.
     """
     backend = backends.of(dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
     check = backend.check
-    name = checks.activation_name(activation)
+    name = ACTIVATIONS.canonical(activation)
     x, w = check.product_operands(x, w)
     dy = check.shaped(dy, "dy", (x.shape[0], w.shape[1]), x.dtype)
     y, pre = check.saved(y, pre, name, dy)
@@ -75,7 +76,7 @@ def activate(z: Any, activation: str = "identity", *, out: Any = None) -> np.nda
     """y = f(z), z (B, O)."""
     backend = backends.of(z=z, out=out)
     check = backend.check
-    name = checks.activation_name(activation)
+    name = ACTIVATIONS.canonical(activation)
     z = check.array(z, "z", 2)
     outputs = check.outputs(z)
     y = backend.activate(z, name, out=outputs.add(out, "out", z.shape, z.dtype))
@@ -86,10 +87,10 @@ def activate(z: Any, activation: str = "identity", *, out: Any = None) -> np.nda
 def activate_backward(
     dy: Any, y: Any = None, activation: str = "identity", *, pre: Any = None, out: Any = None
 ) -> np.ndarray:
-    """dz = dy * f'(.), from y (B, O), or for silu and gelu from `pre` (B, O)."""
+    """dz = dy * f'(.), from y (B, O) or `pre` (B, O), whichever the slope reads (docs/activations.md)."""
     backend = backends.of(dy=dy, y=y, pre=pre, out=out)
     check = backend.check
-    name = checks.activation_name(activation)
+    name = ACTIVATIONS.canonical(activation)
     dy = check.array(dy, "dy", 2)
     y, pre = check.saved(y, pre, name, dy)
     outputs = check.outputs(dy, y, pre)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import scalar
+from kernels.activations import ACTIVATIONS
 from kernels.arrays import Arrays
 from kernels.losses import Loss, Parameter, Targets
 
@@ -118,13 +118,14 @@ class Checks:
 
     def saved(self, y: Any, pre: Any, activation: str, dy: Any) -> tuple[Any, Any]:
         """What the derivative of an activation is taken from, y or the pre-activation, shaped like dy."""
-        if activation in scalar.NEEDS_PRE:
+        declared = ACTIVATIONS[activation]
+        if declared.is_identity:
+            return None, None
+        if declared.slope_reads == "z":
             if pre is None:
                 why = "whose derivative cannot be had from y"
                 raise ValueError(f"pre must be given for {activation}, {why}: pass linear(..., pre=z)")
             return None, self.like(pre, "pre", dy, "dy")
-        if activation == "identity":
-            return None, None
         if y is None:
             raise ValueError(f"y must be given for {activation}, whose derivative is taken from it")
         return self.like(y, "y", dy, "dy"), None
@@ -204,14 +205,6 @@ class Checks:
         """What there is outside of [least, most], if anything, of an array (n,)."""
         low, high = self._bounds(array)
         return "" if low >= least and high <= most else self._arrays.outside(array, least, most)
-
-
-def activation_name(name: Any) -> str:
-    """The canonical name of an activation."""
-    if not isinstance(name, str) or scalar.canonical(name) not in scalar.ACTIVATIONS:
-        known = ", ".join([*scalar.ACTIVATIONS, *scalar.ALIASES])
-        raise ValueError(f"activation must be one of {known}, got {name!r}")
-    return scalar.canonical(name)
 
 
 def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:

@@ -4,83 +4,21 @@ Letters: B rows of a batch, I inputs, O outputs; x (B, I), w (I, O), b (O,), y (
 loss with respect to <name>. Inputs of any dtype are converted to float64 and results are float64, except that an array
 given as out=, pre=, dx=, dw=, db= or dz= is overwritten, cast to its own dtype, and returned.
 
-It shares no code with the kernels it judges; of losses it takes what their declarations have for it. Two functions at
-its end, `network_forward` and `network_loss_and_gradients`, are the oracles of whole networks and exist in no other
+It shares no code with the kernels it judges; what is declared has its formulas in NumPy beside its rules. Two functions
+at the end, `network_forward` and `network_loss_and_gradients`, are the oracles of whole networks and exist in no other
 backend.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kernels.activations import ACTIVATIONS
 from kernels.engine.codes import OUTPUTS
 from kernels.losses import LossChoice, loss_and_parameter, names_for
 
-LEAKY_RELU_SLOPE = 0.01
-
 Array = np.ndarray
-
-
-# Scalar functions ---------------------------------------------------------------------------------------------------
-
-
-def _sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z)), below zero as exp(z) / (1 + exp(z)), so that nothing overflows."""
-    e = np.exp(-np.abs(z))
-    return np.where(z < 0.0, e, 1.0) / (1.0 + e)
-
-
-def _normal_cdf(z: Array) -> Array:
-    """Phi(z) = (1 + erf(z / sqrt(2))) / 2, through erfc, which does not cancel below zero."""
-    return 0.5 * np.vectorize(math.erfc, otypes=[np.float64])(-z / math.sqrt(2.0))
-
-
-def _normal_density(z: Array) -> Array:
-    return np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
-
-
-def _times(z: Array, factor: Array) -> Array:
-    """z * factor, 0 where the factor is, at an infinite z too: the limit of what is multiplied so here."""
-    return np.where(factor == 0.0, 0.0, z) * factor
-
-
-def _silu_derivative(z: Array) -> Array:
-    s = _sigmoid(z)
-    return _times(1.0 + _times(z, 1.0 - s), s)
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "identity": lambda z: z.copy(),
-    "relu": lambda z: np.maximum(z, 0.0),
-    "leaky_relu": lambda z: np.where(z > 0.0, z, LEAKY_RELU_SLOPE * z),
-    "sigmoid": _sigmoid,
-    "tanh": np.tanh,
-    "silu": lambda z: _times(z, _sigmoid(z)),  # Elfwing et al. 2018, equation 5
-    "gelu": lambda z: _times(z, _normal_cdf(z)),  # Hendrycks & Gimpel 2016, section 2
-}
-ALIASES = {"logistic": "sigmoid", "swish": "silu"}
-
-# The derivative f'(z), written in terms of y = f(z) where that determines it, otherwise in terms of z. At their kink
-# relu and leaky_relu have the derivative of the left side.
-DERIVATIVES_FROM_OUTPUT: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda y: np.where(y <= 0.0, 0.0, 1.0),
-    "leaky_relu": lambda y: np.where(y <= 0.0, LEAKY_RELU_SLOPE, 1.0),
-    "sigmoid": lambda y: y * (1.0 - y),
-    "tanh": lambda y: 1.0 - y * y,
-}
-DERIVATIVES_FROM_PRE_ACTIVATION: dict[str, Callable[[Array], Array]] = {
-    "silu": _silu_derivative,
-    "gelu": lambda z: _normal_cdf(z) + _times(z, _normal_density(z)),
-}
-
-
-def _canonical(activation: str) -> str:
-    name = ALIASES.get(activation, activation)
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation: expected one of {sorted([*ACTIVATIONS, *ALIASES])}, got {activation!r}")
-    return name
 
 
 def _float64(a: ArrayLike) -> Array:
@@ -102,7 +40,7 @@ def _deliver(value: Array, out: Array | None) -> Array:
 
 def activate(z: ArrayLike, activation: str = "identity", *, out: Array | None = None) -> Array:
     """y = f(z), element by element; any shape."""
-    return _deliver(ACTIVATIONS[_canonical(activation)](_float64(z)), out)
+    return _deliver(ACTIVATIONS[activation].reference(_float64(z)), out)
 
 
 def activate_backward(
@@ -113,22 +51,18 @@ def activate_backward(
     pre: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
-    """dz = dy * f'(z), from the output y, or for silu and gelu from the pre-activation z = `pre`.
+    """dz = dy * f'(z), from the output y or from the pre-activation z = `pre`, whichever the slope reads.
 
-    Raises ValueError if the one that the activation needs is missing; identity needs neither.
+    Raises ValueError if that is missing; identity needs neither.
     """
-    dy, name = _float64(dy), _canonical(activation)
-    if name == "identity":
-        derivative = np.ones_like(dy)
-    elif name in DERIVATIVES_FROM_OUTPUT:
-        if y is None:
-            raise ValueError(f"y: the derivative of {name} is computed from the output y, got None")
-        derivative = DERIVATIVES_FROM_OUTPUT[name](_float64(y))
-    else:
-        if pre is None:
-            raise ValueError(f"pre: the derivative of {name} is computed from the pre-activation pre, got None")
-        derivative = DERIVATIVES_FROM_PRE_ACTIVATION[name](_float64(pre))
-    return _deliver(dy * derivative, out)
+    dy, declared = _float64(dy), ACTIVATIONS[activation]
+    if declared.is_identity:
+        return _deliver(dy.copy(), out)
+    saved = pre if declared.slope_reads == "z" else y
+    if saved is None:
+        read = "pre" if declared.slope_reads == "z" else "y"
+        raise ValueError(f"{read}: the derivative of {declared.name} is computed from {read}, got None")
+    return _deliver(dy * declared.reference_slope(_float64(saved)), out)
 
 
 def softmax(z: ArrayLike, *, out: Array | None = None) -> Array:

@@ -56,7 +56,10 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: Any) -> T:
         """The declaration of this name or alias. Raises ValueError for what is not known."""
-        return self._known[self.canonical(name)]
+        try:
+            return self._known[name]
+        except (KeyError, TypeError):  # an alias, or no name
+            return self._known[self.canonical(name)]
 
     def __contains__(self, name: Any) -> bool:
         return isinstance(name, str) and self._aliases.get(name, name) in self._known

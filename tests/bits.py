@@ -12,7 +12,6 @@ import numpy as np
 
 import fastnn
 import kernels
-from kernels import reference
 from tests.oracle import LOSS_PARAMETERS
 
 # widths, rows, batch
@@ -39,7 +38,7 @@ LOSSES = (
     "softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "sum_squared_error", "poisson",
     "absolute_error", "huber", "quantile",
 )  # fmt: skip
-ACTIVATIONS = [name for name in reference.ACTIVATIONS if name in kernels.__doc__]
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu")
 
 
 def digest(*values):

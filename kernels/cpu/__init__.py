@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels import arrays, scalar
+from kernels import arrays
+from kernels.activations import ACTIVATIONS
 from kernels.checks import Checks
 from kernels.cpu import tuning
 from kernels.cpu.compiler import cache, jit
@@ -60,9 +61,10 @@ def linear(
     """y (B, O) = f(x (B, I) @ w (I, O) + b (O,)); `pre` receives x @ w + b."""
     (m, k), n = x.shape, w.shape[1]
     y = aligned_empty((m, n), x.dtype) if out is None else out
-    name = scalar.canonical(activation)
-    fused = name == "relu" and pre is None
-    f = 0 if fused or (name == "identity" and pre is None) else _elementwise.forward[name][x.dtype].address
+    declared = ACTIVATIONS[activation]
+    in_product = declared.floor is not None and pre is None
+    fused = in_product and declared.is_relu
+    f = 0 if in_product else _elementwise.forward(declared)[x.dtype].address
     b_at = 0 if b is None else address(b)
     threads = _threads_for(m * n * k)
     if threads == 1 and m * n * k <= tuning.LONG_PRODUCT:
@@ -96,7 +98,7 @@ def linear_backward(
     dx = aligned_empty((m, k), dtype) if dx is None else dx
     dw = aligned_empty((k, n), dtype) if dw is None else dw
     db = aligned_empty((n,), dtype) if db is None else db
-    if dz is not None or scalar.canonical(activation) != "identity":
+    if dz is not None or not ACTIVATIONS[activation].is_identity:
         dz = activate_backward(dy, y, activation, pre=pre, out=dz)
     else:
         dz = dy
@@ -118,7 +120,7 @@ def linear_backward(
 def activate(z: np.ndarray, activation: str = "identity", *, out: np.ndarray | None = None) -> np.ndarray:
     """y (B, O) = f(z)."""
     y = aligned_empty(z.shape, z.dtype) if out is None else out
-    _by_rows(_elementwise.forward[scalar.canonical(activation)][z.dtype], (z, y))
+    _by_rows(_elementwise.forward(ACTIVATIONS[activation])[z.dtype], (z, y))
     return y
 
 
@@ -130,12 +132,12 @@ def activate_backward(
     pre: np.ndarray | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """dz (B, O) = dy * f'(.), from y, or from `pre` for silu and gelu."""
+    """dz (B, O) = dy * f'(.), from y or `pre`, as the slope reads."""
     dz = aligned_empty(dy.shape, dy.dtype) if out is None else out
-    name = scalar.canonical(activation)
-    saved = pre if name in scalar.NEEDS_PRE else y
+    declared = ACTIVATIONS[activation]
+    saved = pre if declared.slope_reads == "z" else y
     saved = dy if saved is None else saved
-    _by_rows(_elementwise.backward[name][dy.dtype], (dy, saved, dz))
+    _by_rows(_elementwise.backward(declared)[dy.dtype], (dy, saved, dz))
     return dz
 
 
@@ -245,7 +247,10 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         _network.network[dtype].load()
         for family in (_linear.linear, _linear.linear_backward, _tasks.products):
             family[dtype].load()
-        for families in (_elementwise.forward, _elementwise.backward, _losses, _updates, _gathers):
+        for name in ACTIVATIONS:
+            for family_of in (_elementwise.forward, _elementwise.backward):
+                family_of(ACTIVATIONS[name])[dtype].load()
+        for families in (_losses, _updates, _gathers):
             for family in families.values():
                 family[dtype].load()
         for family in (_output, _dropout, _clip, _transpose):

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels import devices, scalar
+from kernels import devices
+from kernels.activations import ACTIVATIONS
 from kernels.checks import Checks
 from kernels.engine.codes import IDENTITY, SOFTMAX
 from kernels.losses import LossChoice, loss_and_parameter
@@ -55,7 +56,7 @@ def linear(
     """y (B, O) = f(x (B, I) @ w (I, O) + b (O,)); `pre` receives x @ w + b."""
     (m, k), n = x.shape, w.shape[1]
     y = memory.shaped((m, n), x.dtype) if out is None else out
-    multiply("x @ w", m, n, k, x, w, y, b, pre, activation=scalar.canonical(activation))
+    multiply("x @ w", m, n, k, x, w, y, b, pre, activation=ACTIVATIONS[activation])
     return y
 
 
@@ -78,7 +79,7 @@ def linear_backward(
     dx = memory.shaped((m, k), dtype) if dx is None else dx
     dw = memory.shaped((k, n), dtype) if dw is None else dw
     db = memory.shaped((n,), dtype) if db is None else db
-    if dz is not None or scalar.canonical(activation) != "identity":
+    if dz is not None or not ACTIVATIONS[activation].is_identity:
         dz = activate_backward(dy, y, activation, pre=pre, out=dz)
     else:
         dz = dy
@@ -92,7 +93,7 @@ def linear_backward(
 def activate(z: Any, activation: str = "identity", *, out: Any = None) -> Any:
     """y (B, O) = f(z)."""
     y = memory.shaped(z.shape, z.dtype) if out is None else out
-    kernel = elementwise.forward(z.dtype.name, scalar.canonical(activation))
+    kernel = elementwise.forward(z.dtype.name, ACTIVATIONS[activation])
     kernel(-(-z.size // tuning.THREADS), flat(z), flat(y), *z.shape, row(z), row(y))
     return y
 
@@ -106,12 +107,12 @@ def activate_backward(
     pre: Any = None,
     out: Any = None,
 ) -> Any:
-    """dz (B, O) = dy * f'(.), from y, or from `pre` for silu and gelu."""
+    """dz (B, O) = dy * f'(.), from y or `pre`, as the slope reads."""
     dz = memory.shaped(dy.shape, dy.dtype) if out is None else out
-    name = scalar.canonical(activation)
-    saved = pre if name in scalar.NEEDS_PRE else y
+    declared = ACTIVATIONS[activation]
+    saved = pre if declared.slope_reads == "z" else y
     saved = dy if saved is None else saved
-    kernel = elementwise.backward(dy.dtype.name, name)
+    kernel = elementwise.backward(dy.dtype.name, declared)
     kernel(
         -(-dy.size // tuning.THREADS), flat(dy), flat(saved), flat(dz),
         *dy.shape, row(dy), row(saved), row(dz),
@@ -228,17 +229,17 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
 
     Other activations, and data and targets of other types than the network's, take kernels of their own.
     """
-    start = time.perf_counter()
+    start, relu = time.perf_counter(), ACTIVATIONS["relu"]
     for dtype in dtypes:
         precisions = devices.PRECISIONS[1:] if dtype == "float32" and devices.tensor_cores() else ()
         kernels = [
-            _linear(dtype, tile, layout, True, "relu", layout == "dz @ w.T")
+            _linear(dtype, tile, layout, True, relu, layout == "dz @ w.T")
             for arithmetic in (dtype, *precisions)
             for tile in tuning.TILES[arithmetic]
             for layout in LAYOUTS
         ]
         for tile in tuning.NARROW_TILES[dtype]:
-            kernels += [narrow.forward(dtype, tile, "relu", dtype), narrow.backward(dtype, tile, "relu")]
+            kernels += [narrow.forward(dtype, tile, relu, dtype), narrow.backward(dtype, tile, relu)]
         kernels += [step_sums(dtype, tuning.THREADS), column_sums(dtype, *tuning.COLUMN_LANES), sum_parts(dtype)]
         kernels += [family(dtype) for family in updates.values()]
         for threads in (1, tuning.ROW_THREADS):

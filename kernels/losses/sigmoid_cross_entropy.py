@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from kernels.activations.sigmoid import sigmoid
 from kernels.losses.declaration import Loss, Targets
 from kernels.maths import exp, log1p, select
-from kernels.scalar import sigmoid
 
 
 def sigmoid_cross_entropy(z, target):

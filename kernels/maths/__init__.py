@@ -26,6 +26,11 @@ def exp(x: Any) -> Any:
     return np.exp(x)
 
 
+def expm1(x: Any) -> Any:
+    """e^x - 1, accurate where it is small too."""
+    return np.expm1(x)
+
+
 def exp_is_zero(x: Any) -> Any:
     """Whether x is so far below zero that exp(x) is 0; at minus infinity it is."""
     return np.less(x, _LEAST_EXPONENT)

@@ -6,7 +6,7 @@ from typing import Any
 from numba import types
 from numba.core.errors import TypingError
 
-from kernels import scalar
+from kernels.activations import ACTIVATIONS, Activation
 from kernels.cpu.compiler import jit
 
 _NONE = (types.NoneType, types.Omitted)
@@ -48,13 +48,13 @@ def one_dtype(function: str, **kinds: Any) -> Any:
     return next(iter(dtypes.values()))
 
 
-def activation_name(activation: Any, function: str) -> str:
-    """The canonical name of an activation, which is part of the caller's code."""
+def declared(activation: Any, function: str) -> Activation:
+    """An activation, whose name is part of the caller's code."""
     value = getattr(activation, "literal_value", None) or getattr(activation, "value", None) or activation
-    if not isinstance(value, str) or scalar.canonical(value) not in scalar.ACTIVATIONS:
-        known = ", ".join([*scalar.ACTIVATIONS, *scalar.ALIASES])
+    if value not in ACTIVATIONS:
+        known = ", ".join([*ACTIVATIONS, *ACTIVATIONS.aliases])
         raise TypingError(f"{function}: activation must be a literal string, one of {known}; got {value}")
-    return scalar.canonical(value)
+    return ACTIVATIONS[value]
 
 
 @jit.plain

@@ -13,7 +13,7 @@ from typing import Any
 from numba import types
 from numba.extending import overload
 
-from kernels import api, scalar
+from kernels import api
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.operations.update import updates
 from kernels.cpu.ir.memory import address_of
@@ -23,11 +23,11 @@ from kernels.cpu.rowwise.loss import output
 from kernels.engine.codes import SOFTMAX
 from kernels.losses import LOSSES
 from kernels.nopython.arguments import (
-    activation_name,
     at,
     check_array,
     check_given,
     check_written,
+    declared,
     is_none,
     one_dtype,
     row_stride,
@@ -53,11 +53,11 @@ def _linear(x, w, b=None, activation="identity", out=None, pre=None):
     if not is_none(pre):
         check_written(pre, "pre", 2, "linear")
     real = one_dtype("linear", x=x, w=w, b=b, out=out, pre=pre)
-    call, name = linear(real), activation_name(activation, "linear")
+    call, chosen = linear(real), declared(activation, "linear")
     has_b, has_pre = not is_none(b), not is_none(pre)
-    fused = name == "relu" and not has_pre
-    separate = not fused and (has_pre or name != "identity")
-    kernel = calls.address(forward[name][str(real)])
+    separate = has_pre or chosen.floor is None
+    fused = not separate and chosen.is_relu
+    kernel = calls.address(forward(chosen)[str(real)])
     x_stride, w_stride = _strides("linear", "x", "w")
     out_stride, pre_row = _strides("linear", "out", "pre", written=True)
 
@@ -89,14 +89,14 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
     function = "linear_backward"
     for name, kind in (("dy", dy), ("x", x), ("w", w)):
         check_array(kind, name, 2, function)
-    chosen = activation_name(activation, function)
-    plain, from_pre = chosen == "identity", chosen in scalar.NEEDS_PRE
+    chosen = declared(activation, function)
+    plain, from_pre = chosen.is_identity, chosen.slope_reads == "z"
     for name, kind, ndim in (("dx", dx, 2), ("dw", dw, 2), ("db", db, 1)):
         check_written(kind, name, ndim, function)
     if not plain or not is_none(dz):
         check_written(dz, "dz", 2, function)
     real = one_dtype(function, dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
-    call, kernel = linear_backward(real), calls.address(backward[chosen][str(real)])
+    call, kernel = linear_backward(real), calls.address(backward(chosen)[str(real)])
     saved = pre if from_pre else (dy if plain else y)
     check_given(saved, "pre" if from_pre else "y", function)
     check_array(saved, "pre" if from_pre else "y", 2, function)
@@ -129,7 +129,7 @@ def _linear_backward(dy, x, w, y=None, activation="identity", pre=None, dx=None,
 def _activate(z, activation="identity", out=None):
     check_array(z, "z", 2, "activate")
     check_written(out, "out", 2, "activate")
-    call = forward[activation_name(activation, "activate")](one_dtype("activate", z=z, out=out))
+    call = forward(declared(activation, "activate"))(one_dtype("activate", z=z, out=out))
     (z_stride,), (out_stride,) = _strides("activate", "z"), _strides("activate", "out", written=True)
 
     def implementation(z, activation="identity", out=None):
@@ -145,12 +145,12 @@ def _activate_backward(dy, y=None, activation="identity", pre=None, out=None):
     function = "activate_backward"
     check_array(dy, "dy", 2, function)
     check_written(out, "out", 2, function)
-    name = activation_name(activation, function)
-    plain, from_pre = name == "identity", name in scalar.NEEDS_PRE
+    chosen = declared(activation, function)
+    plain, from_pre = chosen.is_identity, chosen.slope_reads == "z"
     saved = pre if from_pre else (dy if plain else y)
     check_given(saved, "pre" if from_pre else "y", function)
     check_array(saved, "pre" if from_pre else "y", 2, function)
-    call = backward[name](one_dtype(function, dy=dy, y=y, pre=pre, out=out))
+    call = backward(chosen)(one_dtype(function, dy=dy, y=y, pre=pre, out=out))
     dy_stride, saved_stride = _strides(function, "dy", "pre" if from_pre else "y")
     (out_stride,) = _strides(function, "out", written=True)
 

@@ -64,12 +64,12 @@ WARMED = textwrap.dedent("""
     import fastnn
     import kernels
     from fastnn import optimizers
-    from kernels import scalar
+    from kernels.activations import ACTIVATIONS
     from kernels.cpu.compiler import jit
 
     kernels.cpu.warmup()
     loaded = len(jit.Kernel.loaded)
-    hidden = list(scalar.ACTIVATIONS)
+    hidden = list(ACTIVATIONS)
     dtypes = [np.float32, np.float64, np.float16, np.uint8, np.int64, ">i2", bool]
     losses = {"softmax": [None], "sigmoid": [None], "exp": [None], "identity": [None, "sum_squared_error"]}
     for output, loss in [(output, loss) for output in losses for loss in losses[output]]:

@@ -22,7 +22,6 @@ from tests.oracle import (
 )
 
 DTYPES = ["float32", "float64"]
-ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu"]
 LOSSES = [(output, loss_with_parameter(name)) for output in OUTPUTS for name in names_for(output)]
 
 
@@ -63,10 +62,9 @@ def check(model, X, y, loss, weight=None, l2=0.0):
 
 class TestAgainstTheReference:
     @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("activation", ACTIVATIONS)
     @pytest.mark.parametrize(("output", "loss"), LOSSES)
-    def test_every_activation_output_and_loss(self, dtype, activation, output, loss):
-        model = make_model([7, 17, 5, 3], activation, output, dtype)
+    def test_every_output_and_loss(self, dtype, output, loss):
+        model = make_model([7, 17, 5, 3], ["gelu", "relu"], output, dtype)
         X, y = make_data(model, 63, loss, dtype)
         check(model, X, y, loss)
 
@@ -111,11 +109,10 @@ class TestAgainstTheReference:
 
 
 class TestAgainstCentralDifferences:
-    @pytest.mark.parametrize("activation", ACTIVATIONS)
     @pytest.mark.parametrize(("output", "loss"), LOSSES)
-    def test_every_layer(self, activation, output, loss):
+    def test_every_layer(self, output, loss):
         """Weights and bias of the first, a hidden and the last layer, and dX: two hidden layers, weights, l2."""
-        model = make_model([3, 4, 2, 3], activation, output)
+        model = make_model([3, 4, 2, 3], ["tanh", "gelu"], output)
         X, y = make_data(model, 5, loss, "float64")
         weight, l2 = random_row_weights(4, 5), 0.05
 

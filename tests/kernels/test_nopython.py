@@ -339,10 +339,10 @@ def test_cached_callers_of_changed_kernels(tmp_path):
     assert first["leak"] == pytest.approx([-1.0, -1.0])
     packages = tmp_path / "changed"
     shutil.copytree(PACKAGES / "kernels", packages / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    source = packages / "kernels" / "scalar.py"
+    source = packages / "kernels" / "activations" / "leaky_relu.py"
     text = source.read_text()
-    assert text.count("LEAKY_SLOPE = 0.01\n") == 1
-    source.write_text(text.replace("LEAKY_SLOPE = 0.01\n", "LEAKY_SLOPE = 0.05\n"))
+    assert text.count("SLOPE = 0.01\n") == 1
+    source.write_text(text.replace("SLOPE = 0.01\n", "SLOPE = 0.05\n"))
     changed, again = (call_in_a_new_process(tmp_path, packages) for _ in range(2))
     assert changed["leak"] == again["leak"] == pytest.approx([-5.0, -5.0])
     assert (changed["hits"], changed["misses"]) == (0, 2)

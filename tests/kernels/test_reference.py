@@ -9,7 +9,7 @@ from kernels import losses, reference
 from kernels.engine.codes import OUTPUTS
 from tests import oracle
 
-ACTIVATIONS = sorted(reference.ACTIVATIONS)
+ACTIVATIONS = ["gelu", "identity", "leaky_relu", "relu", "sigmoid", "silu", "tanh"]
 LOSSES = sorted(losses.LOSSES)
 DTYPES = (np.float32, np.float64)
 OUTPUTS_AND_LOSSES = [
@@ -21,7 +21,7 @@ FLOAT64_DEPTH = 8  # roundings in the formulas of single elements
 # Activations --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("activation", [*ACTIVATIONS, *sorted(reference.ALIASES)])
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, "logistic", "swish"])
 def test_activation_derivative(activation):
     z, dy = oracle.random_arrays(0, (4, 9), (4, 9))
     dz = reference.activate_backward(dy, reference.activate(z, activation), activation, pre=z)
@@ -90,7 +90,7 @@ def test_derivative_without_what_it_needs_is_an_error():
         reference.linear_backward([[1.0]], [[1.0]], [[1.0]], [[1.0]], "gelu")
     with pytest.raises(ValueError, match=r"^y: .*tanh"):
         reference.activate_backward([1.0], None, "tanh", pre=[1.0])
-    with pytest.raises(ValueError, match=r"^activation: .*'reul'"):
+    with pytest.raises(ValueError, match=r"^activation .*'reul'"):
         reference.activate([1.0], "reul")
 
 

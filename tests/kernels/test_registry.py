@@ -2,9 +2,10 @@
 
 import pytest
 
-from kernels.maths import exp, tanh
+from kernels.maths import erf, exp, tanh
 from kernels.registry import Registry
 from kernels.sources import rule_hash
+from tests.programs import run
 
 
 def made():
@@ -67,3 +68,8 @@ def test_whoever_follows_is_told_of_all():
     registry.add("blue", 2)
     registry.add("red", 3)
     assert told == [("red", 1), ("blue", 2), ("red", 3)]
+
+
+def test_a_hash_is_the_same_in_every_process():
+    program = "from tests.kernels.test_registry import erf, rule_hash, rules; print(rule_hash(rules(2.0, erf, True)))"
+    assert run(program).stdout.split() == [rule_hash(rules(2.0, erf, True))]

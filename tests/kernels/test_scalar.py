@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from kernels import scalar
+from kernels.activations.sigmoid import sigmoid as logistic
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.maths import maths_of
 from kernels.maths.functions import MAX_ULP
 
-FUNCTIONS = ["exp", "log1p", "tanh", "erf", "sigmoid", "log"]
+FUNCTIONS = ["exp", "log1p", "tanh", "erf", "sigmoid", "log", "expm1"]
 FLOATS = {"float32": (np.float32, np.uint32), "float64": (np.float64, np.uint64)}
 PRECISE = {"float32": np.float64, "float64": np.longdouble}  # the oracle's numbers for each dtype
 LN2 = math.log(2.0)
@@ -22,7 +22,9 @@ def evaluate(real):
     """y (n,) = the function number `code` of x (n,), in one loop each, as in kernels.cpu.rowwise.elementwise."""
     f = maths_of(real)
     elements = memory.pointer(real)
-    exp, log1p, tanh, erf, sigmoid, log = (f.exp, f.log1p, f.tanh, f.erf, f.rule(scalar.sigmoid), f.log)
+    exp, log1p, tanh, erf, sigmoid, log, expm1 = (
+        f.exp, f.log1p, f.tanh, f.erf, f.rule(logistic), f.log, f.expm1
+    )  # fmt: skip
 
     def function(code: int, n: int, x: int, y: int) -> None:
         source, target = elements(x), elements(y)
@@ -44,6 +46,9 @@ def evaluate(real):
         elif code == 5:
             for j in range(n):
                 target[j] = log(source[j])
+        elif code == 6:
+            for j in range(n):
+                target[j] = expm1(source[j])
 
     return function
 
@@ -76,7 +81,7 @@ def precise(name, x):
             return np.where(x < 0, np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x)))
         if name == "erf":
             return precise_erf(x) if x.dtype == np.longdouble else np.vectorize(math.erf, [np.float64])(x)
-        return {"exp": np.exp, "log": np.log, "log1p": np.log1p, "tanh": np.tanh}[name](x)
+        return {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh}[name](x)
 
 
 def ulp_errors(name, x):
@@ -105,7 +110,7 @@ def boundaries(name, dtype):
     """Where a function changes its formula, its reduction the whole number, its result the kind."""
     info = np.finfo(dtype)
     powers = 2.0 ** np.arange(info.minexp - info.nmant, info.maxexp, 1 if dtype == "float32" else 8)
-    if name in ("exp", "sigmoid"):
+    if name in ("exp", "expm1", "sigmoid"):
         turns = np.arange(1080) * LN2
         return np.concatenate([powers, turns, turns + LN2 / 2, [89, 104, 710, 746]])
     if name == "log":
@@ -177,6 +182,7 @@ def test_special_values(dtype):
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, info.max, info.min] * 9, dtype)  # in vectors and beside them
     expected = {
         "exp": [np.nan, np.inf, 0, 1, 1, np.inf, 0],
+        "expm1": [np.nan, np.inf, -1, 0, 0, np.inf, -1],
         "log1p": [np.nan, np.inf, np.nan, 0, 0, np.log(np.float64(info.max)), np.nan],
         "tanh": [np.nan, 1, -1, 0, 0, 1, -1],
         "erf": [np.nan, 1, -1, 0, 0, 1, -1],
@@ -191,7 +197,7 @@ def test_special_values(dtype):
 def test_subnormal_numbers_are_kept(dtype):
     info = np.finfo(dtype)
     x = info.smallest_subnormal * np.array([-1000, -3, -1, 1, 2, 77], dtype)
-    for name in ("log1p", "tanh"):
+    for name in ("expm1", "log1p", "tanh"):
         np.testing.assert_array_equal(compiled(name, x), x, err_msg=name)
     np.testing.assert_allclose(compiled("erf", x), 2 / math.sqrt(math.pi) * x, atol=info.smallest_subnormal)
     last = math.log(float(info.smallest_subnormal))

@@ -10,7 +10,9 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from kernels.sources import source_hash
 
-STAMP = source_hash("cpu", "nopython", "engine/codes.py", "losses", "maths", "layout.py", "random.py", "scalar.py")
+STAMP = source_hash(
+    "cpu", "nopython", "activations", "engine/codes.py", "losses", "maths", "layout.py", "random.py", "scalar.py"
+)
 
 
 class StaleKernelError(OSError):

@@ -11,7 +11,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from kernels import forks, scalar
+from kernels import forks
+from kernels.activations import ACTIVATIONS
 from kernels.apart import apart
 from kernels.cpu import tuning
 from kernels.cpu.engine.explain import explain
@@ -76,7 +77,7 @@ class Engine:
         self._drops = any(dropout)
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
-        self.activations = [scalar.canonical(name) for name in activations]
+        self.activations = [ACTIVATIONS[name] for name in activations]
         self.threads = self.most_threads = threads or workers.default_threads()
         self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
         self._lock, self._busy = forks.lock(), False

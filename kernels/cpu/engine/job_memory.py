@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels import random, scalar
+from kernels import random
+from kernels.activations import Activation
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord
 from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
@@ -29,7 +30,7 @@ class JobMemory:
     def __init__(
         self,
         layout: Layout,
-        activations: Sequence[str],
+        activations: Sequence[Activation],
         dropout: Sequence[float],
         parameters: np.ndarray,
         precision: str,
@@ -70,12 +71,12 @@ class JobMemory:
 
     def load_activations(self) -> None:
         """Compile the activations' kernels, or load them from the cache, and write where they are."""
-        for record, name in zip(self.layers, self.activations, strict=False):
-            record.relu_fused = name == "relu"
-            if name not in ("identity", "relu"):
-                record.activate = forward[name][self.dtype].address
-            if name != "identity":
-                record.activate_backward = backward[name][self.dtype].address
+        for record, activation in zip(self.layers, self.activations, strict=False):
+            record.relu_fused = activation.is_relu
+            if activation.floor is None:
+                record.activate = forward(activation)[self.dtype].address
+            if not activation.is_identity:
+                record.activate_backward = backward(activation)[self.dtype].address
 
     def product(self, layer: int, rows: int) -> jit.Kernel:
         """What multiplies in a layer where there are `rows` rows."""
@@ -135,11 +136,11 @@ class JobMemory:
             record.input, record.ld_input = below, strides[n] * size
             record.y = below = buffer(stride)
             record.dz, record.ld_out = buffer(stride), stride * size
-            if n < len(self.activations) and self.activations[n] in scalar.NEEDS_PRE:
+            if n < len(self.activations) and self.activations[n].slope_reads == "z":
                 record.pre, record.ld_pre = buffer(stride), stride * size
             if n < len(self.dropout) and self.dropout[n]:  # relu's derivative is 0 where its output was dropped
                 record.drop_limit = random.limit(self.dropout[n])
-                record.dropped = record.y if self.activations[n] == "relu" else buffer(stride)
+                record.dropped = record.y if self.activations[n].is_relu else buffer(stride)
         job = self.job
         job.batch_target, job.ld_batch_target = buffer(strides[-1]), strides[-1] * size
         job.batch_label, job.batch_weight = buffer(1, np.int64), buffer(1)

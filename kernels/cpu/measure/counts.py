@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kernels import scalar
+from kernels.activations import ACTIVATIONS
+from kernels.activations.sigmoid import sigmoid
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.losses import LossChoice, loss_and_parameter
 from kernels.maths import exp
@@ -51,12 +53,12 @@ def step_counts(
         w, b = i * o, o if layout.bias else 0
         product = 2 * rows * w, size * (rows * (i + o) + w)
         result[n, "forward"] = product[0], product[1] + size * b
-        name = engine.activations[n] if n < last else "identity"
+        chosen = engine.activations[n] if n < last else ACTIVATIONS["identity"]
         activation, derivative = [], []  # (operations, operands) of each output
-        if name not in ("identity", "relu"):  # those are part of the product
-            activation.append((operations_of(getattr(scalar, name), dtype), 2))
-        if name != "identity":
-            derivative.append((1 + operations_of(getattr(scalar, f"{name}_slope"), dtype), 3))
+        if chosen.floor is None:  # else it is part of the product
+            activation.append((operations_of(chosen.function, dtype), 2))
+        if not chosen.is_identity:
+            derivative.append((1 + operations_of(chosen.slope, dtype), 3))
         if n < len(engine.dropout) and engine.dropout[n]:  # where it draws bits and scales
             activation.append((1, 2))
             derivative.append((1, 2))
@@ -92,7 +94,7 @@ def _of_loss(dtype: str, loss: LossChoice, output: str, labels: bool) -> int:
     if declared.kernel == "softmax_cross_entropy":
         return exponential + (3 if labels else 9)
     if declared.kernel == "squared_error":
-        through = {"identity": 2, "sigmoid": operations_of(scalar.sigmoid, dtype) + 5, "softmax": exponential + 7}
+        through = {"identity": 2, "sigmoid": operations_of(sigmoid, dtype) + 5, "softmax": exponential + 7}
         return 6 + through[output]
     # and of a mean an output's share of it, in the row's loss and in the gradient
     return operations_of(declared.rule, dtype) + (4 if declared.mean else 2)

@@ -3,10 +3,12 @@
 In place has a loop of its own: LLVM's vector code is for arrays that do not overlap, and takes others one by one.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from kernels import scalar
+from kernels import activations
+from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import B, Matrix, O
 from kernels.cpu.ir.maths import maths_of
@@ -19,15 +21,18 @@ class Activation(Protocol):
 
 
 class ActivationBackward(Protocol):
-    """dz = dy * f'(.), overwritten; dz may be dy. saved: y, or z for NEEDS_PRE."""
+    """dz = dy * f'(.), overwritten; dz may be dy. saved: what the slope reads, y or z."""
 
     def __call__(self, dy: Matrix[B, O], saved: Matrix[B, O], dz: Matrix[B, O]) -> None: ...
 
 
-def _forward(name: str) -> jit.Family:
-    @jit.kernel(like=Activation, name=name)
-    def activation(real: Any) -> Callable[..., Any]:
-        f = maths_of(real).rule(getattr(scalar, name))
+@functools.cache
+def forward(activation: activations.Activation) -> jit.Family:
+    """The kernels of an activation."""
+
+    @jit.kernel(like=Activation, name=activation.name, stamp=activation.stamp)
+    def of_dtype(real: Any) -> Callable[..., Any]:
+        f = maths_of(real).rule(activation.function)
 
         def function(z, y):
             for r in range(z.rows):
@@ -41,13 +46,16 @@ def _forward(name: str) -> jit.Family:
 
         return function
 
-    return activation
+    return of_dtype
 
 
-def _backward(name: str) -> jit.Family:
-    @jit.kernel(like=ActivationBackward, name=f"{name}_backward")
-    def activation(real: Any) -> Callable[..., Any]:
-        slope = maths_of(real).rule(getattr(scalar, f"{name}_slope"))
+@functools.cache
+def backward(activation: activations.Activation) -> jit.Family:
+    """The kernels of an activation's gradient."""
+
+    @jit.kernel(like=ActivationBackward, name=f"{activation.name}_backward", stamp=activation.stamp)
+    def of_dtype(real: Any) -> Callable[..., Any]:
+        slope = maths_of(real).rule(activation.slope)
 
         def function(dy, saved, dz):
             for r in range(dy.rows):
@@ -61,8 +69,8 @@ def _backward(name: str) -> jit.Family:
 
         return function
 
-    return activation
+    return of_dtype
 
 
-forward = {name: _forward(name) for name in scalar.ACTIVATIONS}
-backward = {name: _backward(name) for name in scalar.ACTIVATIONS}
+for each in map(ACTIVATIONS.__getitem__, ACTIVATIONS):  # callers that are loaded from the cache find them
+    forward(each), backward(each)

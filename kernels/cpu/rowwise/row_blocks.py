@@ -5,13 +5,13 @@ from typing import Any
 
 from numba import types
 
+from kernels.activations.sigmoid import sigmoid as sigmoid_rule
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory, simd
 from kernels.cpu.ir.maths import maths_of
 from kernels.engine.codes import ALL_OUTPUTS, EXP, LARGEST_IS_LABEL, SIGMOID, SOFTMAX
 from kernels.maths.functions import Maths
-from kernels.scalar import sigmoid as sigmoid_rule
 
 # A row's bits must not depend on how many come with it, so on whether vector or scalar code does it. Of a sum with a
 # selected product only vector code makes one fused operation: what is selected here is never a product.

@@ -9,7 +9,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from kernels import forks, scalar
+from kernels import forks
+from kernels.activations import ACTIVATIONS
 from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
@@ -75,7 +76,7 @@ class Engine:
         self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
         self.dtype = parameters.dtype
         self.layout = Layout.of(widths, self.dtype.name, bias)
-        self.activations = [scalar.canonical(name) for name in activations]
+        self.activations = [ACTIVATIONS[name] for name in activations]
         self.multiply_adds = sum(a * b for a, b in pairwise(widths))
         self.process = os.getpid()
         self._lock = forks.lock()

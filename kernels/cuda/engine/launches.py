@@ -26,7 +26,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from kernels import random, scalar
+from kernels import random
+from kernels.activations import ACTIVATIONS, Activation
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import Record, size
@@ -55,7 +56,7 @@ class Workspace:
 
     @classmethod
     def of(
-        cls, layout: Layout, activations: Sequence[str], rows: int, gradients: bool, rates: Sequence[float] = ()
+        cls, layout: Layout, activations: Sequence[Activation], rows: int, gradients: bool, rates: Sequence[float] = ()
     ) -> "Workspace":
         itemsize = np.dtype(layout.dtype).itemsize
         strides = tuple(leading_dimension(width, itemsize) for width in layout.widths)
@@ -69,7 +70,7 @@ class Workspace:
         x, dx = matrix(strides[0]), matrix(strides[0]) if gradients else 0
         y = tuple(matrix(stride) for stride in strides[1:])
         dz = tuple(matrix(stride) for stride in (strides[1:] if gradients else strides[-1:]))
-        saved = [gradients and name in scalar.NEEDS_PRE for name in activations] + [False]
+        saved = [gradients and activation.slope_reads == "z" for activation in activations] + [False]
         pre = tuple(matrix(stride) if needed else None for stride, needed in zip(strides[1:], saved, strict=True))
         dropped = (
             tuple(matrix(stride) if rate else saved for stride, saved, rate in zip(strides[1:], y, rates)) or y[:-1]
@@ -94,8 +95,8 @@ class Plan:
     """
 
     def __init__(
-        self, layout: Layout, activations: Sequence[str], rows: int, gradients: bool, rates: Sequence[float] = (),
-        precision: str = "float32",
+        self, layout: Layout, activations: Sequence[Activation], rows: int, gradients: bool,
+        rates: Sequence[float] = (), precision: str = "float32",
     ) -> None:  # fmt: skip
         self.layout, self.activations, self.gradients = layout, list(activations), gradients
         self.dtype = np.dtype(layout.dtype)
@@ -156,7 +157,7 @@ class Plan:
             )
         )  # fmt: skip
 
-    def _launch(self, n: int, product: Product, layout: str, activation: str, slope: bool) -> Launch:
+    def _launch(self, n: int, product: Product, layout: str, activation: Activation, slope: bool) -> Launch:
         """That of one product for layer n, which has the batch's rows."""
         rows = self.workspace.rows
         tile = tile_for(rows, product.n, self.arithmetic[n], gpu.processors())
@@ -168,7 +169,7 @@ class Plan:
 
     def _forward(self, n: int) -> Launch:
         layout, work = self.layout, self.workspace
-        name = self.activations[n] if n < len(self.activations) else "identity"
+        activation = self.activations[n] if n < len(self.activations) else ACTIVATIONS["identity"]
         kept = not self.narrow or self.gradients or n == len(self.activations)  # else it stays in shared memory
         pre = work.pre[n]
         product = Product(
@@ -178,9 +179,9 @@ class Plan:
             stored=kept, c=work.y[n], c_row=work.strides[n + 1],
             biased=layout.bias, bias=layout.b_offsets[n],
             with_extra=pre is not None, extra=pre or 0, extra_row=work.strides[n + 1],
-            active=name != "identity",
+            active=not activation.is_identity,
         )  # fmt: skip
-        return self._launch(n, product, "x @ w", compiled(name), False)
+        return self._launch(n, product, "x @ w", compiled(activation), False)
 
     def _dw(self) -> Launch:
         """Those of all layers, in one launch."""
@@ -198,13 +199,13 @@ class Plan:
             )  # fmt: skip
         tile = tile_for(*self.largest, self.dw_arithmetic, gpu.processors(), self.parts)
         most = max(tile.blocks(*widths) for widths in pairwise(layout.widths))
-        kernel = linear(self.dtype.name, tile, "x.T @ dz", True, compiled("identity"), False)
+        kernel = linear(self.dtype.name, tile, "x.T @ dz", True, compiled(ACTIVATIONS["identity"]), False)
         return Launch(kernel, (most, self.parts, len(self.layers)), first)
 
     def _dx(self, n: int) -> Launch:
         layout, work = self.layout, self.workspace
-        name = self.activations[n - 1] if n else "identity"
-        slope = name != "identity"
+        activation = self.activations[n - 1] if n else ACTIVATIONS["identity"]
+        slope = not activation.is_identity
         product = Product(
             m_of_batch=1, n=layout.widths[n], k=layout.widths[n + 1],
             a=work.dz[n], a_row=work.strides[n + 1],
@@ -215,7 +216,7 @@ class Plan:
             pre = work.pre[n - 1]
             product.extra = work.y[n - 1] if pre is None else pre
             product.extra_row = work.strides[n]
-        return self._launch(n, product, "dz @ w.T", compiled(name), slope)
+        return self._launch(n, product, "dz @ w.T", compiled(activation), slope)
 
 
 def column_blocks(widths: Sequence[int]) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from kernels import scalar
+from kernels.activations import ACTIVATIONS, Activation
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import PRODUCT_WORDS, job_of, product_at, rows_of
@@ -17,7 +17,7 @@ SIGNATURE = "R R R R R I i"
 
 
 @jit.kernel
-def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, slope: bool) -> Any:
+def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: Activation, slope: bool) -> Any:
     """One block per tile of c; for x.T @ dz, blockIdx.y is the part of the sum along k, blockIdx.z the product.
 
     aligned: every offset and row stride is a multiple of 16 bytes. activation: f, the identity where the product is not
@@ -52,9 +52,9 @@ def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: str, s
     return function, SIGNATURE, tile.threads
 
 
-def compiled(activation: str) -> str:
+def compiled(activation: Activation) -> Activation:
     """The activation of a kernel for this one: the identity runs on ReLU's, where the product is not active."""
-    return "relu" if activation == "identity" else activation
+    return ACTIVATIONS["relu"] if activation.is_identity else activation
 
 
 class Layer(NamedTuple):
@@ -71,13 +71,13 @@ class Layer(NamedTuple):
 
 
 def layer(
-    real: Any, tile: Tile, layout: str, aligned: bool, activation: str, slope: bool, keeps: bool = False
+    real: Any, tile: Tile, layout: str, aligned: bool, activation: Activation, slope: bool, keeps: bool = False
 ) -> Layer:
     """See Layer. keeps: c goes to `kept` too, shared memory with rows kept_row apart, which may be a's; and to c only
     where the product is stored.
     """
     maths = maths_of(real)
-    f, derivative = (maths.rule(getattr(scalar, name)) for name in (activation, f"{activation}_slope"))
+    f, derivative = maths.rule(activation.function), maths.rule(activation.slope)
     parts, width = gemm(real, tile, layout, aligned), lanes(real)
     copy, read, write = vector_copy(real), vector_read(real, aligned), vector_write(real, aligned)
     multiply, stage, staged_row = parts.multiply, parts.stage, parts.staged_row

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.activations import Activation
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
@@ -42,7 +43,7 @@ class _Parts(NamedTuple):
     kept_row: int
 
 
-def _parts(real: Any, tile: Tile, layout: str, activation: str, slope: bool) -> _Parts:
+def _parts(real: Any, tile: Tile, layout: str, activation: Activation, slope: bool) -> _Parts:
     of_block = layer(real, tile, layout, True, activation, slope, keeps=True)
     run_layer = of_block.run
 
@@ -57,7 +58,7 @@ def _parts(real: Any, tile: Tile, layout: str, activation: str, slope: bool) -> 
 
 
 @jit.kernel
-def forward(real: Any, tile: Tile, activation: str, source_type: str) -> Any:
+def forward(real: Any, tile: Tile, activation: Activation, source_type: str) -> Any:
     """source, order, work, parameters, words: the batch's rows, converted, into work, and through all layers.
 
     The products of the layers are the job's first. An output that is not stored stays in shared memory. A block takes
@@ -90,13 +91,13 @@ def forward(real: Any, tile: Tile, activation: str, source_type: str) -> Any:
 
 
 @jit.kernel
-def backward(real: Any, tile: Tile, activation: str) -> Any:
+def backward(real: Any, tile: Tile, activation: Activation) -> Any:
     """work, parameters, words, first: dz of all layers below the last one, from the last one's.
 
     The product dz @ w.T of layer 0, which is left out, is at words[first]; the other layers' follow. A block takes the
     tile's rows.
     """
-    parts = _parts(real, tile, "dz @ w.T", activation, activation != "identity")
+    parts = _parts(real, tile, "dz @ w.T", activation, not activation.is_identity)
     run, a_shared, b_shared, kept_shared, kept_row = parts
     rows = tile.rows
 

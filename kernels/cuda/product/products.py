@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.activations import ACTIVATIONS, Activation
 from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
 from kernels.cuda.compiler.records import Record, words
@@ -20,7 +21,7 @@ from kernels.cuda.product.linear import compiled, linear
 
 def multiply(
     layout: str, m: int, n: int, k: int, a: Any, b: Any, c: Any, bias: Any = None, pre: Any = None,
-    *, activation: str = "identity", precision: str = "float32",
+    *, activation: Activation = ACTIVATIONS["identity"], precision: str = "float32",
 ) -> None:  # fmt: skip
     """c (m, n) = f(the product of a and b + bias). precision: as a network's layers have it."""
     if m == 0 or n == 0:
@@ -38,7 +39,7 @@ def multiply(
     product = Product(
         m=m, n=n, k=k, a_row=row(a), b_row=row(b), c_row=row(result),
         biased=bias is not None, with_extra=pre is not None, extra_row=row(written),
-        active=activation != "identity", chunk=chunk_for(k, parts), spacing=m * n,
+        active=not activation.is_identity, chunk=chunk_for(k, parts), spacing=m * n,
     )  # fmt: skip
     kernel = linear(a.dtype.name, tile, layout, aligned, compiled(activation), False)
     kernel(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kernels import scalar
+from kernels.activations import Activation
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
@@ -10,9 +10,9 @@ from kernels.cuda.ir.ptx import maths_of
 
 
 @jit.kernel
-def forward(real: Any, name: str) -> Any:
+def forward(real: Any, activation: Activation) -> Any:
     """z, y, rows, columns, ldz, ldy: y (rows, columns) = f(z), overwritten; y may be z. A thread per element."""
-    f = maths_of(real).rule(getattr(scalar, name))
+    f = maths_of(real).rule(activation.function)
 
     def function(z, y, rows, columns, ldz, ldy):
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
@@ -24,12 +24,12 @@ def forward(real: Any, name: str) -> Any:
 
 
 @jit.kernel
-def backward(real: Any, name: str) -> Any:
+def backward(real: Any, activation: Activation) -> Any:
     """dy, saved, dz, rows, columns, lddy, lds, lddz: dz = dy * f'(.), overwritten; dz may be dy.
 
-    saved: y, or z for scalar.NEEDS_PRE.
+    saved: what the slope reads, y or z.
     """
-    slope = maths_of(real).rule(getattr(scalar, f"{name}_slope"))
+    slope = maths_of(real).rule(activation.slope)
 
     def function(dy, saved, dz, rows, columns, lddy, lds, lddz):
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x

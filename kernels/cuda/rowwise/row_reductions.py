@@ -7,6 +7,7 @@ two is decided by a row's length alone, and so is the order of its sums.
 import functools
 from typing import Any, NamedTuple
 
+from kernels.activations.sigmoid import sigmoid as sigmoid_rule
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
@@ -15,7 +16,6 @@ from kernels.cuda.ir.ptx import maths_of
 from kernels.cuda.rowwise.reduce import block_max, block_sum
 from kernels.engine.codes import EXP, LARGEST_IS_LARGEST, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.maths.functions import Maths
-from kernels.scalar import sigmoid as sigmoid_rule
 
 
 def row_threads(columns: int) -> int:

@@ -10,6 +10,7 @@ from kernels import devices
 if not devices.has_extra():
     pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
+from kernels.activations import ACTIVATIONS
 from kernels.cpu.engine.engine import Engine as CpuEngine
 from kernels.cuda import tuning
 from kernels.cuda.engine import graph, launches
@@ -267,15 +268,15 @@ def test_every_tile_of_narrow_networks_gives_the_bits_of_others(tile, dtype, mon
     ids=str,
 )
 def test_other_networks_take_a_launch_per_layer(widths, activations):
-    layout = Layout.of(widths, "float32", True)
+    layout, activations = Layout.of(widths, "float32", True), [ACTIVATIONS[name] for name in activations]
     assert launches.Plan(layout, activations, BATCH, True).narrow is None
     assert launches.Plan(layout, activations, BATCH, False).narrow is None
 
 
 def test_a_narrow_network_that_drops_takes_a_launch_per_layer():
-    layout = Layout.of([3, 4, 2], "float32", True)
-    assert launches.Plan(layout, ["relu"], BATCH, True, [0.0]).narrow is not None
-    assert launches.Plan(layout, ["relu"], BATCH, True, [0.5]).narrow is None
+    layout, relu = Layout.of([3, 4, 2], "float32", True), [ACTIVATIONS["relu"]]
+    assert launches.Plan(layout, relu, BATCH, True, [0.0]).narrow is not None
+    assert launches.Plan(layout, relu, BATCH, True, [0.5]).narrow is None
 
 
 @pytest.mark.parametrize("total", [11, 7])  # 7: all rows of the last batch are in the first part of its sums

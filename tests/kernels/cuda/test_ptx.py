@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kernels import devices, scalar
+from kernels import devices
+from kernels.activations import ACTIVATIONS
 from tests.programs import PATIENCE, environment, run
 
 if not devices.has_extra():
@@ -48,11 +49,11 @@ def tensor_kernels(precision):
             if activation == "relu" and not slope and (layout == "x @ w" or tile in (largest, smallest)):
                 yield (
                     f"{precision} {layout} {tile.rows}x{tile.columns}",
-                    linear("float32", tile, layout, True, activation, slope),
+                    linear("float32", tile, layout, True, ACTIVATIONS[activation], slope),
                 )
-    yield f"{precision} x @ w gelu", linear("float32", largest, "x @ w", True, "gelu", False)
-    yield f"{precision} dz @ w.T gelu slope", linear("float32", largest, "dz @ w.T", True, "gelu", True)
-    yield f"{precision} x.T @ dz unaligned", linear("float32", largest, "x.T @ dz", False, "relu", False)
+    yield f"{precision} x @ w gelu", linear("float32", largest, "x @ w", True, ACTIVATIONS["gelu"], False)
+    yield f"{precision} dz @ w.T gelu slope", linear("float32", largest, "dz @ w.T", True, ACTIVATIONS["gelu"], True)
+    yield f"{precision} x.T @ dz unaligned", linear("float32", largest, "x.T @ dz", False, ACTIVATIONS["relu"], False)
 
 
 def product_kernels(dtype):
@@ -61,21 +62,21 @@ def product_kernels(dtype):
         for layout, activation, slope in PRODUCTS:
             if tile is TILES[dtype][0] or activation == "gelu" or layout == "x.T @ dz":
                 shape = f"{tile.rows}x{tile.columns}"
-                kernel = linear(dtype, tile, layout, True, activation, slope)
+                kernel = linear(dtype, tile, layout, True, ACTIVATIONS[activation], slope)
                 yield f"{layout} {shape} {activation}{' slope' * slope}", kernel
-    yield "x @ w unaligned", linear(dtype, TILES[dtype][0], "x @ w", False, "relu", False)
+    yield "x @ w unaligned", linear(dtype, TILES[dtype][0], "x @ w", False, ACTIVATIONS["relu"], False)
     for tile in NARROW_TILES[dtype]:
         for activation in ("relu", "gelu") if tile is NARROW_TILES[dtype][0] else ("gelu",):
             shape = f"{tile.rows}x{tile.columns} {activation}"
-            yield f"narrow x @ w {shape}", narrow.forward(dtype, tile, activation, dtype)
-            yield f"narrow dz @ w.T {shape} slope", narrow.backward(dtype, tile, activation)
-    yield "narrow x @ w of bytes", narrow.forward(dtype, NARROW_TILES[dtype][0], "tanh", "uint8")
+            yield f"narrow x @ w {shape}", narrow.forward(dtype, tile, ACTIVATIONS[activation], dtype)
+            yield f"narrow dz @ w.T {shape} slope", narrow.backward(dtype, tile, ACTIVATIONS[activation])
+    yield "narrow x @ w of bytes", narrow.forward(dtype, NARROW_TILES[dtype][0], ACTIVATIONS["tanh"], "uint8")
 
 
 def other_kernels(dtype):
-    for name in scalar.ACTIVATIONS:
-        yield name, forward(dtype, name)
-        yield f"{name} backward", backward(dtype, name)
+    for name in ACTIVATIONS:
+        yield name, forward(dtype, ACTIVATIONS[name])
+        yield f"{name} backward", backward(dtype, ACTIVATIONS[name])
     for threads in (1, ROW_THREADS):
         for name, family in losses.items():
             yield f"{name} of {threads}", family(dtype, threads, dtype, False)
@@ -237,7 +238,7 @@ def test_tensor_cores_multiply_what_was_rounded_as_it_was_stored(dtype, kernel):
         found = instructions(text)
         multiplied = found.count(f"mma.sync.aligned.{kind}.f32")
         assert multiplied == steps * tile.thread_rows // 2 * tile.thread_columns // 2, "a step is no loop"
-        assert "fma.rn" not in found or "gelu" in kernel.constants
+        assert "fma.rn" not in found or ACTIVATIONS["gelu"] in kernel.constants
         assert found.count(rounding) == 2 * elements, "before the loop and in it, each word once in a block"
         assert len(re.findall(r"ld\.global\.v4\.[fbu]32", found)) >= (2 if aligned else 0)
         # of two neighbours at least; of a word's rows, which b has in pairs, four of a
@@ -295,7 +296,7 @@ def test_a_launch_of_few_blocks_is_no_reason_for_a_warning():
 def test_a_tile_that_its_threads_cannot_share_is_refused(dtype):
     for tile in (Tile(64, 64, 3, 4, 4), Tile(128, 32, 8, 8, 4, 8, 4, "tf32")):
         with pytest.raises(ValueError, match="must share"):
-            linear(dtype, tile, "x @ w", True, "relu", False)
+            linear(dtype, tile, "x @ w", True, ACTIVATIONS["relu"], False)
 
 
 def test_stray_float64_would_be_seen():
