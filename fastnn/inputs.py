@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.schedules import check_number
 from kernels import arrays
+from kernels.ranges import check_number
 from kernels.scalar import Loss
 
 _BLOCK_LABELS = 1 << 16

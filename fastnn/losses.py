@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn.schedules import check_number
+from kernels.ranges import check_number
 from kernels.scalar import Loss
 
 # Of each output its own loss first

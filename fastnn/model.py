@@ -12,9 +12,9 @@ from fastnn import progress as reports
 from fastnn.callbacks import Callback
 from fastnn.files import reading
 from fastnn.history import History
-from fastnn.schedules import check_count, check_number
 from kernels import backends, forks
 from kernels.layout import Layout, address, aligned_copy, aligned_zeros
+from kernels.ranges import check_count, check_number
 from kernels.scalar import Loss
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import ClassVar
 import numpy as np
 
 from fastnn import schedules
-from fastnn.schedules import Schedule, check_number
+from fastnn.schedules import Schedule
+from kernels.ranges import check_number
 
 N_SCALARS = 8
 # Of a training, so many steps of a schedule are looked at before the first is made, so many at a time. Those of

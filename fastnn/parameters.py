@@ -10,7 +10,7 @@ from sklearn.utils import check_array
 
 from fastnn import architectures
 from fastnn.optimizers import check_clip_norm
-from fastnn.schedules import check_count, check_number
+from kernels.ranges import check_count, check_number
 
 SOLVERS = ("lbfgs", "sgd", "adam")
 SCHEDULES = ("constant", "invscaling", "adaptive")

@@ -14,9 +14,9 @@ import numpy as np
 from fastnn import progress as reports
 from fastnn import row_order, training
 from fastnn.optimizers import Optimizer
-from fastnn.schedules import check_count, check_number
 from kernels import backends
 from kernels.layout import aligned_copy, aligned_zeros
+from kernels.ranges import check_count, check_number
 from kernels.scalar import Loss
 
 SECONDS = 1.0  # of measuring, where a step is short enough for LEAST_ROUNDS

@@ -17,10 +17,10 @@ from fastnn.divergence import WHAT_TO_TRY, Guard
 from fastnn.history import History
 from fastnn.losses import loss_for
 from fastnn.optimizers import Optimizer
-from fastnn.schedules import check_count, check_number
 from fastnn.sharing import Share
 from kernels import announcing, forks
 from kernels.layout import aligned_copy, aligned_zeros
+from kernels.ranges import check_count, check_number
 from kernels.scalar import Loss
 
 DIVERGED = f"the loss is {{}} after epoch {{}}: {WHAT_TO_TRY}"
