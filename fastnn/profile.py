@@ -159,7 +159,7 @@ def profile(
     seconds, times, flops, product_flops, bandwidth = _measure(instruments, engine, slices, threads, touched)
     counts: dict[tuple[int, str], tuple[int, int]] = instruments.step_counts(
         engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
-        metric=data.target.metric, update=optimizer.kernel, state=memory.arrays, l2=l2,
+        metric=data.target.metric, update=optimizer.update, state=memory.arrays, l2=l2,
         clips=optimizer.clip_norm is not None,
     )  # fmt: skip
     rows = [

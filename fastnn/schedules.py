@@ -5,14 +5,12 @@ float64 array of the same shape. Any callable that does so can stand where a sch
 rates of all steps (of the first million, of more) before it begins, and again for those of each slice of steps.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from kernels.optimizers.rates import Schedule, check_rate
 from kernels.ranges import check_count, check_number, is_real
-
-Schedule = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,5 @@ def get(value: Schedule | float, name: str = "learning_rate") -> Schedule:
 
     Raises TypeError or ValueError, naming the argument `name`, for anything else.
     """
-    if is_real(value):
-        check_number(name, value, 0, closed="neither")
-        return Constant(value)
-    if not callable(value) or isinstance(value, type):
-        raise TypeError(f"{name} must be a number or a schedule such as CosineDecay(0.1, steps=1000), got {value!r}")
-    return value
+    check_rate(name, value)
+    return Constant(value) if is_real(value) else value  # type: ignore[return-value]

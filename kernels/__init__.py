@@ -16,27 +16,29 @@ from kernels.api import (
     absolute_error,
     activate,
     activate_backward,
-    adam,
     huber,
     linear,
     linear_backward,
     mean_squared_error,
     poisson,
     quantile,
-    sgd,
     sigmoid_cross_entropy,
     softmax,
     softmax_cross_entropy,
+    steps,
     sum_squared_error,
 )
 from kernels.backends import package
 from kernels.nopython import offer
 
 __all__ = [
-    "absolute_error", "activate", "activate_backward", "adam", "huber", "linear", "linear_backward",
-    "mean_squared_error", "poisson", "quantile", "sgd", "sigmoid_cross_entropy", "softmax", "softmax_cross_entropy",
+    "absolute_error", "activate", "activate_backward", "huber", "linear", "linear_backward",
+    "mean_squared_error", "poisson", "quantile", "sigmoid_cross_entropy", "softmax", "softmax_cross_entropy",
     "sum_squared_error",
 ]  # fmt: skip
+
+__all__ += [*steps]
+globals().update(steps)
 
 DISTRIBUTION = "fastnn-numba"  # whose `kernels` this is: others install packages of that name too
 

@@ -1,10 +1,10 @@
-"""Rules, see kernels.maths: activations and their derivatives, losses, updates."""
+"""Rules, see kernels.maths: activations and their derivatives, losses."""
 
 # ruff: noqa: D103 - a rule says what it is by its formula
 
 import math
 
-from kernels.maths import erf, exp, exp_is_zero, log1p, select, sqrt
+from kernels.maths import erf, exp, exp_is_zero, log1p, select
 from kernels.maths import tanh as tanh
 
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu")
@@ -116,19 +116,3 @@ def quantile(z, target, level):
     error = z - target
     slope = select(error > 0.0, 1.0 - level, select(error < 0.0, -level, error))
     return slope * error, slope
-
-
-def sgd(w, g, velocity, rate, momentum, nesterov):
-    """Sutskever et al. 2013, as in scikit-learn and Keras. Returns the new w and velocity."""
-    new = momentum * velocity - rate * g
-    return w + select(nesterov, momentum * new - rate * g, new), new
-
-
-def adam(w, g, m, v, rate, beta1, share1, beta2, share2, epsilon, correction1, correction2):
-    """Kingma & Ba 2015, algorithm 1; shares are 1 - beta, corrections 1 / (1 - beta^t). Returns the new w, m and v.
-
-    The share of float32's 0.999 would be wrong by 5e-5: it is to be rounded once, from float64.
-    """
-    m = beta1 * m + share1 * g
-    v = beta2 * v + share2 * (g * g)
-    return w - rate * (m * correction1) / (sqrt(v * correction2) + epsilon), m, v

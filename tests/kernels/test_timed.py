@@ -13,6 +13,7 @@ from kernels.cpu.measure import ceilings, stamps
 from kernels.cpu.measure.counts import scalar_operations, step_counts
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.layout import Layout, address, aligned_zeros
+from kernels.optimizers.sgd import SGD
 from tests.oracle import random_arrays, random_labels
 
 WIDTHS, ROWS, STEPS = [30, 300, 40, 10], 200, 20
@@ -28,10 +29,9 @@ def train(kind, threads, activations, batch, **more):
     (x,) = random_arrays(1, (ROWS, WIDTHS[0]))
     told = {
         "order": np.resize(np.arange(ROWS, dtype=np.uint32)[::-1], STEPS * batch), "weight": None,
-        "loss": "softmax_cross_entropy", "metric": "label", "update": "sgd", "state": [], "l2": 0.1,
+        "loss": "softmax_cross_entropy", "metric": "label", "update": SGD().update, "state": [], "l2": 0.1,
     }  # fmt: skip
-    scalars = np.zeros((STEPS, 8))
-    scalars[:, 0] = 0.1
+    scalars = np.full((STEPS, 1), 0.1)
     data = x, random_labels(2, ROWS, WIDTHS[-1])
     engine.train(
         *data, first=0, total=STEPS * batch, batch_size=batch, steps=STEPS, scales=np.full(STEPS, 1 / batch),

@@ -10,7 +10,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from kernels.sources import source_hash
 
-STAMP = source_hash("cpu", "nopython", "engine/codes.py", "maths", "layout.py", "random.py", "scalar.py")
+STAMP = source_hash("cpu", "nopython", "engine/codes.py", "maths", "optimizers", "layout.py", "random.py", "scalar.py")
 
 
 class StaleKernelError(OSError):

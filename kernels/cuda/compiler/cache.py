@@ -8,7 +8,7 @@ from numba.cuda.dispatcher import CUDACache
 
 from kernels.sources import source_hash
 
-STAMP = source_hash("cuda", "engine/codes.py", "maths", "random.py", "scalar.py")
+STAMP = source_hash("cuda", "engine/codes.py", "maths", "optimizers", "random.py", "scalar.py")
 
 
 class Cache(CUDACache):
