@@ -167,7 +167,7 @@ def test_clipping_is_that_of_the_cpu(limit, scale, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("network", [NETWORKS[0], NETWORKS[3], NETWORKS[6]], ids=lambda n: f"{n[1]} {n[3]}")
 def test_gradients_and_forward_are_those_of_the_cpu(network, dtype):
-    widths, activation, output, loss, metric, _, _, l2, weighted, bias = network
+    widths, activation, output, loss, metric, _, l2, weighted, bias = network
     x, target, weight, order = make_data(widths, loss, metric, weighted, dtype)
     depth, results = network_depth(widths, ROWS), []
     for kind in (CpuEngine, Engine):
