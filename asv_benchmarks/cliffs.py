@@ -29,8 +29,10 @@ import numpy as np
 from compare import machine
 
 import fastnn
+from fastnn import optimizers
 from kernels.cpu.ir.simd import chosen
 from kernels.engine.codes import ROW_NUMBER
+from kernels.optimizers import known
 
 LIMIT = 1.25
 SECONDS = 0.0006  # of one sample: most are shorter than what a program is left alone for
@@ -107,12 +109,12 @@ def measured(point: Point) -> float:
     engine = model.engine()
     X = np.random.default_rng(0).standard_normal((point.batch, layers[0])).astype(family.dtype)
     y = np.arange(point.batch) % layers[-1]
-    rule = {"sgd": fastnn.SGD(1e-4), "adam": fastnn.Adam(1e-4)}[family.optimizer]
-    state = [np.zeros_like(model.parameters) for _ in range(2 if family.optimizer == "adam" else 0)]
+    optimizer = replace(optimizers.get(family.optimizer), learning_rate=1e-4)
+    state = [np.zeros_like(model.parameters) for _ in optimizer.slots]
 
     def seconds_of(steps: int) -> float:
         order = np.tile(np.arange(point.batch, dtype=ROW_NUMBER), steps)
-        scalars, scales = rule.scalars(0, steps), np.full(steps, 1 / point.batch)
+        scalars, scales = optimizer.scalars(0, optimizer.rates(0, steps)), np.full(steps, 1 / point.batch)
         start = time.perf_counter()
         if family.predict:
             for _ in range(steps):
@@ -120,7 +122,7 @@ def measured(point: Point) -> float:
         else:
             engine.train(
                 X, y, order=order, weight=None, first=0, total=len(order), batch_size=point.batch, steps=steps,
-                scales=scales, loss="softmax_cross_entropy", metric=None, update=family.optimizer, state=state,
+                scales=scales, loss="softmax_cross_entropy", metric=None, update=optimizer.update, state=state,
                 scalars=scalars,
             )  # fmt: skip
         return time.perf_counter() - start
@@ -262,7 +264,7 @@ def main() -> None:
     parser.add_argument("--threads", type=sizes, default=sizes(f"1-{cores}"), metavar=f"1-{cores}")
     parser.add_argument("--layers", default="W,W,W,10", help="the networks; W is the width that varies")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-    parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
+    parser.add_argument("--optimizer", choices=list(known), default="sgd")
     parser.add_argument("--predict", action="store_true", help="run the networks instead of training them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=7, help="of a pair that looks like a cliff")

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.schedules import check_count, check_number
 from kernels import backends, devices
 from kernels.activations import ACTIVATIONS
 from kernels.engine.codes import OUTPUTS
+from kernels.ranges import check_count, check_number
 
 
 def chain(architecture: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[str], list[float]]:

@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
@@ -146,8 +146,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", metavar="N", type=count, default=100, help="default 100")
     training.add_argument("--batch-size", metavar="N", type=count, default=32, help="default 32")
-    training.add_argument("--optimizer", choices=["adam", "sgd"], default="adam", help="default adam")
-    training.add_argument("--learning-rate", metavar="R", type=_rate, help="default 0.001 for adam, 0.01 for sgd")
+    training.add_argument(
+        "--optimizer", metavar="NAME", choices=_Optimizers(), default="adam", help="adam (default), sgd and others"
+    )
+    training.add_argument("--learning-rate", metavar="R", type=_rate, help="default the optimizer's, 0.001 for adam")
     training.add_argument(
         "--loss",
         metavar="NAME",
@@ -229,6 +231,15 @@ def _path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("expected the name of a file, got ''")
     return text
+
+
+class _Optimizers:
+    """The names of optimisers, which are imported when they are asked for."""
+
+    def __iter__(self) -> Iterator[str]:
+        from kernels.optimizers import known
+
+        return iter(known)
 
 
 def _loss(text: str) -> str | tuple[str, float]:

@@ -10,6 +10,7 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,9 +258,9 @@ def _no_target(data: Dataset) -> str:
     return f"{data.source}: there are no targets" + (" (an array y)" if data.source.endswith(".npz") else "")
 
 
-def _optimizer(args: Namespace) -> optimizers.SGD | optimizers.Adam:
-    chosen = {"adam": optimizers.Adam, "sgd": optimizers.SGD}[args.optimizer]
-    return chosen() if args.learning_rate is None else chosen(args.learning_rate)
+def _optimizer(args: Namespace) -> Any:
+    optimizer: Any = optimizers.get(args.optimizer)
+    return optimizer if args.learning_rate is None else replace(optimizer, learning_rate=args.learning_rate)
 
 
 def _load_model(args: Namespace) -> tuple[Any, Preprocessing, Target]:

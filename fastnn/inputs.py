@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.schedules import check_number
 from kernels import arrays
 from kernels.losses import LossChoice, loss_and_parameter
+from kernels.ranges import check_number
 
 _BLOCK_LABELS = 1 << 16
 _BLOCK_BYTES = 1 << 24  # of an array that is looked through at a time, so that a memory map stays one

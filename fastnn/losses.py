@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn.schedules import check_number
 from kernels.losses import LOSSES, LossChoice, names_for
+from kernels.ranges import check_number
 
 
 def loss_for(output: str, loss: Any) -> LossChoice:

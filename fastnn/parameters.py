@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils import check_array
 
 from fastnn import architectures
-from fastnn.optimizers import check_clip_norm
-from fastnn.schedules import check_count, check_number
+from kernels.optimizers.declaration import check_clip_norm
+from kernels.ranges import check_count, check_number
 
 SOLVERS = ("lbfgs", "sgd", "adam")
 SCHEDULES = ("constant", "invscaling", "adaptive")
@@ -40,7 +40,7 @@ def check(estimator: Any) -> list[int]:
         check_number(name, getattr(estimator, name), 0)
     for name in ("learning_rate_init", "epsilon"):
         check_number(name, getattr(estimator, name), 0, closed="neither")
-    check_clip_norm(estimator.clip_norm)
+    check_clip_norm("clip_norm", estimator.clip_norm)
     check_number("momentum", estimator.momentum, 0, 1)
     for name in ("beta_1", "beta_2", "validation_fraction"):
         check_number(name, getattr(estimator, name), 0, 1, closed="left")

@@ -14,10 +14,10 @@ import numpy as np
 from fastnn import progress as reports
 from fastnn import row_order, training
 from fastnn.optimizers import Optimizer
-from fastnn.schedules import check_count, check_number
 from kernels import backends
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.losses import LossChoice
+from kernels.ranges import check_count, check_number
 
 SECONDS = 1.0  # of measuring, where a step is short enough for LEAST_ROUNDS
 ROUND_SECONDS = 0.05
@@ -159,7 +159,7 @@ def profile(
     seconds, times, flops, product_flops, bandwidth = _measure(instruments, engine, slices, threads, touched)
     counts: dict[tuple[int, str], tuple[int, int]] = instruments.step_counts(
         engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
-        metric=data.target.metric, update=optimizer.kernel, state=memory.arrays, l2=l2,
+        metric=data.target.metric, update=optimizer.update, state=memory.arrays, l2=l2,
         clips=optimizer.clip_norm is not None,
     )  # fmt: skip
     rows = [

@@ -5,15 +5,12 @@ float64 array of the same shape. Any callable that does so can stand where a sch
 rates of all steps (of the first million, of more) before it begins, and again for those of each slice of steps.
 """
 
-import math
-import numbers
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeGuard
 
 import numpy as np
 
-Schedule = Callable[[np.ndarray], np.ndarray]
+from kernels.optimizers.rates import Schedule, check_rate
+from kernels.ranges import check_count, check_number, is_real
 
 
 @dataclass(frozen=True)
@@ -107,35 +104,5 @@ def get(value: Schedule | float, name: str = "learning_rate") -> Schedule:
 
     Raises TypeError or ValueError, naming the argument `name`, for anything else.
     """
-    if _is_real(value):
-        check_number(name, value, 0, closed="neither")
-        return Constant(value)
-    if not callable(value) or isinstance(value, type):
-        raise TypeError(f"{name} must be a number or a schedule such as CosineDecay(0.1, steps=1000), got {value!r}")
-    return value
-
-
-def check_number(name: str, value: object, low: float, high: float = math.inf, closed: str = "both") -> None:
-    """Check that the argument `name` is a finite real number between `low` and `high`.
-
-    `closed` says which ends belong to the interval: "both", "left", "right" or "neither". Raises TypeError for what
-    is no number (a bool is none), ValueError for a number outside the interval.
-    """
-    left, right = closed in ("both", "left"), closed in ("both", "right") and high != math.inf
-    expected = f"{name} must be a finite number in {'[' if left else '('}{low}, {high}{']' if right else ')'}"
-    if not _is_real(value):
-        raise TypeError(f"{expected}, got {value!r}")
-    if not ((value >= low if left else value > low) and (value <= high if right else value < high)):
-        raise ValueError(f"{expected}, got {value!r}")
-
-
-def check_count(name: str, value: object, low: int = 1) -> None:
-    """Check that the argument `name` is an integer >= `low`: TypeError if it is no integer, ValueError if too small."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer >= {low}, got {value!r}")
-    if value < low:
-        raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
-
-
-def _is_real(value: object) -> TypeGuard[float]:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    check_rate(name, value)
+    return Constant(value) if is_real(value) else value  # type: ignore[return-value]

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from fastnn.schedules import Schedule
 from fastnn.sharing import Share
 from fastnn.training import Data, Learner, Memory
 from kernels.layout import Layout
+from kernels.maths import sqrt
+from kernels.optimizers import adam
+from kernels.optimizers.declaration import Update
 
 Epochs = Generator[tuple[dict[str, float], bool]]
 
@@ -156,15 +159,15 @@ def r2(y: np.ndarray, outputs: np.ndarray, weight: np.ndarray) -> float:
     return float(score.mean())
 
 
+def _adam_scalars(step: Any, learning_rate: Any, beta1: Any, beta2: Any, epsilon: Any) -> Any:
+    return adam.scalars(step, learning_rate, beta1, beta2, epsilon * sqrt(1.0 / (1.0 - beta2**step)))
+
+
 @dataclass(frozen=True)
 class Adam(optimizers.Adam):
     """Adam with scikit-learn's epsilon, which is added before v is corrected (Kingma & Ba 2015, section 2)."""
 
-    def scalars(self, first_step: int, n_steps: int) -> np.ndarray:
-        """As optimizers.Adam, epsilon / sqrt(1 - beta2^t) in the place of epsilon."""
-        table = super().scalars(first_step, n_steps)
-        table[:, 3] *= np.sqrt(table[:, 5])
-        return table
+    updates: ClassVar[tuple[Update, ...]] = (replace(optimizers.Adam.updates[0], scalars=_adam_scalars),)
 
 
 class Pace:

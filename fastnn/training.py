@@ -17,11 +17,12 @@ from fastnn.divergence import WHAT_TO_TRY, Guard
 from fastnn.history import History
 from fastnn.losses import loss_for
 from fastnn.optimizers import Optimizer
-from fastnn.schedules import check_count, check_number
 from fastnn.sharing import Share
 from kernels import announcing, forks
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.losses import Loss, LossChoice, loss_and_parameter
+from kernels.optimizers.rates import check_rates
+from kernels.ranges import check_count, check_number
 
 DIVERGED = f"the loss is {{}} after epoch {{}}: {WHAT_TO_TRY}"
 LOST = f"parameters are not finite at the end of the training: {WHAT_TO_TRY}"
@@ -195,7 +196,7 @@ class Data:
         gathered = (self.X.dtype, target, None if self.weight is None else self.weight.dtype)
         if optimizer is None:
             return self.loss, None, gathered, rows, False, False, outputs
-        return self.loss, optimizer.kernel, gathered, rows, optimizer.clip_norm is not None, l2 > 0, outputs
+        return self.loss, optimizer.update, gathered, rows, optimizer.clip_norm is not None, l2 > 0, outputs
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""
@@ -263,7 +264,7 @@ class Memory:
     @classmethod
     def fresh(cls, model: Any, optimizer: Optimizer) -> "Memory":
         """That of an optimiser before its first step."""
-        arrays = [aligned_zeros(len(model.parameters), model.dtype) for _ in range(optimizer.slots)]
+        arrays = [aligned_zeros(len(model.parameters), model.dtype) for _ in optimizer.slots]
         return cls(optimizer, arrays, model.noise)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -290,10 +291,11 @@ class Learner:
         self.engine, self.data, self.memory, self.l2 = engine, data, memory, l2
         self.batch_size = int(batch_size)  # compiled code is handed no NumPy scalar
         one = self.engine.parameters.shape, self.engine.dtype, self.engine.parameters.strides
-        alike = [(array.shape, array.dtype, array.strides) for array in memory.arrays] == [one] * memory.optimizer.slots
+        n_slots = len(memory.optimizer.slots)
+        alike = [(array.shape, array.dtype, array.strides) for array in memory.arrays] == [one] * n_slots
         if not alike or not _are_ours(memory.arrays, self.engine.parameters):
             raise ValueError(
-                f"optimizer_state must hold {memory.optimizer.slots} arrays like the model's parameters, of shape "
+                f"optimizer_state must hold {n_slots} arrays like the model's parameters, of shape "
                 f"{one[0]} and dtype {one[1]}, each in writable memory of its own: set it to None to start anew"
             )
         check_count("optimizer_state.step", memory.step, 0)
@@ -378,7 +380,8 @@ class Learner:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A slice of steps, or `passes` passes over n_rows rows: each step's loss, number of right rows, and rate."""
         memory, n = self.memory, len(scales)
-        scalars = memory.optimizer.scalars(memory.step, n)
+        rates = memory.optimizer.rates(memory.step, n)
+        scalars = memory.optimizer.scalars(memory.step, rates)
         start = time.perf_counter()
         data, order, first = self.data.locate(order, first, n_rows)
         if data is self.data:
@@ -388,16 +391,16 @@ class Learner:
         losses, right = self.engine.train(
             x, target, order=order, weight=weight, first=first, total=n_rows, batch_size=self.batch_size, steps=n,
             passes=passes, scales=scales, loss=data.loss, metric=data.target.metric,
-            update=memory.optimizer.kernel, state=memory.arrays, scalars=scalars, l2=decay,
+            update=memory.optimizer.update, state=memory.arrays, scalars=scalars, l2=decay,
             noise=(memory.noise.seed, memory.noise.step), clip_norm=memory.optimizer.clip_norm,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if 2 * n > self._slice:  # at most twice as many next time, as many as fit the time
             self._slice = max(1, min(2 * n, int(n * SLICE_SECONDS / max(seconds, 1e-9))))
-        memory.step, memory.learning_rate = memory.step + n, float(scalars[-1, 0])
+        memory.step, memory.learning_rate = memory.step + n, float(rates[-1])
         memory.noise.step += n
         self._losses = losses
-        return losses, right, scalars[:, 0]
+        return losses, right, rates
 
 
 _compiling = forks.lock()  # a signal handler may use a model, too
@@ -483,7 +486,7 @@ def check_flags(shuffle: Any, progress: Any, stop_if_diverged: Any = True) -> No
 def checked_optimizer(optimizer: Optimizer | str, steps: int) -> Optimizer:
     """The optimiser that was asked for, or a ValueError or TypeError; its rates for `steps` steps are tried."""
     optimizer = optimizers.get(optimizer)
-    optimizers.check_rates(optimizer, steps)
+    check_rates(optimizer.learning_rate, steps)
     return optimizer
 
 

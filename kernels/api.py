@@ -9,6 +9,8 @@ import numpy as np
 from kernels import backends, checks
 from kernels.activations import ACTIVATIONS
 from kernels.losses import Loss
+from kernels.optimizers import known as optimizers
+from kernels.stepping import public
 
 
 def linear(
@@ -162,48 +164,5 @@ def _loss(loss: Loss, z: Any, target: Any, weight: Any, dz: Any, parameter: floa
     return value, outputs.own(gradient)
 
 
-def sgd(
-    w: Any, dw: Any, velocity: Any = None, *, learning_rate: float, momentum: float = 0.0, nesterov: bool = False
-) -> None:
-    """One step of gradient descent, in place on w and velocity (arrays of any one shape).
-
-    velocity = momentum * velocity - learning_rate * dw; w += velocity, or with nesterov w += momentum * velocity -
-    learning_rate * dw (Sutskever et al. 2013). Momentum needs a velocity.
-    """
-    backend = backends.of(w=w, dw=dw, velocity=velocity)
-    check = backend.check
-    checks.numbers_in({"learning_rate": (learning_rate, 0, np.inf), "momentum": (momentum, 0, 1)})
-    if momentum and velocity is None:
-        raise ValueError(f"velocity must be given with momentum {momentum}: an array like w, of zeros at first")
-    (w, dw, velocity), outputs = check.update_arrays({"w": w, "dw": dw, "velocity": velocity})
-    backend.sgd(w, dw, velocity, learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
-    outputs.finish()
-
-
-def adam(
-    w: Any,
-    dw: Any,
-    m: Any,
-    v: Any,
-    *,
-    step: int,
-    learning_rate: float = 1e-3,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
-) -> None:
-    """Step number `step`, counted from 1, of Adam (Kingma & Ba 2015), in place on w, m and v (of any one shape)."""
-    backend = backends.of(w=w, dw=dw, m=m, v=v)
-    check = backend.check
-    checks.numbers_in(
-        {
-            "learning_rate": (learning_rate, 0, np.inf), "beta1": (beta1, 0, 1 - 1e-16), "beta2": (beta2, 0, 1 - 1e-16),
-            "epsilon": (epsilon, 0, np.inf),
-        }
-    )  # fmt: skip
-    checks.count("step", step)
-    (w, dw, m, v), outputs = check.update_arrays({"w": w, "dw": dw, "m": m, "v": v})
-    backend.adam(
-        w, dw, m, v, step=step, learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon
-    )  # fmt: skip
-    outputs.finish()
+steps = {name: public(name, optimizers[name]) for name in optimizers}  # of each optimiser
+globals().update(steps)

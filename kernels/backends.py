@@ -17,6 +17,7 @@ from kernels import arrays, devices
 from kernels.apart import apart
 from kernels.layout import Layout
 from kernels.losses import LossChoice
+from kernels.optimizers.declaration import Update
 
 PACKAGES = {"cpu": "kernels.cpu", "cuda": "kernels.cuda"}  # by the device they run on
 
@@ -103,7 +104,7 @@ class Engine(Protocol):
     def load(
         self,
         loss: LossChoice | None = None,
-        update: str | None = None,
+        update: Update | None = None,
         gathered: Sequence[np.dtype | None] = (),
         rows: int = 1,
         clips: bool = False,
@@ -140,7 +141,7 @@ class Engine(Protocol):
         scales: np.ndarray,
         loss: LossChoice,
         metric: str | None,
-        update: str,
+        update: Update,
         state: Sequence[Any],
         scalars: np.ndarray,
         l2: Any = 0.0,
@@ -154,10 +155,11 @@ class Engine(Protocol):
         over; they follow each other in the order, or without one are the same; `steps` are those of all passes.
         target: integer labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,) or None. scales:
         float64, what each step's sum of weighted row losses is multiplied by. metric: one of codes.METRICS. state: the
-        optimiser's arrays, like the parameters. scalars: float64 (steps, 8), the update's. l2: for all steps, or one
-        each; the losses hold its term. noise: (dropout's seed, below 2^63, the number of the first step), or None:
-        then nothing is dropped. clip_norm: the largest norm of the whole gradient that an update takes as it is. hook:
-        (address of a C function `void f(int64)`, its argument), called before each update; not on every device.
+        optimiser's arrays, like the parameters, one for each of the update's slots. scalars: float64 (steps, n), the
+        update's, in C order. l2: for all steps, or one each; the losses hold its term. noise: (dropout's seed, below
+        2^63, the number of the first step), or None: then nothing is dropped. clip_norm: the largest norm of the whole
+        gradient that an update takes as it is. hook: (address of a C function `void f(int64)`, its argument), called
+        before each update; not on every device.
         Raises ValueError for a label that is none of the outputs (codes.WRONG_LABEL).
         """
 

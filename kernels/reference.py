@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from kernels.activations import ACTIVATIONS
 from kernels.engine.codes import OUTPUTS
 from kernels.losses import LossChoice, loss_and_parameter, names_for
+from kernels.optimizers import known as optimizers
 
 Array = np.ndarray
 
@@ -178,55 +179,10 @@ def loss_and_gradient(
     return value, _deliver(gradient, dz)
 
 
-# Updates, in place, on arrays of one shape ----------------------------------------------------------------------------
+# Steps of optimisers, in place, on arrays of one shape ----------------------------------------------------------------
 
 
-def sgd(
-    w: Array,
-    dw: ArrayLike,
-    velocity: Array | None = None,
-    *,
-    learning_rate: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-) -> None:
-    """Gradient descent: v = momentum v - learning_rate dw; w += v, or with Nesterov w += momentum v - learning_rate dw.
-
-    `w` and `velocity` are changed in place. Raises ValueError for a momentum without a velocity to keep it in.
-    """
-    if velocity is None and momentum != 0.0:
-        raise ValueError(f"velocity: expected an array of shape {w.shape} because momentum is {momentum}, got None")
-    gradient_step = -learning_rate * _float64(dw)
-    step = gradient_step
-    if velocity is not None:
-        step = momentum * _float64(velocity) + gradient_step
-        velocity[...] = step
-        if nesterov:
-            step = momentum * step + gradient_step
-    w[...] = _float64(w) + step
-
-
-def adam(
-    w: Array,
-    dw: ArrayLike,
-    m: Array,
-    v: Array,
-    *,
-    step: int,
-    learning_rate: float = 1e-3,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
-) -> None:
-    """Adam (Kingma & Ba 2015, algorithm 1); `step` counts from 1. `w`, `m` and `v` are changed in place."""
-    gradient = _float64(dw)
-    first = beta1 * _float64(m) + (1.0 - beta1) * gradient
-    second = beta2 * _float64(v) + (1.0 - beta2) * gradient**2
-    m[...] = first
-    v[...] = second
-    unbiased_first = first / (1.0 - beta1**step)
-    unbiased_second = second / (1.0 - beta2**step)
-    w[...] = _float64(w) - learning_rate * unbiased_first / (np.sqrt(unbiased_second) + epsilon)
+globals().update({name: optimizers[name].reference for name in optimizers})
 
 
 # Dropout: which elements of a layer's output stay, out of a counter-based generator -----------------------------------

@@ -13,7 +13,7 @@ FILES = {
     for package in ("kernels", "fastnn")
     for path in sorted((PACKAGES / package).rglob("*.py"))
 }
-PUBLIC = {"kernels", "kernels.api", "kernels.backends", "kernels.nopython"}
+PUBLIC = {"kernels", "kernels.api", "kernels.backends", "kernels.nopython", "kernels.stepping"}
 BACKENDS = {"kernels.cpu", "kernels.cuda"}
 # Folders that one backend has and the other has no use for: other libraries' arrays on the GPU, and its driver; the
 # host's threads, and what is clocked on them

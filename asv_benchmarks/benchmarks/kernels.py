@@ -13,6 +13,7 @@ import kernels
 from kernels import reference
 from kernels.layout import aligned_zeros
 from kernels.losses import LOSSES
+from kernels.optimizers.declaration import known_updates
 
 from .common import Sampled, import_or_skip, once, sweep, use_threads
 from .devices import DEVICES, backend, on_host, placed, product_call, use, use_precision, waiting
@@ -287,25 +288,24 @@ class Softmax(Sampled):
         self.call()
 
 
+UPDATES = {update.rule.__name__: update for update in known_updates()}
+
+
 class Update(Sampled):
     """An optimiser's step: on parameters that lie in L1, and on those of a network beyond L2."""
 
-    params = [DEVICES, sweep("adam", "sgd", "momentum"), sweep("64x64", "2048x2048"), DTYPES]
+    params = [DEVICES, sweep(*UPDATES), sweep("64x64", "2048x2048"), DTYPES]
     param_names = ["device", "optimizer", "shape", "dtype"]
 
     @once
     def setup(self, device: str, name: str, shape: str, dtype: str) -> Callable[[], Any]:
         use(device)
         rows, columns = sizes(shape)
+        update = UPDATES[name]
         parameters = (normal(seed, rows, columns, dtype=dtype) for seed in (0, 1))
-        w, dw, m, v = placed(device, *parameters, *(empty(rows, columns, dtype=dtype) for _ in range(2)))
-        library = backend(device)
-        step = {
-            "adam": lambda: library.adam(w, dw, m, v, step=10),
-            "sgd": lambda: library.sgd(w, dw, learning_rate=1e-3),
-            "momentum": lambda: library.sgd(w, dw, v, learning_rate=1e-3, momentum=0.9),
-        }[name]
-        return waiting(device, step)
+        w, dw, *state = placed(device, *parameters, *(empty(rows, columns, dtype=dtype) for _ in update.slots))
+        library, scalars = backend(device), np.full(len(update.names), 1e-3)
+        return waiting(device, lambda: library.optimizer_step(update, w, dw, state, scalars))
 
     def time_update(self, device: str, name: str, shape: str, dtype: str) -> None:
         self.call()

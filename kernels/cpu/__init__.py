@@ -16,7 +16,7 @@ from kernels.cpu.engine import scheduler as _network
 from kernels.cpu.engine.operations.clip import clip as _clip
 from kernels.cpu.engine.operations.dropout import dropout as _dropout
 from kernels.cpu.engine.operations.gather import gathers as _gathers
-from kernels.cpu.engine.operations.update import updates as _updates
+from kernels.cpu.engine.operations.update import kernels_of as _kernels_of
 from kernels.cpu.ir import simd
 from kernels.cpu.ir.transpose import transpose as _transpose
 from kernels.cpu.product import bf16
@@ -31,6 +31,8 @@ from kernels.cpu.threads import workers as _workers
 from kernels.engine.codes import IDENTITY, NO_METRIC, SOFTMAX
 from kernels.layout import address, aligned_empty
 from kernels.losses import LossChoice, loss_and_parameter
+from kernels.optimizers.declaration import Update
+from kernels.optimizers.declaration import known_updates as _known_updates
 
 check = Checks(arrays)
 
@@ -175,47 +177,21 @@ def loss_and_gradient(
     return scale * total if scale else 0.0, dz
 
 
-def sgd(
-    w: np.ndarray,
-    dw: np.ndarray,
-    velocity: np.ndarray | None = None,
-    *,
-    learning_rate: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
+def optimizer_step(
+    update: Update, w: np.ndarray, dw: np.ndarray, state: Sequence[np.ndarray], scalars: np.ndarray
 ) -> None:
-    """One step of gradient descent on w (rows, columns), in place; velocity too."""
-    scalars = np.array([learning_rate, momentum, nesterov, 0, 0, 0, 0, 0], np.float64)
-    _step("sgd", w, dw, velocity, None, scalars)
+    """One step of an optimiser on w (rows, columns), in place; on the arrays of its slots too, whose rows lie like w's.
 
-
-def adam(
-    w: np.ndarray,
-    dw: np.ndarray,
-    m: np.ndarray,
-    v: np.ndarray,
-    *,
-    step: int,
-    learning_rate: float = 1e-3,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
-) -> None:
-    """Step number `step`, counted from 1, of Adam on w (rows, columns), in place; m and v too."""
-    corrections = 1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step)
-    scalars = np.array([learning_rate, beta1, beta2, epsilon, *corrections, 0, 0], np.float64)
-    _step("adam", w, dw, m, v, scalars)
-
-
-def _step(name: str, w: np.ndarray, g: np.ndarray, first: Any, second: Any, scalars: np.ndarray) -> None:
-    (rows, columns), ldw, ldg = w.shape, w.strides[0], g.strides[0]
+    scalars: float64 (n,), the update's.
+    """
+    (rows, columns), ldw, ldg = w.shape, w.strides[0], dw.strides[0]
+    kernel = _kernels_of(update)[w.dtype]
+    slots = np.array([address(array) - address(w) for array in state], np.int64)
     for i, count in _parts(rows, columns):
         for j in range(0, columns, tuning.ELEMENTS_A_CALL):
-            at = i * ldw + j * w.itemsize  # of w and of what is like it
-            _updates[name][w.dtype](
-                count, min(tuning.ELEMENTS_A_CALL, columns - j), address(w) + at, ldw,
-                address(g) + i * ldg + j * w.itemsize, ldg, 0 if first is None else address(first) + at,
-                0 if second is None else address(second) + at, address(scalars), 0.0,
+            kernel(
+                count, min(tuning.ELEMENTS_A_CALL, columns - j), address(w) + i * ldw + j * w.itemsize, ldw,
+                address(dw) + i * ldg + j * w.itemsize, ldg, address(slots), address(scalars), 0.0,
             )  # fmt: skip
 
 
@@ -250,9 +226,11 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         for name in ACTIVATIONS:
             for family_of in (_elementwise.forward, _elementwise.backward):
                 family_of(ACTIVATIONS[name])[dtype].load()
-        for families in (_losses, _updates, _gathers):
+        for families in (_losses, _gathers):
             for family in families.values():
                 family[dtype].load()
+        for update in _known_updates():
+            _kernels_of(update)[dtype].load()
         for family in (_output, _dropout, _clip, _transpose):
             family[dtype].load()
         for precision in ("float32", "bf16") if bf16.unit() and dtype == "float32" else ():

@@ -25,12 +25,11 @@ devices.check_extra()
 from kernels.cuda import tuning  # noqa: E402
 from kernels.cuda.arrays import foreign, memory  # noqa: E402
 from kernels.cuda.arrays.foreign import on_its_stream  # noqa: E402
-from kernels.cuda.compiler.records import Record  # noqa: E402
 from kernels.cuda.driver import gpu  # noqa: E402
 from kernels.cuda.driver.device_arrays import flat  # noqa: E402
 from kernels.cuda.engine.job import Job, StepNumbers, numbers_of_steps  # noqa: E402
 from kernels.cuda.engine.operations.gather import SOURCES, gather  # noqa: E402
-from kernels.cuda.engine.operations.update import AdamNumbers, SgdNumbers, column_sums, sum_parts, updates  # noqa: E402
+from kernels.cuda.engine.operations.update import column_sums, kernel_of, sum_parts  # noqa: E402
 from kernels.cuda.product import narrow  # noqa: E402
 from kernels.cuda.product.gemm import LAYOUTS  # noqa: E402
 from kernels.cuda.product.linear import linear as _linear  # noqa: E402
@@ -39,6 +38,7 @@ from kernels.cuda.rowwise import elementwise  # noqa: E402
 from kernels.cuda.rowwise.loss import losses, step_sums  # noqa: E402
 from kernels.cuda.rowwise.loss import output as _output  # noqa: E402
 from kernels.cuda.rowwise.row_reductions import row_blocks, row_threads  # noqa: E402
+from kernels.optimizers.declaration import Update, known_updates  # noqa: E402
 
 check = Checks(foreign)
 
@@ -173,49 +173,17 @@ def loss_and_gradient(
 
 
 @on_its_stream
-def sgd(
-    w: Any,
-    dw: Any,
-    velocity: Any = None,
-    *,
-    learning_rate: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-) -> None:
-    """One step of gradient descent on w (rows, columns), in place; velocity too."""
-    numbers = SgdNumbers(rate=learning_rate, momentum=momentum, nesterov=nesterov)
-    _update("sgd", w, dw, [] if velocity is None else [velocity], numbers)
+def optimizer_step(update: Update, w: Any, dw: Any, state: Sequence[Any], scalars: np.ndarray) -> None:
+    """One step of an optimiser on w (rows, columns), in place; on the arrays of its slots too, whose rows lie like w's.
 
-
-@on_its_stream
-def adam(
-    w: Any,
-    dw: Any,
-    m: Any,
-    v: Any,
-    *,
-    step: int,
-    learning_rate: float = 1e-3,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
-) -> None:
-    """Step number `step`, counted from 1, of Adam on w (rows, columns), in place; m and v too."""
-    numbers = AdamNumbers(
-        rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon, correction1=1.0 / (1.0 - beta1**step),
-        correction2=1.0 / (1.0 - beta2**step), share1=1.0 - beta1, share2=1.0 - beta2,
-    )  # fmt: skip
-    _update("adam", w, dw, [m, v], numbers)
-
-
-def _update(name: str, w: Any, dw: Any, state: Sequence[Any], of_update: Record) -> None:
+    scalars: float64 (n,), the update's.
+    """
     rows, columns = w.shape
-    job = Job(w_rows=rows, w_columns=columns, w_row=row(w), g_row=row(dw), slots=len(state))
-    numbers = numbers_of_steps(1, StepNumbers(), of_update).reshape(-1).astype(w.dtype)
-    first, second = [*state, w, w][:2]
-    updates[name](w.dtype.name)(
-        -(-w.size // tuning.THREADS), flat(w), flat(dw), flat(first),
-        flat(second), memory.copied(numbers), make_job(job),
+    numbers = numbers_of_steps(1, StepNumbers(), scalars[np.newaxis])
+    job = Job(w_rows=rows, w_columns=columns, w_row=row(w), g_row=row(dw), numbers=numbers.size)
+    kernel_of(update, w.dtype.name)(
+        -(-w.size // tuning.THREADS), flat(w), flat(dw), *map(flat, state),
+        memory.copied(numbers.reshape(-1).astype(w.dtype)), make_job(job),
     )  # fmt: skip
 
 
@@ -241,7 +209,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         for tile in tuning.NARROW_TILES[dtype]:
             kernels += [narrow.forward(dtype, tile, relu, dtype), narrow.backward(dtype, tile, relu)]
         kernels += [step_sums(dtype, tuning.THREADS), column_sums(dtype, *tuning.COLUMN_LANES), sum_parts(dtype)]
-        kernels += [family(dtype) for family in updates.values()]
+        kernels += [kernel_of(update, dtype) for update in known_updates()]
         for threads in (1, tuning.ROW_THREADS):
             kernels += [_output(dtype, threads), losses["softmax_cross_entropy"](dtype, threads, "int64", True)]
             kernels += [family(dtype, threads, dtype, False) for family in losses.values()]

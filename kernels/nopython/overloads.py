@@ -10,18 +10,16 @@ dy itself.
 import functools
 from typing import Any
 
-from numba import types
 from numba.extending import overload
 
 from kernels import api
-from kernels.cpu.compiler import calls, jit
-from kernels.cpu.engine.operations.update import updates
-from kernels.cpu.ir.memory import address_of
+from kernels.cpu.compiler import calls
 from kernels.cpu.product.linear import linear, linear_backward
 from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import output
 from kernels.engine.codes import SOFTMAX
 from kernels.losses import LOSSES
+from kernels.nopython import stepping
 from kernels.nopython.arguments import (
     at,
     check_array,
@@ -31,7 +29,6 @@ from kernels.nopython.arguments import (
     is_none,
     one_dtype,
     row_stride,
-    rows_of,
 )
 from kernels.nopython.losses import offer_loss
 
@@ -42,6 +39,8 @@ def register() -> None:
     for name, implement in _IMPLEMENTATIONS.items():
         overload(getattr(api, name), strict=False, prefer_literal=True)(implement)
     LOSSES.follow(offer_loss)
+    for name, function in api.steps.items():
+        overload(function, strict=False, prefer_literal=True)(stepping.typing(name))
 
 
 def _linear(x, w, b=None, activation="identity", out=None, pre=None):
@@ -186,76 +185,10 @@ def _strides(function: str, *names: str, written: bool = False) -> list[Any]:
     return [row_stride(function, name, written) for name in names]
 
 
-def _updated(function: str, w: Any, dw: Any, **state: Any) -> tuple[Any, Any, Any]:
-    """The dtype of an update's arrays, vectors or matrices, and the functions that say how w and dw lie."""
-    ndim = 1 if getattr(w, "ndim", 2) == 1 else 2
-    for name, kind in {"w": w, **state}.items():
-        check_written(kind, name, ndim, function)
-    check_array(dw, "dw", ndim, function)
-    rows_of_w, rows_of_dw = rows_of(function, "w", ndim, written=True), rows_of(function, "dw", ndim)
-    return one_dtype(function, w=w, dw=dw, **state), rows_of_w, rows_of_dw
-
-
-@jit.plain
-def _update_rows(array, w):
-    """The address of a state array, which must lie like w."""
-    # a stride says nothing where there is one row, one column, or no element
-    down = w.shape[0] > 1 and array.strides[0] != w.strides[0]
-    across = w.shape[-1] > 1 and array.strides[-1] != w.strides[-1]
-    if array.shape != w.shape or ((down or across) and w.size > 0):
-        raise ValueError("w, velocity, m and v must have one shape and the same strides")
-    return types.int64(array.ctypes.data)
-
-
-def _sgd(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False):
-    check_given(learning_rate, "learning_rate", "sgd")
-    moving = not is_none(velocity)
-    dtype, rows_of_w, rows_of_dw = _updated("sgd", w, dw, **({"velocity": velocity} if moving else {}))
-    call = updates["sgd"](dtype)
-
-    def implementation(w, dw, velocity=None, learning_rate=None, momentum=0.0, nesterov=False):
-        if dw.shape != w.shape:
-            raise ValueError("sgd: dw must be like w")
-        first = 0
-        if moving:
-            first = _update_rows(velocity, w)
-        elif momentum != 0.0:
-            raise ValueError("sgd: velocity must be given with momentum")
-        scalars = (float(learning_rate), float(momentum), 1.0 if nesterov else 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        rows, columns, stride = rows_of_w(w)
-        call(rows, columns, at(w), stride, at(dw), rows_of_dw(dw)[2], first, 0, address_of(scalars), 0.0)
-
-    return implementation
-
-
-def _adam(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    check_given(step, "step", "adam")
-    dtype, rows_of_w, rows_of_dw = _updated("adam", w, dw, m=m, v=v)
-    call = updates["adam"](dtype)
-
-    def implementation(w, dw, m, v, step=None, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
-        if dw.shape != w.shape:
-            raise ValueError("adam: dw must be like w")
-        if step < 1:
-            raise ValueError("adam: step must be at least 1")
-        t = float(step)  # Numba's power by an integer rounds otherwise than Python's
-        correction1, correction2 = 1.0 / (1.0 - beta1**t), 1.0 / (1.0 - beta2**t)
-        scalars = (float(learning_rate), float(beta1), float(beta2), float(epsilon), correction1, correction2, 0.0, 0.0)
-        rows, columns, stride = rows_of_w(w)
-        call(
-            rows, columns, at(w), stride, at(dw), rows_of_dw(dw)[2], _update_rows(m, w), _update_rows(v, w),
-            address_of(scalars), 0.0,
-        )  # fmt: skip
-
-    return implementation
-
-
 _IMPLEMENTATIONS: dict[str, Any] = {
     "linear": _linear,
     "linear_backward": _linear_backward,
     "activate": _activate,
     "activate_backward": _activate_backward,
     "softmax": _softmax,
-    "sgd": _sgd,
-    "adam": _adam,
 }

@@ -22,7 +22,7 @@ OPTIMIZERS = [
 
 
 def rate(optimizer, step):
-    return float(optimizer.scalars(step, 1)[0, 0])
+    return float(optimizer.rates(step, 1)[0])
 
 
 class PlainLoop:

@@ -17,6 +17,7 @@ from kernels.cpu import tuning
 from kernels.cpu.ir import simd
 from kernels.cpu.product import micro_kernel
 from kernels.losses import LOSSES
+from kernels.optimizers.declaration import known_updates
 from tests.programs import environment, run
 
 REALS = {"float32": types.float32, "float64": types.float64}
@@ -164,6 +165,7 @@ from pathlib import Path
 from kernels.cpu.engine.operations import dropout, update
 from kernels.cpu.rowwise import elementwise, loss
 from kernels.cpu.compiler import jit
+from kernels.optimizers.declaration import known_updates
 
 @jit.kernel(like=elementwise.Activation)
 def by_libm(real):
@@ -174,7 +176,8 @@ def by_libm(real):
 
     return function
 
-families = elementwise.forward | loss.losses | update.updates
+families = elementwise.forward | loss.losses
+families |= {each.rule.__name__: update.kernels_of(each) for each in known_updates()}
 families |= {"output": loss.output, "by_libm": by_libm, "dropout": dropout.dropout}
 families |= {f"{name}_backward": family for name, family in elementwise.backward.items()}
 for name, family in families.items():
@@ -212,7 +215,7 @@ def vector_arithmetic(text):
 
 
 def test_elementwise_kernels_are_vector_code(elementwise_kernels):
-    assert len(elementwise_kernels) == 2 * (14 + len(LOSSES) + 2 + 3)
+    assert len(elementwise_kernels) == 2 * (14 + len(LOSSES) + len(known_updates()) + 3)
     for name, text in elementwise_kernels.items():
         family = name.rpartition("_")[0]
         if family not in PLAIN:

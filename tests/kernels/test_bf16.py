@@ -16,6 +16,7 @@ from kernels.cpu.product.gemm import gemm
 from kernels.cpu.product.gemm_bf16 import gemm_amx, gemm_dot, gemm_split, product_for
 from kernels.cpu.tuning import BF16_KC, BF16_MC, LEAST_ROUNDED, LEAST_SPLIT
 from kernels.layout import Layout, address, aligned_zeros
+from kernels.optimizers.sgd import SGD
 from tests.oracle import random_arrays, random_labels, random_network
 
 UNIT = bf16.unit()
@@ -186,12 +187,11 @@ def trained(widths, precision, threads=1, rows=300, steps=3):
     """(losses, parameters, outputs) after `steps` steps."""
     engine = make_engine(widths, precision, threads)
     (x,) = random_arrays(1, (rows, widths[0]), dtype="float32")
-    scalars = np.zeros((steps, 8))
-    scalars[:, :3] = [0.1, 0.9, 1.0]
+    scalars = np.full((steps, 1), 0.1)
     losses, _ = engine.train(
         x, random_labels(2, rows, widths[-1]), order=None, weight=None, first=0, total=rows, batch_size=rows // steps,
-        steps=steps, scales=np.full(steps, steps / rows), loss="softmax_cross_entropy", metric=None, update="sgd",
-        state=[], scalars=scalars,
+        steps=steps, scales=np.full(steps, steps / rows), loss="softmax_cross_entropy", metric=None,
+        update=SGD().update, state=[], scalars=scalars,
     )  # fmt: skip
     outputs = np.empty((rows, widths[-1]), np.float32)
     engine.forward(x, out=outputs)

@@ -9,6 +9,7 @@ from kernels import reference
 from kernels.cpu.engine.engine import Engine
 from kernels.engine.codes import ROW_NUMBER
 from kernels.layout import Layout, aligned_zeros
+from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
 
 DTYPES = ["float32", "float64"]
@@ -44,13 +45,12 @@ class Setting:
 
     def train(self, first=0, steps=2, noise=(SEED, FIRST_STEP), **options):
         """Steps of descent, the second on fewer rows; returns their losses."""
-        scalars = np.zeros((steps, 8))
-        scalars[:, 0] = 0.5
+        scalars = np.full((steps, 1), 0.5)
         sizes = np.array([self.rows, self.rest])[first : first + steps]
         losses, _ = self.engine.train(
             self.x, self.y, order=self.order, weight=None, first=first * self.rows, total=int(sizes.sum()),
             batch_size=self.rows, steps=steps, scales=1 / sizes, loss="softmax_cross_entropy", metric="label",
-            update="sgd", state=[], scalars=scalars, noise=noise, **options,
+            update=SGD().update, state=[], scalars=scalars, noise=noise, **options,
         )  # fmt: skip
         return losses
 

@@ -17,10 +17,17 @@ from kernels.cpu.ir import memory
 from kernels.cpu.threads import workers
 from kernels.engine.codes import ROW_NUMBER
 from kernels.layout import Layout, aligned_zeros
+from kernels.optimizers.adam import Adam
+from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_row_weights
 
 DTYPES = ["float32", "float64"]
-SGD, ADAM = "sgd", "adam"
+DESCENT, MOMENTUM, ADAM = SGD().update, SGD(momentum=0.9).update, Adam().update
+
+# of each, with a rate of 0.01 and as if Adam had made a few steps
+SCALARS = {
+    DESCENT: [0.01], MOMENTUM: [0.01, 0.9, 1.0], ADAM: [0.01, 0.9, 0.1, 0.999, 0.001, 1e-8, 2.0, 3.0],
+}  # fmt: skip
 
 
 def make_engine(widths, dtype="float32", activation="relu", output="softmax", bias=True, threads=1, dropout=()):
@@ -32,13 +39,13 @@ def make_engine(widths, dtype="float32", activation="relu", output="softmax", bi
     return Engine(widths, [activation] * (len(widths) - 2), output, parameters, bias, threads, dropout)
 
 
-def train(engine, steps=3, batch_size=40, update=SGD, slots=0, rate=0.1, l2=0.0, hook=None):
+def train(engine, steps=3, batch_size=40, update=DESCENT, rate=0.1, l2=0.0, hook=None):
     """Steps on 100 rows with labels, the last batch ragged; returns (losses, parameters, state)."""
     (x,) = random_arrays(1, (100, engine.layout.widths[0]), dtype=engine.dtype)
     labels = random_labels(2, 100, engine.layout.widths[-1])
-    state = [aligned_zeros(engine.layout.size, engine.dtype) for _ in range(slots)]
-    scalars = np.zeros((steps, 8))
-    scalars[:, :6] = [rate, 0.9, 0.999, 1e-8, 2.0, 3.0] if update == ADAM else [rate, 0.9, 1.0, 0, 0, 0]
+    state = [aligned_zeros(engine.layout.size, engine.dtype) for _ in update.slots]
+    scalars = np.tile(SCALARS[update][1:], (steps, 1))
+    scalars = np.insert(scalars, 0, rate, axis=1)
     rows = np.minimum(batch_size, 100 - batch_size * np.arange(steps))
     losses, right = engine.train(
         x, labels, order=np.random.default_rng(3).permutation(100).astype(ROW_NUMBER), weight=None, first=0,
@@ -84,19 +91,19 @@ def argument_of(engine):
 
 
 WIDTHS = [[7, 3], [17, 65, 10], [5, 300, 1, 129, 4]]
-UPDATES = [(SGD, 0), (SGD, 1), (ADAM, 2)]
+UPDATES = list(SCALARS)
 
 
 class TestSplitStep:
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("widths", WIDTHS, ids=str)
-    @pytest.mark.parametrize(("update", "slots"), UPDATES)
+    @pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.rule.__name__)
     @pytest.mark.parametrize("l2", [0.0, 0.3])
     @pytest.mark.parametrize("threads", [1, 2])
-    def test_a_hook_that_does_nothing_changes_no_bit(self, hooks, dtype, widths, update, slots, l2, threads):
-        fused = train(make_engine(widths, dtype), update=update, slots=slots, l2=l2)
+    def test_a_hook_that_does_nothing_changes_no_bit(self, hooks, dtype, widths, update, l2, threads):
+        fused = train(make_engine(widths, dtype), update=update, l2=l2)
         split_engine = make_engine(widths, dtype, threads=threads)
-        split = train(split_engine, update=update, slots=slots, l2=l2, hook=(hooks["nothing"].address, 0))
+        split = train(split_engine, update=update, l2=l2, hook=(hooks["nothing"].address, 0))
         for one, other in zip(fused[1:], split[1:], strict=True):  # right rows, parameters, state
             np.testing.assert_array_equal(one, other)
         np.testing.assert_allclose(fused[0], split[0], rtol=1e-6)  # the l2 term is summed in another order
@@ -154,7 +161,7 @@ class TestPasses:
             parts, steps = 3 // passes, len(sizes) * passes
             engine = make_engine(widths, threads=threads, dropout=dropout)
             state, losses = [aligned_zeros(engine.layout.size, "float32") for _ in range(2)], []
-            scalars = np.tile([0.01, 0.9, 0.999, 1e-8, 2.0, 3.0, 0, 0], (steps, 1))
+            scalars = np.tile(SCALARS[ADAM], (steps, 1))
             for part in range(parts):
                 order = np.concatenate([[0, 0], *orders]) if passes == 3 else np.concatenate([[0, 0], orders[part]])
                 losses += [
@@ -180,8 +187,8 @@ class TestThreads:
         for threads in (1, 2, 3, 5):
             engine = make_engine(widths, dtype, activation, threads=threads)
             assert engine.thread_choice(100).choices[-1] == threads, "too little work to test threads with"
-            results.append(train(engine, batch_size=100, steps=1, update=ADAM, slots=2, l2=0.01))
-            results[-1] += train(engine, update=SGD)
+            results.append(train(engine, batch_size=100, steps=1, update=ADAM, l2=0.01))
+            results[-1] += train(engine)
             for rows in (1, 3, 100):
                 assert engine.forward_threads(rows) == threads or rows < 100
                 out = np.empty((rows, widths[-1]), dtype)
@@ -310,8 +317,8 @@ def labelled(engine, labels, order, weight=None):
     steps = len(order) // 20
     return engine.train(
         x, labels, order=order, weight=weight, first=0, total=len(order), batch_size=20, steps=steps,
-        scales=np.full(steps, 1 / 20), loss="softmax_cross_entropy", metric="label", update=SGD, state=[],
-        scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0.0], (steps, 1)),
+        scales=np.full(steps, 1 / 20), loss="softmax_cross_entropy", metric="label", update=DESCENT, state=[],
+        scalars=np.full((steps, 1), 0.1),
     )  # fmt: skip
 
 
@@ -372,7 +379,7 @@ class TestStop:
     def step(engine, rows, **options):
         (x,) = random_arrays(1, (rows, engine.layout.widths[0]), dtype="float32")
         labels = random_labels(2, rows, engine.layout.widths[-1])
-        scalars = np.array([[0.1, 0.9, 0.999, 1e-8, 2.0, 3.0, 0, 0]])
+        scalars = np.array([SCALARS[ADAM]])
         state = [aligned_zeros(engine.layout.size, "float32") for _ in range(2)]
         engine.train(
             x, labels, order=None, weight=None, first=0, total=rows, batch_size=rows, steps=1,

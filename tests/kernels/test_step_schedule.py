@@ -12,6 +12,7 @@ from kernels.cpu.engine import schedule as schedules
 from kernels.cpu.engine.engine import Engine
 from kernels.engine.codes import ROW_NUMBER
 from kernels.layout import Layout, aligned_zeros
+from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
 
 # What a step is made of: widths, rows of the batch, rows of a second batch that is smaller
@@ -102,12 +103,11 @@ class Setting:
 
     def train(self, rate=0.5):
         """Two steps of descent, the second on fewer rows; returns their losses."""
-        scalars = np.zeros((2, 8))
-        scalars[:, 0] = rate
+        scalars = np.full((2, 1), rate)
         losses, right = self.engine.train(
             self.x, self.y, order=self.order, weight=None, first=0, total=self.rows + self.rest, batch_size=self.rows,
             steps=2, scales=1 / np.array([self.rows, self.rest]), loss="softmax_cross_entropy", metric="label",
-            update="sgd", state=[], scalars=scalars,
+            update=SGD().update, state=[], scalars=scalars,
         )  # fmt: skip
         return losses, right
 

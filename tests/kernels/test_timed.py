@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from kernels import cpu
+from kernels import cpu, maths, scalar
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.measure import ceilings, stamps
-from kernels.cpu.measure.counts import scalar_operations, step_counts
+from kernels.cpu.measure.counts import operations_of, step_counts
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.layout import Layout, address, aligned_zeros
+from kernels.optimizers.adam import adam
+from kernels.optimizers.sgd import SGD, momentum, sgd
 from tests.oracle import random_arrays, random_labels
 
 WIDTHS, ROWS, STEPS = [30, 300, 40, 10], 200, 20
@@ -28,10 +30,9 @@ def train(kind, threads, activations, batch, **more):
     (x,) = random_arrays(1, (ROWS, WIDTHS[0]))
     told = {
         "order": np.resize(np.arange(ROWS, dtype=np.uint32)[::-1], STEPS * batch), "weight": None,
-        "loss": "softmax_cross_entropy", "metric": "label", "update": "sgd", "state": [], "l2": 0.1,
+        "loss": "softmax_cross_entropy", "metric": "label", "update": SGD().update, "state": [], "l2": 0.1,
     }  # fmt: skip
-    scalars = np.zeros((STEPS, 8))
-    scalars[:, 0] = 0.1
+    scalars = np.full((STEPS, 1), 0.1)
     data = x, random_labels(2, ROWS, WIDTHS[-1])
     engine.train(
         *data, first=0, total=STEPS * batch, batch_size=batch, steps=STEPS, scales=np.full(STEPS, 1 / batch),
@@ -74,12 +75,14 @@ def test_clipping_is_a_phase(threads):
 
 def test_operations_of_scalar_functions():
     """Some that are short enough to be counted by eye; double precision has longer polynomials."""
-    single, double = scalar_operations("float32"), scalar_operations("float64")
-    for f in (single, double):
-        assert (f["relu"], f["leaky_relu"], f["sigmoid_slope"], f["tanh_slope"]) == (0, 1, 2, 2)
-        assert (f["sigmoid"], f["silu"], f["sgd"], f["adam"]) == (f["exp"] + 2, f["exp"] + 3, 7, 14)
-    assert single["exp"] == 3 + 4 + 5 * 2 + 4 + 3 + 3
-    assert double["exp"] - single["exp"] == 2 * (12 - 6)
+    exponentials = []
+    for dtype in ("float32", "float64"):
+        exponentials.append(operations_of(maths.exp, dtype))
+        rules = scalar.relu, scalar.leaky_relu, scalar.sigmoid_slope, scalar.tanh_slope, sgd, momentum, adam
+        assert [operations_of(rule, dtype) for rule in rules] == [0, 1, 2, 2, 2, 7, 14]
+        beyond = [operations_of(rule, dtype) - exponentials[-1] for rule in (scalar.sigmoid, scalar.silu)]
+        assert beyond == [2, 3]
+    assert exponentials == [3 + 4 + 5 * 2 + 4 + 3 + 3, 3 + 4 + 5 * 2 + 4 + 3 + 3 + 2 * (12 - 6)]
 
 
 @pytest.mark.parametrize("n_bytes", [ceilings.LEAST_BUFFER, 3 * ceilings.LEAST_BUFFER + 100])

@@ -11,7 +11,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from kernels.sources import source_hash
 
 STAMP = source_hash(
-    "cpu", "nopython", "activations", "engine/codes.py", "losses", "maths", "layout.py", "random.py", "scalar.py"
+    "cpu", "nopython", "activations", "engine/codes.py", "losses", "maths", "optimizers", "layout.py", "random.py"
 )
 
 

@@ -20,7 +20,7 @@ from kernels.cpu.engine.job_memory import JobMemory
 from kernels.cpu.engine.operations import clip
 from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations.gather import gathers
-from kernels.cpu.engine.operations.update import updates
+from kernels.cpu.engine.operations.update import kernels_of
 from kernels.cpu.engine.schedule import StepSchedule, for_outputs, for_step
 from kernels.cpu.engine.scheduler import network
 from kernels.cpu.engine.thread_counts import ThreadCounts
@@ -30,6 +30,7 @@ from kernels.cpu.threads.thread_choice import ThreadChoice
 from kernels.engine.codes import METRICS, OUTPUTS, WRONG_LABEL
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.losses import LossChoice, loss_and_parameter
+from kernels.optimizers.declaration import Update
 
 NONE = np.zeros(0)
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"
@@ -95,7 +96,7 @@ class Engine:
     def load(
         self,
         loss: LossChoice | None = None,
-        update: str | None = None,
+        update: Update | None = None,
         gathered: Iterable[np.dtype | None] = (),
         rows: int = 1,
         clips: bool = False,
@@ -115,7 +116,7 @@ class Engine:
         if outputs:
             output[self.dtype].load()
         if update is not None:
-            updates[update][self.dtype].load()
+            kernels_of(update)[self.dtype].load()
             if self._drops:
                 dropout_kernels[self.dtype].load()
             if clips:
@@ -229,7 +230,7 @@ class Engine:
         scales: np.ndarray,
         loss: LossChoice,
         metric: str | None,
-        update: str,
+        update: Update,
         state: Sequence[np.ndarray],
         scalars: np.ndarray,
         l2: float | np.ndarray = 0.0,
@@ -239,9 +240,9 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
 
-        The arguments are those of backends.Engine; scalars (steps, 8) are as operations.update has them. With a hook
-        each step is made in parts: the whole gradient, l2 term included, goes into `self.gradient`; one thread calls
-        the hook, which may change the gradient; then the update is made. With clip_norm the hook is the one that clips.
+        The arguments are those of backends.Engine. With a hook each step is made in parts: the whole gradient, l2 term
+        included, goes into `self.gradient`; one thread calls the hook, which may change the gradient; then the update
+        is made. With clip_norm the hook is the one that clips.
         """
         job, base = self._job, address(self.parameters)
         if clip_norm is not None:
@@ -252,11 +253,13 @@ class Engine:
         self.memory.set_data(x, target, order, weight, first, address(batches))
         decay = np.full(steps, l2, np.float64)
         sums, squares = np.zeros((steps, 2)), np.zeros((steps, len(self.memory.tiles)) if decay.any() else 0)
-        twins = [address(array) - base for array in state] + [0, 0]
-        job.first_state, job.second_state = twins[:2]
+        slots = np.array([address(array) - base for array in state], np.int64)
+        of_biases = update.of_biases(scalars)
         self.memory.set_loss(loss, METRICS[metric])
         job.sums, job.scales = address(sums), address(scales)
-        job.update, job.scalars = updates[update][self.dtype].address, address(scalars)
+        job.update, job.state = kernels_of(update)[self.dtype].address, address(slots)
+        job.scalars, job.scalars_of_biases = address(scalars), address(of_biases)
+        job.scalars_bytes = scalars.strides[0]
         job.l2, job.squares = address(decay), address(squares) if squares.size else 0
         job.gradient = address(self.gradient) - base if hook else 0
         job.hook, job.hook_argument = hook or (0, 0)

@@ -75,8 +75,7 @@ class Job(Record):
     scales: Address  # what each step's loss is multiplied by
 
     # arrays like the parameters, as the bytes from the parameters to them; 0 for none
-    first_state: Bytes
-    second_state: Bytes
+    state: Address  # int64, of each slot of the optimiser's state
     gradient: Bytes
     group_gradients: Bytes  # the first gradient group's
     group_gradient_bytes: Bytes  # from one gradient group's to the next one's
@@ -84,7 +83,9 @@ class Job(Record):
 
     # updates
     update: Address  # a kernel
-    scalars: Address  # float64 (steps, 8)
+    scalars: Address  # float64 (steps, n), the update's
+    scalars_of_biases: Address  # maybe the same
+    scalars_bytes: Bytes  # of one step
     l2: Address  # float64, of each step
     squares: Address  # float64 (steps, tiles): sums of squared weights, or 0
     tiles: Address  # records of WeightTile

@@ -14,7 +14,9 @@ from kernels.cpu.ir.masked_rows import each_vector
 from kernels.cpu.ir.simd import I32, I64, InstructionSet, Vectors, calling, chosen, element, internal_function
 
 POSITIVE_INFINITY = 0x08  # of vfpclassps
-SCALARS = 9  # rate, beta1, share1, beta2, share2, epsilon, correction1, correction2, see kernels.scalar; then l2
+SCALARS = (
+    9  # rate, beta1, share1, beta2, share2, epsilon, correction1, correction2, see kernels.optimizers.adam; then l2
+)
 
 
 def rows_step(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:

@@ -28,6 +28,53 @@ def pointer(dtype: Any) -> Any:
     return as_pointer
 
 
+def apart(real: Any, n: int) -> list[tuple[Any, Any]]:
+    """Two intrinsics for each of n arrays of `real`: read(address, i), and write(address, i, value).
+
+    No two of the arrays overlap, which LLVM is told: it compares the addresses of few arrays alone by itself.
+    """
+    return [(_reader(real, k, n), _writer(real, k, n)) for k in range(n)]
+
+
+def _reader(real: Any, k: int, n: int) -> Any:
+    @intrinsic
+    def read(typingctx: Any, address: Any, i: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            found = builder.load(_element(context, builder, real, args))
+            _tell_apart(builder, found, k, n)
+            return found
+
+        return real(types.int64, types.int64), codegen
+
+    return read
+
+
+def _writer(real: Any, k: int, n: int) -> Any:
+    @intrinsic
+    def write(typingctx: Any, address: Any, i: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            _tell_apart(builder, builder.store(args[2], _element(context, builder, real, args)), k, n)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, real), codegen
+
+    return write
+
+
+def _element(context: Any, builder: Any, real: Any, args: Any) -> Any:
+    """The pointer to element args[1] of the array at args[0]."""
+    return builder.gep(pointer_of(builder, args[0], context.get_value_type(real).as_pointer()), [args[1]])
+
+
+def _tell_apart(builder: Any, access: Any, k: int, n: int) -> None:
+    """Say of a load or store that it is of array k and of none of the other n - 1."""
+    module = builder.module
+    domain = module.add_metadata([ir.MetaDataString(module, "fastnn arrays")])
+    scopes = [module.add_metadata([ir.MetaDataString(module, f"array {i}"), domain]) for i in range(n)]
+    access.set_metadata("alias.scope", module.add_metadata([scopes[k]]))
+    access.set_metadata("noalias", module.add_metadata([scope for i, scope in enumerate(scopes) if i != k]))
+
+
 @intrinsic
 def fetch_add(typingctx: Any, address: Any, value: Any) -> Any:
     """Add to the int64 at an address; returns what was there before. Sequentially consistent."""

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kernels import scalar
 from kernels.activations import ACTIVATIONS
 from kernels.activations.sigmoid import sigmoid
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.losses import LossChoice, loss_and_parameter
 from kernels.maths import exp
 from kernels.maths.functions import Bits, Maths, functions
+from kernels.optimizers.declaration import Update
 
 
 def step_counts(
@@ -32,7 +32,7 @@ def step_counts(
     weight: np.ndarray | None,
     loss: LossChoice,
     metric: str | None,
-    update: str,
+    update: Update,
     state: list[np.ndarray],
     l2: float,
     clips: bool,
@@ -73,9 +73,7 @@ def step_counts(
         result[n, "dw"] = product[0] + rows * b, size * (rows * (i + o) + groups * (w + b))
         if schedule.gradient_groups:
             result[n, "sum"] = (groups - 1) * (w + b), size * (groups + 1) * (w + b)
-        each = 2 + (
-            operations_of(getattr(scalar, update), dtype) if state or update != "sgd" else 2
-        )  # g + l2 * w, then the step
+        each = 2 + operations_of(update.rule, dtype)  # g + l2 * w, then the step
         result[n, "update"] = (w + b) * each + (2 * w if l2 else 0), size * (w + b) * (3 + 2 * len(state))
     if clips:  # the norm, of what few steps scale
         n_parameters = sum(i * o + (o if layout.bias else 0) for i, o in pairwise(layout.widths))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from numba import types
 
-from kernels.activations.sigmoid import sigmoid
+from kernels.activations.sigmoid import sigmoid as sigmoid_rule
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Code, Flag, Size, Stride
 from kernels.cpu.ir import memory
@@ -237,7 +237,7 @@ def _sum_of_outputs(real: Any, f: RowBlock, of_output: Any, mean: bool) -> Any:
 
 def _squared_error(real: Any, f: RowBlock, declared: Loss) -> Any:
     """The mean or sum over outputs of (y - t)^2, y = the output activation of z; dz through its derivative."""
-    one, of_identity, sigmoid = real(1.0), f.maths.rule(declared.rule), f.maths.rule(sigmoid)
+    one, of_identity, sigmoid = real(1.0), f.maths.rule(declared.rule), f.maths.rule(sigmoid_rule)
 
     @jit.plain
     def of_sigmoid(z, t, parameter):

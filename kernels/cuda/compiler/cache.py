@@ -8,7 +8,7 @@ from numba.cuda.dispatcher import CUDACache
 
 from kernels.sources import source_hash
 
-STAMP = source_hash("cuda", "activations", "engine/codes.py", "losses", "maths", "random.py", "scalar.py")
+STAMP = source_hash("cuda", "activations", "engine/codes.py", "losses", "maths", "optimizers", "random.py")
 
 
 class Cache(CUDACache):

@@ -7,7 +7,7 @@ is compiled once. In numba-cuda's simulator the same functions run as plain Pyth
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 from numba import types
 from numba.cuda.core import config
@@ -33,9 +33,11 @@ class Kernel:
     """
 
     def __init__(
-        self, function: Callable[..., None], signature: str, real: Any, threads: int, constants: tuple[Any, ...]
-    ) -> None:
+        self, function: Callable[..., None], signature: str, real: Any, threads: int, constants: tuple[Any, ...],
+        stamp: str = "",
+    ) -> None:  # fmt: skip
         self.function, self.signature, self.threads, self.constants = function, signature, threads, constants
+        self.stamp = stamp
         self.argtypes = tuple(_argument(word, real) for word in signature.split())
         self._launches: dict[Any, Any] = {}
 
@@ -46,7 +48,7 @@ class Kernel:
         # By default numba-cuda would optimise once more while it links: that is other code than what `ptx` shows
         dispatcher = api.jit(self.function, lto=False)
         with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
-            dispatcher._cache = Cache(self.function, f"{self.function.__qualname__}{self.constants}")
+            dispatcher._cache = Cache(self.function, f"{self.function.__qualname__}{self.constants}{self.stamp}")
         return dispatcher
 
     def load(self) -> None:
@@ -107,15 +109,23 @@ def _argument(word: str, real: Any) -> Any:
     return types.Array(element, 1, "C")
 
 
-def kernel(
-    factory: Callable[..., tuple[Callable[..., None], str, int]], name: str = "", stamp: str = ""
-) -> Callable[..., Kernel]:
+Factory = Callable[..., tuple[Callable[..., None], str, int]]
+
+
+@overload
+def kernel(factory: Factory) -> Callable[..., Kernel]: ...
+@overload
+def kernel(*, name: str = "", stamp: str = "") -> Callable[[Factory], Callable[..., Kernel]]: ...
+def kernel(factory: Factory | None = None, *, name: str = "", stamp: str = "") -> Any:
     """Make a family of kernels of a factory `factory(real, *constants) -> (function, signature, threads)`.
 
-    The family is called with a dtype in place of `real`; the same constants give the same kernel. name: the factory's
-    unless told otherwise. stamp: a hash of what the factory compiles besides this package's sources.
+    The family is called with a dtype in place of `real`; the same constants give the same kernel. It has the factory's
+    name unless told otherwise. stamp: a hash of what the factory compiles besides this package's sources.
     """
+    return _family(factory, "", "") if factory is not None else lambda factory: _family(factory, name, stamp)
 
+
+def _family(factory: Factory, name: str, stamp: str) -> Callable[..., Kernel]:
     @functools.cache
     def member(dtype: str, *constants: Any) -> Kernel:
         real = getattr(types, dtype)
@@ -123,7 +133,7 @@ def kernel(
         function.__name__ = f"{name or factory.__name__}_{dtype}"
         function.__qualname__ = function.__name__
         function.__module__ = factory.__module__
-        return Kernel(function, signature, real, threads, (*constants, stamp) if stamp else constants)
+        return Kernel(function, signature, real, threads, constants, stamp)
 
     return member
 

@@ -23,13 +23,14 @@ from kernels.cuda.engine.launches import Plan
 from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout as dropout_kernel
 from kernels.cuda.engine.operations.gather import SOURCES
-from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, update_numbers, updates
+from kernels.cuda.engine.operations.update import column_sums, decay, kernel_of, sum_parts
 from kernels.cuda.engine.steps import Batches, Buffers, Steps, job_for, target_constants
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_threads
 from kernels.engine.codes import WRONG_LABEL
 from kernels.layout import Layout
 from kernels.losses import LossChoice, loss_and_parameter
+from kernels.optimizers.declaration import Update
 
 PLANS = 16  # sizes of a batch whose products are remembered
 
@@ -88,7 +89,7 @@ class Engine:
     def load(
         self,
         loss: LossChoice | None = None,
-        update: str | None = None,
+        update: Update | None = None,
         gathered: Sequence[np.dtype | None] = (),
         rows: int = 1,
         clips: bool = False,
@@ -112,7 +113,11 @@ class Engine:
                 declared, _ = loss_and_parameter(loss)
                 kernels.append(losses[declared.name](name, threads, *target_constants(target)))
         if update is not None:
-            kernels += [updates[update](name), column_sums(name, *tuning.COLUMN_LANES), step_sums(name, tuning.THREADS)]
+            kernels += [
+                kernel_of(update, name),
+                column_sums(name, *tuning.COLUMN_LANES),
+                step_sums(name, tuning.THREADS),
+            ]
             kernels += [extremes(name, tuning.THREADS)] + ([dropout_kernel(name)] if drops else [])
             kernels += [decay(name, tuning.THREADS)] if decays else []
             if clips:
@@ -228,7 +233,7 @@ class Engine:
         scales: np.ndarray,
         loss: LossChoice,
         metric: str | None,
-        update: str,
+        update: Update,
         state: Sequence[Any],
         scalars: np.ndarray,
         l2: Any = 0.0,
@@ -247,13 +252,14 @@ class Engine:
         self._buffers.reserve(plan, batch_size)
         declared, parameter = loss_and_parameter(loss)
         of_step = StepNumbers(scale=scales, decay=l2, parameter=parameter)
-        numbers = numbers_of_steps(steps, of_step, update_numbers[update](scalars))
+        of_biases = [update.of_biases(scalars)] if update.weights_alone else []
+        numbers = numbers_of_steps(steps, of_step, scalars, *of_biases)
         decays = bool(np.any(l2))
         batches = Batches(*self.place(x, target, weight), order, first, total, batch_size, passes)
         held, sums = self.hold(state), self._buffers.room("sums", 2 * steps, self.dtype)
         job = job_for(plan, self._buffers, batches, self.output, metric)
         job.seed, job.first_step = noise or (0, 0)
-        job.slots, job.advance = len(state), 1
+        job.advance = 1
         job.decay_parts = self._buffers.parts.size if decays else 0
         job.g_parts = plan.parts if clip_norm is None else 1  # clipping has added them up
         launches = Steps(plan, self._buffers, batches, numbers.astype(self.dtype), job)

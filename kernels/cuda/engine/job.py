@@ -1,5 +1,8 @@
 """What a launch works on: an int64 array of a job's header and a record per product, and the numbers of each step.
 
+A step's numbers are, in the kernel's real type, its StepNumbers, then the scalars of its update, then those of biases
+where they are others.
+
 Kernels get the array, called `words`, and where in it their record is. All that differs from step to step follows from
 `step`, which a step itself advances, so each step's launches are the same ones.
 """
@@ -60,7 +63,8 @@ class Job(Record):
     g_row: Stride = 0
     g_parts: Count = 0
     g_spacing: Stride = 0
-    slots: Count = 0  # of the optimiser's state
+    numbers: Count = 0  # of a step
+    first_dw: Count = 0  # where the record of the first layer's dw is, which says where its bias lies
 
     # dropout: its key, and the number of the job's first step among all of a training
     seed: Count = 0
@@ -122,9 +126,7 @@ class StepNumbers(Record):
     parameter: Real = 0.0  # the loss's
 
 
-# A step has, in the kernel's real type, the numbers of its update (see operations/update.py), then its StepNumbers
-UPDATE_NUMBERS = 8
-NUMBERS = UPDATE_NUMBERS + size(StepNumbers)
+SCALARS = size(StepNumbers)  # where the first of a step's scalars is
 PRODUCTS = size(Job)  # where the first record after the header is
 PRODUCT_WORDS = size(Product)
 
@@ -132,13 +134,9 @@ _job_at, _step_numbers_at = record_at(Job), record_at(StepNumbers)
 product_at, drop_at = record_at(Product), record_at(Drop)
 
 
-def numbers_of_steps(steps: int, of_step: StepNumbers, of_update: Record | None = None) -> np.ndarray:
-    """The numbers (steps, NUMBERS) of steps. A field of either record may be an array (steps,)."""
-    numbers = np.zeros((steps, NUMBERS))
-    if of_update is not None:
-        numbers[:, : size(type(of_update))] = rows(of_update, steps)
-    numbers[:, UPDATE_NUMBERS:] = rows(of_step, steps)
-    return numbers
+def numbers_of_steps(steps: int, of_step: StepNumbers, *scalars: np.ndarray) -> np.ndarray:
+    """The numbers (steps, n) of steps. A field of the record may be an array (steps,); scalars are (steps, some)."""
+    return np.concatenate([rows(of_step, steps), *scalars], axis=1)
 
 
 @jit.inline
@@ -150,7 +148,7 @@ def job_of(words):
 @jit.inline
 def numbers_of(numbers, job):
     """The step's StepNumbers."""
-    return _step_numbers_at(numbers, job.step * NUMBERS + UPDATE_NUMBERS)
+    return _step_numbers_at(numbers, job.step * job.numbers)
 
 
 @jit.inline

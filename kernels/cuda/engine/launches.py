@@ -9,7 +9,7 @@
     linear            dw = x.T @ dz of all layers
     column_sums       db of all layers
     decay             l2, where there is any
-    sgd or adam       all parameters; dw and db may come in parts of the batch, which it adds up
+    the update        all parameters; dw and db may come in parts of the batch, which it adds up
     step_sums         the step's loss and number of right rows
 
 Where all layers are narrow, share an activation, drop nothing and none multiplies on tensor cores, narrow.forward is

@@ -15,10 +15,11 @@ from kernels.cuda.engine.launches import Launch, Plan, column_blocks
 from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout
 from kernels.cuda.engine.operations.gather import SOURCES, gather
-from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, updates
+from kernels.cuda.engine.operations.update import column_sums, decay, kernel_of, sum_parts
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_blocks, row_threads
 from kernels.engine.codes import METRICS, OUTPUTS
+from kernels.optimizers.declaration import Update
 
 
 class Buffers:
@@ -86,12 +87,12 @@ def job_for(plan: Plan, buffers: Buffers, batches: Batches, output: str, metric:
         right=buffers.results.size // 2,
         w_rows=1, w_columns=parameters,
         g_parts=plan.parts if plan.gradients else 0, g_spacing=parameters if plan.gradients else 0,
-        layers=len(plan.layers),
+        layers=len(plan.layers), first_dw=plan.dw.at if plan.gradients else 0,
     )  # fmt: skip
 
 
 class Steps:
-    """The launches of a step, the same ones for each. numbers: (steps, NUMBERS), see kernels.cuda.engine.job.
+    """The launches of a step, the same ones for each. numbers: (steps, n), see kernels.cuda.engine.job.
 
     The step is the job's first one, until `sums` advances the job, or until `at`, for one of `steps`.
     """
@@ -101,6 +102,7 @@ class Steps:
     ) -> None:
         self.plan, self.buffers, self.batches, self.output = plan, buffers, batches, job.output
         self.dtype, self.widths = plan.layout.dtype, plan.layout.widths
+        job = replace(job, numbers=numbers.shape[1])
         jobs = np.array([words(replace(job, step=n), *plan.records) for n in range(steps)], np.int64)
         self.words = self._jobs = buffers.send("jobs", jobs)
         self._size = jobs.shape[1]
@@ -181,12 +183,11 @@ class Steps:
         """dX of the batch."""
         self._multiply(self.plan.dx[0])
 
-    def update(self, name: str, state: list[Any]) -> None:
+    def update(self, update: Update, state: list[Any]) -> None:
         """The optimiser's step on all parameters. state: its arrays on the GPU."""
         parameters, gradient = self.buffers.parameters, self.buffers.gradient
-        first, second = [*state, parameters, parameters][:2]
         blocks = -(-self.plan.layout.size // tuning.THREADS)
-        updates[name](self.dtype)(blocks, parameters, gradient, first, second, self.numbers, self.words)
+        kernel_of(update, self.dtype)(blocks, parameters, gradient, *state, self.numbers, self.words)
 
     def sums(self, out: Any) -> None:
         """The step's loss and number of right rows, into out (2 * steps,)."""

@@ -168,7 +168,7 @@ def _follow(name: str, declared: Loss) -> None:
     def factory(real: Any, threads: int, target_type: str, labels: bool) -> Any:
         return _FACTORIES[declared.kernel](declared, real, threads, target_type, labels)
 
-    losses[name] = jit.kernel(factory, f"loss_{name}", declared.stamp)
+    losses[name] = jit.kernel(name=f"loss_{name}", stamp=declared.stamp)(factory)
 
 
 LOSSES.follow(_follow)

@@ -16,27 +16,31 @@ from kernels.cuda import tuning
 from kernels.cuda.engine import graph, launches
 from kernels.cuda.engine.engine import Engine
 from kernels.layout import Layout, aligned_zeros
+from kernels.optimizers.adam import Adam
+from kernels.optimizers.sgd import SGD
 from tests.kernels.cuda.device import SIMULATED
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_target
 
 DTYPES = ["float32", "float64"]
 ROWS, BATCH = 11, 6
 # widths, activation, output, loss, metric, update, slots, l2, weights, bias
+# Adam's epsilon is large: with a small one, a gradient of which rounding alone is left makes as large a step as any
+MOMENTUM, ADAM = SGD(0.1, 0.9, nesterov=True), Adam(0.01, epsilon=1e-3)
 NETWORKS = [
-    ([5, 9, 3], "relu", "softmax", "softmax_cross_entropy", "label", "adam", 2, 0.1, True, True),
-    ([3, 4, 2], "gelu", "sigmoid", "sigmoid_cross_entropy", "outputs", "sgd", 0, 0.0, False, False),
-    ([4, 3, 2, 3], "tanh", "softmax", "softmax_cross_entropy", "largest", "sgd", 1, 0.2, False, True),
-    ([3, 2, 2], "silu", "softmax", "mean_squared_error", "largest", "sgd", 1, 0.0, True, True),
-    ([3, 2, 1], "sigmoid", "sigmoid", "sum_squared_error", "outputs", "sgd", 0, 0.0, True, True),
-    ([2, 1], "relu", "identity", "mean_squared_error", None, "adam", 2, 0.0, False, True),
-    ([3, 2, 2], "tanh", "identity", ("huber", 0.5), None, "sgd", 0, 0.0, True, True),
-    ([3, 2, 2], "tanh", "identity", "absolute_error", None, "sgd", 1, 0.1, False, True),
-    ([3, 2, 1], "tanh", "identity", ("quantile", 0.9), None, "adam", 2, 0.0, True, True),
+    ([5, 9, 3], "relu", "softmax", "softmax_cross_entropy", "label", ADAM, 0.1, True, True),
+    ([3, 4, 2], "gelu", "sigmoid", "sigmoid_cross_entropy", "outputs", SGD(0.1), 0.0, False, False),
+    ([4, 3, 2, 3], "tanh", "softmax", "softmax_cross_entropy", "largest", MOMENTUM, 0.2, False, True),
+    ([3, 2, 2], "silu", "softmax", "mean_squared_error", "largest", MOMENTUM, 0.0, True, True),
+    ([3, 2, 1], "sigmoid", "sigmoid", "sum_squared_error", "outputs", SGD(0.1), 0.0, True, True),
+    ([2, 1], "relu", "identity", "mean_squared_error", None, ADAM, 0.0, False, True),
+    ([3, 2, 2], "tanh", "identity", ("huber", 0.5), None, SGD(0.1), 0.0, True, True),
+    ([3, 2, 2], "tanh", "identity", "absolute_error", None, MOMENTUM, 0.1, False, True),
+    ([3, 2, 1], "tanh", "identity", ("quantile", 0.9), None, ADAM, 0.0, True, True),
 ]
 if not SIMULATED:
     NETWORKS += [
-        ([784, 256, 128, 10], "relu", "softmax", "softmax_cross_entropy", "label", "adam", 2, 0.0, False, True),
-        ([30, 129, 65, 1], "leaky_relu", "identity", "mean_squared_error", None, "sgd", 1, 0.1, True, True),
+        ([784, 256, 128, 10], "relu", "softmax", "softmax_cross_entropy", "label", ADAM, 0.0, False, True),
+        ([30, 129, 65, 1], "leaky_relu", "identity", "mean_squared_error", None, MOMENTUM, 0.1, True, True),
     ]
 
 
@@ -65,19 +69,17 @@ def make_data(widths, loss, metric, weighted, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n[1]} {n[3]} {n[5]}")
 def test_a_slice_of_steps_is_that_of_the_cpu(network, dtype):
-    widths, activation, output, loss, metric, update, slots, l2, weighted, bias = network
+    widths, activation, output, loss, metric, optimizer, l2, weighted, bias = network
     x, target, weight, order = make_data(widths, loss, metric, weighted, dtype)
-    scalars = np.zeros((2, 8))
-    # Adam's epsilon is large: with a small one, a gradient of which rounding alone is left makes as large a step as any
-    scalars[:, :6] = [0.01, 0.9, 0.999, 1e-3, 2.0, 3.0] if update == "adam" else [0.1, 0.9, 1.0, 0, 0, 0]
+    scalars = optimizer.scalars(0, optimizer.rates(0, 2))
     results = []
     for kind in (CpuEngine, Engine):
         engine = make_engine(kind, widths, activation, output, dtype, bias)
-        state = [aligned_zeros(engine.layout.size, dtype) for _ in range(slots)]
+        state = [aligned_zeros(engine.layout.size, dtype) for _ in optimizer.slots]
         losses, right = engine.train(
             x, target, order=order, weight=weight, first=1, total=10, batch_size=BATCH, steps=2,
-            scales=np.array([1 / 6, 1 / 4]), loss=loss, metric=metric, update=update, state=state, scalars=scalars,
-            l2=l2,
+            scales=np.array([1 / 6, 1 / 4]), loss=loss, metric=metric, update=optimizer.update, state=state,
+            scalars=scalars, l2=l2,
         )  # fmt: skip
         results.append((losses, right, engine.parameters, *state))
     before = make_engine(CpuEngine, widths, activation, output, dtype, bias).parameters
@@ -101,14 +103,14 @@ def test_several_passes_are_those_of_as_many_calls(ordered):
     for passes in (2, 1):
         engine = make_engine(Engine, widths, "tanh", "softmax", "float32", dropout=rates)
         state, losses = [aligned_zeros(engine.layout.size, "float32")], []
-        scalars = np.tile([0.1, 0.9, 1.0, 0, 0, 0, 0, 0], (2 * passes, 1))
+        scalars = np.tile([0.1, 0.9, 1.0], (2 * passes, 1))
         for part in range(2 // passes):
             losses += [
                 engine.train(
                     x, target, order=orders if ordered else None, weight=weight,
                     first=1 + (10 * part if ordered else 0), total=10, batch_size=BATCH, steps=2 * passes,
                     passes=passes, scales=np.tile([1 / 6, 1 / 4], passes), loss="softmax_cross_entropy",
-                    metric="label", update="sgd", state=state, scalars=scalars, noise=(7, 2 * part),
+                    metric="label", update=SGD(momentum=0.9).update, state=state, scalars=scalars, noise=(7, 2 * part),
                 )
             ]  # fmt: skip
         results.append([engine.parameters, *state, *np.concatenate(losses, axis=1)])
@@ -124,11 +126,10 @@ def test_dropout_is_that_of_the_cpu(activation, dtype):
     results = []
     for kind in (CpuEngine, Engine):
         engine = make_engine(kind, widths, activation, "softmax", dtype, dropout=rates)
-        scalars = np.zeros((2, 8))
-        scalars[:, 0] = 0.1
+        scalars = np.full((2, 1), 0.1)
         losses, _ = engine.train(
             x, target, order=order, weight=None, first=0, total=ROWS, batch_size=BATCH, steps=2,
-            scales=np.array([1 / 6, 1 / 5]), loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
+            scales=np.array([1 / 6, 1 / 5]), loss="softmax_cross_entropy", metric=None, update=SGD().update, state=[],
             scalars=scalars, noise=(2**40 + 7, 2**31 + 3),
         )  # fmt: skip
         engine.forward(x, out=(out := np.empty((ROWS, 2), dtype)))  # which drops nothing
@@ -150,11 +151,10 @@ def test_clipping_is_that_of_the_cpu(limit, scale, dtype):
     for kind in (CpuEngine, Engine):
         engine = make_engine(kind, widths, "relu", "softmax", dtype)
         before = engine.parameters.copy()
-        scalars = np.zeros((1, 8))
-        scalars[:, 0] = 1.0
+        scalars = np.full((1, 1), 1.0)
         engine.train(
             x, target, order=None, weight=None, first=0, total=ROWS, batch_size=ROWS, steps=1,
-            scales=np.array([scale]), loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
+            scales=np.array([scale]), loss="softmax_cross_entropy", metric=None, update=SGD().update, state=[],
             scalars=scalars, clip_norm=limit,
         )  # fmt: skip
         results.append(engine.parameters - before)
@@ -168,7 +168,7 @@ def test_clipping_is_that_of_the_cpu(limit, scale, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("network", [NETWORKS[0], NETWORKS[3], NETWORKS[6]], ids=lambda n: f"{n[1]} {n[3]}")
 def test_gradients_and_forward_are_those_of_the_cpu(network, dtype):
-    widths, activation, output, loss, metric, _, _, l2, weighted, bias = network
+    widths, activation, output, loss, metric, _, l2, weighted, bias = network
     x, target, weight, order = make_data(widths, loss, metric, weighted, dtype)
     depth, results = network_depth(widths, ROWS), []
     for kind in (CpuEngine, Engine):
@@ -209,8 +209,8 @@ def test_the_same_call_gives_the_same_bits():
         engine = make_engine(Engine, widths, "relu", "softmax", "float32")
         losses, right = engine.train(
             x, target, order=order, weight=None, first=0, total=ROWS, batch_size=BATCH, steps=2, scales=np.ones(2),
-            loss="softmax_cross_entropy", metric="label", update="sgd", state=[],
-            scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0], (2, 1)),
+            loss="softmax_cross_entropy", metric="label", update=SGD().update, state=[],
+            scalars=np.full((2, 1), 0.1),
         )  # fmt: skip
         results.append((losses, right, engine.parameters))
     for one, other in zip(*results, strict=True):
@@ -236,8 +236,8 @@ def test_narrow_networks_have_the_bits_of_others(widths, activation, dtype, monk
         gradients = engine.gradients(x, target, weight=weight, scale=0.1, loss="softmax_cross_entropy", l2=0.1)
         steps = engine.train(
             x, target, order=order, weight=weight, first=0, total=ROWS, batch_size=BATCH, steps=2, scales=np.ones(2),
-            loss="softmax_cross_entropy", metric="label", update="sgd", state=[],
-            scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0], (2, 1)),
+            loss="softmax_cross_entropy", metric="label", update=SGD().update, state=[],
+            scalars=np.full((2, 1), 0.1),
         )  # fmt: skip
         assert (engine._plan(BATCH, True).narrow is None) == (not tiles[dtype])
         results.append((out, *every, *gradients, *steps, engine.parameters))
@@ -293,7 +293,7 @@ def test_bits_do_not_depend_on_how_an_epoch_is_cut_into_calls(total, monkeypatch
             part, _ = engine.train(
                 x, target, order=order, weight=weight, first=start * BATCH, total=rows, batch_size=BATCH,
                 steps=end - start, scales=np.ones(end - start), loss="softmax_cross_entropy", metric="label",
-                update="sgd", state=[], scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0], (end - start, 1)), l2=0.1,
+                update=SGD().update, state=[], scalars=np.full((end - start, 1), 0.1), l2=0.1,
             )  # fmt: skip
             losses.extend(part)
         results.append((losses, engine.parameters))
@@ -348,8 +348,8 @@ def test_parameters_stay_on_the_device_while_training_and_come_back():
         next(steps)
         engine.train(
             x, target, order=None, weight=None, first=0, total=ROWS, batch_size=ROWS, steps=1, scales=np.ones(1),
-            loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
-            scalars=np.array([[0.1, 0, 0, 0, 0, 0, 0, 0]]),
+            loss="softmax_cross_entropy", metric=None, update=SGD().update, state=[],
+            scalars=np.full((1, 1), 0.1),
         )  # fmt: skip
 
     first = engine.parameters.copy()
@@ -385,8 +385,8 @@ def test_slices_on_the_same_arrays_share_a_graph_which_is_let_go_with_them(monke
         for steps in (2, 1, 1, 2):
             engine.train(
                 x, target, order=order, weight=None, first=0, total=min(ROWS, steps * BATCH), batch_size=BATCH,
-                steps=steps, scales=np.ones(steps), loss="softmax_cross_entropy", metric="label", update="sgd",
-                state=state, scalars=np.tile([0.1, 0.9, 0, 0, 0, 0, 0, 0], (steps, 1)),
+                steps=steps, scales=np.ones(steps), loss="softmax_cross_entropy", metric="label",
+                update=SGD(momentum=0.9).update, state=state, scalars=np.tile([0.1, 0.9, 0.0], (steps, 1)),
             )  # fmt: skip
         assert len(captures) == 1
         assert any(x.flat is array for array in captures[0][0][2])
@@ -399,8 +399,8 @@ def test_there_is_no_hook():
     with pytest.raises(NotImplementedError, match="hook must be None on device 'cuda'"):
         engine.train(
             np.zeros((1, 3)), np.zeros(1, int), order=None, weight=None, first=0, total=1, batch_size=1, steps=1,
-            scales=np.ones(1), loss="softmax_cross_entropy", metric=None, update="sgd", state=[],
-            scalars=np.zeros((1, 8)), hook=(0, 0),
+            scales=np.ones(1), loss="softmax_cross_entropy", metric=None, update=SGD().update, state=[],
+            scalars=np.zeros((1, 1)), hook=(0, 0),
         )  # fmt: skip
 
 
@@ -414,8 +414,8 @@ def test_a_label_of_no_output_is_an_error_that_names_its_row(label):
     with pytest.raises(ValueError, match=r"^labels must stay from 0 to 2 .* row 7 "):
         engine.train(
             x, labels, order=None, weight=None, first=0, total=ROWS, batch_size=BATCH, steps=steps,
-            scales=np.full(steps, 1 / BATCH), loss="softmax_cross_entropy", metric="label", update="sgd", state=[],
-            scalars=np.tile([0.1, 0, 0, 0, 0, 0, 0, 0.0], (steps, 1)),
+            scales=np.full(steps, 1 / BATCH), loss="softmax_cross_entropy", metric="label", update=SGD().update,
+            state=[], scalars=np.full((steps, 1), 0.1),
         )  # fmt: skip
     assert np.isfinite(engine.parameters).all()
     with pytest.raises(ValueError, match=r"row 7 "):

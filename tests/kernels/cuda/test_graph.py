@@ -14,7 +14,8 @@ from kernels.cuda.compiler import target
 from kernels.cuda.driver import gpu, streams
 from kernels.cuda.engine import graph
 from kernels.cuda.engine.graph import DriverError, Repeated
-from kernels.cuda.engine.operations.update import sgd
+from kernels.cuda.engine.operations.update import kernel_of
+from kernels.optimizers.sgd import SGD
 
 
 class Kernel:
@@ -55,8 +56,8 @@ def stood_in(monkeypatch):
 
 
 def test_launches_are_recorded_and_not_made():
-    array, kernel = np.zeros(1, np.float32), sgd("float32")
-    launches = streams.recorded(lambda: kernel(3, array, array, array, array, array, np.zeros(40, np.int64)))
+    array, kernel = np.zeros(1, np.float32), kernel_of(SGD().update, "float32")
+    launches = streams.recorded(lambda: kernel(3, array, array, array, np.zeros(40, np.int64)))
     ((recorded, blocks, args),) = launches
     assert (recorded, blocks) == (kernel, 3)
     assert args[0] is array

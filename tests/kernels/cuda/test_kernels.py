@@ -200,32 +200,6 @@ def test_logits_may_be_large_and_rows_weigh_nothing(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_sgd(momentum, nesterov, dtype):
-    w, dw, velocity = random_arrays(6, (3, 5), (3, 5), (3, 5), dtype=dtype)
-    arrays = [w.astype(np.float64), dw, velocity.astype(np.float64) if momentum else None]
-    on_device = [placed(w, 2), placed(dw, 1), placed(velocity, 2) if momentum else None]
-    reference.sgd(*arrays, learning_rate=0.1, momentum=momentum, nesterov=nesterov)
-    device.sgd(*on_device, learning_rate=0.1, momentum=momentum, nesterov=nesterov)
-    for actual, expected in zip(on_device, arrays, strict=True):
-        if actual is not None:
-            assert_close(host(actual), expected, dtype, 1)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_adam(dtype):
-    w, dw, m, v = random_arrays(7, (3, 5), (3, 5), (3, 5), (3, 5), dtype=dtype)
-    v = np.abs(v)
-    arrays = [w.astype(np.float64), dw, m.astype(np.float64), v.astype(np.float64)]
-    on_device = [placed(w, 2), placed(dw), placed(m, 2), placed(v, 2)]
-    reference.adam(*arrays, step=3, learning_rate=0.01)
-    device.adam(*on_device, step=3, learning_rate=0.01)
-    for actual, expected in zip(on_device, arrays, strict=True):
-        assert_close(host(actual), expected, dtype, 1)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_warmup_says_how_long_it_took(dtype):
     assert device.warmup([dtype]) >= 0
 

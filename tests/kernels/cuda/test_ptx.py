@@ -23,7 +23,7 @@ from kernels.cuda.compiler.jit import _configured
 from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout
 from kernels.cuda.engine.operations.gather import SOURCES, gather
-from kernels.cuda.engine.operations.update import column_sums, decay, sum_parts, updates
+from kernels.cuda.engine.operations.update import column_sums, decay, kernel_of, sum_parts
 from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes
 from kernels.cuda.ir.tensor_mma import WORD_ELEMENTS
 from kernels.cuda.product import narrow
@@ -32,6 +32,8 @@ from kernels.cuda.product.linear import linear
 from kernels.cuda.rowwise.elementwise import backward, forward
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.tuning import CLIP_PARTS, COLUMN_LANES, NARROW_TILES, ROW_THREADS, THREADS, TILES
+from kernels.optimizers.declaration import known_updates
+from kernels.optimizers.sgd import SGD
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
 # layout, activation, slope: those of a network's step. gelu is the longest of them
@@ -83,7 +85,7 @@ def other_kernels(dtype):
         yield f"labels of {threads}", losses["softmax_cross_entropy"](dtype, threads, "int64", True)
         yield f"output of {threads}", output(dtype, threads)
     yield "sigmoid_cross_entropy uint8", losses["sigmoid_cross_entropy"](dtype, 1, "uint8", False)
-    yield from ((name, family(dtype)) for name, family in updates.items())
+    yield from ((update.rule.__name__, kernel_of(update, dtype)) for update in known_updates())
     yield "step_sums", step_sums(dtype, THREADS)
     yield "column_sums", column_sums(dtype, *COLUMN_LANES)
     yield "sum_parts", sum_parts(dtype)
@@ -258,7 +260,8 @@ from numba.cuda.cudadrv import devices, runtime
 from kernels.announcing import announced_to
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler import cache, jit
-from kernels.cuda.engine.operations.update import sgd
+from kernels.cuda.engine.operations.update import kernel_of
+from kernels.optimizers.sgd import SGD
 
 device = SimpleNamespace(compute_capability=(8, 0))
 dispatcher.get_current_device = lambda: device
@@ -267,7 +270,7 @@ runtime.runtime.get_version = lambda: (13, 0)
 bound = []
 dispatcher._Kernel.bind = lambda self: bound.append(self)
 cache.STAMP = "{stamp}"
-kernel = sgd("float32")
+kernel = kernel_of(SGD().update, "float32")
 with announced_to(lambda: print("compiling")):
     kernel.load()
 print("loaded" if bound else "not on the GPU")
@@ -286,7 +289,7 @@ def test_a_kernel_is_compiled_once_for_all_processes_until_its_sources_change(tm
 
 
 def test_a_launch_of_few_blocks_is_no_reason_for_a_warning():
-    kernel = updates["sgd"]("float32")
+    kernel = kernel_of(SGD().update, "float32")
     with pytest.warns(Warning, match="under-utilization"):  # what numba-cuda says
         kernel._dispatcher[2, kernel.threads]
     _configured(kernel._dispatcher, 1, kernel.threads)

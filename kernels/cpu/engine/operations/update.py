@@ -1,99 +1,113 @@
 """Optimiser steps over a block of a flat buffer."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from kernels import scalar
+from numba import types
+
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, I, Matrix, O
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.adam_avx512 import rows_of_adam
 from kernels.cpu.ir.masked_rows import rows_of_sgd
 from kernels.cpu.ir.maths import maths_of
+from kernels.optimizers.adam import adam
+from kernels.optimizers.declaration import Update, known_updates
+from kernels.optimizers.sgd import sgd
+from kernels.sources import rule_hash
+
+# Code by hand for rows of parameters, by the rule that it is of. Each makes a function (rows, columns, w, ldw, g, ldg,
+# the slots' addresses, the scalars, l2) for a dtype, or None where this machine is better off without
+BY_HAND: dict[Callable[..., Any], Callable[[Any], Any]] = {sgd: rows_of_sgd, adam: rows_of_adam}
 
 
-class Update(Protocol):
+class Step(Protocol):
     """One step on w, in place; returns the sum of w^2 before it where l2 is not 0.
 
-    g: the gradient, to which l2 * w is added. first, second: the optimiser's state, with rows as far apart as those of
-    w. scalars: eight float64, see each kernel.
+    g: the gradient, to which l2 * w is added. slots: int64, the bytes from w to each of the optimiser's arrays, which
+    have rows as far apart as those of w. scalars: float64, the update's.
     """
 
-    def __call__(
-        self, w: Matrix[I, O], g: Matrix[I, O], first: Address, second: Address, scalars: Address, l2: float
-    ) -> float: ...
+    def __call__(self, w: Matrix[I, O], g: Matrix[I, O], slots: Address, scalars: Address, l2: float) -> float: ...
 
 
-@jit.kernel(like=Update)
-def sgd(real: Any) -> Any:
-    """scalars: rate, momentum, nesterov. first: the velocity, or address 0 without momentum."""
-    step = maths_of(real).rule(scalar.sgd)
-    elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
-    squares = sum_of_squares(real)
+def kernels_of(update: Update) -> jit.Family:
+    """The kernels of an update, which have the name of its rule."""
+    return _kernels_of(update.rule, len(update.slots), len(update.names))
 
-    @jit.inline
-    def one_by_one(rows, columns, w, ldw, g, ldg, rate, decay):
-        for r in range(rows):
-            w_row, g_row = elements(w + r * ldw), elements(g + r * ldg)
-            for j in range(columns):
-                w_row[j] = w_row[j] - rate * (g_row[j] + decay * w_row[j])
 
-    step_on_rows = rows_of_sgd(real) or one_by_one
+@functools.cache
+def _kernels_of(rule: Any, n_slots: int, n_scalars: int) -> jit.Family:
+    @jit.kernel(like=Step, name=rule.__name__, stamp=f"{rule_hash(rule)}{n_slots}")
+    def make(real: Any) -> Any:
+        by_hand = BY_HAND.get(rule, _none)(real)
+        rows_step = _unpacking(real, by_hand or _one_by_one(real, rule, n_slots, n_scalars), n_slots, n_scalars)
+        squares = sum_of_squares(real)
 
-    def function(w, g, first, second, scalars, l2):
-        p, decay, total = doubles(scalars), real(l2), 0.0
-        rate, momentum, nesterov = real(p[0]), real(p[1]), p[2] != 0.0
-        if l2 != 0.0:
-            for r in range(w.rows):
-                total += squares(w.columns, w[r])
-        if first == 0:
-            step_on_rows(w.rows, w.columns, w.address, w.stride, g.address, g.stride, rate, decay)
+        def function(w, g, slots, scalars, l2):
+            total = 0.0
+            if l2 != 0.0:
+                for r in range(w.rows):
+                    total += squares(w.columns, w[r])
+            rows_step(w.rows, w.columns, w.address, w.stride, g.address, g.stride, slots, scalars, real(l2))
             return total
-        for r in range(w.rows):
-            w_row, g_row, v_row = w[r], g[r], elements(first + r * w.stride)
-            for j in range(w.columns):
-                w_row[j], v_row[j] = step(
-                    w_row[j], g_row[j] + decay * w_row[j], v_row[j], rate, momentum, nesterov
-                )  # fmt: skip
-        return total
 
-    return function
+        return function
+
+    return make
 
 
-@jit.kernel(like=Update)
-def adam(real: Any) -> Any:
-    """scalars: rate, beta1, beta2, epsilon, 1 / (1 - beta1^t), 1 / (1 - beta2^t). first, second: m and v."""
-    step = maths_of(real).rule(scalar.adam)
-    elements, doubles = memory.pointer(real), memory.pointer(jit.REAL["float64"])
-    squares = sum_of_squares(real)
+def _none(real: Any) -> None:
+    return None
 
-    @jit.inline
-    def one_by_one(
-        rows, columns, w, ldw, g, ldg, first, second, rate, beta1, share1, beta2, share2, epsilon, correction1,
-        correction2, decay,
-    ):  # fmt: skip
-        for r in range(rows):
-            w_row, g_row = elements(w + r * ldw), elements(g + r * ldg)
-            m_row, v_row = elements(first + r * ldw), elements(second + r * ldw)
-            for j in range(columns):
-                w_row[j], m_row[j], v_row[j] = step(
-                    w_row[j], g_row[j] + decay * w_row[j], m_row[j], v_row[j], rate, beta1, share1, beta2, share2,
-                    epsilon, correction1, correction2,
-                )  # fmt: skip
 
-    step_on_rows = rows_of_adam(real) or one_by_one
+def _function(text: str, **scope: Any) -> Any:
+    """The function `rows_step` of this text, for use inside kernels."""
+    exec(text, scope)
+    return jit.inline(scope["rows_step"])
 
-    def function(w, g, first, second, scalars, l2):
-        p, total = doubles(scalars), 0.0
-        if l2 != 0.0:
-            for r in range(w.rows):
-                total += squares(w.columns, w[r])
-        step_on_rows(
-            w.rows, w.columns, w.address, w.stride, g.address, g.stride, first, second, real(p[0]), real(p[1]),
-            real(1.0 - p[1]), real(p[2]), real(1.0 - p[2]), real(p[3]), real(p[4]), real(p[5]), real(l2),
-        )  # fmt: skip
-        return total
 
-    return function
+def _unpacking(real: Any, step: Any, n_slots: int, n_scalars: int) -> Any:
+    """step, called with where the slots and the scalars are, in place of each of them."""
+    slots = "".join(f"w + slots[{k}], " for k in range(n_slots))
+    scalars = "".join(f"real(scalars[{k}]), " for k in range(n_scalars))
+    return _function(
+        f"""
+def rows_step(rows, columns, w, ldw, g, ldg, slots_at, scalars_at, l2):
+    slots, scalars = integers(slots_at), doubles(scalars_at)
+    step(rows, columns, w, ldw, g, ldg, {slots}{scalars}l2)
+""",
+        step=step, real=real, integers=memory.pointer(types.int64), doubles=memory.pointer(types.float64),
+    )  # fmt: skip
+
+
+def _one_by_one(real: Any, rule: Callable[..., Any], n_slots: int, n_scalars: int) -> Any:
+    """The rule on rows of parameters, one element after the other: LLVM makes vector code of it."""
+    arrays = ["w", "g", *(f"s{k}" for k in range(n_slots))]
+    strides = ["ldw", "ldg", *["ldw"] * n_slots]
+    written = [name for name in arrays if name != "g"]
+    slots, scalars = "".join(f"{name}, " for name in arrays[2:]), "".join(f"c{k}, " for k in range(n_scalars))
+    rows = "; ".join(f"{name}_row = {name} + r * {stride}" for name, stride in zip(arrays, strides))
+    kept = "".join(f"read_{name}({name}_row, j), " for name in arrays[2:])
+    writes = "; ".join(f"write_{name}({name}_row, j, new_{name})" for name in written)
+    access = {
+        f"{kind}_{name}": function
+        for name, pair in zip(arrays, memory.apart(real, len(arrays)))
+        for kind, function in zip(("read", "write"), pair)
+    }
+    return _function(
+        f"""
+def rows_step(rows, columns, w, ldw, g, ldg, {slots}{scalars}l2):
+    for r in range(rows):
+        {rows}
+        for j in range(columns):
+            x = read_w(w_row, j)
+            {"".join(f"new_{name}, " for name in written)} = rule(x, read_g(g_row, j) + l2 * x, {kept}{scalars})
+            {writes}
+""",
+        rule=maths_of(real).rule(rule), **access,
+    )  # fmt: skip
 
 
 def sum_of_squares(wide: Any) -> Any:
@@ -123,4 +137,5 @@ def sum_of_squares(wide: Any) -> Any:
     return sum_of_squares
 
 
-updates = {"sgd": sgd, "adam": adam}
+for _update in known_updates():
+    kernels_of(_update)  # so that whoever loads this module finds them by name

@@ -8,14 +8,12 @@ from numba import types
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.job import layer_of, tile_of
 from kernels.cpu.engine.operations.clip import Hook
-from kernels.cpu.engine.operations.update import Update
+from kernels.cpu.engine.operations.update import Step
 from kernels.cpu.ir import floats, memory
 from kernels.cpu.ir.floats import FLUSH_SUBNORMALS
 from kernels.cpu.ir.simd import itemsize
 from kernels.cpu.ir.transpose import transpose as transpose_kernel
 from kernels.cpu.measure import stamps
-
-SCALARS_BYTES = 64  # of one step
 
 _doubles = memory.pointer(types.float64)
 
@@ -44,27 +42,29 @@ def step_of_tile(real: Any, stamp: Any, refresh: Callable[..., Any]) -> Callable
     at: bytes from w to the tile. squares: where the sum of the tile's squared weights goes, or 0 without l2. refresh:
     what `transpose_of_tile` makes.
     """
-    update = calls.by_address(Update, real)
+    update = calls.by_address(Step, real)
 
     @jit.inline
-    def update_rows(job, layer, step, at, rows, columns, g, ldg, decay):
+    def update_rows(job, layer, at, rows, columns, g, ldg, scalars, decay):
         """Update rows of w, and of b, which is the row after its last; returns w's sum of squares."""
-        w = layer.w + at
-        first = w + job.first_state if job.first_state != 0 else 0
-        second = w + job.second_state if job.second_state != 0 else 0
-        scalars = job.scalars + step * SCALARS_BYTES
-        return update(job.update, rows, columns, w, layer.ldw, g, ldg, first, second, scalars, decay)
+        return update(job.update, rows, columns, layer.w + at, layer.ldw, g, ldg, job.state, scalars, decay)
 
     @jit.inline
     def step_tile(job, layer, tile, step, at, g, ldg, squares, times):
         rows, columns, bias = tile.i1 - tile.i0, tile.j1 - tile.j0, has_bias(layer, tile)
-        if squares == 0:
-            update_rows(job, layer, step, at, rows + bias, columns, g, ldg, 0.0)
+        scalars = job.scalars + step * job.scalars_bytes
+        if squares == 0 and job.scalars_of_biases == job.scalars:
+            update_rows(job, layer, at, rows + bias, columns, g, ldg, scalars, 0.0)
         else:
-            decay = _doubles(job.l2)[step]
-            _doubles(squares)[0] = update_rows(job, layer, step, at, rows, columns, g, ldg, decay)
+            decay = 0.0
+            if squares != 0:
+                decay = _doubles(job.l2)[step]
+            found = update_rows(job, layer, at, rows, columns, g, ldg, scalars, decay)
+            if squares != 0:
+                _doubles(squares)[0] = found
             if bias:
-                update_rows(job, layer, step, at + rows * layer.ldw, 1, columns, g + rows * ldg, ldg, 0.0)
+                scalars = job.scalars_of_biases + step * job.scalars_bytes
+                update_rows(job, layer, at + rows * layer.ldw, 1, columns, g + rows * ldg, ldg, scalars, 0.0)
         stamp(times, tile.layer, stamps.UPDATE)
         if layer.wt != 0:
             refresh(layer, tile)

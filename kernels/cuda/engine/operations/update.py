@@ -1,22 +1,17 @@
 """What is done with a gradient: the sums of dz's rows, those of its parts, weight decay, optimiser steps."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from kernels import scalar
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.records import Real, Record, record_at, record_class
 from kernels.cuda.compiler.target import cuda
-from kernels.cuda.engine.job import NUMBERS, PRODUCT_WORDS, job_of, numbers_of, product_at, rows_of
+from kernels.cuda.engine.job import PRODUCT_WORDS, SCALARS, job_of, numbers_of, product_at, rows_of
 from kernels.cuda.ir.ptx import maths_of
 from kernels.cuda.rowwise.reduce import block_sum
-
-# w, g, first, second, numbers, words. One step on w (w_rows, w_columns), in place. w, first and second (the
-# optimiser's state) have rows w_row apart, the gradient g rows g_row apart: the sum of g_parts parts that lie g_spacing
-# apart, in their order, if there is more than one. A thread per element.
-SIGNATURE = "R R R R R I"
+from kernels.optimizers.declaration import Update
+from kernels.sources import rule_hash
 
 
 @jit.inline
@@ -27,99 +22,58 @@ def _gradient(g, at, job):
     return total
 
 
-@record_class
-class SgdNumbers(Record):
-    """A step's numbers for gradient descent."""
+@functools.cache
+def kernel_of(update: Update, dtype: str) -> jit.Kernel:
+    """One step on w (w_rows, w_columns), in place: w, g, an array of each slot, numbers, words. A thread per element.
 
-    rate: Real
-    momentum: Real = 0.0
-    nesterov: Real = 0.0
-
-    @classmethod
-    def of(cls, scalars: np.ndarray) -> "SgdNumbers":
-        """From what the engines are given for steps: rate, momentum, nesterov."""
-        rate, momentum, nesterov = scalars.T[:3]
-        return cls(rate=rate, momentum=momentum, nesterov=nesterov)
+    w and the slots' arrays have rows w_row apart, the gradient g rows g_row apart: the sum of g_parts parts that lie
+    g_spacing apart, in their order, if there is more than one.
+    """
+    return _kernels_of(update.rule, len(update.slots), len(update.names), update.weights_alone)(dtype)
 
 
-_sgd_numbers_at = record_at(SgdNumbers)
+@functools.cache
+def _kernels_of(rule: Any, n_slots: int, n_scalars: int, weights_alone: bool) -> Callable[..., jit.Kernel]:
+    @jit.kernel(name=rule.__name__, stamp=f"{rule_hash(rule)}{n_slots}")
+    def make(real: Any) -> Any:
+        slots = "".join(f"s{k}, " for k in range(n_slots))
+        kept = "".join(f"s{k}[at], " for k in range(n_slots))
+        scalars = "".join(f"numbers[first + {k}], " for k in range(n_scalars))
+        scope: dict[str, Any] = {
+            "cuda": cuda, "job_of": job_of, "gradient_at": _gradient, "rule": maths_of(real).rule(rule),
+            "first_scalar": _first_of_biases if weights_alone else _first, "n_scalars": n_scalars,
+        }  # fmt: skip
+        text = f"""
+def function(w, g, {slots}numbers, words):
+    job = job_of(words)
+    e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    i, j = e // job.w_columns, e % job.w_columns
+    if i < job.w_rows:
+        at, slope = i * job.w_row + j, gradient_at(g, i * job.g_row + j, job)
+        first = first_scalar(job, words, at, n_scalars)
+        w[at], {kept}= rule(w[at], slope, {kept}{scalars})
+"""
+        exec(compile(text, __file__, "exec"), scope)
+        return scope["function"], " ".join("RR" + "R" * n_slots + "RI"), tuning.THREADS
+
+    return make
 
 
-@jit.kernel
-def sgd(real: Any) -> Any:
-    """numbers: SgdNumbers. first: the velocity where there is a slot for it."""
-    update = maths_of(real).rule(scalar.sgd)
-    zero = real(0.0)
-
-    def function(w, g, first, second, numbers, words):
-        job = job_of(words)
-        e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        i, j, now = e // job.w_columns, e % job.w_columns, _sgd_numbers_at(numbers, job.step * NUMBERS)
-        if i < job.w_rows:
-            at, slope = i * job.w_row + j, _gradient(g, i * job.g_row + j, job)
-            if job.slots == 0:
-                w[at] = w[at] - now.rate * slope
-            else:
-                new, velocity = update(w[at], slope, first[at], now.rate, now.momentum, now.nesterov != zero)
-                w[at] = new
-                first[at] = velocity
-
-    return function, SIGNATURE, tuning.THREADS
+@jit.inline
+def _first(job, words, at, n_scalars):
+    """Where a step's scalars begin among the numbers."""
+    return job.step * job.numbers + SCALARS
 
 
-@record_class
-class AdamNumbers(Record):
-    """A step's numbers for Adam. The shares are 1 - beta, the corrections 1 / (1 - beta^t)."""
-
-    rate: Real
-    beta1: Real
-    beta2: Real
-    epsilon: Real
-    correction1: Real
-    correction2: Real
-    share1: Real
-    share2: Real
-
-    @classmethod
-    def of(cls, scalars: np.ndarray) -> "AdamNumbers":
-        """From what the engines are given for steps: all but the shares.
-
-        Those are rounded once: 1 - beta of float32's 0.999 would be wrong by 5e-5.
-        """
-        rate, beta1, beta2, epsilon, correction1, correction2 = scalars.T[:6]
-        return cls(
-            rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, correction1=correction1, correction2=correction2,
-            share1=1.0 - beta1, share2=1.0 - beta2,
-        )  # fmt: skip
-
-
-_adam_numbers_at = record_at(AdamNumbers)
-
-
-@jit.kernel
-def adam(real: Any) -> Any:
-    """numbers: AdamNumbers. first, second: m and v."""
-    update = maths_of(real).rule(scalar.adam)
-
-    def function(w, g, first, second, numbers, words):
-        job = job_of(words)
-        e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        i, j, now = e // job.w_columns, e % job.w_columns, _adam_numbers_at(numbers, job.step * NUMBERS)
-        if i < job.w_rows:
-            at, slope = i * job.w_row + j, _gradient(g, i * job.g_row + j, job)
-            new, m, v = update(
-                w[at], slope, first[at], second[at], now.rate, now.beta1, now.share1, now.beta2, now.share2,
-                now.epsilon, now.correction1, now.correction2,
-            )  # fmt: skip
-            w[at] = new
-            first[at] = m
-            second[at] = v
-
-    return function, SIGNATURE, tuning.THREADS
-
-
-updates = {"sgd": sgd, "adam": adam}
-update_numbers: dict[str, Any] = {"sgd": SgdNumbers.of, "adam": AdamNumbers.of}
+@jit.inline
+def _first_of_biases(job, words, at, n_scalars):
+    """The same, where biases have scalars of their own, after those of weights."""
+    first = job.step * job.numbers + SCALARS
+    for layer in range(job.layers):
+        product = product_at(words, job.first_dw + layer * PRODUCT_WORDS)
+        if product.with_db != 0 and product.db <= at and at < product.db + product.n:
+            return first + n_scalars
+    return first
 
 
 @jit.kernel

@@ -1,0 +1,109 @@
+"""The steps of optimisers inside a user's own @njit code, made from what these declare."""
+
+import functools
+import inspect
+from typing import Any
+
+from numba import types
+
+from kernels.cpu.compiler import jit
+from kernels.cpu.engine.operations.update import kernels_of
+from kernels.cpu.ir.maths import maths_of
+from kernels.cpu.ir.memory import address_of
+from kernels.nopython.arguments import at, check_array, check_given, check_written, is_none, one_dtype, rows_of
+from kernels.optimizers import known
+from kernels.optimizers.declaration import update_for
+
+
+@functools.cache
+def _distance_in(function: str, slots: tuple[str, ...]) -> Any:
+    """f(array, w): the bytes from w to a slot's array, which must lie like w."""
+    message = f"{function}: w and {' and '.join(slots)} must have one shape and the same strides"
+
+    @jit.plain
+    def distance(array, w):
+        # a stride says nothing where there is one row, one column, or no element
+        down = w.shape[0] > 1 and array.strides[0] != w.strides[0]
+        across = w.shape[-1] > 1 and array.strides[-1] != w.strides[-1]
+        if array.shape != w.shape or ((down or across) and w.size > 0):
+            raise ValueError(message)
+        return types.int64(array.ctypes.data) - types.int64(w.ctypes.data)
+
+    return distance
+
+
+def typing(name: str) -> Any:
+    """What Numba is told of a step: a function of its arguments' types, with the public function's parameters."""
+    declaration = known[name]
+    parameters = inspect.signature(declaration.reference).parameters.values()
+    options = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    slots = [each.name for each in parameters if each.name not in ("w", "dw", *options)]
+    required = [each.name for each in parameters if each.name in options and each.default is each.empty]
+    # nothing is for keywords alone here, so that what has no default but None there has it here
+    header = f"({', '.join(_parameter(each, each.name in options) for each in parameters)})"
+
+    def implementation(w: Any, dw: Any, kinds: dict[str, Any], given: dict[str, Any]) -> Any:
+        for option in required:
+            check_given(given[option], option, name)
+        there = {slot: kind for slot, kind in kinds.items() if slot not in declaration.optional or not is_none(kind)}
+        ndim = 1 if getattr(w, "ndim", 2) == 1 else 2
+        for each, kind in {"w": w, **there}.items():
+            check_written(kind, each, ndim, name)
+        check_array(dw, "dw", ndim, name)
+        update = update_for(declaration, set(there))
+        return _compiled(name, header, update, one_dtype(name, w=w, dw=dw, **there), ndim, set(kinds) - set(there))
+
+    scope: dict[str, Any] = {"implementation": implementation}
+    exec(
+        f"""
+def typing{header}:
+    return implementation(w, dw, {_by_name(slots)}, {_by_name(options)})
+""",
+        scope,
+    )
+    return scope["typing"]
+
+
+def _compiled(name: str, header: str, update: Any, dtype: Any, ndim: int, missing: set[str]) -> Any:
+    """The step as Numba compiles it, with an update that lacks some slots."""
+    optional = known[name].optional
+    wrong = "".join(
+        f"""
+    if {optional[slot]} != 0.0:
+        raise ValueError("{name}: {slot} must be given with {optional[slot]}")"""
+        for slot in missing
+    )
+    if "step" in header:
+        wrong += f"""
+    if step < 1:
+        raise ValueError("{name}: step must be at least 1")"""
+    distances = "".join(f"distance({slot}, w), " for slot in update.slots)
+    scope: dict[str, Any] = {
+        "at": at, "address_of": address_of, "distance": _distance_in(name, update.slots),
+        "call": kernels_of(update)(dtype),
+        "scalars": maths_of(types.float64).rule(update.scalars),
+        "rows_of_w": rows_of(name, "w", ndim, written=True), "rows_of_dw": rows_of(name, "dw", ndim),
+    }  # fmt: skip
+    exec(
+        f"""
+def implementation{header}:
+    if dw.shape != w.shape:
+        raise ValueError("{name}: dw must be like w"){wrong}
+    numbers = scalars({", ".join(f"1.0 * {option}" for option in update.options)})
+    rows, columns, stride = rows_of_w(w)
+    slots = {f"address_of(({distances}))" if distances else "0"}
+    call(rows, columns, at(w), stride, at(dw), rows_of_dw(dw)[2], slots, address_of(numbers), 0.0)
+""",
+        scope,
+    )
+    return scope["implementation"]
+
+
+def _parameter(parameter: Any, option: bool) -> str:
+    if parameter.default is not parameter.empty:
+        return f"{parameter.name}={parameter.default!r}"
+    return f"{parameter.name}=None" if option else str(parameter.name)
+
+
+def _by_name(names: list[str]) -> str:
+    return "{" + ", ".join(f"{name!r}: {name}" for name in names) + "}"

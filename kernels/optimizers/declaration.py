@@ -1,0 +1,191 @@
+"""How an optimiser is declared: as a frozen dataclass of its options, and as rules that kernels are made of."""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
+
+import numpy as np
+
+from kernels.optimizers.rates import Schedule, check_rate, rates_of
+from kernels.ranges import check_number
+from kernels.registry import Registry
+
+WEIGHT_DECAY = "weight_decay"  # a scalar of this name is 0 for biases
+
+
+@dataclass(frozen=True)
+class Update:
+    """A step on one element: what kernels are made of.
+
+    slots: the names of what is kept for each element, which is 0 at first. rule: a rule, see kernels.maths, from (w, g,
+    the slots, the scalars) to the tuple (new w, new slots). scalars: a rule from options, which it takes by their
+    names, to the tuple of a step's scalars; it may take `step`, the number of the step, too, which counts from 1.
+    `learning_rate` is the step's. A scalar that `rule` calls weight_decay is 0 where the element is of a bias.
+    """
+
+    slots: tuple[str, ...]
+    rule: Callable[..., Any]
+    scalars: Callable[..., Any]
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the scalars."""
+        return tuple(inspect.signature(self.rule).parameters)[2 + len(self.slots) :]
+
+    @functools.cached_property
+    def options(self) -> tuple[str, ...]:
+        """The names of what `scalars` takes."""
+        return tuple(inspect.signature(self.scalars).parameters)
+
+    def table(self, options: Mapping[str, Any], steps: int) -> np.ndarray:
+        """The scalars (steps, n), float64, of options each of which is a number or an array (steps,)."""
+        table = np.empty((steps, len(self.names)))
+        for column, values in enumerate(self.scalars(**{name: options[name] for name in self.options})):
+            table[:, column] = values
+        return table
+
+    @property
+    def weights_alone(self) -> bool:
+        """Whether biases have other scalars than weights."""
+        return WEIGHT_DECAY in self.names
+
+    def of_biases(self, table: np.ndarray) -> np.ndarray:
+        """The scalars of biases, out of the others; the same array where they are the same."""
+        if not self.weights_alone:
+            return table
+        table = table.copy()
+        table[:, self.names.index(WEIGHT_DECAY)] = 0.0
+        return table
+
+
+@dataclass(frozen=True)
+class Range:
+    """What numbers an option takes; closed: which ends belong to it, "both", "left", "right" or "neither"."""
+
+    low: float
+    high: float = math.inf
+    closed: str = "both"
+
+    def __call__(self, name: str, value: object) -> None:
+        """Raise TypeError or ValueError, naming the argument, for anything else."""
+        check_number(name, value, self.low, self.high, self.closed)
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_clip_norm(name: str, value: float | None) -> None:
+    """Clipping is off, or to a finite number > 0."""
+    if value is not None:
+        check_number(name, value, 0, closed="neither")
+
+
+# Types of options, with what they are checked by
+Rate = Annotated[float | Schedule, check_rate]
+Positive = Annotated[float, Range(0, closed="neither")]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+ShareBelowOne = Annotated[float, Range(0, 1, closed="left")]
+Flag = Annotated[bool, _check_flag]
+ClipNorm = Annotated[float | None, check_clip_norm]
+
+
+class _Options:
+    """What all optimisers have, after which a dataclass may put other fields."""
+
+    learning_rate: float | Schedule
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Optimizer(_Options):
+    """The base of optimisers: frozen dataclasses, whose fields are options that are numbers or flags.
+
+    An option whose annotation says what it takes, as those above do, is checked. Of those that all have,
+    `learning_rate` is a number > 0 or a schedule of the step, and `clip_norm` None or a number > 0: where the norm of
+    the whole gradient, of all weights and biases and with the l2 term, is more than that, it is multiplied by
+    clip_norm / norm (Pascanu et al. 2013, algorithm 1; Keras calls it global_clipnorm). A gradient that holds NaN or
+    infinity does not pass for a short one: it holds NaN afterwards.
+
+    updates: the update that has all slots first; others, without some of them, after it. optional: by slot, the option
+    that must be on for it to be there. reference: the public function of `kernels`, in NumPy's float64.
+    """
+
+    updates: ClassVar[tuple[Update, ...]]
+    optional: ClassVar[Mapping[str, str]] = {}
+    reference: ClassVar[Callable[..., None]]
+
+    def __post_init__(self) -> None:
+        kind: Any = type(self)
+        for name, check in _checks(kind):
+            check(name, getattr(self, name))
+
+    @property
+    def update(self) -> Update:
+        """The update with the slots that these options need."""
+        without = {slot for slot, option in self.optional.items() if not getattr(self, option)}
+        return next(update for update in self.updates if without.isdisjoint(update.slots))
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names of what is kept for each parameter."""
+        return self.update.slots
+
+    def rates(self, first_step: int, n_steps: int) -> np.ndarray:
+        """The learning rates (n_steps,), float64, of steps first_step, first_step + 1, ..., which count from 0."""
+        return rates_of(self.learning_rate, first_step, n_steps)
+
+    def scalars(self, first_step: int, rates: np.ndarray) -> np.ndarray:
+        """The update's scalars (n_steps, n), float64, of the steps from first_step on that have these rates."""
+        update, n_steps = self.update, len(rates)
+        options = {name: getattr(self, name) for name in update.options if name not in ("step", "learning_rate")}
+        options = {name: float(value) for name, value in options.items()}
+        steps = np.arange(first_step + 1, first_step + n_steps + 1)
+        return update.table({**options, "step": steps, "learning_rate": rates}, n_steps)
+
+
+@functools.cache
+def _checks(declaration: Any) -> tuple[tuple[str, Callable[[str, Any], None]], ...]:
+    """(name, check) of the options that say what they take."""
+    fields = getattr(declaration, "__dataclass_fields__", {})
+    hints = get_type_hints(declaration, include_extras=True)
+    return tuple(
+        (name, check) for name in fields for check in getattr(hints[name], "__metadata__", ()) if callable(check)
+    )
+
+
+def ranges(declaration: Any) -> dict[str, Range]:
+    """The ranges of the options that are numbers."""
+    found = {name: check for name, check in _checks(declaration) if isinstance(check, Range)}
+    return found if "learning_rate" in found else {"learning_rate": Range(0), **found}
+
+
+def update_for(declaration: type[Optimizer], given: set[str]) -> Update:
+    """The update that has these slots."""
+    return next(update for update in declaration.updates if set(update.slots) == given)
+
+
+known: Registry[type[Optimizer]] = Registry("optimizer")
+
+
+def known_updates() -> list[Update]:
+    """The updates of all optimisers that are known."""
+    return [update for name in known for update in known[name].updates]
+
+
+D = TypeVar("D", bound=type[Optimizer])
+
+
+def declare(name: str) -> Callable[[D], D]:
+    """Make an optimiser known by a name."""
+
+    def add(declaration: D) -> D:
+        known.add(name, declaration)
+        return declaration
+
+    return add
