@@ -24,6 +24,12 @@ LOSS_PARAMETERS = {
     if LOSSES[name].parameter is not None
 }
 
+# Losses by name, tested with that parameter; and those whose parameter has a default, with that.
+LOSS_CASES: list[LossChoice] = [*LOSSES]
+LOSS_CASES += [
+    (name, LOSSES[name].parameter.default) for name in LOSS_PARAMETERS if LOSSES[name].parameter.default is not None
+]
+
 # Central differences err by eps^2 |f'''| / 6 + u |f| / eps for unit roundoff u; this eps balances the two.
 DIFFERENCE_STEP = float(np.cbrt(np.finfo(np.float64).eps / 2.0))
 
@@ -157,17 +163,20 @@ def random_target(seed: int, loss: LossChoice, batch: int, n_outputs: int, dtype
     return (rng.standard_normal(shape) if targets.least == -np.inf else rng.poisson(1.0, shape)).astype(dtype)
 
 
-def loss_of(module: Any, name: str) -> Callable[..., Any]:
-    """The loss of this name, with its parameter where it has one, of the public functions or of a backend."""
+def loss_of(module: Any, loss: LossChoice) -> Callable[..., Any]:
+    """A loss, with its parameter where it has one, of the public functions or of a backend."""
+    choice = loss_with_parameter(loss)
     if module is not kernels:
-        return functools.partial(module.loss_and_gradient, loss_with_parameter(name))
-    function = getattr(module, name)
-    return functools.partial(function, **dict([LOSS_PARAMETERS[name]])) if name in LOSS_PARAMETERS else function
+        return functools.partial(module.loss_and_gradient, choice)
+    if isinstance(choice, str):
+        return getattr(module, choice)
+    name, value = choice
+    return functools.partial(getattr(module, name), **{LOSS_PARAMETERS[name][0]: value})
 
 
-def loss_with_parameter(name: str) -> str | tuple[str, float]:
-    """A loss as networks are told of it."""
-    return (name, LOSS_PARAMETERS[name][1]) if name in LOSS_PARAMETERS else name
+def loss_with_parameter(loss: LossChoice) -> LossChoice:
+    """A loss as networks are told of it; a name alone gets the parameter to test with."""
+    return (loss, LOSS_PARAMETERS[loss][1]) if isinstance(loss, str) and loss in LOSS_PARAMETERS else loss
 
 
 def random_network(

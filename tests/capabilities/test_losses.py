@@ -1,5 +1,6 @@
 """Every loss that is known: kernel and compiled code against its reference, targets of all kinds, weights, layouts."""
 
+import functools
 import inspect
 import math
 import pickle
@@ -23,30 +24,30 @@ from tests.layouts import LAYOUTS, WRITABLE
 from tests.oracle import LOSS_PARAMETERS, loss_of
 
 DTYPES = (np.float32, np.float64)
-LOSSES = list(losses.LOSSES)
+LOSSES, CASES = list(losses.LOSSES), oracle.LOSS_CASES
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "losses.md").read_text()
-OF_LABELS = [name for name in LOSSES if losses.LOSSES[name].targets.labels]
+OF_LABELS = [loss for loss in CASES if losses.loss_and_parameter(loss)[0].targets.labels]
 SHAPES = [(1, 1), (1, 65), (65, 1), (2, 2), (15, 17), (63, 16), (64, 64), (17, 1000), (1000, 3)]
 
 
 def data(seed, loss, shape, dtype, spread=3.0):
     """Logits or predictions, and a target of the same shape."""
     (z,) = oracle.random_arrays(seed, shape)
-    spread = min(spread, 3.0) if "exp" in losses.LOSSES[loss].outputs else spread  # exp(z) is as large
+    spread = min(spread, 3.0) if "exp" in losses.loss_and_parameter(loss)[0].outputs else spread  # exp(z) is as large
     return (spread * z).astype(dtype), oracle.random_target(seed + 1, loss, *shape, dtype)
 
 
 def magnitudes(loss, z, target, weight):
     """What is added up to make the loss, and each element of dz."""
-    z, t, declared = np.asarray(z, np.float64), np.asarray(target, np.float64), losses.LOSSES[loss]
+    z, t, declared = np.asarray(z, np.float64), np.asarray(target, np.float64), losses.loss_and_parameter(loss)[0]
     if declared.targets.labels:
         labels = t.ndim == 1
         row, element = np.abs(z).max(1) * 2 + math.log(z.shape[1]), np.ones(z.shape)
         row = row * (1.0 if labels else t.sum(1))
         element = element + (0.0 if labels else t.sum(1, keepdims=True))
     else:
-        t, parameter = t.reshape(z.shape), [LOSS_PARAMETERS[loss][1]] if loss in LOSS_PARAMETERS else []
-        value, slope = declared.reference(z, t, *parameter)
+        choice, t = oracle.loss_with_parameter(loss), t.reshape(z.shape)
+        value, slope = declared.reference(z, t, *([] if isinstance(choice, str) else choice[1:]))
         row = (np.abs(value) + (1.0 + np.abs(t)) * (1.0 + np.abs(z))).sum(1)
         element = np.abs(slope) + np.abs(t) + 1.0
     divisor = z.shape[1] if declared.mean else 1
@@ -72,7 +73,7 @@ def check(loss, z, target, weight):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES, ids=str)
 def test_against_the_oracle(loss, dtype):
     for shape in SHAPES:
         z, target = data(0, loss, shape, dtype)
@@ -87,7 +88,7 @@ def test_against_the_oracle(loss, dtype):
 
 
 @given(
-    loss=st.sampled_from(LOSSES),
+    loss=st.sampled_from(CASES),
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     dtype=st.sampled_from(DTYPES),
     spread=st.sampled_from([1e-3, 1.0, 30.0, 1000.0]),
@@ -128,7 +129,7 @@ def test_labels_that_are_booleans_are_0_and_1():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES, ids=str)
 def test_no_weight_at_all(loss, dtype):
     z, target = data(6, loss, (7, 9), dtype)
     value, dz = loss_of(kernels, loss)(z, target, np.zeros(7, dtype), dz=np.full(z.shape, np.nan, dtype))
@@ -137,14 +138,14 @@ def test_no_weight_at_all(loss, dtype):
 
 
 @pytest.mark.parametrize("size", [1e-40, 3e-38, 1e38])
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if losses.LOSSES[loss].averaged])
+@pytest.mark.parametrize("loss", [name for name in LOSSES if losses.LOSSES[name].averaged])
 def test_a_mean_by_tiny_and_huge_weights(loss, size):
     z, target = data(6, loss, (7, 9), np.float32)
     check(loss, z, target, np.linspace(1.0, 3.0, 7, dtype=np.float32) * np.float32(size))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES, ids=str)
 def test_a_whole_weight_is_that_many_rows(loss, dtype):
     z, target = data(7, loss, (6, 5), dtype)
     counts = np.array([1, 0, 3, 2, 0, 1])
@@ -239,7 +240,7 @@ def test_of_huber_and_quantile_the_limits_are_other_losses(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES, ids=str)
 def test_nan_stays_in_its_row(loss, dtype):
     z, target = data(8, loss, (21, 37), dtype)
     targets = [target, oracle.random_labels(9, 21, 37)] if loss in OF_LABELS else [target]
@@ -250,13 +251,13 @@ def test_nan_stays_in_its_row(loss, dtype):
             bad[5, column] = np.nan
             value, dz = loss_of(kernels, loss)(bad, each)
             assert math.isnan(value)
-            expected[5, slice(None) if losses.LOSSES[loss].f is None else column] = np.nan
+            expected[5, slice(None) if losses.loss_and_parameter(loss)[0].f is None else column] = np.nan
             np.testing.assert_array_equal(dz, expected)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES, ids=str)
 def test_layouts_of_inputs(loss, dtype, layout):
     z, target = data(10, loss, (21, 37), dtype)
     weight = oracle.random_row_weights(11, 21, dtype)
@@ -272,7 +273,7 @@ def test_layouts_of_inputs(loss, dtype, layout):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES, ids=str)
 def test_layouts_of_outputs(loss, dtype):
     z, target = data(13, loss, (21, 37), dtype)
     value, dz = loss_of(kernels, loss)(z, target)
@@ -291,7 +292,7 @@ def test_layouts_of_outputs(loss, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES, ids=str)
 def test_one_target_for_all_rows(loss, dtype):
     """A row stride of 0 is a row stride of 0."""
     for shape in ((1, 3), (48, 49), (300, 1)):
@@ -318,16 +319,17 @@ def rows_of(loss, z, target, weight, first, rows):
     """dz, losses and whether they are right, of so many rows from `first` on."""
     metric = LARGEST_IS_LABEL if target.ndim == 1 else ALL_OUTPUTS if z.shape[1] == 1 else LARGEST_IS_LARGEST
     dz, row_loss, right = np.full((rows, z.shape[1]), np.nan, z.dtype), np.full(rows, np.nan), np.full(rows, np.nan)
-    compiled[loss][z.dtype](
+    declared, parameter = losses.loss_and_parameter(oracle.loss_with_parameter(loss))
+    compiled[declared.name][z.dtype](
         IDENTITY, rows, z.shape[1], z[first:].ctypes.data, z.strides[0], target.ndim == 1,
         target[first:].ctypes.data, target.strides[0], weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
-        metric, row_loss.ctypes.data, right.ctypes.data, LOSS_PARAMETERS.get(loss, ("", 0.0))[1],
+        metric, row_loss.ctypes.data, right.ctypes.data, parameter,
     )  # fmt: skip
     return dz, row_loss, right
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES, ids=str)
 def test_a_row_does_not_depend_on_how_many_come_with_it(loss, dtype):
     """Not a bit: how an epoch's rows are shared out depends on the number of threads."""
     weight = oracle.random_row_weights(16, 150, dtype)
@@ -342,7 +344,7 @@ def test_a_row_does_not_depend_on_how_many_come_with_it(loss, dtype):
                     np.testing.assert_array_equal(part, all_rows[first : first + rows])
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES, ids=str)
 def test_the_gradient_is_the_derivative(loss):
     """By central differences in float64, of labels too."""
     z, target = data(20, loss, (3, 5), np.float64)
@@ -386,7 +388,7 @@ def test_its_line_in_the_documentation(loss):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_operations_are_counted(loss, dtype):
-    """Not fewer than its rule makes, and its gradient's share of a mean."""
+    """What its rule makes, and its gradient's share of a mean."""
     declared, count = losses.LOSSES[loss], counts._of_loss
     for output in declared.outputs:
         operations = count(dtype, oracle.loss_with_parameter(loss), output, False)
@@ -407,7 +409,10 @@ def torch_losses(torch):
         return value
 
     return {
-        "softmax_cross_entropy": f.cross_entropy,
+        "softmax_cross_entropy": functools.partial(
+            f.cross_entropy, label_smoothing=LOSS_PARAMETERS["softmax_cross_entropy"][1]
+        ),
+        ("softmax_cross_entropy", 0.0): f.cross_entropy,
         "sigmoid_cross_entropy": by_rows(f.binary_cross_entropy_with_logits, mean=False),
         "mean_squared_error": by_rows(f.mse_loss),
         "sum_squared_error": lambda z, t: f.mse_loss(z, t, reduction="sum"),

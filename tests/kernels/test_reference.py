@@ -204,9 +204,16 @@ def test_softmax_cross_entropy_of_targets_that_do_not_sum_to_one():
 @pytest.mark.parametrize(
     ("loss", "z", "target", "weight", "expected"),
     [
-        ("softmax_cross_entropy", [[0.0, 0.0, 0.0, 0.0]], [2], None, math.log(4.0)),
-        ("softmax_cross_entropy", [[math.log(3.0), 0.0], [0.0, 0.0]], [0, 1], [1.0, 3.0], math.log(32.0 / 3.0) / 4.0),
-        ("softmax_cross_entropy", [[math.log(3.0), 0.0]], [[0.5, 0.5]], None, math.log(16.0 / 3.0) / 2.0),
+        (("softmax_cross_entropy", 0.0), [[0.0, 0.0, 0.0, 0.0]], [2], None, math.log(4.0)),
+        (
+            ("softmax_cross_entropy", 0.0),
+            [[math.log(3.0), 0.0], [0.0, 0.0]],
+            [0, 1],
+            [1.0, 3.0],
+            math.log(32.0 / 3.0) / 4.0,
+        ),
+        (("softmax_cross_entropy", 0.0), [[math.log(3.0), 0.0]], [[0.5, 0.5]], None, math.log(16.0 / 3.0) / 2.0),
+        (("softmax_cross_entropy", 0.5), [[math.log(3.0), 0.0]], [0], None, math.log(4.0) - 0.75 * math.log(3.0)),
         ("sigmoid_cross_entropy", [[0.0, 0.0]], [[0.0, 1.0]], None, 2.0 * math.log(2.0)),
         ("sigmoid_cross_entropy", [[math.log(3.0)], [0.0]], [1, 0], [3.0, 1.0], math.log(128.0 / 27.0) / 4.0),
         ("mean_squared_error", [[1.0, 2.0], [3.0, 5.0]], [[0.0, 0.0], [0.0, 0.0]], None, 9.75),

@@ -87,10 +87,10 @@ def step_counts(
 
 def _of_loss(dtype: str, loss: LossChoice, output: str, labels: bool) -> int:
     """Operations of a loss and its gradient for each output, see kernels.cpu.rowwise.loss."""
-    declared, _ = loss_and_parameter(loss)
+    declared, parameter = loss_and_parameter(loss)
     exponential = operations_of(exp, dtype)
     if declared.kernel == "softmax_cross_entropy":
-        return exponential + (3 if labels else 9)
+        return exponential + (3 if labels else 9) + (4 if parameter else 0)
     if declared.kernel == "squared_error":
         through = {"identity": 2, "sigmoid": operations_of(sigmoid, dtype) + 5, "softmax": exponential + 7}
         return 6 + through[output]

@@ -100,25 +100,42 @@ def _family(declared: Loss) -> jit.Family:
 def _softmax_cross_entropy(real: Any, f: RowBlock, declared: Loss) -> Any:
     """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t.
 
-    Of a row whose label is none of the columns the loss is NaN and dz is 0.
+    The parameter, where it is not 0, is what all outputs share of a row's targets in equal parts: t is then
+    (1 - parameter) t + parameter / columns. Of a row whose label is none of the columns the loss is NaN and dz is 0.
     """
     lanes, size, lane_row, square, other_square = f.lanes, f.size, f.lane_row, f.square, f.other_square
     elements, integers, padded = f.elements, f.integers, f.padded
     transpose_in, transpose_out = f.transpose_in, f.transpose_out
     largest, exponentials, log, select, zero = f.largest, f.exponentials, f.maths.log, f.maths.select, real(0.0)
-    nothing = real(float("nan"))
+    one, nothing = real(1.0), real(float("nan"))
+
+    @jit.inline
+    def smooth(n, width, kept, spread, scratch):
+        """The targets that the other square holds become smoothed ones."""
+        for j in range(width):
+            t = elements(scratch + other_square + j * lane_row)
+            for r in range(n):
+                t[r] = kept * t[r] + spread
 
     @jit.inline
     def of_block(output, have_maximum, rows, columns, z, ldz, labels, target, ldt, dz, lddz, parameter, scratch):
         n, mass = padded(rows), elements(scratch + OTHER * lane_row)
         s, value = elements(scratch + SCALE * lane_row), elements(scratch + VALUE * lane_row)
         top, total = elements(scratch + TOP * lane_row), elements(scratch + TOTAL * lane_row)
+        kept, spread = one - parameter, parameter / real(columns)
         if not have_maximum:
             largest(rows, columns, z, ldz, scratch)
         if labels != 0:
             for r in range(rows):
                 label = integers(target + r * ldt)[0]
-                value[r] = top[r] - elements(z + r * ldz)[label] if 0 <= label < columns else nothing
+                value[r] = kept * (top[r] - elements(z + r * ldz)[label]) if 0 <= label < columns else nothing
+            for j0 in range(0, columns if parameter != zero else 0, lanes):
+                width = min(lanes, columns - j0)
+                transpose_in(rows, width, z + j0 * size, ldz, scratch + square)
+                for j in range(width):
+                    logit = elements(scratch + square + j * lane_row)
+                    for r in range(n):
+                        value[r] += spread * (top[r] - logit[r])
         else:
             for r in range(n):
                 mass[r], value[r] = zero, zero
@@ -126,6 +143,8 @@ def _softmax_cross_entropy(real: Any, f: RowBlock, declared: Loss) -> Any:
                 width = min(lanes, columns - j0)
                 transpose_in(rows, width, z + j0 * size, ldz, scratch + square)
                 transpose_in(rows, width, target + j0 * size, ldt, scratch + other_square)
+                if parameter != zero:
+                    smooth(n, width, kept, spread, scratch)
                 for j in range(width):
                     logit, t = (
                         elements(scratch + square + j * lane_row),
@@ -149,6 +168,8 @@ def _softmax_cross_entropy(real: Any, f: RowBlock, declared: Loss) -> Any:
                 transpose_in(rows, width, dz + j0 * size, lddz, scratch + square)
             if labels == 0:
                 transpose_in(rows, width, target + j0 * size, ldt, scratch + other_square)
+                if parameter != zero:
+                    smooth(n, width, kept, spread, scratch)
             for j in range(width):
                 p, t = elements(scratch + square + j * lane_row), elements(scratch + other_square + j * lane_row)
                 if labels != 0:
@@ -157,12 +178,17 @@ def _softmax_cross_entropy(real: Any, f: RowBlock, declared: Loss) -> Any:
                 else:
                     for r in range(n):
                         p[r] = p[r] * total[r] - s[r] * t[r]
+            if labels != 0 and parameter != zero:
+                for j in range(width):
+                    p = elements(scratch + square + j * lane_row)
+                    for r in range(n):
+                        p[r] -= spread * s[r]
             transpose_out(rows, width, scratch + square, dz + j0 * size, lddz)
         if labels != 0:
             for r in range(rows):
                 label, slopes = integers(target + r * ldt)[0], elements(dz + r * lddz)
                 if 0 <= label < columns:
-                    slopes[label] -= s[r]
+                    slopes[label] -= kept * s[r]
                 else:
                     for j in range(columns):
                         slopes[j] = zero

@@ -24,7 +24,8 @@ SIGNATURE = "R R {} I R R R I"
 def _softmax_cross_entropy(declared: Loss, real: Any, threads: int, target_type: str, labels: bool) -> Any:
     """-sum_o t log softmax(z): through log-sum-exp, dz = softmax(z) * sum(t) - t.
 
-    Of a row whose label is none of the columns the loss is NaN and dz is 0.
+    The parameter is what all outputs share of a row's targets in equal parts. Of a row whose label is none of the
+    columns the loss is NaN and dz is 0.
     """
     f = row_parts(real, threads)
     place, finish, largest_value, largest, total_of, exp = f.place, f.finish, f.largest_value, f.largest, f.sum, f.exp
@@ -38,20 +39,26 @@ def _softmax_cross_entropy(declared: Loss, real: Any, threads: int, target_type:
         shared = cuda.shared.array(threads, real)
         n, thread = job.columns, lane()
         row, z_at, dz_at, t_at, w, s = place(order, weight, numbers, job)
+        smoothing = numbers_of(numbers, job).parameter
+        kept, spread = one - smoothing, smoothing / real(n)
         top = largest_value(shared, z, z_at, n)
         mass, dot, label, right = one, zero, 0, one
         if labels:
             label = target[row]
+            if smoothing != zero:
+                for j in range(thread, n, threads):
+                    dot += z[z_at + j] - top
+                dot = spread * total_of(shared, dot)
             if label < 0 or label >= n:
                 dot, s = nothing, zero
             else:
-                dot = z[z_at + label] - top
+                dot += kept * (z[z_at + label] - top)
             if job.metric != NO_METRIC and largest(shared, z, z_at, n, top) != real(label):
                 right = zero
         else:
             mass = zero
             for j in range(thread, n, threads):
-                t = real(target[t_at + j])
+                t = kept * real(target[t_at + j]) + spread
                 mass += t
                 if t != zero:
                     dot += t * (z[z_at + j] - top)
@@ -64,7 +71,7 @@ def _softmax_cross_entropy(declared: Loss, real: Any, threads: int, target_type:
         total = total_of(shared, part)
         factor = mass * s / total
         for j in range(thread, n, threads):
-            t = (one if j == label else zero) if labels else real(target[t_at + j])
+            t = kept * ((one if j == label else zero) if labels else real(target[t_at + j])) + spread
             dz[dz_at + j] = exp(z[z_at + j] - top) * factor - s * t
         finish(results, job, w * (mass * real(math.log(total)) - dot), right)
 
