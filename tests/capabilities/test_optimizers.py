@@ -28,10 +28,22 @@ def options_for(declaration, update):
     return {option: ON[type(getattr(declaration(), option))] for option, there in wanted.items() if there}
 
 
+def flags_of(declaration, update):
+    """The other options of an update that are on or off."""
+    others = set(update.options) - set(declaration.optional.values())
+    return [option for option in sorted(others) if isinstance(getattr(declaration(), option, None), bool)]
+
+
 CASES = [
-    pytest.param(name, update, options_for(known[name], update), id=update.rule.__name__)
+    pytest.param(
+        name,
+        update,
+        options_for(known[name], update) | dict.fromkeys(flags, True),
+        id="-".join([update.rule.__name__, *flags]),
+    )
     for name in known
     for update in known[name].updates
+    for flags in [[], *([flag] for flag in flags_of(known[name], update))]
 ]
 cases = pytest.mark.parametrize(("name", "update", "options"), CASES)
 
@@ -73,7 +85,7 @@ def test_the_public_function_is_the_reference(name, update, options, dtype):
     scope = {"kernels": kernels}
     exec(f"def function(w, g, s, step): kernels.{name}(w, g, {text})", scope)
     inside = njit(scope["function"])
-    for shape, step in itertools.product(SHAPES, (4, 1000)):
+    for shape, step in itertools.product(SHAPES, (4, 10**6)):
         w, state = some_state(name, update, options, shape, dtype)
         g = random_arrays(2, shape, dtype=dtype)[0]
         before, gradient = (w.copy(), [array.copy() for array in state]), np.copy(g)
@@ -193,7 +205,7 @@ def test_it_is_known_by_its_name(name):
 
 
 TORCH = {
-    "sgd": lambda torch, o: (torch.optim.SGD, {"momentum": o.momentum}),
+    "sgd": lambda torch, o: (torch.optim.SGD, {"momentum": o.momentum, "nesterov": o.nesterov}),
     "adam": lambda torch, o: (torch.optim.Adam, {}),
     "adamw": lambda torch, o: (torch.optim.AdamW, {"weight_decay": o.weight_decay}),
     "amsgrad": lambda torch, o: (torch.optim.Adam, {"amsgrad": True}),
