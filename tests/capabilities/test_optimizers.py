@@ -39,7 +39,7 @@ CASES = [
         name,
         update,
         options_for(known[name], update) | dict.fromkeys(flags, True),
-        id="-".join([update.rule.__name__, *flags]),
+        id="-".join([update.name, *flags]),
     )
     for name in known
     for update in known[name].updates
