@@ -12,6 +12,7 @@ _HOME = {
     "load": "model",
     "SGD": "optimizers",
     "Adam": "optimizers",
+    "Optimizer": "optimizers",
     "Callback": "callbacks",
     "EarlyStopping": "callbacks",
     "ModelCheckpoint": "callbacks",
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from fastnn.history import History
     from fastnn.interop import from_torch, to_onnx, to_torch
     from fastnn.model import MLP, load
-    from fastnn.optimizers import SGD, Adam
+    from fastnn.optimizers import SGD, Adam, Optimizer
     from fastnn.sklearn import MLPClassifier, MLPRegressor
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "ModelCheckpoint",
+    "Optimizer",
     "from_torch",
     "load",
     "to_onnx",

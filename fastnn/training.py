@@ -486,6 +486,7 @@ def check_flags(shuffle: Any, progress: Any, stop_if_diverged: Any = True) -> No
 def checked_optimizer(optimizer: Optimizer | str, steps: int) -> Optimizer:
     """The optimiser that was asked for, or a ValueError or TypeError; its rates for `steps` steps are tried."""
     optimizer = optimizers.get(optimizer)
+    optimizer.scalars(0, np.ones(1))  # raises where it is declared wrongly
     check_rates(optimizer.learning_rate, steps)
     return optimizer
 

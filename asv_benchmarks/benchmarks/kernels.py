@@ -288,7 +288,7 @@ class Softmax(Sampled):
         self.call()
 
 
-UPDATES = {update.rule.__name__: update for update in known_updates()}
+UPDATES = {update.name: update for update in known_updates()}
 
 
 class Update(Sampled):

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
@@ -30,6 +31,21 @@ class Update:
     rule: Callable[..., Any]
     scalars: Callable[..., Any]
 
+    def __post_init__(self) -> None:
+        taken, wanted = tuple(inspect.signature(self.rule).parameters), ("w", "g", *self.slots)
+        if taken[: len(wanted)] != wanted:
+            raise TypeError(f"rule must take ({', '.join(wanted)}) and then scalars, got ({', '.join(taken)})")
+        with np.errstate(all="ignore"):
+            made = self.rule(*np.ones(len(taken)))
+        if not isinstance(made, tuple) or len(made) != 1 + len(self.slots):
+            new = ", ".join(f"new {name}" for name in ("w", *self.slots))
+            raise TypeError(f"rule must return the tuple ({new}), got {made!r}")
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What its kernels are called: as the rule."""
+        return re.sub(r"\W", "_", self.rule.__name__)
+
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the scalars."""
@@ -43,7 +59,10 @@ class Update:
     def table(self, options: Mapping[str, Any], steps: int) -> np.ndarray:
         """The scalars (steps, n), float64, of options each of which is a number or an array (steps,)."""
         table = np.empty((steps, len(self.names)))
-        for column, values in enumerate(self.scalars(**{name: options[name] for name in self.options})):
+        found = self.scalars(**{name: options[name] for name in self.options})
+        if len(found) != len(self.names):
+            raise TypeError(f"scalars must return the tuple ({', '.join(self.names)}), got {len(found)} numbers")
+        for column, values in enumerate(found):
             table[:, column] = values
         return table
 
@@ -182,9 +201,11 @@ D = TypeVar("D", bound=type[Optimizer])
 
 
 def declare(name: str) -> Callable[[D], D]:
-    """Make an optimiser known by a name."""
+    """Make an optimiser known by a name. Raises ValueError for one of fastnn's own names."""
 
     def add(declaration: D) -> D:
+        if not (isinstance(declaration, type) and issubclass(declaration, Optimizer)):
+            raise TypeError(f"an optimiser must be a class derived from Optimizer, got {declaration!r}")
         known.add(name, declaration)
         return declaration
 

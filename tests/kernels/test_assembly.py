@@ -177,7 +177,7 @@ def by_libm(real):
     return function
 
 families = elementwise.forward | loss.losses
-families |= {each.rule.__name__: update.kernels_of(each) for each in known_updates()}
+families |= {each.name: update.kernels_of(each) for each in known_updates()}
 families |= {"output": loss.output, "by_libm": by_libm, "dropout": dropout.dropout}
 families |= {f"{name}_backward": family for name, family in elementwise.backward.items()}
 for name, family in families.items():

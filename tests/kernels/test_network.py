@@ -97,7 +97,7 @@ UPDATES = list(SCALARS)
 class TestSplitStep:
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("widths", WIDTHS, ids=str)
-    @pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.rule.__name__)
+    @pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.name)
     @pytest.mark.parametrize("l2", [0.0, 0.3])
     @pytest.mark.parametrize("threads", [1, 2])
     def test_a_hook_that_does_nothing_changes_no_bit(self, hooks, dtype, widths, update, l2, threads):

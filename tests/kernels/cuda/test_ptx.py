@@ -85,7 +85,7 @@ def other_kernels(dtype):
         yield f"labels of {threads}", losses["softmax_cross_entropy"](dtype, threads, "int64", True)
         yield f"output of {threads}", output(dtype, threads)
     yield "sigmoid_cross_entropy uint8", losses["sigmoid_cross_entropy"](dtype, 1, "uint8", False)
-    yield from ((update.rule.__name__, kernel_of(update, dtype)) for update in known_updates())
+    yield from ((update.name, kernel_of(update, dtype)) for update in known_updates())
     yield "step_sums", step_sums(dtype, THREADS)
     yield "column_sums", column_sums(dtype, *COLUMN_LANES)
     yield "sum_parts", sum_parts(dtype)

@@ -34,12 +34,12 @@ class Step(Protocol):
 
 def kernels_of(update: Update) -> jit.Family:
     """The kernels of an update, which have the name of its rule."""
-    return _kernels_of(update.rule, len(update.slots), len(update.names))
+    return _kernels_of(update.name, update.rule, len(update.slots), len(update.names))
 
 
 @functools.cache
-def _kernels_of(rule: Any, n_slots: int, n_scalars: int) -> jit.Family:
-    @jit.kernel(like=Step, name=rule.__name__, stamp=f"{rule_hash(rule)}{n_slots}")
+def _kernels_of(name: str, rule: Any, n_slots: int, n_scalars: int) -> jit.Family:
+    @jit.kernel(like=Step, name=name, stamp=f"{rule_hash(rule)}{n_slots}")
     def make(real: Any) -> Any:
         by_hand = BY_HAND.get(rule, _none)(real)
         rows_step = _unpacking(real, by_hand or _one_by_one(real, rule, n_slots, n_scalars), n_slots, n_scalars)

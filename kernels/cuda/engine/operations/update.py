@@ -29,12 +29,12 @@ def kernel_of(update: Update, dtype: str) -> jit.Kernel:
     w and the slots' arrays have rows w_row apart, the gradient g rows g_row apart: the sum of g_parts parts that lie
     g_spacing apart, in their order, if there is more than one.
     """
-    return _kernels_of(update.rule, len(update.slots), len(update.names), update.weights_alone)(dtype)
+    return _kernels_of(update.name, update.rule, len(update.slots), len(update.names), update.weights_alone)(dtype)
 
 
 @functools.cache
-def _kernels_of(rule: Any, n_slots: int, n_scalars: int, weights_alone: bool) -> Callable[..., jit.Kernel]:
-    @jit.kernel(name=rule.__name__, stamp=f"{rule_hash(rule)}{n_slots}")
+def _kernels_of(name: str, rule: Any, n_slots: int, n_scalars: int, weights_alone: bool) -> Callable[..., jit.Kernel]:
+    @jit.kernel(name=name, stamp=f"{rule_hash(rule)}{n_slots}")
     def make(real: Any) -> Any:
         slots = "".join(f"s{k}, " for k in range(n_slots))
         kept = "".join(f"s{k}[at], " for k in range(n_slots))

@@ -1,0 +1,86 @@
+"""An optimiser of a program's own, declared as those of this library are: the example of the documentation."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import optimizers
+from fastnn.optimizers import Optimizer, Rate, Update, declare
+from kernels.cpu.engine.operations.update import kernels_of
+from kernels.optimizers import known
+from kernels.sources import rule_hash
+from tests.oracle import random_arrays, random_labels
+
+PAGE = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text()
+
+
+@pytest.fixture
+def heavy_ball(monkeypatch):
+    """The page's class, which is known for the time of a test."""
+    monkeypatch.setattr(known, "_known", dict(known._known))
+    X, y = random_arrays(1, (60, 4), dtype="float32")[0], random_labels(2, 60, 3)
+    scope = {"X": X, "y": y, "__name__": __name__}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(compile(block, __file__, "exec"), scope)
+    return scope["HeavyBall"]
+
+
+def test_the_page_lists_what_is_known():
+    listed = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert sorted(listed) == sorted((name, known[name].__name__) for name in known)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_it_makes_the_steps_of_the_same_text(heavy_ball, dtype):
+    X, y = random_arrays(3, (100, 7), dtype=dtype)[0], random_labels(4, 100, 3)
+    nets = [fastnn.MLP([7, 33, 3], dtype=dtype, seed=0, device="cpu") for _ in range(2)]
+    before = nets[0].parameters.copy()
+    for net, optimizer in zip(nets, (heavy_ball(0.1), fastnn.SGD(0.1, momentum=0.9)), strict=True):
+        net.fit(X, y, 3, 32, optimizer, l2=0.1, progress=False)
+    np.testing.assert_allclose(nets[0].parameters, nets[1].parameters, rtol=1e-4, atol=1e-6)
+    assert np.abs(nets[0].parameters - before).max() > 0.01
+    assert nets[0].predict(X).shape == (100, 3)
+
+
+def test_it_is_known_by_its_name(heavy_ball):
+    assert optimizers.get("heavy_ball") == heavy_ball()
+    assert optimizers.HeavyBall is heavy_ball
+
+
+def test_its_kernels_are_cached_by_its_text(heavy_ball):
+    def rule(w, g, velocity, learning_rate, momentum):
+        new = momentum * velocity - learning_rate * g
+        return w - new, new
+
+    (update,) = heavy_ball.updates
+    other = Update(("velocity",), rule, update.scalars)
+    assert rule_hash(update.rule) in kernels_of(update).stamp
+    assert kernels_of(update).stamp != kernels_of(other).stamp
+    assert kernels_of(update) is kernels_of(Update(("velocity",), update.rule, scalars))
+
+
+def scalars(learning_rate):
+    return (learning_rate,)
+
+
+def test_what_is_declared_wrongly_is_said_at_once(heavy_ball):
+    with pytest.raises(TypeError, match=r"^rule must take \(w, g, m\) and then scalars, got \(w, g, v, rate\)$"):
+        Update(("m",), lambda w, g, v, rate: (w, v), scalars)
+    with pytest.raises(TypeError, match=r"^rule must return the tuple \(new w, new m\), got "):
+        Update(("m",), lambda w, g, m, rate: w - rate * g, scalars)
+    with pytest.raises(ValueError, match=r"^name must be a new one, but 'adam' is fastnn's own optimizer$"):
+        declare("adam")(heavy_ball)
+    with pytest.raises(TypeError, match=r"^an optimiser must be a class derived from Optimizer, got 'HeavyBall'$"):
+        declare("mine")("HeavyBall")
+
+    @dataclass(frozen=True)
+    class Short(Optimizer):
+        learning_rate: Rate = 0.1
+        updates = (Update((), lambda w, g, rate, other: (w - rate * g,), scalars),)
+
+    with pytest.raises(TypeError, match=r"^scalars must return the tuple \(rate, other\), got 1 numbers$"):
+        fastnn.MLP([2, 1], output="sigmoid", device="cpu").train_on_batch(np.ones((3, 2)), np.ones(3), Short())
