@@ -4,6 +4,7 @@ The micro-kernels are compiled for machines that need not be this one; of their 
 multiply-adds, vector loads and broadcasts it takes, and one instruction more that touches memory is a register spilled.
 """
 
+import functools
 import platform
 import re
 from collections import Counter
@@ -32,27 +33,34 @@ MACHINES = {
 REGISTER = {"avx512": "%zmm", "avx2": "%ymm", "generic": "%xmm"}
 
 
+@functools.cache
+def code(isa, triple, real, blocks, masked, packed):
+    """LLVM code of micro-kernels, with their names by block (rows, vectors)."""
+    module = ir.Module("micro_kernels")
+    module.triple = triple
+    names = {}
+    for mr, nv in blocks:
+        function = micro_kernel.micro_kernel(module, isa, real, mr, nv, masked, packed)
+        function.linkage = "external"
+        names[mr, nv] = function.name
+    return str(module), names
+
+
 def assembly(cpu, real, blocks, masked, packed):
     """The assembly of micro-kernels, optimised as Numba does, by block (rows, vectors)."""
     name, triple = MACHINES[cpu]
-    isa = simd.INSTRUCTION_SETS[name]
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    module = ir.Module("micro_kernels")
-    module.triple = triple
-    functions = {}
-    for mr, nv in blocks:
-        functions[mr, nv] = micro_kernel.micro_kernel(module, isa, real, mr, nv, masked, packed)
-        functions[mr, nv].linkage = "external"
+    written, names = code(simd.INSTRUCTION_SETS[name], triple, real, tuple(blocks), masked, packed)
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features="", opt=3)
-    parsed = llvm.parse_assembly(str(module))
+    parsed = llvm.parse_assembly(written)
     parsed.verify()
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     builder.getModulePassManager().run(parsed, builder)
     text = machine.emit_assembly(parsed)
     bodies = {}
-    for block, function in functions.items():
-        bodies[block] = re.search(rf"^{function.name}:\n(.*?)^\.Lfunc_end", text, re.MULTILINE | re.DOTALL)[1]
+    for block, name in names.items():
+        bodies[block] = re.search(rf"^{name}:\n(.*?)^\.Lfunc_end", text, re.MULTILINE | re.DOTALL)[1]
     return bodies
 
 
