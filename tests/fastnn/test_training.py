@@ -115,7 +115,8 @@ class TestFitEqualsAPlainLoop:
     def test_every_output(self, dtype, weighted, output, loss):
         optimizer = SGD(0.02, momentum=0.9)
         model, loop, X = make(dtype, output, "gelu", optimizer, loss, bias=output != "sigmoid")
-        kind = {"softmax": "softmax_cross_entropy", "sigmoid": "sigmoid_cross_entropy"}.get(output, "mean_squared_error")
+        kinds = {"softmax": "softmax_cross_entropy", "sigmoid": "sigmoid_cross_entropy"}
+        kind = kinds.get(output, "mean_squared_error")
         y = random_target(2, kind, ROWS, 3, dtype)
         weight = random_row_weights(3, ROWS) if weighted else None
         history = model.fit(

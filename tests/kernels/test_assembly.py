@@ -4,6 +4,7 @@ The micro-kernels are compiled for machines that need not be this one; of their 
 multiply-adds, vector loads and broadcasts it takes, and one instruction more that touches memory is a register spilled.
 """
 
+import functools
 import platform
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 
+from kernels.activations import ACTIVATIONS
 from kernels.cpu import tuning
 from kernels.cpu.ir import simd
 from kernels.cpu.product import micro_kernel
@@ -34,27 +36,34 @@ MACHINES = {
 REGISTER = {"avx512": "%zmm", "avx2": "%ymm", "generic": "%xmm"}
 
 
+@functools.cache
+def code(isa, triple, real, blocks, masked, packed):
+    """LLVM code of micro-kernels, with their names by block (rows, vectors)."""
+    module = ir.Module("micro_kernels")
+    module.triple = triple
+    names = {}
+    for mr, nv in blocks:
+        function = micro_kernel.micro_kernel(module, isa, real, mr, nv, masked, packed)
+        function.linkage = "external"
+        names[mr, nv] = function.name
+    return str(module), names
+
+
 def assembly(cpu, real, blocks, masked, packed):
     """The assembly of micro-kernels, optimised as Numba does, by block (rows, vectors)."""
     name, triple = MACHINES[cpu]
-    isa = simd.INSTRUCTION_SETS[name]
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    module = ir.Module("micro_kernels")
-    module.triple = triple
-    functions = {}
-    for mr, nv in blocks:
-        functions[mr, nv] = micro_kernel.micro_kernel(module, isa, real, mr, nv, masked, packed)
-        functions[mr, nv].linkage = "external"
+    written, names = code(simd.INSTRUCTION_SETS[name], triple, real, tuple(blocks), masked, packed)
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features="", opt=3)
-    parsed = llvm.parse_assembly(str(module))
+    parsed = llvm.parse_assembly(written)
     parsed.verify()
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     builder.getModulePassManager().run(parsed, builder)
     text = machine.emit_assembly(parsed)
     bodies = {}
-    for block, function in functions.items():
-        bodies[block] = re.search(rf"^{function.name}:\n(.*?)^\.Lfunc_end", text, re.MULTILINE | re.DOTALL)[1]
+    for block, name in names.items():
+        bodies[block] = re.search(rf"^{name}:\n(.*?)^\.Lfunc_end", text, re.MULTILINE | re.DOTALL)[1]
     return bodies
 
 
@@ -158,14 +167,18 @@ def test_the_block_fits_the_registers(isa):
     assert isa.mr * isa.nv >= 8
 
 
-# Elementwise kernels: compiled afresh in another process
+# Elementwise kernels: compiled afresh in another process, as what is in the cache has no assembly, and left there for
+# all that needs them; so these tests come first, see conftest.py
 COMPILE = """
 import math, os
 from pathlib import Path
 from kernels.cpu.engine.operations import dropout, update
 from kernels.cpu.rowwise import elementwise, loss
-from kernels.cpu.compiler import jit
+from kernels.activations import ACTIVATIONS
+from kernels.cpu.compiler import cache, jit
 from kernels.optimizers.declaration import known_updates
+
+cache.Cache.load_overload = lambda *args: None
 
 @jit.kernel(like=elementwise.Activation)
 def by_libm(real):
@@ -176,14 +189,15 @@ def by_libm(real):
 
     return function
 
-families = elementwise.forward | loss.losses
+families = {**loss.losses, "output": loss.output, "by_libm": by_libm, "dropout": dropout.dropout}
 families |= {each.name: update.kernels_of(each) for each in known_updates()}
-families |= {"output": loss.output, "by_libm": by_libm, "dropout": dropout.dropout}
-families |= {f"{name}_backward": family for name, family in elementwise.backward.items()}
+for name in ACTIVATIONS:
+    families[name] = elementwise.forward(ACTIVATIONS[name])
+    families[f"{name}_backward"] = elementwise.backward(ACTIVATIONS[name])
 for name, family in families.items():
     for dtype in ("float32", "float64"):
         text = family[dtype].load()._library.get_asm_str()
-        Path(os.environ["NUMBA_CACHE_DIR"], f"{name}_{dtype}.s").write_text(text)
+        Path(os.environ["ASSEMBLY"], f"{name}_{dtype}.s").write_text(text)
 """
 LIBM = {
     name + suffix
@@ -196,7 +210,7 @@ PLAIN = {"identity", "identity_backward", "by_libm"}  # nothing to compute, or t
 @pytest.fixture(scope="module")
 def elementwise_kernels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("assembly")
-    run(COMPILE, env=environment(NUMBA_CACHE_DIR=str(folder)))
+    run(COMPILE, env=environment(ASSEMBLY=str(folder)))
     return {path.stem: path.read_text() for path in sorted(folder.glob("*.s"))}
 
 
@@ -215,7 +229,7 @@ def vector_arithmetic(text):
 
 
 def test_elementwise_kernels_are_vector_code(elementwise_kernels):
-    assert len(elementwise_kernels) == 2 * (14 + len(LOSSES) + len(known_updates()) + 3)
+    assert len(elementwise_kernels) == 2 * (2 * len(ACTIVATIONS) + len(LOSSES) + len(known_updates()) + 3)
     for name, text in elementwise_kernels.items():
         family = name.rpartition("_")[0]
         if family not in PLAIN:

@@ -1,6 +1,7 @@
 """Compiled kernels on disk: a damaged file is written anew, and a full disk is no obstacle."""
 
 import errno
+import shutil
 import textwrap
 
 import pytest
@@ -21,11 +22,19 @@ PROGRAM = textwrap.dedent("""
 RIGHT = "[[0.0, 2.0]]"
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A cache that the program has filled."""
+    folder = tmp_path_factory.mktemp("filled")
+    assert run(PROGRAM, env=environment(NUMBA_CACHE_DIR=str(folder))).stdout == f"{RIGHT} True\n"
+    return folder
+
+
 @pytest.mark.parametrize("suffix", [".nbc", ".nbi"])
 @pytest.mark.parametrize("left", [0, 100])
-def test_a_damaged_file_is_written_anew(tmp_path, suffix, left):
+def test_a_damaged_file_is_written_anew(filled, tmp_path, suffix, left):
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
     env = environment(NUMBA_CACHE_DIR=str(tmp_path))
-    assert run(PROGRAM, env=env).stdout == f"{RIGHT} True\n"
     for path in tmp_path.rglob(f"*{suffix}"):
         path.write_bytes(path.read_bytes()[:left])
     assert run(PROGRAM, env=env).stdout == f"{RIGHT} True\n"

@@ -11,7 +11,11 @@ api: Any = numba.cuda
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 if SIMULATED:
-    from numba.cuda.simulator.kernel import _get_kernel_context
+    from numba.cuda.simulator.kernel import BlockManager, _get_kernel_context
+
+    from kernels.cuda.compiler.simulator import run_block
+
+    BlockManager.run = run_block  # type: ignore[method-assign]
 
     class _Shared:
         """Shared memory: an array for each line that asks for one. The simulator's own may give two threads two."""

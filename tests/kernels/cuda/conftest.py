@@ -24,5 +24,5 @@ if devices.simulated() and devices.has_extra():
     tuning.THREADS, tuning.ROW_THREADS, tuning.BLOCK_ROWS, tuning.SHORT_COLUMNS = 4, 2, 4, 2
     tuning.COLUMN_LANES = (4, 2)
     tuning.DECAY_PARTS = tuning.CLIP_PARTS = tuning.EXTREMES_PARTS = 2
-    # the simulator's scheduler polls, and a thread that is to go on would wait 5 ms for the interpreter
+    # a block's threads take turns at each few instructions, so that what lacks a barrier is seen
     sys.setswitchinterval(1e-5)
