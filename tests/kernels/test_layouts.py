@@ -28,7 +28,7 @@ CALLS = {
     "activate": "activate(z, 'tanh', out=out)",
     "activate_backward": "activate_backward(dy, y, 'sigmoid', out=out)",
     "softmax": "softmax(z, out=out)",
-    "softmax_cross_entropy, labels": "softmax_cross_entropy(z, labels, weight, dz=dz)",
+    "softmax_cross_entropy, labels": "softmax_cross_entropy(z, labels, weight, smoothing=0.3, dz=dz)",
     "sigmoid_cross_entropy, one output": "sigmoid_cross_entropy(z1, target1, weight, dz=dz1)",
     "mean_squared_error, one output": "mean_squared_error(z1, target1, dz=dz1)",
     "sgd": "sgd(p, g, learning_rate=0.5)",
@@ -37,7 +37,8 @@ CALLS = {
     "adam": "adam(p, g, m, v, step=3, learning_rate=0.1)",
 }
 for name in LOSSES:
-    parameter = "{}={}, ".format(*LOSS_PARAMETERS[name]) if name in LOSS_PARAMETERS else ""
+    needed = name in LOSS_PARAMETERS and LOSSES[name].parameter.default is None
+    parameter = "{}={}, ".format(*LOSS_PARAMETERS[name]) if needed else ""
     CALLS[name] = f"{name}(z, target, weight, {parameter}dz=dz)"
 SHAPES = {
     "x": "BI", "w": "IO", "b": "O", "dy": "BO", "y": "BO", "saved": "BO", "z": "BO", "z1": "B1", "target": "BO",
