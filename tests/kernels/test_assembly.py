@@ -260,10 +260,11 @@ def test_a_call_of_libm_is_seen(elementwise_kernels):
 
 # For a machine that need not be this one: compiled, and not run. What is computed in `output` is all inlined
 WIDE = """
+from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import jit
 from kernels.cpu.rowwise import elementwise, loss
 
-for family in (elementwise.forward["silu"], loss.output):
+for family in (elementwise.forward(ACTIVATIONS["silu"]), loss.output):
     print(family["float32"].load()._library.get_asm_str())
     print("next")
 """
