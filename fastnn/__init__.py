@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "MLP": "model",
     "load": "model",
+    "Activation": "activations",
     "SGD": "optimizers",
     "Adam": "optimizers",
     "Callback": "callbacks",
@@ -26,6 +27,7 @@ _HOME = {
 _MODULES = ("callbacks", "data", "initializers", "optimizers", "recipes", "schedules")
 
 if TYPE_CHECKING:
+    from fastnn.activations import Activation
     from fastnn.callbacks import Callback, CSVLogger, EarlyStopping, ModelCheckpoint
     from fastnn.history import History
     from fastnn.interop import from_torch, to_onnx, to_torch
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MLP",
     "SGD",
+    "Activation",
     "Adam",
     "CSVLogger",
     "Callback",
