@@ -16,7 +16,8 @@ import numpy as np
 from kernels import maths
 
 # Bounds of the largest error in ulp, subnormal results included. Found: 0.99, 0.87, 1.34 and 2.77 over every float32
-# from 2^-14 to 2^7 in magnitude, with FMA and without; 0.96, 0.80, 1.23 and 1.56 over a million float64.
+# from 2^-14 to 2^7 in magnitude, with FMA and without; 0.96, 0.80, 1.23 and 1.56 over a million float64. Of expm1: 1.42
+# and 1.81 over millions of numbers of either, with FMA.
 MAX_ULP = {"exp": 1.0, "expm1": 2.0, "log": 1.1, "log1p": 1.0, "tanh": 1.5, "erf": 3.0}
 
 SERIES: dict[str, dict[str, tuple[float, ...]]] = {
