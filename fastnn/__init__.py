@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "MLP": "model",
     "load": "model",
+    "Activation": "activations",
     "SGD": "optimizers",
     "Adam": "optimizers",
     "Optimizer": "optimizers",
@@ -27,6 +28,7 @@ _HOME = {
 _MODULES = ("callbacks", "data", "initializers", "optimizers", "recipes", "schedules")
 
 if TYPE_CHECKING:
+    from fastnn.activations import Activation
     from fastnn.callbacks import Callback, CSVLogger, EarlyStopping, ModelCheckpoint
     from fastnn.history import History
     from fastnn.interop import from_torch, to_onnx, to_torch
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MLP",
     "SGD",
+    "Activation",
     "Adam",
     "CSVLogger",
     "Callback",

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn import architectures, evaluation, formats, initializers, inputs, optimizers, training
 from fastnn import progress as reports
 from fastnn.callbacks import Callback
-from fastnn.files import reading
+from fastnn.files import DataError, reading
 from fastnn.history import History
 from kernels import backends, forks
 from kernels.activations import ACTIVATIONS
@@ -421,10 +421,15 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
     MLP([1, 2], **options)  # what is wrong with the options is not the file's fault
     with formats.open_arrays(path) as file, reading(path, "is not a model of this version of fastnn"):
         a, user = (formats.entry(file.metadata, name, dict) for name in ("architecture", "user"))
+        names = formats.entry(a, "activations", list)
+        for name in names:
+            if isinstance(name, str) and name.isidentifier() and name not in ACTIVATIONS:
+                why = f"activation {name!r} is not known here: make it with fastnn.Activation before loading"
+                raise DataError(f"{os.fspath(path)} cannot be loaded: {why}")
         layers, bias = architectures.widths(formats.entry(a, "layers", list)), formats.entry(a, "bias", bool)
         arrays = {name: file.read(name, shape) for name, shape in architectures.shapes(layers, bias)}
         model = MLP(
-            layers, formats.entry(a, "activations", list), formats.entry(a, "output", str),
+            layers, names, formats.entry(a, "output", str),
             dropout=a.get("dropout", 0.0), bias=bias, dtype=formats.entry(a, "dtype", str), init="zeros",
             **{**options, "precision": "float32"},
         )  # fmt: skip

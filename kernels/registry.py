@@ -17,6 +17,7 @@ class Registry(Generic[T]):
         self._aliases: dict[str, str] = {}
         self._own: frozenset[str] = frozenset()
         self._followers: list[Callable[[str, T], None]] = []
+        self.kept: set[str] = set()  # names whose declarations are in compiled code that is not made anew
 
     def add(self, name: str, declaration: T, aliases: Sequence[str] = ()) -> None:
         """Make a declaration known; one that a program added before under this name is replaced.
@@ -24,10 +25,7 @@ class Registry(Generic[T]):
         Raises ValueError for a name that is no identifier, and for one that the package has itself.
         """
         for each in (name, *aliases):
-            if not isinstance(each, str) or not each.isidentifier():
-                raise ValueError(f"name must be an identifier, got {each!r}")
-            if each in self._own:
-                raise ValueError(f"name must be a new one, but {each!r} is fastnn's own {self.kind}")
+            self.check_new(each)
         self._known[name] = declaration
         self._aliases |= dict.fromkeys(aliases, name)
         for tell in self._followers:
@@ -39,11 +37,23 @@ class Registry(Generic[T]):
         for name in self:
             tell(name, self[name])
 
+    def check_new(self, name: Any) -> None:
+        """Raise ValueError for a name that is no identifier, and for one that the package has itself."""
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"name must be an identifier, got {name!r}")
+        if name in self._own:
+            raise ValueError(f"name must be a new one, but {name!r} is fastnn's own {self.kind}")
+
     def load(self, package: str, path: Sequence[str]) -> None:
         """Import the modules of a package, each of which adds what it declares; these names then stay."""
         for module in pkgutil.iter_modules(path):
             importlib.import_module(f"{package}.{module.name}")
         self._own = frozenset((*self._known, *self._aliases))
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the package's own declarations are there, so that what is added now is a program's."""
+        return bool(self._own)
 
     def canonical(self, name: Any) -> str:
         """The name without aliases. Raises ValueError for what is not known; the message begins with the kind."""

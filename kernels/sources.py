@@ -38,6 +38,7 @@ def rule_hash(*rules: FunctionType) -> str:
             if value.__module__ == OFFERED:  # its text is among the sources
                 return
             read(value.__code__)
+            read(value.__defaults__)
             for name in value.__code__.co_names:
                 read(value.__globals__.get(name))
             for cell in value.__closure__ or ():

@@ -54,6 +54,7 @@ def declared(activation: Any, function: str) -> Activation:
     if value not in ACTIVATIONS:
         known = ", ".join([*ACTIVATIONS, *ACTIVATIONS.aliases])
         raise TypingError(f"{function}: activation must be a literal string, one of {known}; got {value}")
+    ACTIVATIONS.kept.add(ACTIVATIONS.canonical(value))  # Numba compiles a call once in a process
     return ACTIVATIONS[value]
 
 

@@ -148,7 +148,7 @@ class TestTorch:
             ([], "at least one Linear layer"),
             ([nn.ReLU()], r"module\[0\] must be a Linear layer, got ReLU\(\)"),
             ([nn.Linear(2, 2), nn.ReLU(), nn.Tanh()], r"module\[2\] must be a Linear layer"),
-            ([nn.Linear(2, 2), nn.BatchNorm1d(2)], r"module\[1\] must be one of Linear, ReLU"),
+            ([nn.Linear(2, 2), nn.BatchNorm1d(2)], r"module\[1\] must be one of Linear, ELU, "),
             ([nn.Linear(2, 2), nn.LeakyReLU(0.3), nn.Linear(2, 2)], r"module\[1\] must have negative_slope 0.01"),
             ([nn.Linear(2, 2), nn.Softmax(0)], r"module\[1\] must have dim 1 or dim -1"),
             ([nn.Linear(2, 2), nn.Tanh()], "output must be one of"),

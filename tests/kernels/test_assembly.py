@@ -229,7 +229,7 @@ def vector_arithmetic(text):
 
 
 def test_elementwise_kernels_are_vector_code(elementwise_kernels):
-    assert len(elementwise_kernels) == 2 * (2 * len(ACTIVATIONS) + len(LOSSES) + len(known_updates()) + 3)
+    assert len(elementwise_kernels) == 2 * (2 * len([*ACTIVATIONS]) + len([*LOSSES]) + len(known_updates()) + 3)
     for name, text in elementwise_kernels.items():
         family = name.rpartition("_")[0]
         if family not in PLAIN:

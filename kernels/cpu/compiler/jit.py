@@ -136,7 +136,9 @@ class Kernel:
 def _find(module: str, name: str, dtype: str, stamp: str) -> Kernel:
     """Unpickle a kernel out of a cached caller: load it, or refuse the caller if it is stale."""
     if stamp.startswith(STAMP):  # else the module may not be there any more
-        importlib.import_module(module)
+        home = importlib.import_module(module)
+        if (module, name) not in Family.known and hasattr(home, "declared"):
+            home.declared()  # a program's, which the module has not been asked for yet
     family = Family.known.get((module, name))
     if family is None or family.stamp != stamp:
         raise StaleKernelError(f"compiled against other sources of {name}")

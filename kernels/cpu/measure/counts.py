@@ -110,7 +110,10 @@ def operations_of(rule: Callable[..., Any], dtype: str) -> int:
     """How many operations a rule makes, found by running it on numbers that count them."""
     function = _counting(dtype).rule(rule)
     _Number.operations = 0
-    function(*[_Number()] * len(inspect.signature(function).parameters))
+    try:
+        function(*[_Number()] * len(inspect.signature(function).parameters))
+    except (TypeError, AttributeError) as error:  # a program's, which may do what numbers alone can
+        raise ValueError(f"the operations of {rule.__name__} cannot be counted: {error}") from error
     return _Number.operations
 
 
@@ -128,6 +131,6 @@ class _Number:
     def free(self, *others: Any) -> "_Number":
         return self
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = operation
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = operation
     __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = __and__ = free
     __eq__ = __ne__ = free  # type: ignore[assignment]

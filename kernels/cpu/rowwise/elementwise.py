@@ -7,6 +7,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from numba.core.errors import NumbaError
+
 from kernels import activations
 from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import jit
@@ -26,13 +28,23 @@ class ActivationBackward(Protocol):
     def __call__(self, dy: Matrix[B, O], saved: Matrix[B, O], dz: Matrix[B, O]) -> None: ...
 
 
+def _compiled(activation: activations.Activation, what: str, real: Any) -> Any:
+    """One of its rules, "function" or "slope", by itself, so that an error is about that."""
+    rule = maths_of(real).rule(getattr(activation, what))
+    try:
+        rule.compile((real,))
+    except NumbaError as error:
+        raise activation.cannot_compile(what, error) from error
+    return rule
+
+
 @functools.cache
 def forward(activation: activations.Activation) -> jit.Family:
     """The kernels of an activation."""
 
     @jit.kernel(like=Activation, name=activation.name, stamp=activation.stamp)
     def of_dtype(real: Any) -> Callable[..., Any]:
-        f = maths_of(real).rule(activation.function)
+        f = _compiled(activation, "function", real)
 
         def function(z, y):
             for r in range(z.rows):
@@ -55,7 +67,7 @@ def backward(activation: activations.Activation) -> jit.Family:
 
     @jit.kernel(like=ActivationBackward, name=f"{activation.name}_backward", stamp=activation.stamp)
     def of_dtype(real: Any) -> Callable[..., Any]:
-        slope = maths_of(real).rule(activation.slope)
+        slope = _compiled(activation, "slope", real)
 
         def function(dy, saved, dz):
             for r in range(dy.rows):
@@ -72,5 +84,10 @@ def backward(activation: activations.Activation) -> jit.Family:
     return of_dtype
 
 
-for each in map(ACTIVATIONS.__getitem__, ACTIVATIONS):  # callers that are loaded from the cache find them
-    forward(each), backward(each)
+def declared() -> None:
+    """Make the families of all that is known: callers that are loaded from the cache look for them by name."""
+    for name in ACTIVATIONS:
+        forward(ACTIVATIONS[name]), backward(ACTIVATIONS[name])
+
+
+declared()

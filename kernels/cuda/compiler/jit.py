@@ -11,8 +11,10 @@ from typing import Any, overload
 
 from numba import types
 from numba.cuda.core import config
+from numba.cuda.core.errors import NumbaError
 
 from kernels import forks
+from kernels.activations import Activation
 from kernels.announcing import announce
 from kernels.cuda.compiler.target import SIMULATED, api
 from kernels.cuda.driver.errors import driver_errors, failure
@@ -62,8 +64,10 @@ class Kernel:
             cached = self._dispatcher._cache.load_overload(self.argtypes, self._dispatcher.targetctx)
         if cached is None:
             announce()
-        with driver_errors():  # and onto the GPU: a step that ends for want of memory must not be half done
+        try:  # and onto the GPU: a step that ends for want of memory must not be half done
             self._dispatcher.compile(self.argtypes).bind()
+        except Exception as error:
+            raise self._failure(error) from error
         self._dispatcher.disable_compile()
 
     def __call__(self, blocks: int | tuple[int, ...], *args: Any) -> None:
@@ -86,7 +90,14 @@ class Kernel:
                 self._launches[key] = launch
             launch(*args)
         except Exception as error:  # no context manager: this is the time of a launch
-            raise failure(error) from error
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> Exception:
+        """What to raise: a program's own activation may not compile."""
+        for constant in self.constants:
+            if isinstance(constant, Activation) and isinstance(error, NumbaError):
+                return constant.cannot_compile("function or slope", error)
+        return failure(error)
 
     def ptx(self, *capabilities: tuple[int, int]) -> list[str]:
         """Its code for GPUs of these compute capabilities. Needs no GPU."""
