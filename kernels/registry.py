@@ -45,6 +45,11 @@ class Registry(Generic[T]):
             importlib.import_module(f"{package}.{module.name}")
         self._own = frozenset((*self._known, *self._aliases))
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of the package's own are known: what is added now is a program's."""
+        return bool(self._own)
+
     def canonical(self, name: Any) -> str:
         """The name without aliases. Raises ValueError for what is not known; the message begins with the kind."""
         if isinstance(name, str):
