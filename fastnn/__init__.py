@@ -19,19 +19,21 @@ _HOME = {
     "ModelCheckpoint": "callbacks",
     "CSVLogger": "callbacks",
     "History": "history",
+    "Loss": "losses",
     "MLPClassifier": "sklearn",
     "MLPRegressor": "sklearn",
     "from_torch": "interop",
     "to_onnx": "interop",
     "to_torch": "interop",
 }
-_MODULES = ("callbacks", "data", "initializers", "optimizers", "recipes", "schedules")
+_MODULES = ("callbacks", "data", "initializers", "losses", "optimizers", "recipes", "schedules")
 
 if TYPE_CHECKING:
     from fastnn.activations import Activation
     from fastnn.callbacks import Callback, CSVLogger, EarlyStopping, ModelCheckpoint
     from fastnn.history import History
     from fastnn.interop import from_torch, to_onnx, to_torch
+    from fastnn.losses import Loss
     from fastnn.model import MLP, load
     from fastnn.optimizers import SGD, Adam, Optimizer
     from fastnn.sklearn import MLPClassifier, MLPRegressor
@@ -45,6 +47,7 @@ __all__ = [
     "Callback",
     "EarlyStopping",
     "History",
+    "Loss",
     "MLPClassifier",
     "MLPRegressor",
     "ModelCheckpoint",

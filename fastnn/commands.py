@@ -21,7 +21,7 @@ from fastnn import baseline, callbacks, formats, optimizers, plots, report
 from fastnn.data import Dataset, load
 from fastnn.exits import EXIT_INTERRUPTED
 from fastnn.files import reading
-from fastnn.losses import loss_for
+from fastnn.losses import LOSSES, loss_for
 from fastnn.preprocessing import Preprocessing, check_magnitude
 from fastnn.table import DataError, Table, quoted, write_csv
 from fastnn.targets import Target
@@ -273,13 +273,20 @@ def _load_model(args: Namespace) -> tuple[Any, Preprocessing, Target]:
         raise DataError(
             f"{path}: does not tell how its inputs were prepared, as `fastnn train` does; use fastnn.load in Python"
         )
+    loss = model.metadata.get("loss")
+    name = loss[0] if isinstance(loss, list) and loss else loss
+    if isinstance(name, str) and name not in LOSSES:
+        raise DataError(
+            f"{path}: has learnt by the loss {name!r}, which is not known here: use fastnn.load in Python, in a "
+            "program that makes it with fastnn.Loss"
+        )
     with reading(path, "is damaged, or was not saved by `fastnn train` of this version"):
         preprocessing = Preprocessing.from_dict(formats.entry(model.metadata, "inputs", dict))
         target = Target.from_dict(formats.entry(model.metadata, "target", dict))
         widths = preprocessing.n_inputs, target.n_outputs
         if widths != (model.layers[0], model.layers[-1]):
             raise ValueError(f"it prepares rows for a network from {widths[0]} to {widths[1]} widths, not {model!r}")
-        loss_for(model.output, model.metadata.get("loss"))
+        loss_for(model.output, loss)
     del model.metadata["inputs"], model.metadata["target"]  # its rows will be prepared
     return model, preprocessing, target
 

@@ -1,10 +1,12 @@
-"""Losses by name: which go with which outputs, and how those with a parameter are given."""
+"""Losses by name: which go with which outputs, how those with a parameter are given, and how one's own are made."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from kernels.losses import LOSSES, LossChoice, names_for
+from kernels.losses import LOSSES, Loss, LossChoice, Parameter, Targets, names_for
 from kernels.ranges import check_number
+
+__all__ = ["LOSSES", "Loss", "Parameter", "Targets", "checked_loss", "loss_for"]
 
 
 def loss_for(output: str, loss: Any) -> LossChoice:
@@ -21,7 +23,9 @@ def checked_loss(loss: Any, names: Sequence[str], where: str = "") -> LossChoice
     name, *given = loss if isinstance(loss, (tuple, list)) and len(loss) == 2 else (loss,)
     parameter = LOSSES[name].parameter if name in LOSSES else None
     if not isinstance(name, str) or name not in names or (given and parameter is None):
-        raise ValueError(f"loss must be one of {', '.join(map(_forms, names))}{where}, got {loss!r}")
+        unknown = isinstance(name, str) and name not in names and name not in LOSSES
+        hint = "; a loss of one's own is known once fastnn.Loss(name, f, df) was made" if unknown else ""
+        raise ValueError(f"loss must be one of {', '.join(map(_forms, names))}{where}, got {loss!r}{hint}")
     if parameter is None:
         return name
     value: Any = given[0] if given else parameter.default

@@ -212,7 +212,8 @@ class MLP:
         >= 0; one below 1e-32 of the largest counts as zero. class_weight: {label: weight} or "balanced", for labels and
         one-hot rows. progress: None shows a bar in a terminal or notebook and lines elsewhere, True a bar, False
         nothing.
-        Other losses of numbers: "absolute_error"; ("huber", delta), "huber" for delta 1; ("quantile", level).
+        Other losses, one of your own (fastnn.Loss) among them, go by their names, or with their parameter as in
+        ("huber", 0.5) or ("softmax_cross_entropy", 0.1), which smooths labels; a name that is none lists all.
 
         Training ends with a warning after the first slice of steps whose loss or parameters are not finite: the model
         gets the parameters from the end of the epoch before, or those it had; the last epoch in the history is the one

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from kernels.losses.verification import verify
 from kernels.registry import Registry
 from kernels.sources import rule_hash
 
@@ -63,7 +64,7 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """A loss of a network's rows. Once it is made, it is known by its name.
+    """A loss of a network's rows: once it is made, fit, evaluate, the estimators and kernels know it by its name.
 
     name: an identifier. f: a rule, see kernels.maths: f(z, target), the loss of one output, z the last layer's product;
     df(z, target): its derivative with respect to z. Without df, f returns both. A loss that has a parameter passes it
@@ -73,11 +74,14 @@ class Loss:
     baseline: which one number is the best or a good answer for all rows: the targets' "mean", their "median", or the
     "quantile" that the parameter is. reference(z, t): losses and derivatives of outputs (B, O) in NumPy, written
     without a look at the rule. formula: what is summed over outputs; else the first line of what f's docstring says.
+    Raises TypeError or ValueError naming what is wrong: a derivative that central differences of f in float64 deny,
+    say, with the point. Kinks do not count. A program's own loss of the same name is replaced.
     """
 
     name: str
     f: Callable[..., Any] | None = None
     df: Callable[..., Any] | None = None
+    _: KW_ONLY
     mean: bool = True
     averaged: bool = True
     targets: Targets = Targets()
@@ -90,6 +94,8 @@ class Loss:
     formula: str = ""
 
     def __post_init__(self) -> None:
+        if LOSSES.loaded:
+            verify(self)
         LOSSES.add(self.name, self)
 
     @cached_property

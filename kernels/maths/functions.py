@@ -124,7 +124,8 @@ class Maths:
 def _replaced(function: Any, own: Callable[[Any], Any]) -> FunctionType:
     """A function with the same text, in which own(value) stands for each constant and each variable from outside."""
     code, outside = function.__code__, function.__globals__
-    scope = {name: own(outside[name]) for name in code.co_names if name in outside}
+    scope = {"__name__": __name__}  # of a module that whoever loads it from a cache can import
+    scope |= {name: own(outside[name]) for name in code.co_names if name in outside}
     cells = tuple(CellType(own(cell.cell_contents)) for cell in function.__closure__ or ())
     code = code.replace(co_consts=tuple(own(value) for value in code.co_consts))
     defaults = tuple(own(value) for value in function.__defaults__ or ()) or None

@@ -39,9 +39,9 @@ BAD_DATA = [
     ((X, np.eye(3)[Y]), {}, "y must have 2 columns, one for each output, got shape (20, 3)"),
     ((X, X[:, :2]), {}, r"y must lie in [0, 1] for softmax outputs, got .* at [.*]"),
     ((X, np.where(np.isnan(NAN[:, :2]), np.nan, 0)), {}, "y must be finite in float32, got nan at [4, 1]"),
-    ((X, Y), {"loss": "hinge"}, "loss must be one of 'softmax_cross_entropy', 'mean_squared_error', "
+    ((X, Y), {"loss": "hinge"}, "loss must be one of 'softmax_cross_entropy', .*, 'mean_squared_error', "
      "'sum_squared_error' for softmax outputs, got 'hinge'"),
-    ((X, Y), {"loss": ["mean_squared_error"]}, "loss must be one of 'softmax_cross_entropy', 'mean_squared_error', "
+    ((X, Y), {"loss": ["mean_squared_error"]}, "loss must be one of 'softmax_cross_entropy', .*, 'mean_squared_error', "
      "'sum_squared_error' for softmax outputs, got ['mean_squared_error']"),
     ((X, Y), {"loss": ("huber", 1.0)}, "loss must be one of .* for softmax outputs, got ('huber', 1.0)"),
     ((X, Y), {"l2": -1}, "l2 must be a finite number in [0, inf), got -1"),
