@@ -2,13 +2,13 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kernels import backends, checks
-from kernels.optimizers.declaration import Optimizer, ranges, update_for
+from kernels.optimizers.declaration import Optimizer, ranges
 
 
 def public(name: str, declaration: type[Optimizer]) -> Callable[..., None]:
@@ -17,11 +17,11 @@ def public(name: str, declaration: type[Optimizer]) -> Callable[..., None]:
     parameters = inspect.signature(reference).parameters
     options = [parameter.name for parameter in parameters.values() if parameter.kind is parameter.KEYWORD_ONLY]
     slots = [each for each in parameters if each not in ("w", "dw", *options)]
-    scope: dict[str, Any] = {"step_on": _step_on, "declaration": declaration}
+    scope: dict[str, Any] = {"step_on": _step(declaration, slots, options)}
     exec(
         f"""
 def {name}({", ".join(["w", "dw", *slots, "*", *options])}):
-    step_on(declaration, w, dw, {_by_name(slots)}, {_by_name(options)})
+    step_on({_by_name(["w", "dw", *slots])}, {_by_name(options)})
 """,
         scope,
     )
@@ -36,28 +36,32 @@ def _by_name(names: list[str]) -> str:
     return "{" + ", ".join(f"{name!r}: {name}" for name in names) + "}"
 
 
-def _step_on(
-    declaration: type[Optimizer], w: Any, dw: Any, slots: Mapping[str, Any], options: Mapping[str, Any]
-) -> None:
-    backend = backends.of(w=w, dw=dw, **slots)
-    check = backend.check
-    checks.numbers_in({n: _bounds(options[n], within) for n, within in ranges(declaration).items() if n in options})
-    if "step" in options:
-        checks.count("step", options["step"])
-    for name, array in slots.items():
-        option = declaration.optional.get(name)
-        if array is None and (option is None or options[option]):
-            why = "" if option is None else f" with {option} {options[option]}"
-            raise ValueError(f"{name} must be given{why}: an array like w, of zeros at first")
-    (w, dw, *arrays), outputs = check.update_arrays({"w": w, "dw": dw, **slots})
-    update = update_for(declaration, {name for name, array in slots.items() if array is not None})
-    found = dict(zip(slots, arrays, strict=True))
-    scalars = update.table({name: float(value) for name, value in options.items()}, 1)[0]
-    backend.optimizer_step(update, w, dw, [found[slot] for slot in update.slots], scalars)
-    outputs.finish()
+def _step(declaration: type[Optimizer], slots: list[str], options: list[str]) -> Callable[..., None]:
+    """What the function of an optimiser does with its arrays and options, each by name."""
+    bounds = {option: _bounds(within) for option, within in ranges(declaration).items() if option in options}
+    updates = {update.slots: update for update in declaration.updates}
+    optional = [(slot, declaration.optional.get(slot)) for slot in slots]
+
+    def step_on(arrays: dict[str, Any], given: dict[str, Any]) -> None:
+        backend = backends.of(**arrays)
+        check = backend.check
+        checks.numbers_in({option: (given[option], *between) for option, between in bounds.items()})
+        if "step" in given:
+            checks.count("step", given["step"])
+        for slot, option in optional:
+            if arrays[slot] is None and (option is None or given[option]):
+                why = "" if option is None else f" with {option} {given[option]}"
+                raise ValueError(f"{slot} must be given{why}: an array like w, of zeros at first")
+        (w, dw, *state), outputs = check.update_arrays(arrays)
+        update = updates[tuple(slot for slot in slots if arrays[slot] is not None)]
+        state = [array for array in state if array is not None]
+        backend.optimizer_step(update, w, dw, state, update.of_step(given))
+        outputs.finish()
+
+    return step_on
 
 
-def _bounds(value: Any, within: Any) -> tuple[Any, float, float]:
-    """What checks.numbers_in takes: an optimiser's options are in a range, here with its lower end, too."""
+def _bounds(within: Any) -> tuple[float, float]:
+    """An option's range as checks.numbers_in takes it; here the lower end always belongs to it."""
     closed = within.closed in ("both", "right") or within.high == math.inf
-    return value, within.low, within.high if closed else np.nextafter(within.high, within.low)
+    return within.low, within.high if closed else float(np.nextafter(within.high, within.low))

@@ -184,14 +184,15 @@ def optimizer_step(
 
     scalars: float64 (n,), the update's.
     """
-    (rows, columns), ldw, ldg = w.shape, w.strides[0], dw.strides[0]
-    kernel = _kernels_of(update)[w.dtype]
-    slots = np.array([address(array) - address(w) for array in state], np.int64)
+    (rows, columns), ldw, ldg, size = w.shape, w.strides[0], dw.strides[0], w.itemsize
+    kernel, w_at, dw_at = _kernels_of(update)[w.dtype], address(w), address(dw)
+    slots = np.array([address(array) - w_at for array in state], np.int64)
+    slots_at, scalars_at = address(slots), address(scalars)
     for i, count in _parts(rows, columns):
         for j in range(0, columns, tuning.ELEMENTS_A_CALL):
             kernel(
-                count, min(tuning.ELEMENTS_A_CALL, columns - j), address(w) + i * ldw + j * w.itemsize, ldw,
-                address(dw) + i * ldg + j * w.itemsize, ldg, address(slots), address(scalars), 0.0,
+                count, min(tuning.ELEMENTS_A_CALL, columns - j), w_at + i * ldw + j * size, ldw,
+                dw_at + i * ldg + j * size, ldg, slots_at, scalars_at, 0.0,
             )  # fmt: skip
 
 

@@ -56,10 +56,14 @@ class Update:
         """The names of what `scalars` takes."""
         return tuple(inspect.signature(self.scalars).parameters)
 
+    def of_step(self, options: Mapping[str, float]) -> np.ndarray:
+        """The scalars (n,), float64, of one step."""
+        return np.array(self.scalars(*[float(options[name]) for name in self.options]))
+
     def table(self, options: Mapping[str, Any], steps: int) -> np.ndarray:
         """The scalars (steps, n), float64, of options each of which is a number or an array (steps,)."""
         table = np.empty((steps, len(self.names)))
-        found = self.scalars(**{name: options[name] for name in self.options})
+        found = self.scalars(*[options[name] for name in self.options])
         if len(found) != len(self.names):
             raise TypeError(f"scalars must return the tuple ({', '.join(self.names)}), got {len(found)} numbers")
         for column, values in enumerate(found):
