@@ -13,6 +13,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 
+from kernels.activations import ACTIVATIONS
 from kernels.cpu import tuning
 from kernels.cpu.ir import simd
 from kernels.cpu.product import micro_kernel
@@ -160,6 +161,7 @@ def test_the_block_fits_the_registers(isa):
 COMPILE = """
 import math, os
 from pathlib import Path
+from kernels.activations import ACTIVATIONS
 from kernels.cpu.engine.operations import dropout, update
 from kernels.cpu.rowwise import elementwise, loss
 from kernels.cpu.compiler import jit
@@ -173,9 +175,9 @@ def by_libm(real):
 
     return function
 
-families = elementwise.forward | loss.losses | update.updates
+families = {name: elementwise.forward(ACTIVATIONS[name]) for name in ACTIVATIONS} | loss.losses | update.updates
 families |= {"output": loss.output, "by_libm": by_libm, "dropout": dropout.dropout}
-families |= {f"{name}_backward": family for name, family in elementwise.backward.items()}
+families |= {f"{name}_backward": elementwise.backward(ACTIVATIONS[name]) for name in ACTIVATIONS}
 for name, family in families.items():
     for dtype in ("float32", "float64"):
         text = family[dtype].load()._library.get_asm_str()
@@ -211,7 +213,7 @@ def vector_arithmetic(text):
 
 
 def test_elementwise_kernels_are_vector_code(elementwise_kernels):
-    assert len(elementwise_kernels) == 2 * (14 + 8 + 2 + 3)
+    assert len(elementwise_kernels) == 2 * (2 * len([*ACTIVATIONS]) + 8 + 2 + 3)
     for name, text in elementwise_kernels.items():
         family = name.rpartition("_")[0]
         if family not in PLAIN:
@@ -242,10 +244,11 @@ def test_a_call_of_libm_is_seen(elementwise_kernels):
 
 # For a machine that need not be this one: compiled, and not run. What is computed in `output` is all inlined
 WIDE = """
+from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import jit
 from kernels.cpu.rowwise import elementwise, loss
 
-for family in (elementwise.forward["silu"], loss.output):
+for family in (elementwise.forward(ACTIVATIONS["silu"]), loss.output):
     print(family["float32"].load()._library.get_asm_str())
     print("next")
 """
