@@ -336,7 +336,7 @@ def test_sgd_against_a_loop(momentum, nesterov):
 
 def test_momentum_without_a_velocity_is_an_error():
     w = np.ones(3)
-    with pytest.raises(ValueError, match=r"^velocity must be given"):
+    with pytest.raises(ValueError, match=r"^velocity must be given with momentum 0.9"):
         reference.sgd(w, np.ones(3), learning_rate=0.1, momentum=0.9)
     np.testing.assert_array_equal(w, 1.0)
 
