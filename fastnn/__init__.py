@@ -84,6 +84,11 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _MODULES:
         return importlib.import_module(f"fastnn.{name}")
+    if name[:1].isupper():  # an optimiser's class, of which there may be any number
+        _check_kernels()
+        found = getattr(importlib.import_module("fastnn.optimizers"), name, None)
+        if found is not None:
+            return found
     raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
 
 

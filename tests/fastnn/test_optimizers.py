@@ -149,3 +149,11 @@ def test_get():
 def test_get_refuses_what_is_no_optimizer(value):
     with pytest.raises(ValueError, match=r"^optimizer must be one of .*'adam', .*'sgd' or an instance .*, got [^\n]*$"):
         optimizers.get(value)
+
+
+def test_every_declared_class_is_found_in_fastnn():
+    for name in optimizers.known:
+        declared = optimizers.known[name]
+        assert getattr(fastnn, declared.__name__) is getattr(fastnn.optimizers, declared.__name__) is declared
+    with pytest.raises(AttributeError, match="'Adamant'"):
+        fastnn.Adamant  # noqa: B018
