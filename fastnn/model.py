@@ -327,7 +327,8 @@ class MLP:
 
     def engine(self, *needs: Any) -> Any:
         """What runs this network: its buffers and compiled code, made when first asked for; needs as for `prepare`."""
-        if self._engine is None or self._engine.process != os.getpid() or needs not in self._loaded:
+        loaded = needs in self._loaded or (self._loaded and not needs)
+        if self._engine is None or self._engine.process != os.getpid() or not loaded:
             self.prepare(reports.line, *needs)
         return self._engine
 

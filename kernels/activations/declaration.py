@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from kernels import forks
 from kernels.activations.slopes import check_rule, check_slope
 from kernels.maths.functions import frozen
 from kernels.registry import Registry
@@ -94,7 +94,7 @@ class Activation:
     def __repr__(self) -> str:  # a constant of CUDA kernels, whose cache is keyed by what constants look like
         return f"Activation({self.name}, {self.stamp})"
 
-    @cached_property
+    @forks.cached
     def stamp(self) -> str:
         """A hash of its rules."""
         return rule_hash(self.function, self.slope)  # type: ignore[arg-type]

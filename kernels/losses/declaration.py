@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from kernels import forks
 from kernels.losses.verification import verify
 from kernels.registry import Registry
 from kernels.sources import rule_hash
@@ -98,13 +98,13 @@ class Loss:
             verify(self)
         LOSSES.add(self.name, self)
 
-    @cached_property
+    @forks.cached
     def rule(self) -> Any:
         """(z, target, parameter) -> the loss of an output and its derivative: what kernels compile."""
         f, df = (_of_three(rule, self.parameter is not None) for rule in (self.f, self.df))
         return f if df is None else _both(f, df)
 
-    @cached_property
+    @forks.cached
     def stamp(self) -> str:
         """A hash of all that its kernels are compiled from besides our own sources."""
         return (rule_hash(self.rule) if self.f else "") + ("mean" if self.mean else "sum")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
 
+from kernels import forks
 from kernels.optimizers.rates import Schedule, check_rate, rates_of
 from kernels.ranges import check_number
 from kernels.registry import Registry
@@ -41,17 +42,17 @@ class Update:
             new = ", ".join(f"new {name}" for name in ("w", *self.slots))
             raise TypeError(f"rule must return the tuple ({new}), got {made!r}")
 
-    @functools.cached_property
+    @forks.cached
     def name(self) -> str:
         """What its kernels are called: as the rule."""
         return re.sub(r"\W", "_", self.rule.__name__)
 
-    @functools.cached_property
+    @forks.cached
     def names(self) -> tuple[str, ...]:
         """The names of the scalars."""
         return tuple(inspect.signature(self.rule).parameters)[2 + len(self.slots) :]
 
-    @functools.cached_property
+    @forks.cached
     def options(self) -> tuple[str, ...]:
         """The names of what `scalars` takes."""
         return tuple(inspect.signature(self.scalars).parameters)

@@ -203,7 +203,8 @@ def test_trainings_that_go_on_in_the_child_count_there():
 
 def test_every_lock_is_one_that_the_child_finds_open():
     """And nobody uses functools.cached_property, which has a lock in Python 3.11."""
-    allowed = {"kernels/forks.py": 1, "kernels/apart.py": 1}  # where they come from; one that the child has no use for
+    # where they come from; those that the child has no use for, of a call that is not its own
+    allowed = {"kernels/forks.py": 1, "kernels/apart.py": 1, "kernels/cuda/compiler/simulator.py": 2}
     for package in (fastnn, kernels):
         folder = Path(package.__file__).parent
         for path in folder.rglob("*.py"):

@@ -587,7 +587,7 @@ class TestInput:
         [
             ({"hidden_layer_sizes": (3, 0)}, ValueError, r"hidden_layer_sizes must be > 0, got \[3, 0\]"),
             ({"hidden_layer_sizes": 2.5}, TypeError, "hidden_layer_sizes must be an integer >= 1, got 2.5"),
-            ({"activation": "softplus"}, ValueError, "activation must be one of identity, relu"),
+            ({"activation": "softness"}, ValueError, "activation must be one of .*identity, .*relu"),
             ({"activation": ["relu", "relu"]}, ValueError, "activation must be one name or one per hidden layer"),
             ({"solver": "lion"}, ValueError, "solver must be one of 'lbfgs', 'sgd', 'adam', got 'lion'"),
             ({"alpha": -1}, ValueError, r"alpha must be a finite number in \[0, inf\), got -1"),

@@ -173,7 +173,7 @@ WEIGHT = np.ones(4, np.float32)
     ("call", "args", "message"),
     [
         (lambda x, w: kernels.linear(x, w), (X, W), "linear: out must be given inside compiled code"),
-        (lambda x, w, y: kernels.linear(x, w, None, "softplus", out=y), (X, W, Y), "activation must be a literal"),
+        (lambda x, w, y: kernels.linear(x, w, None, "softness", out=y), (X, W, Y), "activation must be a literal"),
         (lambda x, w, y: kernels.linear(x, w, out=y), (X, W.astype(float), Y), "all arrays must have one dtype"),
         (lambda x, w, y: kernels.linear(x, w, out=y), (X, W, Y[0]), "linear: out must be a float32 or float64 array"),
         (lambda x, w, y: kernels.linear(x, w, out=y), (X, W, FROZEN), "linear: out must be writable"),

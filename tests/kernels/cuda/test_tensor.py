@@ -14,6 +14,7 @@ if not devices.has_extra():
     pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
 
 import fastnn
+from kernels.activations import ACTIVATIONS
 from kernels.cuda import tuning
 from kernels.cuda.engine import launches
 from kernels.cuda.product.blocks import Tile
@@ -126,7 +127,7 @@ def test_what_follows_the_product_is_that_of_float32():
     x, w, b = random_arrays(0, (9, 6), (6, 5), (5,), dtype="float32")
     on_device = [cuda.to_device(array) for array in (x, w, b)]
     y, pre = (cuda.to_device(np.full((9, 5), np.nan, np.float32)) for _ in range(2))
-    multiply("x @ w", 9, 5, 6, *on_device[:2], y, on_device[2], pre, activation="relu", precision="tf32")
+    multiply("x @ w", 9, 5, 6, *on_device[:2], y, on_device[2], pre, activation=ACTIVATIONS["relu"], precision="tf32")
     z = rounded(x, "tf32") @ rounded(w, "tf32") + b
     assert_close(pre.copy_to_host(), z, "float32", 12)
     assert_close(y.copy_to_host(), np.maximum(z, 0), "float32", 12)
@@ -184,11 +185,12 @@ def test_a_network_rounds_in_layers_that_are_wide_enough(precision, monkeypatch)
 def test_narrow_networks_that_round_nowhere_keep_their_one_kernel():
     for precision, layers, is_narrow in (("float32", [3, 7, 6, 2], True), ("tf32", [3, 7, 6, 2], False)):
         layout = Layout.of(layers, "float32", True)
-        assert (launches.Plan(layout, ["relu"] * 2, 8, True, precision=precision).narrow is not None) == is_narrow
+        plan = launches.Plan(layout, [ACTIVATIONS["relu"]] * 2, 8, True, precision=precision)
+        assert (plan.narrow is not None) == is_narrow
     layout = Layout.of([3, 7, 2], "float32", True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "TENSOR_WIDTH", 4)
-        assert launches.Plan(layout, ["relu"], 8, True, precision="tf32").narrow is not None
+        assert launches.Plan(layout, [ACTIVATIONS["relu"]], 8, True, precision="tf32").narrow is not None
 
 
 def test_a_copy_and_a_file_keep_the_precision(tmp_path):
