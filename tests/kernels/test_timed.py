@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from kernels import cpu, maths, scalar
+from kernels import cpu, maths
+from kernels.activations import ACTIVATIONS
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.measure import ceilings, stamps
 from kernels.cpu.measure.counts import operations_of, step_counts
@@ -78,9 +79,11 @@ def test_operations_of_scalar_functions():
     exponentials = []
     for dtype in ("float32", "float64"):
         exponentials.append(operations_of(maths.exp, dtype))
-        rules = scalar.relu, scalar.leaky_relu, scalar.sigmoid_slope, scalar.tanh_slope, sgd, momentum, adam
+        function = {name: ACTIVATIONS[name].function for name in ACTIVATIONS}
+        slope = {name: ACTIVATIONS[name].slope for name in ACTIVATIONS}
+        rules = function["relu"], function["leaky_relu"], slope["sigmoid"], slope["tanh"], sgd, momentum, adam
         assert [operations_of(rule, dtype) for rule in rules] == [0, 1, 2, 2, 2, 7, 14]
-        beyond = [operations_of(rule, dtype) - exponentials[-1] for rule in (scalar.sigmoid, scalar.silu)]
+        beyond = [operations_of(rule, dtype) - exponentials[-1] for rule in (function["sigmoid"], function["silu"])]
         assert beyond == [2, 3]
     assert exponentials == [3 + 4 + 5 * 2 + 4 + 3 + 3, 3 + 4 + 5 * 2 + 4 + 3 + 3 + 2 * (12 - 6)]
 

@@ -3,16 +3,12 @@
 import numpy as np
 import pytest
 
-from kernels import devices
-
-if not devices.has_extra():
-    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
-
 import fastnn
 import kernels
 from kernels import reference
 from kernels.optimizers import known
 from tests.capabilities.test_optimizers import call, cases, some_state
+from tests.kernels.cuda import device  # noqa: F401 (skips where there is none)
 from tests.kernels.cuda.test_kernels import host, placed
 from tests.oracle import assert_close, random_arrays, random_labels
 
@@ -37,8 +33,8 @@ def test_steps_of_a_network(name, update, options):
     """Biases among its parameters, which decay by themselves on neither device."""
     X, y = random_arrays(3, (6, 3))[0], random_labels(4, 6, 2)
     results = []
-    for device in ("cpu", "cuda"):
-        net = fastnn.MLP([3, 4, 2], activation="tanh", dtype="float64", seed=0, device=device)
+    for kind in ("cpu", "cuda"):
+        net = fastnn.MLP([3, 4, 2], activation="tanh", dtype="float64", seed=0, device=kind)
         net.biases[0][...] = 0.5
         for _ in range(2):
             net.train_on_batch(X, y, known[name](0.1, **options), l2=0.01)
