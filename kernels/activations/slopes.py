@@ -18,7 +18,7 @@ def check_rule(name: str, what: str, rule: Any) -> None:
     if [parameter.default for parameter in parameters] != [inspect.Parameter.empty]:
         raise TypeError(f"{what} of activation {name!r} must be a Python function of one number, got {rule!r}")
 
-    unread = [rule]
+    unread = [] if rule.__module__ == OFFERED else [rule]
     for function in unread:
         scope, code = function.__globals__, function.__code__
         read = [(key, scope[key]) for key in code.co_names if key in scope]

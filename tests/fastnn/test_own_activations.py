@@ -15,7 +15,7 @@ from kernels import devices
 from kernels.activations import ACTIVATIONS, silu
 from kernels.activations.silu import silu as plain_silu
 from kernels.activations.silu import slope as silu_slope
-from kernels.maths import exp, select
+from kernels.maths import exp, select, tanh
 from tests import oracle
 from tests.fastnn.test_gradients import check as check_gradients
 from tests.fastnn.test_gradients import make_data, make_model
@@ -64,6 +64,11 @@ REFUSED = [
     (("a", lambda z: np_nan * z, lambda z: z), ValueError, "must be smooth somewhere"),
 ]  # fmt: skip
 np_nan = float("nan")
+
+
+def test_a_rule_may_be_one_that_is_offered():
+    own = fastnn.Activation("own_tanh", tanh, lambda y: 1.0 - y * y, slope_reads="y")
+    assert own.function is tanh
 
 
 @pytest.mark.parametrize(("arguments", "kind", "message"), REFUSED)
