@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 
+from kernels import devices
+
+if not devices.has_extra():
+    pytest.skip(f"kernels.cuda needs {devices.EXTRA}", allow_module_level=True)
+
 import fastnn
 from kernels.cuda.compiler import jit
 from tests.kernels.cuda import device  # noqa: F401 (skips where there is none)
