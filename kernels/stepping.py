@@ -14,14 +14,12 @@ from kernels.optimizers.declaration import Optimizer, ranges
 def public(name: str, declaration: type[Optimizer]) -> Callable[..., None]:
     """The function of an optimiser: `name(w, dw, *slots, *, options)`, with its reference's parameters and text."""
     reference: Any = declaration.reference
-    parameters = inspect.signature(reference).parameters
-    options = [parameter.name for parameter in parameters.values() if parameter.kind is parameter.KEYWORD_ONLY]
-    slots = [each for each in parameters if each not in ("w", "dw", *options)]
+    slots, options = arguments_of(declaration)
     scope: dict[str, Any] = {"step_on": _step(declaration, slots, options)}
     exec(
         f"""
 def {name}({", ".join(["w", "dw", *slots, "*", *options])}):
-    step_on({_by_name(["w", "dw", *slots])}, {_by_name(options)})
+    step_on({by_name(["w", "dw", *slots])}, {by_name(options)})
 """,
         scope,
     )
@@ -32,7 +30,15 @@ def {name}({", ".join(["w", "dw", *slots, "*", *options])}):
     return function
 
 
-def _by_name(names: list[str]) -> str:
+def arguments_of(declaration: type[Optimizer]) -> tuple[list[str], list[str]]:
+    """(slots, options): the names of what the function of an optimiser takes besides w and dw."""
+    parameters = inspect.signature(declaration.reference).parameters.values()
+    options = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    return [each.name for each in parameters if each.name not in ("w", "dw", *options)], options
+
+
+def by_name(names: list[str]) -> str:
+    """The text of a dict that holds variables by their names."""
     return "{" + ", ".join(f"{name!r}: {name}" for name in names) + "}"
 
 

@@ -13,6 +13,7 @@ from kernels.cpu.ir.memory import address_of
 from kernels.nopython.arguments import at, check_array, check_given, check_written, is_none, one_dtype, rows_of
 from kernels.optimizers import known
 from kernels.optimizers.declaration import update_for
+from kernels.stepping import arguments_of, by_name
 
 
 @functools.cache
@@ -36,8 +37,7 @@ def typing(name: str) -> Any:
     """What Numba is told of a step: a function of its arguments' types, with the public function's parameters."""
     declaration = known[name]
     parameters = inspect.signature(declaration.reference).parameters.values()
-    options = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    slots = [each.name for each in parameters if each.name not in ("w", "dw", *options)]
+    slots, options = arguments_of(declaration)
     required = [each.name for each in parameters if each.name in options and each.default is each.empty]
     # nothing is for keywords alone here, so that what has no default but None there has it here
     header = f"({', '.join(_parameter(each, each.name in options) for each in parameters)})"
@@ -57,7 +57,7 @@ def typing(name: str) -> Any:
     exec(
         f"""
 def typing{header}:
-    return implementation(w, dw, {_by_name(slots)}, {_by_name(options)})
+    return implementation(w, dw, {by_name(slots)}, {by_name(options)})
 """,
         scope,
     )
@@ -103,7 +103,3 @@ def _parameter(parameter: Any, option: bool) -> str:
     if parameter.default is not parameter.empty:
         return f"{parameter.name}={parameter.default!r}"
     return f"{parameter.name}=None" if option else str(parameter.name)
-
-
-def _by_name(names: list[str]) -> str:
-    return "{" + ", ".join(f"{name!r}: {name}" for name in names) + "}"
