@@ -27,6 +27,15 @@ def scalars(step: Any, learning_rate: Any, beta1: Any, beta2: Any, epsilon: Any)
     )  # fmt: skip
 
 
+def moments(dw: Any, m: Any, v: Any, beta1: float, beta2: float) -> tuple[np.ndarray, np.ndarray]:
+    """For references: the running means of the gradient and of its square, in float64; m and v are overwritten."""
+    gradient = np.asarray(dw, np.float64)
+    first = beta1 * np.asarray(m, np.float64) + (1.0 - beta1) * gradient
+    second = beta2 * np.asarray(v, np.float64) + (1.0 - beta2) * gradient**2
+    m[...], v[...] = first, second
+    return first, second
+
+
 def reference(
     w: Any,
     dw: Any,
@@ -40,11 +49,7 @@ def reference(
     epsilon: float = 1e-8,
 ) -> None:
     """Step number `step`, counted from 1, of Adam (Kingma & Ba 2015), in place on w, m and v (of any one shape)."""
-    gradient = np.asarray(dw, np.float64)
-    first = beta1 * np.asarray(m, np.float64) + (1.0 - beta1) * gradient
-    second = beta2 * np.asarray(v, np.float64) + (1.0 - beta2) * gradient**2
-    m[...] = first
-    v[...] = second
+    first, second = moments(dw, m, v, beta1, beta2)
     unbiased_first = first / (1.0 - beta1**step)
     unbiased_second = second / (1.0 - beta2**step)
     w[...] = np.asarray(w, np.float64) - learning_rate * unbiased_first / (np.sqrt(unbiased_second) + epsilon)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kernels.maths import select, sqrt
-from kernels.optimizers.adam import scalars
+from kernels.optimizers.adam import moments, scalars
 from kernels.optimizers.declaration import ClipNorm, Optimizer, Positive, Rate, ShareBelowOne, Update, declare
 
 
@@ -38,11 +38,9 @@ def reference(
 
     Adam's step, with the largest v so far in the place of v.
     """
-    gradient = np.asarray(dw, np.float64)
-    first = beta1 * np.asarray(m, np.float64) + (1.0 - beta1) * gradient
-    second = beta2 * np.asarray(v, np.float64) + (1.0 - beta2) * gradient**2
+    first, second = moments(dw, m, v, beta1, beta2)
     most = np.maximum(np.asarray(largest, np.float64), second)
-    m[...], v[...], largest[...] = first, second, most
+    largest[...] = most
     root = np.sqrt(most) / np.sqrt(1.0 - beta2**step)
     w[...] = np.asarray(w, np.float64) - learning_rate / (1.0 - beta1**step) * first / (root + epsilon)
 

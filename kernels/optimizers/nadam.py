@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kernels.maths import sqrt
+from kernels.optimizers.adam import moments
 from kernels.optimizers.declaration import (
     ClipNorm,
     NotNegative,
@@ -78,12 +79,10 @@ def reference(
     w -= learning_rate * ((1 - mu_t) / (1 - mu_1 ... mu_t) * dw + mu_t+1 / (1 - mu_1 ... mu_t+1) * m) /
     (sqrt(v) + epsilon).
     """
-    gradient = np.asarray(dw, np.float64)
     mus = beta1 * (1.0 - 0.5 * 0.96 ** (momentum_decay * np.arange(1, step + 2)))
-    first = beta1 * np.asarray(m, np.float64) + (1.0 - beta1) * gradient
-    second = beta2 * np.asarray(v, np.float64) + (1.0 - beta2) * gradient**2
-    m[...], v[...] = first, second
-    ahead = (1.0 - mus[-2]) / (1.0 - np.prod(mus[:-1])) * gradient + mus[-1] / (1.0 - np.prod(mus)) * first
+    first, second = moments(dw, m, v, beta1, beta2)
+    of_gradient, of_mean = (1.0 - mus[-2]) / (1.0 - np.prod(mus[:-1])), mus[-1] / (1.0 - np.prod(mus))
+    ahead = of_gradient * np.asarray(dw, np.float64) + of_mean * first
     w[...] = np.asarray(w, np.float64) - learning_rate * ahead / (np.sqrt(second / (1.0 - beta2**step)) + epsilon)
 
 
