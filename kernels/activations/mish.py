@@ -8,19 +8,24 @@ from kernels.activations.declaration import Activation, times
 from kernels.maths import exp, exp_is_zero, select
 
 
+def _parts(z, e):
+    """a and b of tanh(log(1 + n)) = a / (a + b), n = exp(z), out of e = exp(-|z|).
+
+    They are n^2 + 2 n and 2, both divided by n^2 from 0 on.
+    """
+    return select(z < 0.0, e * (e + 2.0), 1.0 + 2.0 * e), select(z < 0.0, 2.0, 2.0 * e * e)
+
+
 def mish(z):
-    """z t for t = tanh(log(1 + n)) = (n^2 + 2 n) / (n^2 + 2 n + 2), n = exp(z); both are divided by n^2 from 0 on."""
-    e = exp(-abs(z))
-    above = select(z < 0.0, e * (e + 2.0), 1.0 + 2.0 * e)
-    rest = select(z < 0.0, 2.0, 2.0 * e * e)
+    """z tanh(log(1 + exp(z)))."""
+    above, rest = _parts(z, exp(-abs(z)))
     return select(exp_is_zero(z), 0.0, z * (above / (above + rest)))
 
 
 def slope(z):
     """t + z (1 - t^2) sigmoid(z), where 1 - t is a quotient too and does not cancel."""
     e = exp(-abs(z))
-    above = select(z < 0.0, e * (e + 2.0), 1.0 + 2.0 * e)
-    rest = select(z < 0.0, 2.0, 2.0 * e * e)
+    above, rest = _parts(z, e)
     t, one_minus_t = above / (above + rest), rest / (above + rest)
     sigmoid = select(z < 0.0, e, 1.0) / (1.0 + e)
     return select(exp_is_zero(-abs(z)), t, t + z * one_minus_t * (1.0 + t) * sigmoid)
