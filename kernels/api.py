@@ -165,4 +165,3 @@ def _loss(loss: Loss, z: Any, target: Any, weight: Any, dz: Any, parameter: floa
 
 
 steps = {name: public(name, optimizers[name]) for name in optimizers}  # of each optimiser
-globals().update(steps)

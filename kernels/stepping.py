@@ -26,7 +26,7 @@ def {name}({", ".join(["w", "dw", *slots, "*", *options])}):
     function: Any = scope[name]
     for attribute in ("__defaults__", "__kwdefaults__", "__annotations__", "__doc__"):
         setattr(function, attribute, getattr(reference, attribute))
-    function.__module__ = "kernels.api"
+    function.__module__ = "kernels"
     return function
 
 
