@@ -7,7 +7,7 @@ import numpy as np
 from kernels.ranges import check_number, is_real
 
 Schedule = Callable[[np.ndarray], np.ndarray]
-# Of a training, so many steps of a schedule are looked at before the first is made, so many at a time. Those of
+# Steps of a training's schedule that are looked at before the first step is made, and those at a time. The schedules of
 # fastnn.schedules take 15 to 140 ms for all of them, a thousandth of what a million of the briefest steps take.
 CHECKED_STEPS, CHECKED_AT_ONCE = 1 << 20, 1 << 16
 
@@ -40,7 +40,7 @@ def rates_of(learning_rate: float | Schedule, first_step: int, n_steps: int) -> 
 
 
 def check_rates(learning_rate: float | Schedule, steps: int) -> None:
-    """Raise ValueError where the schedule of a training of so many steps is wrong, in its first million of steps."""
+    """Raise ValueError where a training's schedule is wrong in one of its steps; the first million are looked at."""
     if callable(learning_rate):
         steps = min(steps, CHECKED_STEPS)
         for first in range(0, steps, CHECKED_AT_ONCE):
