@@ -174,11 +174,16 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Bits) -> Maths:
     tanh_small = c(0.625)
 
     @compiled
-    def exp(x):
-        x = select(x < exp_least, exp_least, x)
+    def reduced(x, least):
+        """n and r of x = n ln 2 + r, of the nearest x from `least` to what overflows."""
+        x = select(x < least, least, x)
         x = select(x > exp_most, exp_most, x)
         n = (x * log2_e + round_magic) - round_magic
-        r = (x - n * ln2_high) - n * ln2_low
+        return n, (x - n * ln2_high) - n * ln2_low
+
+    @compiled
+    def exp(x):
+        n, r = reduced(x, exp_least)
         p = one + (r + r * r * exp_series(r))
         n = select(x != x, zero, n)  # the bits below want a number; p is NaN already
         first = (n * half + round_magic) - round_magic  # two factors, so that subnormal results round once
@@ -186,10 +191,7 @@ def functions(real: Any, compiled: Callable[..., Any], bits: Bits) -> Maths:
 
     @compiled
     def expm1(x):
-        x = select(x < expm1_least, expm1_least, x)
-        x = select(x > exp_most, exp_most, x)
-        n = (x * log2_e + round_magic) - round_magic
-        r = (x - n * ln2_high) - n * ln2_low
+        n, r = reduced(x, expm1_least)
         p = r + r * r * exp_series(r)
         n = select(x != x, zero, n)
         s = power_of_two(n - one)  # half of 2^n, which may be too large
