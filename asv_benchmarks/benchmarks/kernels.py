@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import kernels
-from kernels import reference
+from kernels import backends, reference
 from kernels.layout import aligned_zeros
 from kernels.losses import LOSSES
 from kernels.optimizers.declaration import known_updates
@@ -304,7 +304,7 @@ class Update(Sampled):
         update = UPDATES[name]
         parameters = (normal(seed, rows, columns, dtype=dtype) for seed in (0, 1))
         w, dw, *state = placed(device, *parameters, *(empty(rows, columns, dtype=dtype) for _ in update.slots))
-        library, scalars = backend(device), np.full(len(update.names), 1e-3)
+        library, scalars = backends.package(device), np.full(len(update.names), 1e-3)
         return waiting(device, lambda: library.optimizer_step(update, w, dw, state, scalars))
 
     def time_update(self, device: str, name: str, shape: str, dtype: str) -> None:
