@@ -23,7 +23,7 @@ from fastnn.model import MLP
 from fastnn.progress import line
 from fastnn.sharing import Share
 from fastnn.solvers import Pace, Problem, minimise, passes, sparse_outputs
-from kernels import forks
+from kernels.process import forks
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."

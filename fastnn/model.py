@@ -12,10 +12,11 @@ from fastnn import progress as reports
 from fastnn.callbacks import Callback
 from fastnn.files import DataError, reading
 from fastnn.history import History
-from kernels import backends, forks
+from kernels import backends
 from kernels.activations import ACTIVATIONS
 from kernels.layout import Layout, address, aligned_copy, aligned_zeros
 from kernels.losses import LossChoice
+from kernels.process import forks
 from kernels.ranges import check_count, check_number
 
 if TYPE_CHECKING:

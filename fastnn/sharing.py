@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kernels import forks
+from kernels.process import forks
 
 _running: set["Share"] = set()
 

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, TextIO
 import numpy as np
 
 from fastnn.files import LONGEST_LINE, BoundedReader, DataError, append, open_file, reading, replace
-from kernels import forks
+from kernels.process import forks
 
 MISSING = frozenset(["", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None", "?"])
 

@@ -18,10 +18,10 @@ from fastnn.history import History
 from fastnn.losses import loss_for
 from fastnn.optimizers import Optimizer
 from fastnn.sharing import Share
-from kernels import announcing, forks
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.losses import Loss, LossChoice, loss_and_parameter
 from kernels.optimizers.rates import check_rates
+from kernels.process import announcing, forks
 from kernels.ranges import check_count, check_number
 
 DIVERGED = f"the loss is {{}} after epoch {{}}: {WHAT_TO_TRY}"

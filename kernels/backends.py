@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from kernels import arrays, devices
-from kernels.apart import apart
 from kernels.layout import Layout
 from kernels.losses import LossChoice
 from kernels.optimizers.declaration import Update
+from kernels.process.apart import apart
 
 PACKAGES = {"cpu": "kernels.cpu", "cuda": "kernels.cuda"}  # by the device they run on
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kernels import forks
 from kernels.activations.slopes import check_rule, check_slope
 from kernels.maths.functions import frozen
+from kernels.process import forks
 from kernels.registry import Registry
 from kernels.sources import rule_hash
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels import forks
 from kernels.losses.verification import verify
+from kernels.process import forks
 from kernels.registry import Registry
 from kernels.sources import rule_hash
 

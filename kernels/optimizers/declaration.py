@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
 
-from kernels import forks
 from kernels.optimizers.rates import Schedule, check_rate, rates_of
+from kernels.process import forks
 from kernels.ranges import check_number
 from kernels.registry import Registry
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastnn.training import load_kernels
-from kernels import announcing
+from kernels.process import announcing
 from tests.programs import PATIENCE, environment, run
 
 PROGRAM = textwrap.dedent("""

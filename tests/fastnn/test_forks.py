@@ -26,8 +26,8 @@ import kernels
 from fastnn import MLP, sharing, training
 from fastnn import model as models
 from fastnn.sharing import Share
-from kernels import apart, forks
 from kernels.cpu.threads import workers
+from kernels.process import apart, forks
 from tests.oracle import random_arrays, random_labels
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
@@ -204,7 +204,7 @@ def test_trainings_that_go_on_in_the_child_count_there():
 def test_every_lock_is_one_that_the_child_finds_open():
     """And nobody uses functools.cached_property, which has a lock in Python 3.11."""
     # where they come from; those that the child has no use for, of a call that is not its own
-    allowed = {"kernels/forks.py": 1, "kernels/apart.py": 1, "kernels/cuda/compiler/simulator.py": 2}
+    allowed = {"kernels/process/forks.py": 1, "kernels/process/apart.py": 1, "kernels/cuda/compiler/simulator.py": 2}
     for package in (fastnn, kernels):
         folder = Path(package.__file__).parent
         for path in folder.rglob("*.py"):

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from kernels.announcing import announce, announced_to
-from kernels.apart import apart
+from kernels.process.announcing import announce, announced_to
+from kernels.process.apart import apart
 
 
 def in_a_thread(work):

@@ -6,11 +6,11 @@ import threading
 import numpy as np
 import pytest
 
-from kernels.apart import STACK, apart, with_stack
 from kernels.cpu import tuning
 from kernels.cpu.compiler import cache, jit
 from kernels.cpu.product import tasks as lists
 from kernels.cpu.product.tiles import tiles
+from kernels.process.apart import STACK, apart, with_stack
 from tests.oracle import assert_close, random_arrays
 
 PATIENCE = 60  # seconds, which a test that passes does not wait

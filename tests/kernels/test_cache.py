@@ -13,7 +13,7 @@ from tests.programs import environment, run
 PROGRAM = textwrap.dedent("""
     import numpy as np
     import kernels
-    from kernels import announcing
+    from kernels.process import announcing
 
     compiled = []
     with announcing.announced_to(lambda: compiled.append(1)):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from kernels import random, reference
+from kernels import reference
 from kernels.cpu.compiler import jit
+from kernels.maths import random
 
 # Random123 1.14.0, tests/kat_vectors: counter, key, words of philox4x32 with 10 rounds
 KNOWN = [

@@ -10,9 +10,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from kernels.sources import source_hash
 
-STAMP = source_hash(
-    "cpu", "nopython", "activations", "engine/codes.py", "losses", "maths", "optimizers", "layout.py", "random.py"
-)
+STAMP = source_hash("cpu", "nopython", "activations", "engine/codes.py", "losses", "maths", "optimizers", "layout.py")
 
 
 class StaleKernelError(OSError):

@@ -23,15 +23,15 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.typing.ctypes_utils import to_ctypes
 
-from kernels import forks
-from kernels.announcing import announce
-from kernels.apart import apart
 from kernels.cpu.compiler.cache import STAMP, Cache, StaleKernelError
 from kernels.cpu.compiler.calls import caller
 from kernels.cpu.compiler.declaration import REAL, parameters_of, types_of
 from kernels.cpu.compiler.inlining import inlined
 from kernels.cpu.compiler.lowering import KernelCompiler
 from kernels.cpu.compiler.matrix import flat
+from kernels.process import forks
+from kernels.process.announcing import announce
+from kernels.process.apart import apart
 
 if config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise ImportError("fastnn's kernels have to be compiled: unset NUMBA_DISABLE_JIT")

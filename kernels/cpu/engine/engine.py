@@ -11,9 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from kernels import forks
 from kernels.activations import ACTIVATIONS
-from kernels.apart import apart
 from kernels.cpu import tuning
 from kernels.cpu.engine.explain import explain
 from kernels.cpu.engine.job_memory import JobMemory
@@ -31,6 +29,8 @@ from kernels.engine.codes import METRICS, OUTPUTS, WRONG_LABEL
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.losses import LossChoice, loss_and_parameter
 from kernels.optimizers.declaration import Update
+from kernels.process import forks
+from kernels.process.apart import apart
 
 NONE = np.zeros(0)
 INTERRUPTED = "a signal handler cannot use a model that is at work in the very thread that it interrupts"

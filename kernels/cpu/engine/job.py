@@ -136,7 +136,7 @@ class LayerRecord(Record):
     y: Address
     dz: Address
     ld_out: Bytes  # of y, dz and dropped
-    drop_limit: Count  # see kernels.random
+    drop_limit: Count  # see kernels.maths.random
     dropped: Address  # where y goes when elements are dropped; may be y itself
 
     transposed_dw: Flag  # dw is made as its transpose

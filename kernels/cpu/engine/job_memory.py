@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from kernels import random
 from kernels.activations import Activation
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord
@@ -18,6 +17,7 @@ from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import losses
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.losses import LossChoice, loss_and_parameter
+from kernels.maths import random
 
 
 class JobMemory:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from kernels.apart import apart
 from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.compiler.records import record_of
@@ -16,6 +15,7 @@ from kernels.cpu.product.tiles import tiles
 from kernels.cpu.rowwise.elementwise import Activation
 from kernels.cpu.threads import workers
 from kernels.layout import address
+from kernels.process.apart import apart
 
 NEXT, TASKS, FIRST_TASK = 0, 8, 16  # a job: the shared counter on a cache line of its own, how many tasks, they
 

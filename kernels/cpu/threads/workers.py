@@ -18,8 +18,6 @@ from typing import Any, Protocol
 import numpy as np
 from numba.core import config
 
-from kernels import forks
-from kernels.apart import with_stack
 from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.compiler.declaration import Address, Size
@@ -27,6 +25,8 @@ from kernels.cpu.compiler.records import Record, Shared, offset, record_at, reco
 from kernels.cpu.ir import memory
 from kernels.cpu.measure import stamps
 from kernels.layout import address, aligned_zeros
+from kernels.process import forks
+from kernels.process.apart import with_stack
 
 OPEN = 1 << 32  # the gate: generation << 33 | open << 32 | how many workers are inside
 MOST_WORKERS = 1023

@@ -8,7 +8,7 @@ from numba.cuda.dispatcher import CUDACache
 
 from kernels.sources import source_hash
 
-STAMP = source_hash("cuda", "activations", "engine/codes.py", "losses", "maths", "optimizers", "random.py")
+STAMP = source_hash("cuda", "activations", "engine/codes.py", "losses", "maths", "optimizers")
 
 
 class Cache(CUDACache):

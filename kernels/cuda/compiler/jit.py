@@ -13,12 +13,12 @@ from numba import types
 from numba.cuda.core import config
 from numba.cuda.core.errors import NumbaError
 
-from kernels import forks
 from kernels.activations import Activation
-from kernels.announcing import announce
 from kernels.cuda.compiler.target import SIMULATED, api
 from kernels.cuda.driver.errors import driver_errors, failure
 from kernels.cuda.driver.streams import current, current_stream, handle
+from kernels.process import forks
+from kernels.process.announcing import announce
 
 if not SIMULATED:
     from kernels.cuda.compiler import offline

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numba_cuda
 from numba.cuda import dispatcher
 
-from kernels import forks
 from kernels.cuda.compiler.target import api
+from kernels.process import forks
 
 _compiling = forks.lock()
 

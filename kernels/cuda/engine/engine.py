@@ -9,7 +9,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from kernels import forks
 from kernels.activations import ACTIVATIONS
 from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
@@ -31,6 +30,7 @@ from kernels.engine.codes import WRONG_LABEL
 from kernels.layout import Layout
 from kernels.losses import LossChoice, loss_and_parameter
 from kernels.optimizers.declaration import Update
+from kernels.process import forks
 
 PLANS = 16  # sizes of a batch whose products are remembered
 

@@ -10,9 +10,9 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from kernels import forks
 from kernels.cuda.compiler import target
 from kernels.cuda.driver import errors, gpu, streams
+from kernels.process import forks
 
 Launches = Sequence[tuple[Any, Any, tuple[Any, ...]]]  # see streams.recorded
 

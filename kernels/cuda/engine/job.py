@@ -107,7 +107,7 @@ class Product(Record):
 
 @record_class
 class Drop(Record):
-    """Dropout: target (rows, columns) = source, but for what a layer drops by its limit, see kernels.random."""
+    """Dropout: target (rows, columns) = source, but for what a layer drops by its limit, see kernels.maths.random."""
 
     columns: Count
     layer: Count

@@ -26,7 +26,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from kernels import random
 from kernels.activations import ACTIVATIONS, Activation
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
@@ -38,6 +37,7 @@ from kernels.cuda.product import narrow
 from kernels.cuda.product.gemm import arithmetic, chunk_for, parts_for, tile_for
 from kernels.cuda.product.linear import compiled, linear
 from kernels.layout import Layout, leading_dimension
+from kernels.maths import random
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from kernels import random
 from kernels.cuda import tuning
 from kernels.cuda.arrays import memory
 from kernels.cuda.arrays.memory import Placed
@@ -19,6 +18,7 @@ from kernels.cuda.engine.operations.update import column_sums, decay, kernel_of,
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_blocks, row_threads
 from kernels.engine.codes import METRICS, OUTPUTS
+from kernels.maths import random
 from kernels.optimizers.declaration import Update
 
 

@@ -264,7 +264,7 @@ from types import SimpleNamespace
 import numba.cuda.codegen
 from numba.cuda import dispatcher
 from numba.cuda.cudadrv import devices, runtime
-from kernels.announcing import announced_to
+from kernels.process.announcing import announced_to
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler import cache, jit
 from kernels.cuda.engine.operations.update import kernel_of

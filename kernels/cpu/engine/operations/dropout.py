@@ -5,12 +5,12 @@ from typing import Any, Protocol
 import numpy as np
 from numba import types
 
-from kernels import random
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Flag, Index, Size, Stride
 from kernels.cpu.engine.job import job_at, layer_of
 from kernels.cpu.ir import floats, memory
+from kernels.maths import random
 
 
 class Dropout(Protocol):
@@ -29,7 +29,7 @@ class Dropout(Protocol):
 
 @jit.kernel(like=Dropout)
 def dropout(real: Any) -> Any:
-    """By the bits of kernels.random: the same for source and target, a layer's output or its gradient."""
+    """By the bits of kernels.maths.random: the same for source and target, a layer's output or its gradient."""
     philox, select = random.philox(jit.plain), floats.bits(real).select
     elements, numbers = memory.pointer(real), memory.pointer(types.uint32)
     zero, low, half = real(0.0), random.LOW, random.HALF

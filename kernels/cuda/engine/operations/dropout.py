@@ -4,19 +4,19 @@ from typing import Any
 
 import numpy as np
 
-from kernels import random
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import drop_at, job_of, rows_of
+from kernels.maths import random
 
 
 @jit.kernel
 def dropout(real: Any) -> Any:
     """work, words, at: the `Drop` at words[at] is done, what stays grows accordingly.
 
-    By the bits of kernels.random, so that a layer's gradient is dropped as its output was; target may be source. A
-    thread takes the rows of a column that share a counter.
+    By the bits of kernels.maths.random, so that a layer's gradient is dropped as its output was; target may be source.
+    A thread takes the rows of a column that share a counter.
     """
     philox, zero, n_words, low, half = random.philox(jit.inline), real(0.0), random.WORDS, random.LOW, random.HALF
 

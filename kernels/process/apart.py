@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from weakref import WeakSet
 
-from kernels import forks
+from kernels.process import forks
 
 R = TypeVar("R")
 
