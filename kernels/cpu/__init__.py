@@ -13,8 +13,8 @@ from kernels.checks import Checks
 from kernels.cpu import tuning
 from kernels.cpu.compiler import cache, jit
 from kernels.cpu.engine import scheduler as _network
+from kernels.cpu.engine.layers.dropout import dropout as _dropout
 from kernels.cpu.engine.operations.clip import clip as _clip
-from kernels.cpu.engine.operations.dropout import dropout as _dropout
 from kernels.cpu.engine.operations.gather import gathers as _gathers
 from kernels.cpu.engine.operations.update import kernels_of as _kernels_of
 from kernels.cpu.ir import simd

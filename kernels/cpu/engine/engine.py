@@ -15,8 +15,8 @@ from kernels.activations import ACTIVATIONS
 from kernels.cpu import tuning
 from kernels.cpu.engine.explain import explain
 from kernels.cpu.engine.job_memory import JobMemory
+from kernels.cpu.engine.layers.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations import clip
-from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations.gather import gathers
 from kernels.cpu.engine.operations.update import kernels_of
 from kernels.cpu.engine.schedule import StepSchedule, for_outputs, for_step
@@ -110,7 +110,7 @@ class Engine:
         self.kernel.load()
         for n in range(len(self.layout.widths) - 1):
             self.memory.product(n, sys.maxsize).load()
-        self.memory.load_activations()
+        self.memory.load_kernels()
         if loss is not None:
             losses[loss_and_parameter(loss)[0].name][self.dtype].load()
         if outputs:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from kernels.cpu.engine import job as jobs
-from kernels.cpu.engine.schedule import StepSchedule, for_step, weight_tiles
+from kernels.cpu.engine.operations.layers import backward_layer, forward_layer
+from kernels.cpu.engine.operations.rows_through_layers import gather_batch, rows_through_layers
+from kernels.cpu.engine.operations.update_weights import transpose_weights
+from kernels.cpu.engine.schedule import PlannedPhase, StepSchedule, for_step, weight_tiles
 
 
 def explain(widths: tuple[int, ...], rows: int, threads: int, dtype: np.dtype) -> str:
@@ -24,23 +26,23 @@ def explain(widths: tuple[int, ...], rows: int, threads: int, dtype: np.dtype) -
     return "\n".join([*lines, "", _order_of_sums(schedule, rows)])
 
 
-def _line(schedule: StepSchedule, phase: np.void, widths: tuple[int, ...], rows: int) -> tuple[str, str, str]:
+def _line(schedule: StepSchedule, phase: PlannedPhase, widths: tuple[int, ...], rows: int) -> tuple[str, str, str]:
     """(tiles, a tile, what is done) of a phase."""
-    operation, layer, high, across, wide = (int(phase[name]) for name in phase.dtype.names or ())
+    operation, layer, high, across, wide = phase
     last, tiles = len(widths) - 1, across * (-(-rows // high) if high else 1)
     by_rows = f"{min(high, rows)} rows"
-    if operation == jobs.TRANSPOSE:
+    if operation is transpose_weights:
         kept = _layers(schedule.transposed.start + 1, last) if schedule.transposed else "no layer"
         return str(tiles), _weights(widths), f"w.T of {kept}, which later steps keep up to date"
-    if operation == jobs.GATHER:
+    if operation is gather_batch:
         return str(tiles), by_rows, "rows of X into the input's buffer"
-    if operation == jobs.FORWARD:
+    if operation is forward_layer:
         columns = f" x {min(wide, widths[layer + 1])} outputs" if across > 1 else ""
         return str(tiles), by_rows + columns, f"layer {layer + 1} forward"
-    if operation == jobs.BACKWARD:
+    if operation is backward_layer:
         columns = f" x {min(wide, widths[layer])} inputs" if across > 1 else ""
         return str(tiles), by_rows + columns, f"layer {layer + 1} back: dz of layer {layer}"
-    if operation == jobs.ROWS_THROUGH_LAYERS:
+    if operation is rows_through_layers:
         through = _layers(schedule.first_layer + 1, last)
         first = "gathered, then " if schedule.first_layer == 0 else ""
         own = f", {schedule.row_chunk} at a time, then dw and db of these rows" if schedule.gradient_groups else ""

@@ -102,7 +102,7 @@ class Job(Record):
     dx_row: Bytes
     hook: Address  # a function that sees the whole gradient
     hook_argument: Address
-    times: Address  # each slot's record of the clock, for `timed_network`
+    times: Address  # each slot's record of the clock, or 0
 
     # dropout
     seed: Count
@@ -117,11 +117,15 @@ class LayerRecord(Record):
     n_out: Count
     w: Address
     ldw: Bytes
+    w_rows: Count
     b: Address  # or 0
     wt: Address  # the transpose of w, or 0
     ldwt: Bytes
 
     # kernels
+    forward: Address
+    backward: Address
+    gradient: Address
     product: Address  # of its matrix products
     relu_fused: Flag  # the product applies ReLU
     activate: Address  # another activation, or 0
@@ -147,7 +151,7 @@ class LayerRecord(Record):
 class Phase(Record):
     """What is done, to which layer, by tiles of `rows` x `columns`, `across` side by side; 0 rows: `across` tiles."""
 
-    operation: Code
+    operation: Address  # a kernel
     layer: Count
     rows: Count
     across: Count
@@ -168,19 +172,6 @@ class WeightTile(Record):
 JOB_BYTES, LAYER_BYTES = ctypes.sizeof(Job), ctypes.sizeof(LayerRecord)
 PHASE_BYTES, TILE_BYTES = ctypes.sizeof(Phase), ctypes.sizeof(WeightTile)
 TICKET, DONE, SLOTS, STOP = (offset(Job, name) for name in ("ticket", "done", "slots", "stop"))
-
-# operations of a phase
-(
-    TRANSPOSE,  # w.T of the layers that keep one, by weight tiles
-    GATHER,  # rows of the batch out of the data
-    FORWARD,  # a layer's outputs
-    ROWS_THROUGH_LAYERS,  # rows from first_layer to the loss and back
-    BACKWARD,  # dz of the layer below, or dX
-    WEIGHTS,  # dw by weight tiles, and, fused, their update while they are hot, and the new w.T; the step's loss
-    CALL_HOOK,  # one call of a function that sees the whole gradient
-    UPDATE_WEIGHTS,  # the update alone, by weight tiles
-    PREDICT,  # rows to outputs, losses or both
-) = range(9)  # fmt: skip
 
 job_at, layer_at = record_at(Job), record_at(LayerRecord)
 phase_at, tile_at = record_at(Phase), record_at(WeightTile)

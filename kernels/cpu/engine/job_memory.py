@@ -7,10 +7,12 @@ import numpy as np
 
 from kernels.activations import Activation
 from kernels.cpu.compiler import jit
-from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord
-from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
+from kernels.cpu.compiler.records import dtype_of
+from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord, Phase
+from kernels.cpu.engine.layers import dense
+from kernels.cpu.engine.layers.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations.gather import gathers
-from kernels.cpu.engine.schedule import StepSchedule, scratch_size, weight_tiles
+from kernels.cpu.engine.schedule import PlannedPhase, StepSchedule, scratch_size, weight_tiles
 from kernels.cpu.ir.simd import chosen
 from kernels.cpu.product.gemm_bf16 import product_for
 from kernels.cpu.rowwise.elementwise import backward, forward
@@ -65,12 +67,16 @@ class JobMemory:
         layout, size, base = self.layout, self.dtype.itemsize, address(self.parameters)
         for n, record in enumerate(self.layers):
             record.n_in, record.n_out = layout.widths[n], layout.widths[n + 1]
+            record.w_rows = layout.widths[n]
             record.w, record.ldw = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
             record.b = base + layout.b_offsets[n] * size if layout.bias else 0
             record.ld_transposed_dw = layout.strides[n] * size
 
-    def load_activations(self) -> None:
-        """Compile the activations' kernels, or load them from the cache, and write where they are."""
+    def load_kernels(self) -> None:
+        """Compile the layers' kernels, or load them from the cache, and write where they are."""
+        for record in self.layers:
+            record.forward = dense.forward[self.dtype].address
+            record.backward, record.gradient = dense.backward[self.dtype].address, dense.gradient[self.dtype].address
         for record, activation in zip(self.layers, self.activations, strict=False):
             record.relu_fused = activation.is_relu
             if activation.floor is None:
@@ -88,7 +94,8 @@ class JobMemory:
         if schedule is self.schedule:
             return
         job, self.schedule = self.job, None
-        job.phases, job.once = address(schedule.phases), schedule.once
+        self._phases = self._described(schedule.phases)
+        job.phases, job.once = address(self._phases), schedule.once
         job.each_step = len(schedule.phases) - schedule.once
         job.first_layer, job.row_chunk = schedule.first_layer, schedule.row_chunk
         self.reserve(schedule.buffered)
@@ -106,6 +113,11 @@ class JobMemory:
             self._reserve_groups(schedule.gradient_groups, schedule.group_rows)
         self.schedule = schedule
 
+    def _described(self, phases: Sequence[PlannedPhase]) -> np.ndarray:
+        """Records of Phase, with the operations' addresses."""
+        records = [(operation[self.dtype].address, *tiles) for operation, *tiles in phases]
+        return np.array(records, dtype_of(Phase))
+
     def _reserve_groups(self, groups: int, rows: int) -> None:
         """A gradient and sums for each gradient group."""
         job, size = self.job, self.layout.size
@@ -119,7 +131,7 @@ class JobMemory:
     def reserve(self, rows: int) -> None:
         """Have buffers for `rows` rows."""
         if not self._capacity:
-            self.load_activations()
+            self.load_kernels()
         if rows <= self._capacity:
             return
         self.buffers, self._capacity, self.schedule = [], 0, None  # until all that follows has been done

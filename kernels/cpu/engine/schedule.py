@@ -8,28 +8,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from kernels.cpu import tuning
+from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.records import dtype_of
-from kernels.cpu.engine.job import (
-    BACKWARD,
-    CALL_HOOK,
-    FORWARD,
-    GATHER,
-    PREDICT,
-    ROWS_THROUGH_LAYERS,
-    TRANSPOSE,
-    UPDATE_WEIGHTS,
-    WEIGHTS,
-    Phase,
-    WeightTile,
-)
+from kernels.cpu.engine.job import WeightTile
+from kernels.cpu.engine.operations.layers import backward_layer, forward_layer
+from kernels.cpu.engine.operations.rows_through_layers import gather_batch, rows_through_layers, rows_to_outputs
+from kernels.cpu.engine.operations.update_weights import call_hook, transpose_weights, update_weights
+from kernels.cpu.engine.operations.weights import weights
 from kernels.cpu.ir.simd import chosen
 from kernels.cpu.product.linear import transposed_dw_pays
 from kernels.cpu.product.tiles import tile_grid
 from kernels.layout import leading_dimension
+
+
+class PlannedPhase(NamedTuple):
+    """A phase: its operation, the layer it is for, and its tiles, as in job.Phase."""
+
+    operation: jit.Family
+    layer: int
+    rows: int
+    across: int
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class StepSchedule:
     """The phases of a training step or of a forward pass, and the buffers that they need."""
 
     threads: int
-    phases: np.ndarray  # records of Phase
+    phases: tuple[PlannedPhase, ...]
     once: int  # how many come once; the others in every step
     first_layer: int  # of those that rows go through together
     row_chunk: int  # rows that do
@@ -61,23 +65,25 @@ def for_step(
     layers = 0 if groups else _layered(widths, rows)
     steps = []
     if layers and gathered:
-        steps.append((GATHER, 0, _rows_per_tile(rows, threads), 1, 0))
-    steps += [(FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
+        steps.append(PlannedPhase(gather_batch, 0, _rows_per_tile(rows, threads), 1, 0))
+    steps += [
+        PlannedPhase(forward_layer, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)
+    ]
     together = -(-rows // groups) if groups else _rows_per_tile(rows, threads)
     row_chunk = min(together, tuning.FORWARD_ROWS)
-    steps.append((ROWS_THROUGH_LAYERS, 0, together, 1, 0))
+    steps.append(PlannedPhase(rows_through_layers, 0, together, 1, 0))
     for n in range(layers - 1, -1 if dx else 0, -1):
-        steps.append((BACKWARD, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
-    steps.append((WEIGHTS, 0, 0, n_tiles + 1, 0))
+        steps.append(PlannedPhase(backward_layer, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
+    steps.append(PlannedPhase(weights, 0, 0, n_tiles + 1, 0))
     if split:
-        steps += [(CALL_HOOK, 0, 0, 1, 0), (UPDATE_WEIGHTS, 0, 0, n_tiles, 0)]
-    phases = [(TRANSPOSE, 0, 0, n_tiles, 0), *steps]
+        steps += [PlannedPhase(call_hook, 0, 0, 1, 0), PlannedPhase(update_weights, 0, 0, n_tiles, 0)]
+    phases = (PlannedPhase(transpose_weights, 0, 0, n_tiles, 0), *steps)
     kept = range(max(layers, 0 if dx else 1), len(widths) - 1)
     buffered = row_chunk * threads if groups else rows
     transposed_dw = tuple(_transposed_fits(rows, a, b, itemsize) for a, b in pairwise(widths))
     group_rows = together if groups else 0
     return StepSchedule(
-        threads, _records(phases), once=1, first_layer=layers, row_chunk=row_chunk, buffered=buffered,
+        threads, phases, once=1, first_layer=layers, row_chunk=row_chunk, buffered=buffered,
         gradient_groups=groups, group_rows=group_rows, transposed=kept, rows=rows, transposed_dw=transposed_dw,
     )  # fmt: skip
 
@@ -92,9 +98,11 @@ def for_outputs(
     """
     tile_rows, layers, steps = _rows_per_tile(rows, threads), streamed(widths, rows, threads, itemsize), []
     if layers and gathered:
-        steps.append((GATHER, 0, tile_rows, 1, 0))
-    steps += [(FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
-    phases = _records([*steps, (PREDICT, 0, tile_rows, 1, 0)])
+        steps.append(PlannedPhase(gather_batch, 0, tile_rows, 1, 0))
+    steps += [
+        PlannedPhase(forward_layer, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)
+    ]
+    phases = (*steps, PlannedPhase(rows_to_outputs, 0, tile_rows, 1, 0))
     return StepSchedule(
         threads, phases, once=0, first_layer=layers, row_chunk=tile_rows,
         buffered=rows if layers else tile_rows * threads, gradient_groups=0, group_rows=0, transposed=range(0),
@@ -116,10 +124,10 @@ def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
     return np.array(tiles, dtype_of(WeightTile))
 
 
-def _tile(weights: int) -> tuple[int, int]:
+def _tile(n_weights: int) -> tuple[int, int]:
     """(rows, columns) of a weight tile: as large as leaves LEAST_WEIGHT_TILES of them, since each packs its own dz."""
     return next(
-        (tile for tile in tuning.WEIGHT_TILES if weights >= tuning.LEAST_WEIGHT_TILES * tile[0] * tile[1]),
+        (tile for tile in tuning.WEIGHT_TILES if n_weights >= tuning.LEAST_WEIGHT_TILES * tile[0] * tile[1]),
         tuning.WEIGHT_TILES[-1],
     )
 
@@ -138,8 +146,8 @@ def _transposed_fits(rows: int, inputs: int, outputs: int, itemsize: int) -> boo
 
 
 def _gradient_groups(widths: Sequence[int], rows: int) -> int:
-    weights = sum(a * b for a, b in pairwise(widths))
-    least_rows = 2 * weights // sum(widths)  # or the groups' dw would be larger than what they save
+    n_weights = sum(a * b for a, b in pairwise(widths))
+    least_rows = 2 * n_weights // sum(widths)  # or the groups' dw would be larger than what they save
     least = max(tuning.GROUP_ROWS, least_rows, -(-rows // tuning.MOST_GROUPS))
     groups = rows // least // tuning.GROUPS_AT_ONCE * tuning.GROUPS_AT_ONCE
     if not groups and rows >= 2 * max(tuning.PAIR_ROWS, least_rows):
@@ -178,8 +186,3 @@ def _rows_per_tile(rows: int, threads: int) -> int:
     """Rows of one tile: each thread gets as many tiles as it takes for them to have at most FORWARD_ROWS, all alike."""
     chunks = threads * -(-rows // (threads * tuning.FORWARD_ROWS))
     return -(-rows // chunks)
-
-
-def _records(phases: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Records of Phase, with their fields in order."""
-    return np.array(phases, dtype_of(Phase))
