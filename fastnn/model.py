@@ -17,7 +17,8 @@ from fastnn.training import loop as training
 from fastnn.training import progress as reports
 from kernels import backends
 from kernels.activations import ACTIVATIONS
-from kernels.layout import Layout, address, aligned_copy, aligned_zeros
+from kernels.engine.network import perceptron
+from kernels.layout import Layout, Norm, address, aligned_copy, aligned_zeros
 from kernels.losses import LossChoice
 from kernels.process import forks
 from kernels.ranges import check_count, check_number
@@ -82,6 +83,7 @@ class MLP:
     output = _decided("output", "The name of the output activation.")
     dropout = _decided("dropout", "The share of each hidden layer's outputs that training drops.")
     bias = _decided("bias", "Whether layers have biases.")
+    norm = _decided("norm", 'What normalises hidden layers: None, "layer" or "batch".')
     init = _decided("init", "How the first weights were drawn.")
     dtype = _decided("dtype", 'That of the parameters: "float32" or "float64".')
     device = _decided("device", 'Where the model runs: "cpu" or "cuda".', by="MLP or fastnn.load")
@@ -97,6 +99,7 @@ class MLP:
         *,
         dropout: float | Sequence[float] = 0.0,
         bias: bool = True,
+        norm: str | None = None,
         init: str | tuple[str, float] = "auto",
         dtype: str = "float32",
         device: str = "auto",
@@ -110,7 +113,8 @@ class MLP:
         self._dropout = architectures.dropout(dropout, len(self.activations))
         if not isinstance(bias, (bool, np.bool_)):
             raise TypeError(f"bias must be True or False, got {bias!r}")
-        self._bias, self._dtype, self._device = bool(bias), architectures.dtype(dtype), architectures.device(device)
+        self._bias, self._norm = bool(bias), architectures.norm(norm)
+        self._dtype, self._device = architectures.dtype(dtype), architectures.device(device, self.norm)
         self._precision = architectures.precision(precision, self.dtype, self.device)
         if threads is not None:
             check_count("threads", threads)
@@ -124,8 +128,15 @@ class MLP:
         self.optimizer_state: training.Memory | None = None
         self._engine: Any = None
         self._loaded: set[tuple[Any, ...]] = set()  # what the engine has been asked to load
-        self._layout = Layout.of(self.layers, self.dtype, self.bias)
-        self._parameters = aligned_zeros(self._layout.size, self.dtype)
+        self.network = perceptron(
+            self.layers, self.activations, self.output, bias=self.bias, dropout=self.dropout, norm=self.norm
+        )
+        self.layout = Layout.of(self.network, self.dtype)
+        self._parameters = aligned_zeros(self.layout.size, self.dtype)
+        for normalisation in self.norms:
+            normalisation.gamma[...] = 1.0
+            if normalisation.variance is not None:
+                normalisation.variance[...] = 1.0
         for n, w in enumerate(self.weights):
             w[...] = initializers.draw(self._scheme(n), w.shape[0], w.shape[1], self.random, self.dtype)
 
@@ -163,7 +174,7 @@ class MLP:
     @property
     def weights(self) -> Views:
         """Views (I, O) of each layer's weights; writing to them changes the model."""
-        return Views(self._layout.weights(self.parameters))
+        return Views(self.layout.weights(self.parameters))
 
     @weights.setter
     def weights(self, value: Any) -> None:
@@ -172,16 +183,25 @@ class MLP:
     @property
     def biases(self) -> Views:
         """Views (O,) of each layer's bias, none for a network without; writing to them changes the model."""
-        return Views(self._layout.biases(self.parameters))
+        return Views(self.layout.biases(self.parameters))
 
     @biases.setter
     def biases(self, value: Any) -> None:
         raise AttributeError("biases cannot be replaced: write into them, as in biases[0][...] = values")
 
     @property
+    def norms(self) -> tuple[Norm, ...]:
+        """What normalises each hidden layer: views (O,) gamma and beta, and of batches the running mean and variance.
+
+        Writing to them changes the model. Empty for a network without `norm`.
+        """
+        return tuple(self.layout.norms(self.parameters))
+
+    @property
     def n_parameters(self) -> int:
         """The number of weights and biases."""
-        return sum(w.size for w in self.weights) + sum(b.size for b in self.biases)
+        norms = sum(norm.gamma.size + norm.beta.size for norm in self.norms)
+        return sum(w.size for w in self.weights) + sum(b.size for b in self.biases) + norms
 
     def fit(
         self,
@@ -295,7 +315,7 @@ class MLP:
         value, gradient, dx = self.engine(*data.needs(rows=n)).gradients(
             data.X, data.target.values, weight=data.weight, scale=scale, loss=data.loss, l2=l2
         )
-        return value, self._layout.weights(gradient), self._layout.biases(gradient), dx
+        return value, self.layout.weights(gradient), self.layout.biases(gradient), dx
 
     def profile(
         self,
@@ -350,9 +370,8 @@ class MLP:
         with _making:  # or two threads would each make one, and train at once
             if self._engine is None or self._engine.process != os.getpid():
                 self._engine = backends.engine(self.device, self.precision)(
-                    self.layers, self.activations, self.output, self._parameters, self.bias, self.threads, self.dropout,
-                    self.precision,
-                )  # fmt: skip
+                    self.network, self._parameters, self.threads, self.precision
+                )
                 self._loaded = set()
         return self._engine
 

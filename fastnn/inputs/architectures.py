@@ -9,6 +9,7 @@ import numpy as np
 from kernels import backends, devices
 from kernels.activations import ACTIVATIONS
 from kernels.engine.codes import OUTPUTS
+from kernels.layers import NORMS
 from kernels.ranges import check_count, check_number
 
 
@@ -95,9 +96,17 @@ def dtype(value: Any) -> str:
     return name
 
 
-def device(name: Any) -> str:
-    """The device that "auto" or a name stands for; see kernels.devices."""
-    return devices.device(name)
+def norm(name: Any) -> str | None:
+    """What normalises hidden layers, a name of kernels.layers.NORMS, or None."""
+    return None if name is None else NORMS.canonical(name)
+
+
+def device(name: Any, norm: str | None = None) -> str:
+    """The device that "auto" or a name stands for, see kernels.devices; with a norm "auto" stands for the CPU."""
+    found = devices.device("cpu" if norm and name == "auto" else name)
+    if norm and found == "cuda":
+        raise ValueError(f"norm {norm!r} needs device 'cpu', got 'cuda'")
+    return found
 
 
 def precision(name: Any, dtype: str, device: str) -> str:

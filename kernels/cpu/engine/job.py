@@ -104,6 +104,10 @@ class Job(Record):
     hook_argument: Address
     times: Address  # each slot's record of the clock, or 0
 
+    # normalisation by batches
+    by_batch: Flag  # by the batch's statistics, not by the running ones
+    keeps: Flag  # these move towards the batch's
+
     # dropout
     seed: Count
     first_step: Count  # the number of the job's first step among all of a training
@@ -118,6 +122,7 @@ class LayerRecord(Record):
     w: Address
     ldw: Bytes
     w_rows: Count
+    decays: Flag  # w takes the l2 term, and what the optimiser does to weights alone
     b: Address  # or 0
     wt: Address  # the transpose of w, or 0
     ldwt: Bytes
@@ -142,6 +147,14 @@ class LayerRecord(Record):
     ld_out: Bytes  # of y, dz and dropped
     drop_limit: Count  # see kernels.maths.random
     dropped: Address  # where y goes when elements are dropped; may be y itself
+
+    # normalisation
+    normal: Address  # (x - mean) / deviation, laid out as y
+    scale: Address  # 1 / deviation: of each row, or of each column
+    mean: Address  # the running ones
+    variance: Address
+    epsilon: float  # added to variances
+    momentum: float  # the share of the batch's statistics in new running ones
 
     transposed_dw: Flag  # dw is made as its transpose
     ld_transposed_dw: Bytes

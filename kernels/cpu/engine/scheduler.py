@@ -37,7 +37,7 @@ LOW = (1 << 32) - 1  # of the ticket: phase << 32 | next tile
 
 
 @jit.kernel(like=Work)
-def network(real: Any) -> Callable[..., Any]:
+def run_job(real: Any) -> Callable[..., Any]:
     """Run a job, with whoever else runs it; returns when no tile is left to claim."""
     run = calls.by_address(Operation, real)
 

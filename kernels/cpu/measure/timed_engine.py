@@ -43,8 +43,14 @@ class TimedEngine(Engine):
         """Whether the last step copied its rows of X, instead of reading them in place."""
         return bool(self._job.x_gather)
 
-    def product(self, layer: int) -> jit.Family:
-        """What multiplied in a layer in the last step."""
+    def activates(self, layer: int) -> bool:
+        """Whether a layer's activation is not a part of its product."""
+        return bool(self.memory.layers[layer].activate)
+
+    def product(self, layer: int) -> jit.Family | None:
+        """What multiplied in a layer in the last step; None in one that is no product."""
+        if layer not in self.memory.products:
+            return None
         return self.memory.product(layer, self.schedule.rows).family
 
     @property

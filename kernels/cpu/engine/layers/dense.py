@@ -3,9 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import calls, jit
-from kernels.cpu.engine.job import input_of, job_at, layer_of, start_of, stopped
-from kernels.cpu.engine.layers.layer import Backward, Forward, Gradient, derivative_of, outputs_of, whole_vectors
+from kernels.cpu.engine.job import LayerRecord, input_of, job_at, layer_of, start_of, stopped
+from kernels.cpu.engine.layers.layer import (
+    Backward,
+    Forward,
+    Gradient,
+    LayerKernels,
+    derivative_of,
+    outputs_of,
+    whole_vectors,
+)
 from kernels.cpu.engine.layers.products import NO_FLOOR, columns_at_once, gradient_product
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.masked_rows import outer_product
@@ -13,6 +22,8 @@ from kernels.cpu.ir.simd import itemsize
 from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
 from kernels.cpu.product.gemm import Product, gemm
+from kernels.engine.network import Stage
+from kernels.layers import Dense
 
 
 @jit.kernel(like=Forward, name="dense_forward")
@@ -104,3 +115,25 @@ def gradient(real: Any) -> Callable[..., Any]:
             product(1, columns, rows, record.one, 0, 0, dz, ld, gb, 0, gb if adds != 0 else 0, 0, none, 0, 1)
 
     return function
+
+
+def _describe(record: LayerRecord, layer: Dense) -> None:
+    record.relu_fused = ACTIVATIONS[layer.activation].is_relu
+
+
+def _buffers(rows: int, stride: int) -> dict[str, int]:
+    return {}
+
+
+def _work(stage: Stage, rows: int, groups: int) -> dict[str, tuple[int, int]]:
+    inputs, outputs = stage.inputs, stage.outputs
+    w, b = inputs * outputs, outputs if stage.layer.bias else 0
+    rows_in_and_out = rows * (inputs + outputs)
+    return {
+        "forward": (2 * rows * w, rows_in_and_out + w + b),
+        "dx": (2 * rows * w, rows_in_and_out + w),
+        "dw": (2 * rows * w + rows * b, rows_in_and_out + groups * (w + b)),
+    }
+
+
+KERNELS = LayerKernels(forward, backward, gradient, _describe, _buffers, _work)

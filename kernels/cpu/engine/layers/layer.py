@@ -1,6 +1,8 @@
 """What the kernels of a kind of layer take, and what they have in common: what follows a layer's own arithmetic."""
 
+import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kernels.cpu.compiler import calls, jit
@@ -11,6 +13,8 @@ from kernels.cpu.ir.simd import chosen, itemsize
 from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
 from kernels.cpu.rowwise.elementwise import Activation, ActivationBackward
+from kernels.engine.network import Stage
+from kernels.layers import Layer
 
 
 class Forward(Protocol):
@@ -46,6 +50,29 @@ class Gradient(Protocol):
         self, job: Address, n: Index, at: Index, position: Index, rows: Size, i0: Index, height: Size, j0: Index,
         columns: Size, g: Address, ldg: Stride, gb: Address, adds: Flag,
     ) -> None: ...  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LayerKernels:
+    """The kernels of a kind of layer, which its module calls KERNELS.
+
+    describe: writes what they read of a layer into its record. buffers: (rows of a batch, stride of its outputs) -> how
+    many elements they need besides what every layer has, by the record's fields. work: (stage, rows, gradient groups)
+    -> (operations, elements read and written) of a training step, by phases: "forward", "dx" and "dw".
+    """
+
+    forward: jit.Family
+    backward: jit.Family
+    gradient: jit.Family
+    describe: Callable[[Any, Any], None]
+    buffers: Callable[[int, int], dict[str, int]]
+    work: Callable[[Stage, int, int], dict[str, tuple[int, int]]]
+
+
+def kernels_of(layer: Layer) -> LayerKernels:
+    """The kernels of a layer's kind."""
+    found: LayerKernels = importlib.import_module(f"kernels.cpu.engine.layers.{layer.kind}").KERNELS
+    return found
 
 
 def whole_vectors(real: Any) -> Callable[..., Any]:

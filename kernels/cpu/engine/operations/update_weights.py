@@ -54,7 +54,10 @@ def step_of_tile(real: Any) -> Callable[..., Any]:
     def step_tile(job, layer, tile, step, at, g, ldg, squares, times):
         rows, columns, bias = tile.i1 - tile.i0, tile.j1 - tile.j0, has_bias(layer, tile)
         scalars = job.scalars + step * job.scalars_bytes
-        if squares == 0 and job.scalars_of_biases == job.scalars:
+        if layer.decays == 0:
+            scalars = job.scalars_of_biases + step * job.scalars_bytes
+            update_rows(job, layer, at, rows + bias, columns, g, ldg, scalars, 0.0)
+        elif squares == 0 and job.scalars_of_biases == job.scalars:
             update_rows(job, layer, at, rows + bias, columns, g, ldg, scalars, 0.0)
         else:
             decay = 0.0

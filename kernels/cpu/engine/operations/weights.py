@@ -110,7 +110,7 @@ def weights(real: Any) -> Callable[..., Any]:
             squares = job.squares + (step * job.n_tiles + number) * 8
         if job.gradient == 0:
             step_tile(job, layer, tile, step, at, g, ldg, squares, times)
-        elif squares != 0:
+        elif squares != 0 and layer.decays != 0:
             decay(job, step, height, columns, layer.w + at, g, layer.ldw, squares)
 
     def function(address, at, step, tile, slot, times):
