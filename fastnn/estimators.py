@@ -23,6 +23,7 @@ from fastnn.model import MLP
 from fastnn.progress import line
 from fastnn.sharing import Share
 from fastnn.solvers import Pace, Problem, minimise, passes, sparse_outputs
+from kernels.engine.requests import Needs
 from kernels.process import forks
 
 NON_FINITE = (
@@ -113,7 +114,7 @@ class Perceptron(BaseEstimator):
                 f"{widths}"
             )
         if self.solver == "lbfgs":
-            net.prepare(line, problem.loss)
+            net.prepare(line, Needs(problem.loss))
             self.loss_, self.n_iter_ = minimise(
                 net, problem, self.alpha, self.tol, self.max_iter, self.max_fun, self._say
             )
@@ -165,7 +166,7 @@ class Perceptron(BaseEstimator):
         if any(net.dropout) and not hasattr(self, "_noise"):
             self._noise = net.noise = training.Noise(int(self._random_state.randint(np.iinfo(np.int32).max)))
         memory.noise = net.noise
-        net.prepare(line, *problem.needs(memory.optimizer, batch_size, self.alpha))
+        net.prepare(line, problem.needs(memory.optimizer, batch_size, self.alpha))
         learner = training.Learner(net.engine(), problem, memory, batch_size, self.alpha)
         watched = held_out is not None or callbacks or pace.schedule == "invscaling" or incremental
         watched = watched or not isinstance(problem.X, np.ndarray)

@@ -15,6 +15,7 @@ from fastnn import progress as reports
 from fastnn import row_order, training
 from fastnn.optimizers import Optimizer
 from kernels import backends
+from kernels.engine.requests import Batches
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.losses import LossChoice
 from kernels.ranges import check_count, check_number
@@ -144,7 +145,7 @@ def profile(
         model.dropout,
         model.precision,
     )
-    training.load_kernels(engine, reports.line, *data.needs(optimizer, batch_size, l2))
+    training.load_kernels(engine, reports.line, data.needs(optimizer, batch_size, l2))
     memory = training.Memory.fresh(model, optimizer)
     memory.noise = dataclasses.replace(memory.noise)
     learner = training.Learner(engine, data, memory, batch_size, l2)
@@ -157,11 +158,11 @@ def profile(
     threads = choice.threads
     touched = engine.touched_bytes + sum(array.nbytes for array in memory.arrays)
     seconds, times, flops, product_flops, bandwidth = _measure(instruments, engine, slices, threads, touched)
-    counts: dict[tuple[int, str], tuple[int, int]] = instruments.step_counts(
-        engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
-        metric=data.target.metric, update=optimizer.update, state=memory.arrays, l2=l2,
-        clips=optimizer.clip_norm is not None,
-    )  # fmt: skip
+    mass = data.mass(order, batch_size)[:1]
+    request = learner.request(
+        Batches(order, 0, batch_size, batch_size), data.scales(mass), data.decay(l2, mass), optimizer.rates(0, 1)
+    )
+    counts: dict[tuple[int, str], tuple[int, int]] = instruments.step_counts(engine, request)
     rows = [
         _row(
             n + 1, phase, *counts[n, phase], float(times[n, column]),

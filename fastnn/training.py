@@ -18,6 +18,7 @@ from fastnn.history import History
 from fastnn.losses import loss_for
 from fastnn.optimizers import Optimizer
 from fastnn.sharing import Share
+from kernels.engine.requests import Batches, Descent, Needs, Objective, TrainRequest
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.losses import Loss, LossChoice, loss_and_parameter
 from kernels.optimizers.rates import check_rates
@@ -67,7 +68,7 @@ def fit(
     history = History(device=model.device)
     say = nothing if progress is False else reports.line
     outputs = validation is not None and data.target.metric is None  # R2 is worked out of them
-    history.compile_seconds = model.prepare(say, *data.needs(optimizer, min(batch_size, n_train), l2, outputs))
+    history.compile_seconds = model.prepare(say, data.needs(optimizer, min(batch_size, n_train), l2, outputs))
     memory = Memory.fresh(model, optimizer)
     learner = Learner(model.engine(), data, memory, batch_size, l2)
     validation_weight = None
@@ -156,7 +157,7 @@ def train_on_batch(
     if model.optimizer_state is None or model.optimizer_state.optimizer != optimizer:
         model.optimizer_state = Memory.fresh(model, optimizer)
     n = len(data.X)
-    engine = model.engine(*data.needs(optimizer, n, l2))
+    engine = model.engine(data.needs(optimizer, n, l2))
     ((_, logs),) = Learner(engine, data, model.optimizer_state, n, l2).epoch(None)
     return logs
 
@@ -188,15 +189,13 @@ class Data:
         """What the loss says of itself."""
         return loss_and_parameter(self.loss)[0]
 
-    def needs(
-        self, optimizer: Optimizer | None = None, rows: int = 1, l2: float = 0.0, outputs: bool = False
-    ) -> tuple[Any, ...]:
+    def needs(self, optimizer: Optimizer | None = None, rows: int = 1, l2: float = 0.0, outputs: bool = False) -> Needs:
         """What an engine's `load` wants to know of training, or without an optimiser of evaluation; rows of a batch."""
         target = self.target.values.dtype if self.target.values.ndim == 2 else None
         gathered = (self.X.dtype, target, None if self.weight is None else self.weight.dtype)
         if optimizer is None:
-            return self.loss, None, gathered, rows, False, False, outputs
-        return self.loss, optimizer.update, gathered, rows, optimizer.clip_norm is not None, l2 > 0, outputs
+            return Needs(self.loss, gathered=gathered, rows=rows, outputs=outputs)
+        return Needs(self.loss, optimizer.update, gathered, rows, optimizer.clip_norm is not None, l2 > 0, outputs)
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""
@@ -223,9 +222,9 @@ class Data:
         """The l2 of each batch."""
         return np.full(len(mass), l2, np.float64)
 
-    def locate(self, order: np.ndarray | None, first: int, n_rows: int) -> tuple["Data", np.ndarray | None, int]:
-        """Where compiled code finds `n_rows` rows of `order` from `first` on: data, an order and a first row."""
-        return self, order, first
+    def locate(self, batches: Batches) -> tuple["Data", Batches]:
+        """Where compiled code finds these batches of these data: others of other data, maybe."""
+        return self, batches
 
     def mean(self, losses: np.ndarray, mass: np.ndarray) -> np.ndarray:
         """The loss of several batches out of those of each, which lie along the last axis."""
@@ -342,7 +341,8 @@ class Learner:
             first = done * self.batch_size
             n_rows = min(n * self.batch_size, rows - first)
             part = slice(done, done + n)
-            losses[part], hits, _ = self._run(order, first, n_rows, scales[part], decay[part])
+            batches = Batches(order, first, n_rows, self.batch_size)
+            losses[part], hits, _ = self._run(batches, scales[part], decay[part])
             right, done = right + float(hits.sum()), done + n
             logs = {"loss": float(self.data.mean(losses[:done], mass[:done]))}
             if self.data.target.metric:
@@ -367,7 +367,8 @@ class Learner:
             orders += [] if order is None else [order.copy()]
             masses += [masses[0] if masses and self.data.weight is None else self.data.mass(order, self.batch_size)]
         order, mass = np.concatenate(orders) if orders else None, np.concatenate(masses)
-        results = self._run(order, 0, rows, self.data.scales(mass), self.data.decay(self.l2, mass), n)
+        batches = Batches(order, 0, rows, self.batch_size, n)
+        results = self._run(batches, self.data.scales(mass), self.data.decay(self.l2, mass))
         losses, right, rates = (values.reshape(n, -1) for values in results)
         logs = {"loss": self.data.mean(losses, mass.reshape(n, -1))}
         if self.data.target.metric:
@@ -375,25 +376,31 @@ class Learner:
         logs["learning_rate"] = rates[:, -1]
         return [dict(zip(logs, values, strict=True)) for values in zip(*(v.tolist() for v in logs.values()))]
 
-    def _run(
-        self, order: np.ndarray | None, first: int, n_rows: int, scales: np.ndarray, decay: np.ndarray, passes: int = 1
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A slice of steps, or `passes` passes over n_rows rows: each step's loss, number of right rows, and rate."""
-        memory, n = self.memory, len(scales)
-        rates = memory.optimizer.rates(memory.step, n)
-        scalars = memory.optimizer.scalars(memory.step, rates)
-        start = time.perf_counter()
-        data, order, first = self.data.locate(order, first, n_rows)
+    def request(self, batches: Batches, scales: np.ndarray, decay: np.ndarray, rates: np.ndarray) -> TrainRequest:
+        """The next steps, on these batches of the data. scales, decay, rates: the learning rates, of each step."""
+        memory = self.memory
+        data, batches = self.data.locate(batches)
         if data is self.data:
             x, target, weight = self._placed
         else:
             x, target, weight = self.engine.place(data.X, data.target.values, data.weight)
-        losses, right = self.engine.train(
-            x, target, order=order, weight=weight, first=first, total=n_rows, batch_size=self.batch_size, steps=n,
-            passes=passes, scales=scales, loss=data.loss, metric=data.target.metric,
-            update=memory.optimizer.update, state=memory.arrays, scalars=scalars, l2=decay,
-            noise=(memory.noise.seed, memory.noise.step), clip_norm=memory.optimizer.clip_norm,
+        return TrainRequest(
+            x, target, weight, batches, Objective(data.loss, data.target.metric, scales, decay),
+            Descent(
+                memory.optimizer.update, memory.arrays, memory.optimizer.scalars(memory.step, rates),
+                memory.optimizer.clip_norm,
+            ),
+            noise=(memory.noise.seed, memory.noise.step),
         )  # fmt: skip
+
+    def _run(
+        self, batches: Batches, scales: np.ndarray, decay: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+        """A slice of steps: each one's loss, number of right rows, and learning rate."""
+        memory, n = self.memory, len(scales)
+        rates = memory.optimizer.rates(memory.step, n)
+        start = time.perf_counter()
+        losses, right = self.engine.train(self.request(batches, scales, decay, rates))
         seconds = time.perf_counter() - start
         if 2 * n > self._slice:  # at most twice as many next time, as many as fit the time
             self._slice = max(1, min(2 * n, int(n * SLICE_SECONDS / max(seconds, 1e-9))))
@@ -406,7 +413,7 @@ class Learner:
 _compiling = forks.lock()  # a signal handler may use a model, too
 
 
-def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
+def load_kernels(engine: Any, say: Callable[[str], None], needs: Needs) -> float:
     """Load what the engine runs, and `say` so where it has to be compiled. Returns the seconds that compiling took."""
     announced = False
 
@@ -419,7 +426,7 @@ def load_kernels(engine: Any, say: Callable[[str], None], *needs: Any) -> float:
     with _compiling:
         start = time.perf_counter()
         with announcing.announced_to(tell):
-            engine.load(*needs)
+            engine.load(needs)
     if not announced:
         return 0.0
     seconds = time.perf_counter() - start

@@ -240,8 +240,8 @@ class TestSlices:
             monkeypatch.setattr(
                 engine,
                 "train",
-                lambda *args, engine=engine, **options: (
-                    calls.append(options["passes"]) or type(engine).train(engine, *args, **options)
+                lambda request, engine=engine: (
+                    calls.append(request.batches.passes) or type(engine).train(engine, request)
                 ),
             )
             (X,), y = random_arrays(1, (ROWS, WIDTHS[0]), dtype="float32"), np.eye(3)[random_labels(2, ROWS, 3)]
