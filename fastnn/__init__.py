@@ -22,17 +22,25 @@ _HOME = {
     "Loss": "losses",
     "MLPClassifier": "sklearn",
     "MLPRegressor": "sklearn",
-    "from_torch": "interop",
-    "to_onnx": "interop",
-    "to_torch": "interop",
+    "from_torch": "files.interop",
+    "to_onnx": "files.interop",
+    "to_torch": "files.interop",
 }
-_MODULES = ("callbacks", "data", "initializers", "losses", "optimizers", "recipes", "schedules")
+_MODULES = {
+    "callbacks": "callbacks",
+    "data": "tables.data",
+    "initializers": "initializers",
+    "losses": "losses",
+    "optimizers": "optimizers",
+    "recipes": "recipes",
+    "schedules": "schedules",
+}
 
 if TYPE_CHECKING:
     from fastnn.activations import Activation
     from fastnn.callbacks import Callback, CSVLogger, EarlyStopping, ModelCheckpoint
+    from fastnn.files.interop import from_torch, to_onnx, to_torch
     from fastnn.history import History
-    from fastnn.interop import from_torch, to_onnx, to_torch
     from fastnn.losses import Loss
     from fastnn.model import MLP, load
     from fastnn.optimizers import SGD, Adam, Optimizer
@@ -83,7 +91,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name in _MODULES:
-        return importlib.import_module(f"fastnn.{name}")
+        return importlib.import_module(f"fastnn.{_MODULES[name]}")
     if name[:1].isupper():  # an optimiser's class, of which there may be any number
         _check_kernels()
         found = getattr(importlib.import_module("fastnn.optimizers"), name, None)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import formats
-from fastnn.table import append_csv, write_csv
+from fastnn.files import formats
+from fastnn.tables.table import append_csv, write_csv
 from kernels.ranges import check_count, check_number
 
 Logs = Mapping[str, float]

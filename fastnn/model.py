@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import architectures, evaluation, formats, initializers, inputs, optimizers, training
-from fastnn import progress as reports
+from fastnn import initializers, inputs, optimizers
 from fastnn.callbacks import Callback
-from fastnn.files import DataError, reading
+from fastnn.files import DataError, formats, reading
 from fastnn.history import History
+from fastnn.inputs import architectures
+from fastnn.training import evaluation
+from fastnn.training import loop as training
+from fastnn.training import progress as reports
 from kernels import backends
 from kernels.activations import ACTIVATIONS
 from kernels.engine.requests import Needs

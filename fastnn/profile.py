@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import progress as reports
-from fastnn import row_order, training
 from fastnn.optimizers import Optimizer
+from fastnn.training import loop as training
+from fastnn.training import progress as reports
+from fastnn.training import row_order
 from kernels import backends
 from kernels.engine.requests import Batches
 from kernels.layout import aligned_copy, aligned_zeros

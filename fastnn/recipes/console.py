@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import progress
 from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.model import MLP
 from fastnn.optimizers import Optimizer
-from fastnn.training import Data
+from fastnn.training import progress
+from fastnn.training.loop import Data
 
 BLOCKS, SHADES = "▁▂▃▄▅▆▇█", " ░▒▓█"
 ASCII_BLOCKS, ASCII_SHADES = "_.-=+*%#", " .+%#"  # where stdout cannot encode the others

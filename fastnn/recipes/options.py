@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnn import cli, plots
 from fastnn.history import History
-from fastnn.table import write_csv
+from fastnn.tables.table import write_csv
 
 
 def parser(name: str, description: str, *, seed: int = 0) -> ArgumentParser:

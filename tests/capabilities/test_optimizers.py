@@ -10,7 +10,8 @@ from numba import njit
 
 import fastnn
 import kernels
-from fastnn import cli, commands, optimizers
+from fastnn import cli, optimizers
+from fastnn.cli import commands
 from fastnn.schedules import InverseScaling
 from kernels import reference
 from kernels.cpu.measure.counts import operations_of

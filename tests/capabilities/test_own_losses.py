@@ -10,8 +10,9 @@ from numba import njit
 
 import fastnn
 import kernels
-from fastnn import commands, losses
-from fastnn.table import DataError
+from fastnn import losses
+from fastnn.cli import commands
+from fastnn.tables.table import DataError
 from kernels import reference
 from kernels.cpu.rowwise.loss import losses as compiled
 from kernels.maths import exp, log1p, select

@@ -3,8 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from fastnn.baseline import Measured, warn_if_worse
-from fastnn.targets import Target
+from fastnn.tables.baseline import Measured, warn_if_worse
+from fastnn.tables.targets import Target
 
 FORMULAS = {
     "mean_squared_error": lambda error: error**2,
@@ -31,7 +31,7 @@ def warned_of(metrics, y, loss=None, seen=None, classes=("no", "yes"), stopped_e
 ])  # fmt: skip
 @pytest.mark.parametrize("n_outputs", [1, 3])
 def test_the_constant_is_the_best_one_for_the_loss(monkeypatch, loss, answer, n_outputs):
-    monkeypatch.setattr("fastnn.baseline.BLOCK_ROWS", 7)
+    monkeypatch.setattr("fastnn.tables.baseline.BLOCK_ROWS", 7)
     rng = np.random.default_rng(n_outputs)
     seen = rng.gamma(1, 3, (101, n_outputs)).astype(np.float32)
     y = rng.gamma(2, 3, (40, n_outputs)).astype(np.float32)
@@ -50,7 +50,7 @@ def test_the_constant_is_the_best_one_for_the_loss(monkeypatch, loss, answer, n_
 
 
 def test_a_sum_over_rows_stays_a_sum(monkeypatch):
-    monkeypatch.setattr("fastnn.baseline.BLOCK_ROWS", 3)
+    monkeypatch.setattr("fastnn.tables.baseline.BLOCK_ROWS", 3)
     y = np.arange(8, dtype=np.float32)[:, None]
     assert warned_of({"loss": 41.9}, y, "sum_squared_error") == []  # 2 (3.5^2 + 2.5^2 + 1.5^2 + 0.5^2) = 42
     assert len(warned_of({"loss": 42.1}, y, "sum_squared_error")) == 1

@@ -21,11 +21,13 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import MLP, commands, data, formats
-from fastnn.files import DataError
-from fastnn.preprocessing import Preprocessing
-from fastnn.table import read_csv
-from fastnn.targets import Target
+from fastnn import MLP
+from fastnn.cli import commands
+from fastnn.files import DataError, formats
+from fastnn.tables import data
+from fastnn.tables.preprocessing import Preprocessing
+from fastnn.tables.table import read_csv
+from fastnn.tables.targets import Target
 
 MUTANTS = int(os.environ.get("FASTNN_MUTANTS", "2000"))
 BOUND = 64 << 20

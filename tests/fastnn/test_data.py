@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnn.data import SKLEARN_NAMES, Dataset, load
-from fastnn.table import DataError, Table
+from fastnn.tables.data import SKLEARN_NAMES, Dataset, load
+from fastnn.tables.table import DataError, Table
 
 MNIST = Path(os.environ.get("FASTNN_MNIST") or Path(__file__).resolve().parents[3] / "shared/data/mnist-test")
 
@@ -137,7 +137,7 @@ def test_arrays_that_cannot_be_used(tmp_path, X, y, message):
 
 
 def test_a_number_that_is_not_finite_is_found_in_a_later_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastnn.data._CHECK_NUMBERS", 12)
+    monkeypatch.setattr("fastnn.tables.data._CHECK_NUMBERS", 12)
     X = np.zeros((10, 3), np.float32)
     X[9, 2] = -np.inf
     with pytest.raises(DataError, match=r"X.npy: row 9, column 2: -inf is not finite"):

@@ -13,10 +13,11 @@ import sys
 import pytest
 
 import fastnn
-from fastnn import data, files
+from fastnn import files
 from fastnn.callbacks import CSVLogger
 from fastnn.files import DataError, open_file, read_exactly, reading, replace
-from fastnn.table import append_csv, read_csv, write_csv
+from fastnn.tables import data
+from fastnn.tables.table import append_csv, read_csv, write_csv
 from tests.programs import PATIENCE, environment
 
 

@@ -23,9 +23,11 @@ from numba.core.compiler_lock import global_compiler_lock
 
 import fastnn
 import kernels
-from fastnn import MLP, sharing, training
+from fastnn import MLP
 from fastnn import model as models
-from fastnn.sharing import Share
+from fastnn.training import loop as training
+from fastnn.training import sharing
+from fastnn.training.sharing import Share
 from kernels.cpu.threads import workers
 from kernels.process import apart, forks
 from tests.oracle import random_arrays, random_labels

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from fastnn import formats
-from fastnn.formats import load_arrays, save_arrays
+from fastnn.files import formats
+from fastnn.files.formats import load_arrays, save_arrays
 
 SUFFIXES = (".npz", ".safetensors")
 METADATA = {"layers": [2, 25, 1], "output": "sigmoid", "columns": ["größe", "price"], "mean": 0.1, "none": None}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastnn.preprocessing import Preprocessing, check_magnitude
-from fastnn.table import DataError, Table, read_csv
+from fastnn.tables.preprocessing import Preprocessing, check_magnitude
+from fastnn.tables.table import DataError, Table, read_csv
 
 EPS32 = np.finfo(np.float32).eps
 
@@ -111,7 +111,7 @@ def test_a_column_without_a_value_in_the_training_rows(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, bool])
 def test_arrays_are_standardised_in_blocks(monkeypatch, dtype):
-    monkeypatch.setattr("fastnn.preprocessing.BLOCK_ROWS", 7)
+    monkeypatch.setattr("fastnn.tables.preprocessing.BLOCK_ROWS", 7)
     X = (np.random.default_rng(0).normal(3, 2, (40, 5)) * 3).astype(dtype)
     X[:, 3] = 4
     rows = np.arange(1, 40, 2)

@@ -12,8 +12,9 @@ import textwrap
 import numpy as np
 import pytest
 
-from fastnn import MLP, progress
-from fastnn.progress import Progress
+from fastnn import MLP
+from fastnn.training import progress
+from fastnn.training.progress import Progress
 from tests.programs import PATIENCE, environment
 
 X, Y = np.ones((8, 3), np.float32), np.arange(8) % 2

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import cli, progress, training
+from fastnn import cli
 from fastnn.history import History
 from fastnn.recipes import RECIPES, breast_cancer, console, digits, moons, options, plain_numpy, xor
+from fastnn.training import loop as training
+from fastnn.training import progress
 from tests.oracle import assert_close, network_depth
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import row_order
+from fastnn.training import row_order
 from kernels.engine.codes import ROW_NUMBER
 
 

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastnn
 from fastnn import MLP, MLPClassifier
-from fastnn.sharing import Share
+from fastnn.training.sharing import Share
 from tests.programs import PATIENCE, environment, run
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -98,7 +98,7 @@ def test_the_child_of_a_fork_trains_alone():
     program = textwrap.dedent("""
         import os, warnings
         import fastnn
-        from fastnn.sharing import Share
+        from fastnn.training.sharing import Share
 
         model = fastnn.MLP([64, 8, 10], threads=2)
         with Share(model.engine()):

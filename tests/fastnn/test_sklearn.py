@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 import fastnn
 from fastnn import MLPClassifier, MLPRegressor
 from fastnn.schedules import CosineDecay, StepDecay
-from fastnn.training import Learner
+from fastnn.training.loop import Learner
 from tests.oracle import random_row_weights
 
 pytestmark = [
@@ -233,7 +233,7 @@ class TestLossesOfNumbers:
 @pytest.mark.parametrize("make", [scipy.sparse.csr_array, scipy.sparse.csc_matrix, scipy.sparse.coo_array])
 @pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"solver": "lbfgs"}], ids=str)
 def test_sparse_is_dense(make, options, monkeypatch):
-    monkeypatch.setattr("fastnn.solvers.BLOCK_BYTES", 100 * 8 * X.shape[1])  # several blocks
+    monkeypatch.setattr("fastnn.sklearn.solvers.BLOCK_BYTES", 100 * 8 * X.shape[1])  # several blocks
     sparse = np.where(np.abs(X) < 1, 0, X)
     dense, other = (
         MLPClassifier(random_state=0, max_iter=8, **options),
@@ -255,7 +255,7 @@ def test_sparse_is_dense(make, options, monkeypatch):
     ids=["classes", "two", "labels", "number", "counts"],
 )  # fmt: skip
 def test_sparse_rows_are_predicted_as_they_are(fitted, hidden, dtype, monkeypatch):
-    monkeypatch.setattr("fastnn.solvers.SPARSE_ROWS", 200)  # three blocks
+    monkeypatch.setattr("fastnn.sklearn.solvers.SPARSE_ROWS", 200)  # three blocks
     dense = np.where(np.abs(X) < 1, 0, X).astype(dtype)
     model, sparse = fitted(hidden, dense), scipy.sparse.csr_array(dense)
     expected = model.network_.predict(dense)

@@ -6,7 +6,7 @@ import scipy.sparse
 
 from fastnn import MLP
 from fastnn.inputs import Targets
-from fastnn.solvers import Pace, Problem, minimise
+from fastnn.sklearn.solvers import Pace, Problem, minimise
 from tests.oracle import (
     assert_gradient,
     random_arrays,
@@ -48,7 +48,7 @@ def network(output, n_outputs):
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize(("loss", "output", "n_outputs"), PROBLEMS)
 def test_loss_and_gradient_belong_together(loss, output, n_outputs, sparse, monkeypatch):
-    monkeypatch.setattr("fastnn.solvers.BLOCK_BYTES", 10 * 8 * 5)  # three blocks of sparse rows
+    monkeypatch.setattr("fastnn.sklearn.solvers.BLOCK_BYTES", 10 * 8 * 5)  # three blocks of sparse rows
     data, net = problem(loss, output, n_outputs, sparse), network(output, n_outputs)
     start, used = net.parameters.copy(), net.parameters != 0
 

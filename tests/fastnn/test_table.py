@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastnn.table import DataError, Table, append_csv, read_csv, write_csv
+from fastnn.tables.table import DataError, Table, append_csv, read_csv, write_csv
 
 
 def write(folder, text, name="rows.csv", encoding="utf-8"):

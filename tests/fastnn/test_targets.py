@@ -4,8 +4,8 @@ import warnings
 import numpy as np
 import pytest
 
-from fastnn.table import DataError
-from fastnn.targets import Target
+from fastnn.tables.table import DataError
+from fastnn.tables.targets import Target
 
 
 def again(target):

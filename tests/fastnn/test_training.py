@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from fastnn import MLP, SGD, Adam, Callback, training
+from fastnn import MLP, SGD, Adam, Callback
 from fastnn.schedules import CosineDecay, InverseScaling, StepDecay, WarmUp
+from fastnn.training import loop as training
 from kernels import reference
 from tests.oracle import network_depth, random_arrays, random_labels, random_row_weights, random_target, tolerance
 
@@ -210,7 +211,7 @@ class TestSlices:
         y = random_labels(2, ROWS, 3)
         models = []
         for seconds in (0.0, 1e9):
-            monkeypatch.setattr("fastnn.training.SLICE_SECONDS", seconds)
+            monkeypatch.setattr("fastnn.training.loop.SLICE_SECONDS", seconds)
             model, _, X = make("float32")
             steps = []
 
@@ -232,7 +233,7 @@ class TestSlices:
     def test_epochs_that_nobody_watches_are_made_together_and_are_the_same(
         self, monkeypatch, batch_size, weighted, loss
     ):
-        monkeypatch.setattr("fastnn.training.SLICE_SECONDS", 1e9)
+        monkeypatch.setattr("fastnn.training.loop.SLICE_SECONDS", 1e9)
         calls, results = [], []
         for callbacks in ([], [Callback()]):
             model = MLP(WIDTHS, dropout=0.25, seed=0)

@@ -17,11 +17,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
-from fastnn.estimators import Perceptron
 from fastnn.inputs import Targets, array, check_numbers
 from fastnn.losses import checked_loss
-from fastnn.parameters import store
-from fastnn.solvers import Problem
+from fastnn.sklearn.base import Perceptron
+from fastnn.sklearn.parameters import store
+from fastnn.sklearn.solvers import Problem
 from kernels.losses import LOSSES, LossChoice, loss_and_parameter, names_for
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

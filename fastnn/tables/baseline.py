@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn.preprocessing import BLOCK_ROWS
-from fastnn.targets import Target
+from fastnn.tables.preprocessing import BLOCK_ROWS
+from fastnn.tables.targets import Target
 from kernels import reference
 from kernels.losses import LossChoice, loss_and_parameter
 

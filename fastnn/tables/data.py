@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import npy
-from fastnn.files import DataError, open_file, read_exactly, reading
-from fastnn.table import Table, quoted, read_csv
+from fastnn.files import DataError, npy, open_file, read_exactly, reading
+from fastnn.tables.table import Table, quoted, read_csv
 
 SKLEARN_NAMES = ("iris", "wine", "breast_cancer", "digits", "diabetes", "moons")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
-from fastnn import architectures
+from fastnn.inputs import architectures
 from kernels.optimizers.declaration import check_clip_norm
 from kernels.ranges import check_count, check_number
 

@@ -11,8 +11,8 @@ import kernels
 from fastnn import optimizers
 from fastnn.inputs import Targets
 from fastnn.schedules import Schedule
-from fastnn.sharing import Share
-from fastnn.training import Data, Learner, Memory
+from fastnn.training.loop import Data, Learner, Memory
+from fastnn.training.sharing import Share
 from kernels.engine.requests import Batches
 from kernels.layout import Layout
 from kernels.maths import sqrt

@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from fastnn import baseline, callbacks, formats, optimizers, plots, report
-from fastnn.data import Dataset, load
-from fastnn.exits import EXIT_INTERRUPTED
-from fastnn.files import reading
+from fastnn import callbacks, optimizers, plots
+from fastnn.cli import report
+from fastnn.cli.exits import EXIT_INTERRUPTED
+from fastnn.files import formats, reading
 from fastnn.losses import LOSSES, loss_for
-from fastnn.preprocessing import Preprocessing, check_magnitude
-from fastnn.table import DataError, Table, quoted, write_csv
-from fastnn.targets import Target
+from fastnn.tables import baseline
+from fastnn.tables.data import Dataset, load
+from fastnn.tables.preprocessing import Preprocessing, check_magnitude
+from fastnn.tables.table import DataError, Table, quoted, write_csv
+from fastnn.tables.targets import Target
 
 PREDICT_ROWS = 65536
 

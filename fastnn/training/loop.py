@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import evaluation, inputs, optimizers, row_order
-from fastnn import progress as reports
+from fastnn import inputs, optimizers
 from fastnn.callbacks import Callback
-from fastnn.divergence import WHAT_TO_TRY, Guard
 from fastnn.history import History
 from fastnn.losses import loss_for
 from fastnn.optimizers import Optimizer
-from fastnn.sharing import Share
+from fastnn.training import evaluation, row_order
+from fastnn.training import progress as reports
+from fastnn.training.divergence import WHAT_TO_TRY, Guard
+from fastnn.training.sharing import Share
 from kernels.engine.requests import Batches, Descent, Needs, Objective, TrainRequest
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.losses import Loss, LossChoice, loss_and_parameter

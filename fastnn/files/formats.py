@@ -19,8 +19,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
-from fastnn import npy
-from fastnn.files import BoundedReader, DataError, open_file, read_exactly, reading, replace
+from fastnn.files import BoundedReader, DataError, npy, open_file, read_exactly, reading, replace
 
 MARKER = "fastnn"
 VERSION = 1

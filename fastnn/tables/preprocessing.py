@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import formats
-from fastnn.table import DataError, Table, quoted
+from fastnn.files import formats
+from fastnn.tables.table import DataError, Table, quoted
 
 BLOCK_ROWS = 16384
 

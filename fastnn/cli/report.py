@@ -8,12 +8,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from fastnn.data import Dataset
 from fastnn.history import History
 from fastnn.optimizers import Optimizer
-from fastnn.preprocessing import Preprocessing
-from fastnn.table import Table, quoted
-from fastnn.targets import Target
+from fastnn.tables.data import Dataset
+from fastnn.tables.preprocessing import Preprocessing
+from fastnn.tables.table import Table, quoted
+from fastnn.tables.targets import Target
 from kernels.losses import loss_and_parameter
 
 

@@ -18,11 +18,14 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn import architectures, parameters, row_order, training
+from fastnn.inputs import architectures
 from fastnn.model import MLP
-from fastnn.progress import line
-from fastnn.sharing import Share
-from fastnn.solvers import Pace, Problem, minimise, passes, sparse_outputs
+from fastnn.sklearn import parameters
+from fastnn.sklearn.solvers import Pace, Problem, minimise, passes, sparse_outputs
+from fastnn.training import loop as training
+from fastnn.training import row_order
+from fastnn.training.progress import line
+from fastnn.training.sharing import Share
 from kernels.engine.requests import Needs
 from kernels.process import forks
 

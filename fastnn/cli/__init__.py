@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
-from fastnn.exits import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED
+from fastnn.cli.exits import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED
 
 DATA_HELP = (
     "a .csv with a header, an .npz with X and y, an .npy of inputs, a folder of MNIST's IDX files, or a data set of "
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_command(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
     def run(args: argparse.Namespace) -> int | None:
-        from fastnn import commands
+        from fastnn.cli import commands
 
         return getattr(commands, name)(args)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import formats
-from fastnn.preprocessing import moments
-from fastnn.table import DataError, quoted
+from fastnn.files import formats
+from fastnn.tables.preprocessing import moments
+from fastnn.tables.table import DataError, quoted
 
 MAX_CLASSES_GUESSED = 20
 
