@@ -16,6 +16,9 @@ from fastnn.inputs import architectures
 from fastnn.training import evaluation
 from fastnn.training import loop as training
 from fastnn.training import progress as reports
+from fastnn.training.data import Data
+from fastnn.training.loading import load_kernels
+from fastnn.training.optimizer_state import Memory, Noise
 from kernels import backends
 from kernels.activations import ACTIVATIONS
 from kernels.engine.requests import Needs
@@ -126,10 +129,10 @@ class MLP:
             check_count("seed", seed, 0)
         self._threads, self._seed, self._init = threads, seed, init
         seeds: Any = np.random.SeedSequence(seed)
-        self.random, self.noise = np.random.default_rng(seeds), training.Noise(int(seeds.entropy) % 2**63)
+        self.random, self.noise = np.random.default_rng(seeds), Noise(int(seeds.entropy) % 2**63)
         forks.renewed(self.random.bit_generator.lock)
         self.metadata: dict[str, Any] = {}
-        self.optimizer_state: training.Memory | None = None
+        self.optimizer_state: Memory | None = None
         self._engine: Any = None
         self._loaded: set[Needs] = set()  # what the engine has been asked to load
         self._layout = Layout.of(self.layers, self.dtype, self.bias)
@@ -285,7 +288,7 @@ class MLP:
 
         sample_weight: (n,), each >= 0, what a row counts in all of them.
         """
-        data = training.Data.checked(self, X, y, loss, sample_weight)
+        data = Data.checked(self, X, y, loss, sample_weight)
         self.engine(data.needs(outputs=data.target.metric is None))
         return evaluation.measure(self, data.X, data.target, data.loss, weight=data.weight)
 
@@ -296,7 +299,7 @@ class MLP:
 
         The shapes are those of `weights`, `biases` and X; the dtype is the model's.
         """
-        data = training.Data.checked(self, X, y, loss, sample_weight)
+        data = Data.checked(self, X, y, loss, sample_weight)
         check_number("l2", l2, 0)
         n = len(data.X)
         (scale,) = data.scales(data.mass(None, n))
@@ -349,7 +352,7 @@ class MLP:
 
         Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
         """
-        seconds = training.load_kernels(self._made(), say, needs)
+        seconds = load_kernels(self._made(), say, needs)
         self._loaded.add(needs)
         return seconds
 

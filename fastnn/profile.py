@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from fastnn.optimizers import Optimizer
-from fastnn.training import loop as training
 from fastnn.training import progress as reports
 from fastnn.training import row_order
+from fastnn.training.arguments import check_flags, checked_optimizer
+from fastnn.training.data import Data
+from fastnn.training.learner import Learner
+from fastnn.training.loading import load_kernels
+from fastnn.training.optimizer_state import Memory
 from kernels import backends
 from kernels.engine.requests import Batches
 from kernels.layout import aligned_copy, aligned_zeros
@@ -122,14 +126,14 @@ def profile(
     """See MLP.profile."""
     if model.device != "cpu":
         raise ValueError(f'profile needs a model with device="cpu", got "{model.device}"')
-    data = training.Data.checked(model, X, y, loss, sample_weight, class_weight)
+    data = Data.checked(model, X, y, loss, sample_weight, class_weight)
     check_count("batch_size", batch_size)
-    training.check_flags(shuffle, False)
+    check_flags(shuffle, False)
     check_number("l2", l2, 0)
     batch_size = min(batch_size, len(data.X))
     data = _whole_batches(data, batch_size)
     n = len(data.X)
-    optimizer = training.checked_optimizer(optimizer, n // batch_size)
+    optimizer = checked_optimizer(optimizer, n // batch_size)
     order = None
     if shuffle and batch_size < n:
         order = row_order.numbered(n)
@@ -146,10 +150,10 @@ def profile(
         model.dropout,
         model.precision,
     )
-    training.load_kernels(engine, reports.line, data.needs(optimizer, batch_size, l2))
-    memory = training.Memory.fresh(model, optimizer)
+    load_kernels(engine, reports.line, data.needs(optimizer, batch_size, l2))
+    memory = Memory.fresh(model, optimizer)
     memory.noise = dataclasses.replace(memory.noise)
-    learner = training.Learner(engine, data, memory, batch_size, l2)
+    learner = Learner(engine, data, memory, batch_size, l2)
     slices = (n_steps for _ in itertools.count() for n_steps, _ in learner.epoch(order))
     next(slices)  # makes the buffers
     choice, end = engine.thread_choice(batch_size), time.perf_counter() + TRIAL_SECONDS
@@ -184,7 +188,7 @@ def _row(layer: int, phase: str, operations: int, n_bytes: int, seconds: float, 
     return Row(layer, phase, operations, n_bytes, seconds, max(by_operations, by_bytes) / seconds, bound)
 
 
-def _whole_batches(data: training.Data, batch_size: int) -> training.Data:
+def _whole_batches(data: Data, batch_size: int) -> Data:
     """The data without the rows of a last, smaller batch: all steps are to be alike."""
     n = len(data.X) // batch_size * batch_size
     weight = None if data.weight is None else data.weight[:n]

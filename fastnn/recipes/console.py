@@ -14,7 +14,7 @@ from fastnn.history import History
 from fastnn.model import MLP
 from fastnn.optimizers import Optimizer
 from fastnn.training import progress
-from fastnn.training.loop import Data
+from fastnn.training.data import Data
 
 BLOCKS, SHADES = "▁▂▃▄▅▆▇█", " ░▒▓█"
 ASCII_BLOCKS, ASCII_SHADES = "_.-=+*%#", " .+%#"  # where stdout cannot encode the others

@@ -11,7 +11,9 @@ import kernels
 from fastnn import optimizers
 from fastnn.inputs import Targets
 from fastnn.schedules import Schedule
-from fastnn.training.loop import Data, Learner, Memory
+from fastnn.training.data import Data
+from fastnn.training.learner import Learner
+from fastnn.training.optimizer_state import Memory
 from fastnn.training.sharing import Share
 from kernels.engine.requests import Batches
 from kernels.layout import Layout

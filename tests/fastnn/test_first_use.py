@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastnn.training.loop import load_kernels
+from fastnn.training.loading import load_kernels
 from kernels.engine.requests import Needs
 from kernels.process import announcing
 from tests.programs import PATIENCE, environment, run
