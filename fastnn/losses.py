@@ -16,7 +16,7 @@ def loss_for(output: str, loss: Any) -> LossChoice:
 
 
 def checked_loss(loss: Any, names: Sequence[str], where: str = "") -> LossChoice:
-    """One of these losses, as a name or with its parameter, ("huber", delta) say; "huber" is ("huber", 1.0).
+    """One of these losses, as a name or with its parameter, (name, parameter), which has a default in some.
 
     Raises ValueError or TypeError for anything else; `where` ends the list of names in its message.
     """

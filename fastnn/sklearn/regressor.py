@@ -25,7 +25,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
     What scikit-learn's has not: activation, learning_rate, dropout, clip_norm, callbacks, threads, device and the
     validation set of `fit` as in MLPClassifier; logs have r2 in the place of accuracy.
 
-    loss: also "absolute_error", ("huber", delta), where "huber" alone has the delta 1, and ("quantile", level).
+    loss: also any other of numbers that docs/losses.md has for averages over rows, such as "absolute_error"; one with a
+        parameter is a pair, ("quantile", 0.9) say, or its name alone where the parameter has a default.
     """
 
     def __init__(

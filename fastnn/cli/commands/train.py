@@ -16,12 +16,13 @@ from fastnn.cli.checks import not_over, targets_of
 from fastnn.cli.exits import EXIT_INTERRUPTED
 from fastnn.files import formats
 from fastnn.history import History
-from fastnn.losses import loss_for
+from fastnn.losses import LOSSES, loss_for
 from fastnn.tables import baseline
 from fastnn.tables.data import Dataset, load
 from fastnn.tables.preprocessing import Preprocessing, check_magnitude
 from fastnn.tables.table import DataError, Table
 from fastnn.tables.targets import Target
+from kernels.losses import names_for
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -65,7 +66,7 @@ def _add_training(group: Any) -> None:
         metavar="NAME",
         choices=optimizers.known,
         default="adam",
-        help="adam (default), sgd and others",
+        help=f"one of {', '.join(optimizers.known)} (default adam)",
     )
     group.add_argument(
         "--learning-rate", metavar="R", type=arguments.rate, help="default the optimizer's, 0.001 for adam"
@@ -74,8 +75,8 @@ def _add_training(group: Any) -> None:
         "--loss",
         metavar="NAME",
         type=arguments.loss,
-        help="such as absolute_error, huber:DELTA (in standard deviations of standardised targets) or quantile:LEVEL "
-        "in a regression; a NAME that is none lists all (default mean_squared_error, cross-entropy of classes)",
+        help=f"of a regression one of {_forms('identity')}, of classes one of {_forms('softmax')}, the first by "
+        "default; errors are in standard deviations where targets are standardised",
     )
     group.add_argument("--l2", metavar="R", type=arguments.penalty, default=0.0, help="penalty on weights (default 0)")
     group.add_argument(
@@ -101,6 +102,16 @@ def _add_output(group: Any) -> None:
         "--metrics", metavar="FILE.csv", type=arguments.path, help="write loss and metrics of each epoch"
     )
     group.add_argument("--plot", metavar="DIR", type=arguments.path, help="draw the training curves into this folder")
+
+
+def _forms(output: str) -> str:
+    """The losses that go with these outputs as the command line takes them: NAME, NAME:PARAMETER, or either."""
+    forms = []
+    for name in names_for(output):
+        parameter = LOSSES[name].parameter
+        given = "" if parameter is None else f":{parameter.name.upper()}"
+        forms.append(f"{name}[{given}]" if parameter is not None and parameter.default is not None else name + given)
+    return ", ".join(forms)
 
 
 @dataclass(frozen=True)
