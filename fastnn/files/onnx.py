@@ -16,11 +16,28 @@ OPSET, IR_VERSION = 17, 9
 
 
 def to_onnx(model: Any) -> Any:
-    """The model as an onnx.ModelProto whose input is `X` (n, inputs), of the network's dtype.
+    """The model as an ONNX model. `onnx.save(to_onnx(model), path)` writes a file.
 
-    Of an MLP or a regressor the output is `y`, what `predict` returns; of a classifier they are `label` and
-    `probabilities`, what `predict` and `predict_proba` return. `onnx.save(to_onnx(model), path)` writes a file.
-    Raises ImportError without the extra `onnx`, ValueError for class labels that ONNX has no type for.
+    Parameters
+    ----------
+    model : MLP, MLPClassifier or MLPRegressor
+        A network or a fitted estimator.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Its input is `X` (n, inputs), of the network's dtype. Of an MLP or a regressor the output is `y`, what `predict`
+        returns. Of a classifier the outputs are `label` and `probabilities`, what `predict` and `predict_proba` return.
+
+    Raises
+    ------
+    ImportError
+        Without the extra `onnx`.
+    TypeError
+        For anything but a network or a fitted estimator.
+    ValueError
+        For class labels that ONNX has no type for, an activation without an ONNX form, and a network of `fastnn train`
+        that takes rows that have been prepared.
     """
     try:
         import onnx

@@ -11,10 +11,28 @@ from kernels.activations import ACTIVATIONS
 
 
 def to_torch(model: Any) -> Any:
-    """The network as a torch.nn.Sequential of its own weights' copies: Linear, activation, ..., output activation.
+    """The network as a PyTorch module.
 
-    Called on a tensor (n, inputs) it returns what `MLP.predict` does; with dropout, after `.eval()`. Raises ImportError
-    without PyTorch, ValueError for exp outputs, for which torch.nn has no module.
+    Parameters
+    ----------
+    model : MLP, MLPClassifier or MLPRegressor
+        A network or a fitted estimator.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Linear, activation, and so on to the output activation, with copies of the weights. Called on a tensor (n,
+        inputs) it returns what `MLP.predict` does; with dropout, after `.eval()`.
+
+    Raises
+    ------
+    ImportError
+        Without PyTorch.
+    TypeError
+        For anything but a network or a fitted estimator.
+    ValueError
+        For an output or an activation that torch.nn has no module for, exp for one, and a network of `fastnn train`
+        that takes rows that have been prepared.
     """
     torch, net, modules = _torch(), network(model), []
     if net.output == "exp":
@@ -36,13 +54,33 @@ def to_torch(model: Any) -> Any:
 
 
 def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
-    """A network with the weights of a torch.nn.Sequential of Linear layers, each but the last followed by at most one
-    activation of those that fastnn has (docs/activations.md). Dropout after the first layer and before the last is the
-    network's; elsewhere, where fastnn has none, it is passed over.
+    """A network with the weights of a PyTorch module.
 
-    output: the output activation, by default that of the last module: Softmax, Sigmoid, or none (identity). A module
-    that ends in logits is given one: output="softmax". `options` are those of MLP, but for dtype and bias.
-    Raises ImportError without PyTorch, TypeError or ValueError for any other module.
+    Dropout after the first layer and before the last is the network's. Elsewhere, where fastnn has none, it is passed
+    over.
+
+    Parameters
+    ----------
+    module : torch.nn.Sequential
+        Linear layers, each but the last followed by at most one activation of those that fastnn has
+        (docs/activations.md).
+    output : str, optional
+        The output activation. By default it is that of the last module: Softmax, Sigmoid, or none (identity). A module
+        that ends in logits is given one: output="softmax".
+    **options
+        Those of MLP, but for dtype and bias.
+
+    Returns
+    -------
+    MLP
+        A new network.
+
+    Raises
+    ------
+    ImportError
+        Without PyTorch.
+    TypeError, ValueError
+        For any other module.
     """
     torch = _torch()
     if not isinstance(module, torch.nn.Sequential):
