@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 
 from fastnn.optimizers import Optimizer
-from fastnn.training import loop as training
 from fastnn.training import progress as reports
 from fastnn.training import row_order
+from fastnn.training.arguments import check_flags, checked_optimizer
+from fastnn.training.data import Data
+from fastnn.training.learner import Learner
+from fastnn.training.loading import load_kernels
+from fastnn.training.optimizer_state import Memory
 from kernels import backends
+from kernels.engine.requests import Batches
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.losses import LossChoice
 from kernels.ranges import check_count, check_number
@@ -121,14 +126,14 @@ def profile(
     """See MLP.profile."""
     if model.device != "cpu":
         raise ValueError(f'profile needs a model with device="cpu", got "{model.device}"')
-    data = training.Data.checked(model, X, y, loss, sample_weight, class_weight)
+    data = Data.checked(model, X, y, loss, sample_weight, class_weight)
     check_count("batch_size", batch_size)
-    training.check_flags(shuffle, False)
+    check_flags(shuffle, False)
     check_number("l2", l2, 0)
     batch_size = min(batch_size, len(data.X))
     data = _whole_batches(data, batch_size)
     n = len(data.X)
-    optimizer = training.checked_optimizer(optimizer, n // batch_size)
+    optimizer = checked_optimizer(optimizer, n // batch_size)
     order = None
     if shuffle and batch_size < n:
         order = row_order.numbered(n)
@@ -136,10 +141,10 @@ def profile(
 
     instruments = backends.instruments(model.device)
     engine = instruments.TimedEngine(model.network, aligned_copy(model.parameters), model.threads, model.precision)
-    training.load_kernels(engine, reports.line, *data.needs(optimizer, batch_size, l2))
-    memory = training.Memory.fresh(model, optimizer)
+    load_kernels(engine, reports.line, data.needs(optimizer, batch_size, l2))
+    memory = Memory.fresh(model, optimizer)
     memory.noise = dataclasses.replace(memory.noise)
-    learner = training.Learner(engine, data, memory, batch_size, l2)
+    learner = Learner(engine, data, memory, batch_size, l2)
     slices = (n_steps for _ in itertools.count() for n_steps, _ in learner.epoch(order))
     next(slices)  # makes the buffers
     choice, end = engine.thread_choice(batch_size), time.perf_counter() + TRIAL_SECONDS
@@ -149,11 +154,11 @@ def profile(
     threads = choice.threads
     touched = engine.touched_bytes + sum(array.nbytes for array in memory.arrays)
     seconds, times, flops, product_flops, bandwidth = _measure(instruments, engine, slices, threads, touched)
-    counts: dict[tuple[int, str], tuple[int, int]] = instruments.step_counts(
-        engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
-        metric=data.target.metric, update=optimizer.update, state=memory.arrays, l2=l2,
-        clips=optimizer.clip_norm is not None,
-    )  # fmt: skip
+    mass = data.mass(order, batch_size)[:1]
+    request = learner.request(
+        Batches(order, 0, batch_size, batch_size), data.scales(mass), data.decay(l2, mass), optimizer.rates(0, 1)
+    )
+    counts: dict[tuple[int, str], tuple[int, int]] = instruments.step_counts(engine, request)
     rows = [
         _row(
             n + 1, phase, *counts[n, phase], float(times[n, column]),
@@ -174,7 +179,7 @@ def _row(layer: int, phase: str, operations: int, n_bytes: int, seconds: float, 
     return Row(layer, phase, operations, n_bytes, seconds, max(by_operations, by_bytes) / seconds, bound)
 
 
-def _whole_batches(data: training.Data, batch_size: int) -> training.Data:
+def _whole_batches(data: Data, batch_size: int) -> Data:
     """The data without the rows of a last, smaller batch: all steps are to be alike."""
     n = len(data.X) // batch_size * batch_size
     weight = None if data.weight is None else data.weight[:n]

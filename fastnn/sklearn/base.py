@@ -22,10 +22,14 @@ from fastnn.inputs import architectures
 from fastnn.model import MLP
 from fastnn.sklearn import parameters
 from fastnn.sklearn.solvers import Pace, Problem, minimise, passes, sparse_outputs
-from fastnn.training import loop as training
 from fastnn.training import row_order
+from fastnn.training.arguments import check_monitors, checked_callbacks
+from fastnn.training.learner import Learner
+from fastnn.training.loop import nothing
+from fastnn.training.optimizer_state import Noise
 from fastnn.training.progress import line
 from fastnn.training.sharing import Share
+from kernels.engine.requests import Needs
 from kernels.process import forks
 
 NON_FINITE = (
@@ -116,7 +120,7 @@ class Perceptron(BaseEstimator):
                 f"{widths}"
             )
         if self.solver == "lbfgs":
-            net.prepare(line, problem.loss)
+            net.prepare(line, Needs(problem.loss))
             self.loss_, self.n_iter_ = minimise(
                 net, problem, self.alpha, self.tol, self.max_iter, self.max_fun, self._say
             )
@@ -154,11 +158,11 @@ class Perceptron(BaseEstimator):
         batch_size = min(200, n) if self.batch_size == "auto" else min(self.batch_size, n)
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(f"batch_size {self.batch_size} is larger than the {n} rows: it is clipped", stacklevel=4)
-        callbacks = training.checked_callbacks(self.callbacks or ())
-        training.check_monitors(callbacks, problem, held_out is not None)
+        callbacks = checked_callbacks(self.callbacks or ())
+        check_monitors(callbacks, problem, held_out is not None)
 
         def tell(event: str, *args: Any) -> bool:
-            return any([getattr(callback, event, training.nothing)(net, *args) for callback in callbacks])
+            return any([getattr(callback, event, nothing)(net, *args) for callback in callbacks])
 
         if not hasattr(self, "loss_curve_") or (self.best_loss_ is None) != self.early_stopping:
             self._start_records()
@@ -166,10 +170,10 @@ class Perceptron(BaseEstimator):
             self._optimizer = self._fresh_optimizer(net)
         pace, memory = self._optimizer, self._optimizer.memory
         if any(net.dropout) and not hasattr(self, "_noise"):
-            self._noise = net.noise = training.Noise(int(self._random_state.randint(np.iinfo(np.int32).max)))
+            self._noise = net.noise = Noise(int(self._random_state.randint(np.iinfo(np.int32).max)))
         memory.noise = net.noise
-        net.prepare(line, *problem.needs(memory.optimizer, batch_size, self.alpha))
-        learner = training.Learner(net.engine(), problem, memory, batch_size, self.alpha)
+        net.prepare(line, problem.needs(memory.optimizer, batch_size, self.alpha))
+        learner = Learner(net.engine(), problem, memory, batch_size, self.alpha)
         watched = held_out is not None or callbacks or pace.schedule == "invscaling" or incremental
         watched = watched or not isinstance(problem.X, np.ndarray)
 

@@ -11,8 +11,11 @@ import kernels
 from fastnn import optimizers
 from fastnn.inputs import Targets
 from fastnn.schedules import Schedule
-from fastnn.training.loop import Data, Learner, Memory
+from fastnn.training.data import Data
+from fastnn.training.learner import Learner
+from fastnn.training.optimizer_state import Memory
 from fastnn.training.sharing import Share
+from kernels.engine.requests import Batches
 from kernels.maths import sqrt
 from kernels.optimizers import adam
 from kernels.optimizers.declaration import Update
@@ -63,12 +66,13 @@ class Problem(Data):
         """The reported loss of several batches out of those of each."""
         return self.reported * super().mean(losses, mass)
 
-    def locate(self, order: np.ndarray | None, first: int, n_rows: int) -> tuple[Data, np.ndarray | None, int]:
-        """Where compiled code finds these rows: in place, or for sparse rows in a dense copy of them."""
+    def locate(self, batches: Batches) -> tuple[Data, Batches]:
+        """Where compiled code finds these batches: in place, or for sparse rows in a dense copy of them."""
         if isinstance(self.X, np.ndarray):
-            return self, order, first
-        rows = slice(first, first + n_rows) if order is None else order[first : first + n_rows]
-        return self.dense(rows), None, 0
+            return self, batches
+        rows: Any = slice(batches.first, batches.first + batches.total)
+        rows = rows if batches.order is None else batches.order[rows]
+        return self.dense(rows), Batches(None, 0, batches.total, batches.size)
 
     def rows(self, rows: Any) -> "Problem":
         """Some of the rows, by slice or numbers."""

@@ -19,6 +19,7 @@ from kernels.engine.network import perceptron
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.optimizers.sgd import SGD
 from tests.oracle import random_arrays, random_labels, random_network
+from tests.requests import train_request
 
 UNIT = bf16.unit()
 needs_amx = pytest.mark.skipif(UNIT != "amx", reason="this CPU or system has no AMX")
@@ -189,11 +190,11 @@ def trained(widths, precision, threads=1, rows=300, steps=3):
     engine = make_engine(widths, precision, threads)
     (x,) = random_arrays(1, (rows, widths[0]), dtype="float32")
     scalars = np.full((steps, 1), 0.1)
-    losses, _ = engine.train(
-        x, random_labels(2, rows, widths[-1]), order=None, weight=None, first=0, total=rows, batch_size=rows // steps,
-        steps=steps, scales=np.full(steps, steps / rows), loss="softmax_cross_entropy", metric=None,
-        update=SGD().update, state=[], scalars=scalars,
-    )  # fmt: skip
+    losses, _ = engine.train(train_request(
+        x, random_labels(2, rows, widths[-1]), total=rows, size=rows // steps,
+        scales=np.full(steps, steps / rows), loss="softmax_cross_entropy", update=SGD().update, state=[],
+        scalars=scalars,
+    ))  # fmt: skip
     outputs = np.empty((rows, widths[-1]), np.float32)
     engine.forward(x, out=outputs)
     return losses, engine.parameters, outputs

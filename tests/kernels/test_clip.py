@@ -12,6 +12,7 @@ from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.adam import Adam
 from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
+from tests.requests import train_request
 
 DTYPES = ["float32", "float64"]
 WIDTHS = [[7, 3], [300, 290, 70, 5], [60, 13, 3]]
@@ -36,12 +37,11 @@ def train(engine, optimizer=DESCENT, steps=1, scale=1.0, l2=0.0, **options):
     (x,) = random_arrays(1, (rows, widths[0]), dtype=engine.dtype)
     state = [aligned_zeros(engine.layout.size, engine.dtype) for _ in optimizer.slots]
     scalars = optimizer.scalars(0, optimizer.rates(0, steps))
-    losses, _ = engine.train(
-        np.tile(x, (steps, 1)), np.tile(random_labels(2, rows, widths[-1]), steps), order=None, weight=None, first=0,
-        total=steps * rows, batch_size=rows, steps=steps, scales=np.full(steps, scale / rows),
-        loss="softmax_cross_entropy", metric=None, update=optimizer.update, state=state, scalars=scalars,
-        l2=l2, **options,
-    )  # fmt: skip
+    losses, _ = engine.train(train_request(
+        np.tile(x, (steps, 1)), np.tile(random_labels(2, rows, widths[-1]), steps), total=steps * rows, size=rows,
+        scales=np.full(steps, scale / rows), loss="softmax_cross_entropy", update=optimizer.update, state=state,
+        scalars=scalars, l2=l2, **options,
+    ))  # fmt: skip
     return losses, engine.parameters, *state
 
 

@@ -12,6 +12,7 @@ from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
+from tests.requests import train_request
 
 DTYPES = ["float32", "float64"]
 # The three kinds of slope: of an output that is dropped in place, of the output, of the pre-activation
@@ -48,11 +49,11 @@ class Setting:
         """Steps of descent, the second on fewer rows; returns their losses."""
         scalars = np.full((steps, 1), 0.5)
         sizes = np.array([self.rows, self.rest])[first : first + steps]
-        losses, _ = self.engine.train(
-            self.x, self.y, order=self.order, weight=None, first=first * self.rows, total=int(sizes.sum()),
-            batch_size=self.rows, steps=steps, scales=1 / sizes, loss="softmax_cross_entropy", metric="label",
+        losses, _ = self.engine.train(train_request(
+            self.x, self.y, order=self.order, first=first * self.rows, total=int(sizes.sum()),
+            size=self.rows, scales=1 / sizes, loss="softmax_cross_entropy", metric="label",
             update=SGD().update, state=[], scalars=scalars, noise=noise, **options,
-        )  # fmt: skip
+        ))  # fmt: skip
         return losses
 
     def reference(self, weights, biases, step, l2=0.0):

@@ -18,6 +18,7 @@ from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
+from tests.requests import train_request
 
 # What a step is made of: widths, rows of the batch, rows of a second batch that is smaller
 KINDS = {
@@ -112,11 +113,11 @@ class Setting:
     def train(self, rate=0.5):
         """Two steps of descent, the second on fewer rows; returns their losses."""
         scalars = np.full((2, 1), rate)
-        losses, right = self.engine.train(
-            self.x, self.y, order=self.order, weight=None, first=0, total=self.rows + self.rest, batch_size=self.rows,
-            steps=2, scales=1 / np.array([self.rows, self.rest]), loss="softmax_cross_entropy", metric="label",
+        losses, right = self.engine.train(train_request(
+            self.x, self.y, order=self.order, total=self.rows + self.rest, size=self.rows,
+            scales=1 / np.array([self.rows, self.rest]), loss="softmax_cross_entropy", metric="label",
             update=SGD().update, state=[], scalars=scalars,
-        )  # fmt: skip
+        ))  # fmt: skip
         return losses, right
 
 

@@ -16,35 +16,23 @@ from kernels.activations import ACTIVATIONS
 from kernels.activations.sigmoid import sigmoid
 from kernels.cpu.engine.layers.layer import kernels_of
 from kernels.cpu.measure.timed_engine import TimedEngine
+from kernels.engine.requests import TrainRequest
 from kernels.losses import LossChoice, loss_and_parameter
 from kernels.maths import exp
 from kernels.maths.functions import Bits, Maths, functions
-from kernels.optimizers.declaration import Update
 
 
-def step_counts(
-    engine: TimedEngine,
-    x: np.ndarray,
-    target: np.ndarray,
-    *,
-    rows: int,
-    order: np.ndarray | None,
-    weight: np.ndarray | None,
-    loss: LossChoice,
-    metric: str | None,
-    update: Update,
-    state: list[np.ndarray],
-    l2: float,
-    clips: bool,
-) -> dict[tuple[int, str], tuple[int, int]]:
-    """(operations, bytes) of each (layer, phase) of a step on `rows` rows, after a step; layers count from 0.
+def step_counts(engine: TimedEngine, request: TrainRequest) -> dict[tuple[int, str], tuple[int, int]]:
+    """(operations, bytes) of each (layer, phase) of a requested step, after such a step; layers count from 0.
 
-    The arguments are those of `Engine.train`, the phases those of `stamps.PHASES`.
+    The phases are those of `stamps.PHASES`.
     """
+    x, target, weight, order = request.x, request.target, request.weight, request.batches.order
+    rows, objective, descent = request.batches.size, request.objective, request.descent
     size, layout, dtype = engine.dtype.itemsize, engine.layout, engine.dtype.name
     n_inputs, n_outputs, last = layout.widths[0], layout.widths[-1], len(layout.stages) - 1
     schedule = engine.schedule
-    groups = max(schedule.gradient_groups, 1)
+    decays, groups = bool(np.any(objective.l2)), max(schedule.gradient_groups, 1)
     result: dict[tuple[int, str], tuple[int, int]] = {}
     if engine.gathers_x:
         number = 0 if order is None else order.itemsize
@@ -71,17 +59,19 @@ def step_counts(
             result[n, "transpose"] = 0, 2 * size * n_weights
         if schedule.gradient_groups:
             result[n, "sum"] = (groups - 1) * n_parameters, size * (groups + 1) * n_parameters
-        each = 2 + operations_of(update.rule, dtype)  # g + l2 * w, then the step
-        decayed = n_weights if l2 and stage.layer.decays else 0
-        result[n, "update"] = n_parameters * each + 2 * decayed, size * n_parameters * (3 + 2 * len(state))
-    if clips:  # the norm, of what few steps scale
+        each = 2 + operations_of(descent.update.rule, dtype)  # g + l2 * w, then the step
+        decayed = n_weights if decays and stage.layer.decays else 0
+        result[n, "update"] = n_parameters * each + 2 * decayed, size * n_parameters * (3 + 2 * len(descent.state))
+    if descent.clip_norm is not None:  # the norm, of what few steps scale
         n_parameters = sum((stage.w_rows + stage.layer.bias) * stage.outputs for stage in engine.network.stages)
         result[0, "clip"] = 2 * n_parameters, size * n_parameters
     # z, dz and the row's loss; whether it is right; target and weight, each as the caller has it and as the batch does
-    a_row = 2 * size * n_outputs + 8 + (8 if metric else 0) + (0 if weight is None else weight.itemsize + size)
+    a_row = (
+        2 * size * n_outputs + 8 + (8 if objective.metric else 0) + (0 if weight is None else weight.itemsize + size)
+    )
     a_row += target.itemsize + 8 if target.ndim == 1 else n_outputs * (target.itemsize + size)
     result[last, "loss"] = (
-        rows * n_outputs * _of_loss(dtype, loss, engine.network.output, target.ndim == 1),
+        rows * n_outputs * _of_loss(dtype, objective.loss, engine.network.output, target.ndim == 1),
         rows * a_row,
     )
     return result

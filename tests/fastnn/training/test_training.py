@@ -8,7 +8,7 @@ import pytest
 
 from fastnn import MLP, SGD, Adam, Callback
 from fastnn.schedules import CosineDecay, InverseScaling, StepDecay, WarmUp
-from fastnn.training import loop as training
+from fastnn.training import learner
 from kernels import reference
 from tests.oracle import network_depth, random_arrays, random_labels, random_row_weights, random_target, tolerance
 
@@ -211,7 +211,7 @@ class TestSlices:
         y = random_labels(2, ROWS, 3)
         models = []
         for seconds in (0.0, 1e9):
-            monkeypatch.setattr("fastnn.training.loop.SLICE_SECONDS", seconds)
+            monkeypatch.setattr("fastnn.training.learner.SLICE_SECONDS", seconds)
             model, _, X = make("float32")
             steps = []
 
@@ -233,7 +233,7 @@ class TestSlices:
     def test_epochs_that_nobody_watches_are_made_together_and_are_the_same(
         self, monkeypatch, batch_size, weighted, loss
     ):
-        monkeypatch.setattr("fastnn.training.loop.SLICE_SECONDS", 1e9)
+        monkeypatch.setattr("fastnn.training.learner.SLICE_SECONDS", 1e9)
         calls, results = [], []
         for callbacks in ([], [Callback()]):
             model = MLP(WIDTHS, dropout=0.25, seed=0)
@@ -241,8 +241,8 @@ class TestSlices:
             monkeypatch.setattr(
                 engine,
                 "train",
-                lambda *args, engine=engine, **options: (
-                    calls.append(options["passes"]) or type(engine).train(engine, *args, **options)
+                lambda request, engine=engine: (
+                    calls.append(request.batches.passes) or type(engine).train(engine, request)
                 ),
             )
             (X,), y = random_arrays(1, (ROWS, WIDTHS[0]), dtype="float32"), np.eye(3)[random_labels(2, ROWS, 3)]
@@ -338,7 +338,7 @@ def test_the_bits_do_not_depend_on_how_steps_are_sliced(monkeypatch):
     (X,), y = random_arrays(1, (18501, 60), dtype="float32"), random_labels(2, 18501, 3)
     results = []
     for seconds in (0.0, 10.0):
-        monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+        monkeypatch.setattr(learner, "SLICE_SECONDS", seconds)
         model = MLP([60, 13, 3], seed=1)
         history = model.fit(X, y, epochs=3, batch_size=8000, progress=False)
         results.append((history.loss, model.parameters.copy()))

@@ -51,7 +51,7 @@ class Watch(Callback):
 )
 def test_the_model_is_that_of_the_last_finite_epoch(monkeypatch, seconds, watched, optimizer, options, steps):
     """The very bits of a training that ends there, dropout and the orders of the rows included."""
-    monkeypatch.setattr("fastnn.training.loop.SLICE_SECONDS", seconds)
+    monkeypatch.setattr("fastnn.training.learner.SLICE_SECONDS", seconds)
     more = {"validation": {"validation_data": (X[:9], Y[:9])}, "callbacks": {"callbacks": [Watch()]}}.get(watched, {})
     model, twin = make(dropout=0.2), make(dropout=0.2)
     lost = optimizer(until((EPOCH - 1) * steps + steps // 2))
@@ -203,7 +203,7 @@ def test_what_ends_a_slice_leaves_no_model_that_is_lost(monkeypatch, error):
         return results
 
     monkeypatch.setattr(engine, "train", ends)
-    monkeypatch.setattr("fastnn.training.loop.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("fastnn.training.learner.SLICE_SECONDS", 0.0)
     if error is KeyboardInterrupt:
         history, said = fit(model, 9, SGD(0.1), batch_size=ROWS)
         assert (history.interrupted, history.epochs, said) == (True, 4, ["Training interrupted by user."])

@@ -257,7 +257,7 @@ def test_the_share_held_out_of_a_memory_map_is_that_of_a_table(linear):
 
 
 def test_prediction_goes_block_by_block(linear, capsys, monkeypatch):
-    monkeypatch.setattr("fastnn.cli.commands.PREDICT_ROWS", 7)
+    monkeypatch.setattr("fastnn.cli.commands.predict.PREDICT_ROWS", 7)
     write_kinds(Path("kinds.csv"))
     assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id"]) == 0
     capsys.readouterr()
@@ -267,7 +267,7 @@ def test_prediction_goes_block_by_block(linear, capsys, monkeypatch):
 
 @pytest.mark.filterwarnings("default:.* were not seen in training")
 def test_texts_that_training_did_not_see_are_a_line_a_column(linear, capsys, monkeypatch):
-    monkeypatch.setattr("fastnn.cli.commands.PREDICT_ROWS", 2)
+    monkeypatch.setattr("fastnn.cli.commands.predict.PREDICT_ROWS", 2)
     flags = ["TRUE", "FALSE"]
     rows = [f"{flags[i % 2]},{'xyz'[i % 3]},{i % 2 + 2 * (i % 3)}.5" for i in range(60)]
     Path("a.csv").write_text("\n".join(["flag,shape,y", *rows]) + "\n")
@@ -617,7 +617,7 @@ def test_ctrl_c_outside_of_training(capsys, monkeypatch):
     def interrupt(args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastnn.cli.commands.info", interrupt)
+    monkeypatch.setattr("fastnn.cli.commands.info.run", interrupt)
     assert cli.main(["info"]) == 130
     assert capsys.readouterr().err == "fastnn: interrupted\n"
 
@@ -626,7 +626,7 @@ def test_errors_of_the_program_itself_keep_their_traceback(monkeypatch):
     def mistaken(args):
         raise TypeError("a bug")
 
-    monkeypatch.setattr("fastnn.cli.commands.info", mistaken)
+    monkeypatch.setattr("fastnn.cli.commands.info.run", mistaken)
     with pytest.raises(TypeError):
         cli.main(["info"])
 

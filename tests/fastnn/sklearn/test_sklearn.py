@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 import fastnn
 from fastnn import MLPClassifier, MLPRegressor
 from fastnn.schedules import CosineDecay, StepDecay
-from fastnn.training.loop import Learner
+from fastnn.training.learner import Learner
 from tests.oracle import random_row_weights
 
 pytestmark = [
