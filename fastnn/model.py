@@ -323,7 +323,7 @@ class MLP:
         check_number("l2", l2, 0)
         n = len(data.X)
         (scale,) = data.scales(data.mass(None, n))
-        value, gradient, dx = self.engine(data.needs(rows=n)).gradients(
+        value, gradient, dx = self.engine(data.needs(rows=n, gradients=True)).gradients(
             data.X, data.target.values, weight=data.weight, scale=scale, loss=data.loss, l2=l2
         )
         return value, self.layout.weights(gradient), self.layout.biases(gradient), dx

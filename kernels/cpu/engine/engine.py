@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -89,9 +89,12 @@ class Engine:
     def load(self, needs: Needs) -> None:
         """Compile what jobs with these needs run, or load it from the cache; else the first job does that.
 
-        Their `rows` and `decays` change nothing here.
+        Their `decays` change nothing here.
         """
         self.kernel.load()
+        for schedule in self._schedules_of(needs):
+            for phase in schedule.phases:
+                phase.operation[self.dtype].load()
         for n in self.memory.products:
             self.memory.product(n, sys.maxsize).load()
         self.memory.load_kernels()
@@ -110,6 +113,16 @@ class Engine:
                 gathers[dtype][self.dtype].load()
         if self.threads > 1:
             workers.load()
+
+    def _schedules_of(self, needs: Needs) -> Iterator[StepSchedule]:
+        """The schedules of jobs with these needs, as far as is known before the first."""
+        rows, size = needs.rows, self.dtype.itemsize
+        if needs.update is not None:
+            yield for_step(self.network, rows, self.training_threads(rows), size, True, dx=False, split=needs.clips)
+        if needs.gradients:
+            yield for_step(self.network, rows, self.threads_for(rows), size, True, dx=True, split=False)
+        if needs.outputs or not (needs.update or needs.gradients):
+            yield for_outputs(self.network, rows, self.forward_threads(rows), size, gathered=True, among=rows)
 
     def _at_fork_reinit(self) -> None:
         """In the child of a fork: whoever was at work here has stayed behind."""
