@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import initializers, inputs, optimizers
+from fastnn import inputs, optimizers
 from fastnn.callbacks import Callback
-from fastnn.files import DataError, formats, reading
+from fastnn.files import formats
 from fastnn.history import History
 from fastnn.inputs import architectures
+from fastnn.network.base import Network
 from fastnn.training import evaluation
 from fastnn.training import loop as training
 from fastnn.training import progress as reports
 from fastnn.training.data import Data
 from fastnn.training.loading import load_kernels
-from fastnn.training.optimizer_state import Memory, Noise
 from kernels import backends
-from kernels.activations import ACTIVATIONS
 from kernels.engine.requests import Needs
-from kernels.layout import Layout, address, aligned_copy, aligned_zeros
 from kernels.losses import LossChoice
 from kernels.process import forks
 from kernels.ranges import check_count, check_number
@@ -37,37 +35,13 @@ FORWARD_ROWS = 1 << 16
 _making = forks.lock()  # engines
 
 
-def _decided(name: str, what: str, argument: str = "", by: str = "a new MLP") -> Any:
-    """An attribute that is decided when a model is made: what runs the model is made for it.
-
-    argument: of what it is made, where that has another name. by: what takes that argument.
-    """
-
-    def get(model: "MLP") -> Any:
-        return getattr(model, f"_{name}")
-
-    def refuse(model: "MLP", value: Any) -> None:
-        raise AttributeError(f"{name} is decided when a model is made: pass {argument or name}={value!r} to {by}")
-
-    return property(get, refuse, doc=what)
-
-
 @functools.cache
 def _for_outputs(dtype: np.dtype) -> Needs:
     """What `predict` needs for X of this dtype. Made once: it takes 1 us of the 10 of a row."""
     return Needs(gathered=(dtype, None, None), outputs=True)
 
 
-class Views(tuple[np.ndarray, ...]):
-    """A layer's array each, views into the model's parameters. To change the model one writes into them."""
-
-    def __setitem__(self, n: Any, value: Any) -> None:
-        """Take back an array that is here already, as `weights[0] -= step` does; refuse any other."""
-        if value is not self[n]:
-            raise TypeError(f"a model's array cannot be replaced: write into it, as in weights[{n!r}][...] = values")
-
-
-class MLP:
+class MLP(Network):
     """A dense network: layers of x @ w + b, an activation after each hidden one, an output activation at the end.
 
     layers: widths of input, hidden layers and output. activation: the hidden layers', one name or one per layer
@@ -88,63 +62,6 @@ class MLP:
     naming what is missing.
     """
 
-    layers = _decided("layers", "The widths of input, hidden layers and output.")
-    activations = _decided("activations", "The name of each hidden layer's activation.", "activation")
-    output = _decided("output", "The name of the output activation.")
-    dropout = _decided("dropout", "The share of each hidden layer's outputs that training drops.")
-    bias = _decided("bias", "Whether layers have biases.")
-    init = _decided("init", "How the first weights were drawn.")
-    dtype = _decided("dtype", 'That of the parameters: "float32" or "float64".')
-    device = _decided("device", 'Where the model runs: "cpu" or "cuda".', by="MLP or fastnn.load")
-    precision = _decided("precision", "To what products round their factors.", by="MLP or fastnn.load")
-    threads = _decided("threads", "The most threads that run it; None for all there are.", by="MLP or fastnn.load")
-    seed = _decided("seed", "That of all that is random, or None.", by="MLP or fastnn.load")
-
-    def __init__(
-        self,
-        layers: Sequence[int],
-        activation: str | Sequence[str] = "relu",
-        output: str = "softmax",
-        *,
-        dropout: float | Sequence[float] = 0.0,
-        bias: bool = True,
-        init: str | tuple[str, float] = "auto",
-        dtype: str = "float32",
-        device: str = "auto",
-        precision: str = "float32",
-        threads: int | None = None,
-        seed: int | None = None,
-    ) -> None:
-        self._layers = architectures.widths(layers)
-        self._activations = architectures.activations(activation, len(self.layers) - 2)
-        self._output = architectures.output(output, self.layers[-1])
-        self._dropout = architectures.dropout(dropout, len(self.activations))
-        if not isinstance(bias, (bool, np.bool_)):
-            raise TypeError(f"bias must be True or False, got {bias!r}")
-        self._bias, self._dtype, self._device = bool(bias), architectures.dtype(dtype), architectures.device(device)
-        self._precision = architectures.precision(precision, self.dtype, self.device)
-        if threads is not None:
-            check_count("threads", threads)
-        if seed is not None:
-            check_count("seed", seed, 0)
-        self._threads, self._seed, self._init = threads, seed, init
-        seeds: Any = np.random.SeedSequence(seed)
-        self.random, self.noise = np.random.default_rng(seeds), Noise(int(seeds.entropy) % 2**63)
-        forks.renewed(self.random.bit_generator.lock)
-        self.metadata: dict[str, Any] = {}
-        self.optimizer_state: Memory | None = None
-        self._engine: Any = None
-        self._loaded: set[Needs] = set()  # what the engine has been asked to load
-        self._layout = Layout.of(self.layers, self.dtype, self.bias)
-        self._parameters = aligned_zeros(self._layout.size, self.dtype)
-        for n, w in enumerate(self.weights):
-            w[...] = initializers.draw(self._scheme(n), w.shape[0], w.shape[1], self.random, self.dtype)
-
-    def _scheme(self, n: int) -> str | tuple[str, float]:
-        if not isinstance(self.init, str) or self.init != "auto":
-            return self.init
-        return ACTIVATIONS[self.activations[n]].init if n < len(self.activations) else "xavier"
-
     @classmethod
     def from_architecture(cls, architecture: Sequence[Mapping[str, Any]], **options: Any) -> "MLP":
         """A network from the articles' form, a list of {"input_dim": 2, "output_dim": 25, "activation": "relu"}.
@@ -153,46 +70,6 @@ class MLP:
         """
         layers, activations, rates = architectures.chain(architecture)
         return cls(layers, activations[:-1], activations[-1], **{"dropout": rates, **options})
-
-    @property
-    def parameters(self) -> np.ndarray:
-        """The flat buffer of all weights and biases (and padding); writing to it changes the model.
-
-        While a GPU trains, asking for it, or for weights or biases, reads them back: a callback asks anew each time.
-        """
-        if self._engine is not None:
-            self._engine.pull()
-        return self._parameters.view()  # whose shape and dtype may be changed: the engine has the addresses of ours
-
-    @parameters.setter
-    def parameters(self, value: Any) -> None:
-        own = self._parameters
-        same = isinstance(value, np.ndarray) and value.shape == own.shape and address(value) == address(own)
-        if not same:  # as it is after `parameters -= step`
-            raise AttributeError("parameters cannot be replaced: write into them, as in parameters[...] = values")
-
-    @property
-    def weights(self) -> Views:
-        """Views (I, O) of each layer's weights; writing to them changes the model."""
-        return Views(self._layout.weights(self.parameters))
-
-    @weights.setter
-    def weights(self, value: Any) -> None:
-        raise AttributeError("weights cannot be replaced: write into them, as in weights[0][...] = values")
-
-    @property
-    def biases(self) -> Views:
-        """Views (O,) of each layer's bias, none for a network without; writing to them changes the model."""
-        return Views(self._layout.biases(self.parameters))
-
-    @biases.setter
-    def biases(self, value: Any) -> None:
-        raise AttributeError("biases cannot be replaced: write into them, as in biases[0][...] = values")
-
-    @property
-    def n_parameters(self) -> int:
-        """The number of weights and biases."""
-        return sum(w.size for w in self.weights) + sum(b.size for b in self.biases)
 
     def fit(
         self,
@@ -367,18 +244,6 @@ class MLP:
                 self._loaded = set()
         return self._engine
 
-    def summary(self) -> None:
-        """Print the network as a table: per layer its widths, activation and number of parameters."""
-        print(f"{'layer':>5}  {'inputs':>7}  {'outputs':>7}  {'activation':<10}  {'parameters':>11}")
-        for n, (w, name) in enumerate(zip(self.weights, [*self.activations, self.output], strict=True), 1):
-            size = w.size + (w.shape[1] if self.bias else 0)
-            print(f"{n:>5}  {w.shape[0]:>7,}  {w.shape[1]:>7,}  {name:<10}  {size:>11,}")
-        biases = "" if self.bias else ", no biases"
-        products = "" if self.precision == "float32" else f", products in {self.precision}"
-        print(f"{self.n_parameters:,} parameters in {self.dtype}{biases}{products}, on the {self.device}")
-        if any(self.dropout):
-            print(f"dropout of hidden layers: {', '.join(f'{rate:g}' for rate in self.dropout)}")
-
     def save(self, path: str | PathLike[str], *, allow_nan: bool = False) -> None:
         """Write the model to a .npz or .safetensors file (which needs the extra `recipes`), whole or not at all.
 
@@ -402,61 +267,3 @@ class MLP:
         """Slices of n rows, each the work of a moment."""
         rows = min(max(1, FORWARD_BLOCK // self.engine().multiply_adds), FORWARD_ROWS)
         return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_parameters": self.parameters, "_engine": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._parameters = aligned_copy(self._parameters)
-        forks.renewed(self.random.bit_generator.lock)
-
-    def __repr__(self) -> str:
-        same = len(set(self.activations)) == 1
-        parts = [str(list(self.layers))]
-        if self.activations:
-            parts.append(f"activation={self.activations[0] if same else list(self.activations)!r}")
-        parts.append(f"output={self.output!r}")
-        if any(self.dropout):
-            parts.append(f"dropout={self.dropout[0] if len(set(self.dropout)) == 1 else list(self.dropout)!r}")
-        parts += [] if self.bias else ["bias=False"]
-        parts.append(f"dtype={self.dtype!r}")
-        parts += [] if self.precision == "float32" else [f"precision={self.precision!r}"]
-        return f"MLP({', '.join(parts)})"
-
-
-def load(path: str | PathLike[str], **options: Any) -> MLP:
-    """Read a model that `MLP.save` wrote. `options`: threads, device, precision, seed, as for MLP.
-
-    precision: by default the saved model's. Raises ValueError for a file that is damaged, of a newer version or not
-    fastnn's, and for a precision that the device has not.
-    """
-    known = "threads", "device", "precision", "seed"
-    unknown = options.keys() - set(known)
-    if unknown:
-        raise TypeError(f"options of load must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
-    MLP([1, 2], **options)  # what is wrong with the options is not the file's fault
-    with formats.open_arrays(path) as file, reading(path, "is not a model of this version of fastnn"):
-        a, user = (formats.entry(file.metadata, name, dict) for name in ("architecture", "user"))
-        names = formats.entry(a, "activations", list)
-        for name in names:
-            if isinstance(name, str) and name.isidentifier() and name not in ACTIVATIONS:
-                why = f"activation {name!r} is not known here: make it with fastnn.Activation before loading"
-                raise DataError(f"{os.fspath(path)} cannot be loaded: {why}")
-        layers, bias = architectures.widths(formats.entry(a, "layers", list)), formats.entry(a, "bias", bool)
-        arrays = {name: file.read(name, shape) for name, shape in architectures.shapes(layers, bias)}
-        model = MLP(
-            layers, names, formats.entry(a, "output", str),
-            dropout=a.get("dropout", 0.0), bias=bias, dtype=formats.entry(a, "dtype", str), init="zeros",
-            **{**options, "precision": "float32"},
-        )  # fmt: skip
-        for views, letter in ((model.weights, "w"), (model.biases, "b")):
-            for n, view in enumerate(views):
-                view[...] = arrays[f"{letter}{n}"]
-        model.metadata = user
-    try:
-        precision = options.get("precision", a.get("precision", "float32"))
-        model._precision = architectures.precision(precision, model.dtype, model.device)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be loaded as it is: {error}; pass precision='float32'") from error
-    return model
