@@ -102,7 +102,7 @@ def test_profile_measures_them_by_their_own_ceiling(monkeypatch):
 def test_warmup_compiles_them(monkeypatch):
     loaded = []
     monkeypatch.setattr(jit.Kernel, "load", lambda kernel: loaded.append(kernel.family))
-    monkeypatch.setattr(cpu._team, "load", lambda: None)
+    monkeypatch.setattr(cpu._workers, "load", lambda: None)
     cpu.warmup(("float64",))
     assert not {gemm_amx, gemm_dot, gemm_split} & set(loaded)
     cpu.warmup()
