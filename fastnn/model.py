@@ -1,38 +1,25 @@
 """MLP: a dense network, its parameters, what it predicts and what it can learn."""
 
 import functools
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import PathLike
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn import inputs, optimizers
 from fastnn.callbacks import Callback
-from fastnn.files import formats
 from fastnn.history import History
 from fastnn.inputs import architectures
 from fastnn.network.base import Network
 from fastnn.training import evaluation
 from fastnn.training import loop as training
-from fastnn.training import progress as reports
 from fastnn.training.data import Data
-from fastnn.training.loading import load_kernels
-from kernels import backends
 from kernels.engine.requests import Needs
 from kernels.losses import LossChoice
-from kernels.process import forks
 from kernels.ranges import check_count, check_number
 
 if TYPE_CHECKING:
     from fastnn.profile import Profile
-
-# Multiply-adds between two looks for Ctrl-C, about 0.1 s of them, and the most rows, for what each row needs
-FORWARD_BLOCK = 1 << 33
-FORWARD_ROWS = 1 << 16
-
-_making = forks.lock()  # engines
 
 
 @functools.cache
@@ -216,54 +203,3 @@ class MLP(Network):
         """
         check_count("rows", rows)
         return str(self._made().explain(rows))
-
-    def engine(self, needs: Needs | None = None) -> Any:
-        """What runs this network: its buffers and compiled code, made when first asked for; needs as for `prepare`."""
-        loaded = self._loaded if needs is None else needs in self._loaded
-        if self._engine is None or self._engine.process != os.getpid() or not loaded:
-            self.prepare(reports.line, needs or Needs())
-        return self._engine
-
-    def prepare(self, say: Callable[[str], None], needs: Needs) -> float:
-        """Make what `engine` returns, with all that is needed loaded.
-
-        Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
-        """
-        seconds = load_kernels(self._made(), say, needs)
-        self._loaded.add(needs)
-        return seconds
-
-    def _made(self) -> Any:
-        """What runs this network in this process, with nothing compiled."""
-        with _making:  # or two threads would each make one, and train at once
-            if self._engine is None or self._engine.process != os.getpid():
-                self._engine = backends.engine(self.device, self.precision)(
-                    self.layers, self.activations, self.output, self._parameters, self.bias, self.threads, self.dropout,
-                    self.precision,
-                )  # fmt: skip
-                self._loaded = set()
-        return self._engine
-
-    def save(self, path: str | PathLike[str], *, allow_nan: bool = False) -> None:
-        """Write the model to a .npz or .safetensors file (which needs the extra `recipes`), whole or not at all.
-
-        Raises ValueError for a model with weights or biases that are NaN or infinite, unless allow_nan is True.
-        """
-        arrays = {f"w{n}": w for n, w in enumerate(self.weights)}
-        arrays |= {f"b{n}": b for n, b in enumerate(self.biases)}
-        for name, array in arrays.items():
-            if not (allow_nan or np.isfinite(array).all()):
-                got = f"{array[~np.isfinite(array)][0]} in {name}"
-                raise ValueError(
-                    f"parameters must be finite to be saved, or pass allow_nan=True to save them, got {got}"
-                )
-        architecture = {
-            "layers": self.layers, "activations": self.activations, "output": self.output, "bias": self.bias,
-            "dtype": self.dtype, "dropout": self.dropout, "precision": self.precision,
-        }  # fmt: skip
-        formats.save_arrays(path, arrays, {"architecture": architecture, "user": self.metadata})
-
-    def blocks(self, n: int) -> Iterable[slice]:
-        """Slices of n rows, each the work of a moment."""
-        rows = min(max(1, FORWARD_BLOCK // self.engine().multiply_adds), FORWARD_ROWS)
-        return (slice(start, min(start + rows, n)) for start in range(0, n, rows))

@@ -1,1 +1,1 @@
-"""What a network is made of: what is decided when it is made, and its parameters."""
+"""What a model is made of: what is decided when it is made, its parameters, and what runs it."""

@@ -1,19 +1,31 @@
-"""A network as data: how it is made, its parameters, what is printed of it and what a pickle holds."""
+"""A network: how it is made, its parameters, what runs it, and what is printed and written of it."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from fastnn import initializers
+from fastnn.files import formats
 from fastnn.inputs import architectures
 from fastnn.network.attributes import Views, decided
+from fastnn.training import progress as reports
+from fastnn.training.loading import load_kernels
 from fastnn.training.optimizer_state import Memory, Noise
+from kernels import backends
 from kernels.activations import ACTIVATIONS
 from kernels.engine.requests import Needs
 from kernels.layout import Layout, address, aligned_copy, aligned_zeros
 from kernels.process import forks
 from kernels.ranges import check_count
+
+# Multiply-adds between two looks for Ctrl-C, about 0.1 s of them, and the most rows, for what each row needs
+FORWARD_BLOCK = 1 << 33
+FORWARD_ROWS = 1 << 16
+
+_making = forks.lock()  # engines
 
 
 class Network:
@@ -116,6 +128,38 @@ class Network:
         """The number of weights and biases."""
         return sum(w.size for w in self.weights) + sum(b.size for b in self.biases)
 
+    def engine(self, needs: Needs | None = None) -> Any:
+        """What runs this network: its buffers and compiled code, made when first asked for; needs as for `prepare`."""
+        loaded = self._loaded if needs is None else needs in self._loaded
+        if self._engine is None or self._engine.process != os.getpid() or not loaded:
+            self.prepare(reports.line, needs or Needs())
+        return self._engine
+
+    def prepare(self, say: Callable[[str], None], needs: Needs) -> float:
+        """Make what `engine` returns, with all that is needed loaded.
+
+        Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
+        """
+        seconds = load_kernels(self._made(), say, needs)
+        self._loaded.add(needs)
+        return seconds
+
+    def _made(self) -> Any:
+        """What runs this network in this process, with nothing compiled."""
+        with _making:  # or two threads would each make one, and train at once
+            if self._engine is None or self._engine.process != os.getpid():
+                self._engine = backends.engine(self.device, self.precision)(
+                    self.layers, self.activations, self.output, self._parameters, self.bias, self.threads, self.dropout,
+                    self.precision,
+                )  # fmt: skip
+                self._loaded = set()
+        return self._engine
+
+    def blocks(self, n: int) -> Iterable[slice]:
+        """Slices of n rows, each the work of a moment."""
+        rows = min(max(1, FORWARD_BLOCK // self.engine().multiply_adds), FORWARD_ROWS)
+        return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
+
     def summary(self) -> None:
         """Print the network as a table: per layer its widths, activation and number of parameters."""
         print(f"{'layer':>5}  {'inputs':>7}  {'outputs':>7}  {'activation':<10}  {'parameters':>11}")
@@ -127,6 +171,25 @@ class Network:
         print(f"{self.n_parameters:,} parameters in {self.dtype}{biases}{products}, on the {self.device}")
         if any(self.dropout):
             print(f"dropout of hidden layers: {', '.join(f'{rate:g}' for rate in self.dropout)}")
+
+    def save(self, path: str | PathLike[str], *, allow_nan: bool = False) -> None:
+        """Write the model to a .npz or .safetensors file (which needs the extra `recipes`), whole or not at all.
+
+        Raises ValueError for a model with weights or biases that are NaN or infinite, unless allow_nan is True.
+        """
+        arrays = {f"w{n}": w for n, w in enumerate(self.weights)}
+        arrays |= {f"b{n}": b for n, b in enumerate(self.biases)}
+        for name, array in arrays.items():
+            if not (allow_nan or np.isfinite(array).all()):
+                got = f"{array[~np.isfinite(array)][0]} in {name}"
+                raise ValueError(
+                    f"parameters must be finite to be saved, or pass allow_nan=True to save them, got {got}"
+                )
+        architecture = {
+            "layers": self.layers, "activations": self.activations, "output": self.output, "bias": self.bias,
+            "dtype": self.dtype, "dropout": self.dropout, "precision": self.precision,
+        }  # fmt: skip
+        formats.save_arrays(path, arrays, {"architecture": architecture, "user": self.metadata})
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_parameters": self.parameters, "_engine": None}
