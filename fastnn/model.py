@@ -31,29 +31,67 @@ def _for_outputs(dtype: np.dtype) -> Needs:
 class MLP(Network):
     """A dense network: layers of x @ w + b, an activation after each hidden one, an output activation at the end.
 
-    layers: widths of input, hidden layers and output. activation: the hidden layers', one name or one per layer
-    (docs/activations.md). dropout: the share of a hidden layer's outputs that is 0 in a training step while the others
-    grow to make up for it, one rate in [0, 1) or one per layer; what is not training drops nothing. output: softmax
-    (classes), sigmoid (one or several yes/no labels), identity (numbers), exp (counts). init: "auto" (he for the ReLU
-    family, xavier otherwise), or a name of fastnn.initializers, or ("normal", scale). dtype: "float32" or "float64".
-    precision: to what the products of a float32 network round their factors: "float32", not at all (a CPU with AMX
-    makes large products of three parts of each factor, which is no less exact); "bf16", to 8 significant bits, on a
-    GPU's tensor cores or a CPU with AVX512-BF16, faster with AMX and from some 16 rows on; "tf32", to 11, on tensor
-    cores alone. Sums, parameters and the optimiser's state stay float32, and on the CPU layers of fewer than 4096
-    weights, or 8 inputs or outputs, do too. device: "cpu", "cuda" (an NVIDIA GPU; needs the extra `cuda`), or "auto",
-    the GPU where one can be used. threads: the most that run it, by default NUMBA_NUM_THREADS or all cores; the bits
-    are the same with any number. seed: of the initial weights, the shuffling, the split-off of validation rows and
-    dropout.
+    Parameters
+    ----------
+    layers : sequence of int
+        The widths of input, hidden layers and output.
+    activation : str or sequence of str
+        The hidden layers' activation, one name or one per layer (docs/activations.md).
+    output : str
+        The output activation: "softmax" (classes), "sigmoid" (one or several yes/no labels), "identity" (numbers) or
+        "exp" (counts).
+    dropout : float or sequence of float
+        The share of a hidden layer's outputs that is 0 in a training step while the others grow to make up for it, one
+        rate in [0, 1) or one per layer. What is not training drops nothing.
+    bias : bool
+        Whether layers have biases.
+    init : str or tuple
+        How the first weights are drawn: "auto" (he for the ReLU family, xavier otherwise), a name of
+        fastnn.initializers, or ("normal", scale).
+    dtype : str
+        That of the parameters, "float32" or "float64".
+    device : str
+        "cpu", "cuda" (an NVIDIA GPU; needs the extra `cuda`), or "auto", the GPU where one can be used.
+    precision : str
+        To what the products of a float32 network round their factors. "float32" is not at all; a CPU with AMX makes
+        large products of three parts of each factor, which is no less exact. "bf16" is to 8 significant bits, on a
+        GPU's tensor cores or a CPU with AVX512-BF16; it is faster with AMX and from some 16 rows on. "tf32" is to 11,
+        on tensor cores alone. Sums, parameters and the optimiser's state stay float32. On the CPU layers of fewer than
+        4096 weights, or 8 inputs or outputs, do too.
+    threads : int, optional
+        The most threads that run it, by default NUMBA_NUM_THREADS or all cores. The bits are the same with any number.
+    seed : int, optional
+        That of the initial weights, the shuffling, the split-off of validation rows and dropout.
 
-    Raises ValueError or TypeError naming the argument that is wrong; for device "cuda" ImportError or RuntimeError
-    naming what is missing.
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that is wrong.
+    ImportError, RuntimeError
+        For device "cuda", naming what is missing.
     """
 
     @classmethod
     def from_architecture(cls, architecture: Sequence[Mapping[str, Any]], **options: Any) -> "MLP":
-        """A network from the articles' form, a list of {"input_dim": 2, "output_dim": 25, "activation": "relu"}.
+        """A network from the articles' form.
 
-        The last activation is the output's. A hidden layer may have a "dropout". `options` are those of MLP.
+        Parameters
+        ----------
+        architecture : sequence of mappings
+            {"input_dim": 2, "output_dim": 25, "activation": "relu"} for each layer, of which the last activation is the
+            output's. A hidden layer may have a "dropout".
+        **options
+            Those of MLP.
+
+        Returns
+        -------
+        MLP
+            A new network.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the layer or the option that is wrong.
         """
         layers, activations, rates = architectures.chain(architecture)
         return cls(layers, activations[:-1], activations[-1], **{"dropout": rates, **options})
@@ -79,30 +117,67 @@ class MLP(Network):
     ) -> History:
         """Train on from the present weights, with fresh optimiser state.
 
-        X: (n, inputs), numbers of up to 64 bits in any byte order and strides, a memory map too: it is converted batch
-        by batch, never copied whole. A model on a GPU also takes arrays there (CuPy's, PyTorch's), X and y without a
-        copy if they are in C order. y: integer labels (n,), one-hot rows or probabilities (n, outputs), several
-        labels, or numbers; integers are read where they lie. shuffle: draw a new order of the rows in every epoch, four
-        bytes a row, six more for a while where they are over two million. loss: by default that of the output
-        (cross-entropy for softmax and sigmoid, poisson for exp, else mean_squared_error); sum_squared_error is the
-        articles'. l2 adds 1/2 * l2 * sum(w^2), biases excepted.
-        validation_data: (X, y) or (X, y, weights), on which `evaluate` measures after each epoch. validation_split: the
-        fraction of rows, drawn at random, that is held out; they keep their sample_weight. sample_weight: (n,), each
-        >= 0; one below 1e-32 of the largest counts as zero. class_weight: {label: weight} or "balanced", for labels and
-        one-hot rows. progress: None shows a bar in a terminal or notebook and lines elsewhere, True a bar, False
-        nothing.
-        Other losses, one of your own (fastnn.Loss) among them, go by their names, or with their parameter as in
-        ("huber", 0.5) or ("softmax_cross_entropy", 0.1), which smooths labels; a name that is none lists all.
+        Parameters
+        ----------
+        X : array-like (n, inputs)
+            Numbers of up to 64 bits in any byte order and strides, a memory map too. They are converted batch by batch,
+            never copied whole. A model on a GPU also takes arrays there (CuPy's, PyTorch's), X and y without a copy if
+            they are in C order.
+        y : array-like (n,) or (n, outputs)
+            Integer labels (n,), one-hot rows or probabilities (n, outputs), several labels, or numbers. Integers are
+            read where they lie.
+        epochs : int
+            How often all rows are gone through.
+        batch_size : int
+            The rows of a step.
+        optimizer : Optimizer or str
+            An optimiser, or the name of one with its defaults (docs/optimizers.md).
+        loss : str or tuple, optional
+            By default that of the output: cross-entropy for softmax and sigmoid, poisson for exp, else
+            mean_squared_error. sum_squared_error is the articles'. Others, one of your own (fastnn.Loss) among them, go
+            by their names, or with their parameter as in ("softmax_cross_entropy", 0.1), which smooths labels
+            (docs/losses.md). A name that is none lists all.
+        l2 : float
+            Adds 1/2 * l2 * sum(w^2) to the loss, biases excepted.
+        shuffle : bool
+            Whether each epoch draws a new order of the rows: four bytes a row, six more for a while where they are over
+            two million.
+        validation_data : tuple, optional
+            (X, y) or (X, y, weights), on which `evaluate` measures after each epoch.
+        validation_split : float
+            The fraction of rows, drawn at random, that is held out. They keep their sample_weight.
+        sample_weight : array-like (n,), optional
+            The weights of the rows, each at least 0. One below 1e-32 of the largest counts as zero.
+        class_weight : mapping, "balanced" or None
+            {label: weight}, or weights that make all classes weigh the same; for labels and one-hot rows.
+        callbacks : iterable of Callback
+            What is told of epochs and slices of steps.
+        progress : bool, optional
+            None shows a bar in a terminal or notebook and lines elsewhere, True a bar, False nothing.
+        stop_if_diverged : bool
+            Whether training ends where its loss or parameters are not finite.
 
-        Training ends with a warning after the first slice of steps whose loss or parameters are not finite: the model
-        gets the parameters from the end of the epoch before, or those it had; the last epoch in the history is the one
-        that was not finite, and `diverged` is True. Its loss, in the callbacks' logs too, is NaN if the parameters
-        alone were lost. stop_if_diverged=False goes on.
-        Ctrl-C ends training with a warning; the history so far is returned, its `interrupted` True. A step that would
-        take longer is given up: some of its weights may have been updated, each by its whole gradient.
-        Raises ValueError or TypeError, with the model unchanged, for input that does not fit, and for a schedule that
-        is wrong in its first million steps. At a later step its error ends training; the model keeps what it has
-        learnt.
+        Returns
+        -------
+        History
+            What was measured in each epoch, and how long it took.
+
+        Raises
+        ------
+        TypeError, ValueError
+            With the model unchanged, for input that does not fit, and for a schedule that is wrong in its first million
+            steps. At a later step the schedule's error ends training; the model keeps what it has learnt.
+
+        Warns
+        -----
+        RuntimeWarning
+            After the first slice of steps whose loss or parameters are not finite, with which training ends. The model
+            gets the parameters from the end of the epoch before, or those it had. The last epoch in the history is the
+            one that was not finite, and `diverged` is True. Its loss, in the callbacks' logs too, is NaN if the
+            parameters alone were lost.
+        UserWarning
+            After Ctrl-C, which ends training. The history so far is returned, its `interrupted` True. A step that would
+            take longer is given up: some of its weights may have been updated, each by its whole gradient.
         """
         return training.fit(
             self, X, y, epochs, batch_size, optimizer, loss, l2, shuffle, validation_data, validation_split,
@@ -119,18 +194,47 @@ class MLP(Network):
         l2: float = 0.0,
         sample_weight: Any = None,
     ) -> dict[str, float]:
-        """One step on all rows of X. Returns {"loss", "accuracy"} (no accuracy for identity outputs) from before it.
+        """Make one step on all rows of X.
 
-        The arguments are those of `fit`. Calls in a row with equal optimisers share its state: they are the steps of
-        one training. Another optimiser starts with fresh state, and so does the first call after `fit`.
+        Calls in a row with equal optimisers share its state: they are the steps of one training. Another optimiser
+        starts with fresh state, and so does the first call after `fit`.
+
+        Parameters
+        ----------
+        X, y, optimizer, loss, l2, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        dict of str to float
+            "loss" and "accuracy" from before the step; no accuracy for identity and exp outputs.
+
+        Raises
+        ------
+        TypeError, ValueError
+            With the model unchanged, for input that does not fit.
         """
         return training.train_on_batch(self, X, y, optimizer, loss, l2, sample_weight)
 
     def predict(self, X: Any) -> Any:
-        """The network's outputs (n, outputs): probabilities for softmax and sigmoid. NaN in a row stays in that row.
+        """The network's outputs.
 
-        X may have no rows. On a CPU with AMX the last bits of a row may be others among many rows than alone: see
-        `precision` of MLP. For X on a GPU an array of numba-cuda, which is there too.
+        Parameters
+        ----------
+        X : array-like (n, inputs)
+            Numbers as for `fit`. There may be no rows.
+
+        Returns
+        -------
+        ndarray (n, outputs) of the model's dtype
+            Probabilities for softmax and sigmoid. NaN in a row stays in that row. On a CPU with AMX the last bits of a
+            row may be others among many rows than alone: see `precision` of MLP. For X on a GPU it is an array of
+            numba-cuda, which is there too.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For X that does not fit, and for a network of `fastnn train` that takes rows that have been prepared.
         """
         if self.metadata:
             inputs.check_raw(self.metadata)
@@ -148,9 +252,24 @@ class MLP(Network):
     def evaluate(
         self, X: Any, y: Any, *, loss: LossChoice | None = None, sample_weight: Any = None
     ) -> dict[str, float]:  # fmt: skip
-        """{"loss", "accuracy"}, or {"loss", "r2"} for identity outputs. The loss is without the l2 term.
+        """The loss and the metrics on these rows.
 
-        sample_weight: (n,), each >= 0, what a row counts in all of them.
+        Parameters
+        ----------
+        X, y, loss
+            As for `fit`.
+        sample_weight : array-like (n,), optional
+            What a row counts in all of them, each at least 0.
+
+        Returns
+        -------
+        dict of str to float
+            "loss", without the l2 term, and "accuracy", or "r2" for identity and exp outputs.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For input that does not fit.
         """
         data = Data.checked(self, X, y, loss, sample_weight)
         self.engine(data.needs(outputs=data.target.metric is None))
@@ -159,9 +278,28 @@ class MLP(Network):
     def loss_and_gradients(
         self, X: Any, y: Any, *, loss: LossChoice | None = None, l2: float = 0.0, sample_weight: Any = None
     ) -> tuple[float, list[np.ndarray], list[np.ndarray], np.ndarray]:
-        """Backpropagation for its own sake: (loss, [dw], [db], dX), without dropout, and no update.
+        """Backpropagation for its own sake, without dropout and without an update.
 
-        The shapes are those of `weights`, `biases` and X; the dtype is the model's.
+        Parameters
+        ----------
+        X, y, loss, l2, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        loss : float
+            The loss with the l2 term.
+        dw : list of ndarray (inputs, outputs)
+            Its gradient with respect to `weights`.
+        db : list of ndarray (outputs,)
+            Its gradient with respect to `biases`.
+        dX : ndarray (n, inputs)
+            Its gradient with respect to X. All are of the model's dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For input that does not fit.
         """
         data = Data.checked(self, X, y, loss, sample_weight)
         check_number("l2", l2, 0)
@@ -185,21 +323,52 @@ class MLP(Network):
         sample_weight: Any = None,
         class_weight: Any = None,
     ) -> "Profile":
-        """Where the time of a training step goes, layer by layer and phase by phase; print it for a table.
+        """Where the time of a training step goes, layer by layer and phase by phase.
 
-        The arguments are those of `fit`, whose first steps are made, on a copy of the parameters, for about a second;
-        the model stays as it is. Time is set against the roofline (Williams et al. 2009): the least that the phase's
-        operations or its bytes could take, by peaks measured in between on as many threads.
-        Raises ValueError or TypeError for input that does not fit, and ValueError for a model on a GPU.
+        The first steps of a `fit` are made, on a copy of the parameters, for about a second. The model stays as it is.
+
+        Parameters
+        ----------
+        X, y, batch_size, optimizer, loss, l2, shuffle, sample_weight, class_weight
+            As for `fit`.
+
+        Returns
+        -------
+        Profile
+            Print it for a table. Time is set against the roofline: the least that the phase's operations or its bytes
+            could take, by peaks measured in between on as many threads.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For input that does not fit, and ValueError for a model on a GPU.
+
+        References
+        ----------
+        Williams, Waterman & Patterson 2009, "Roofline: an insightful visual performance model for multicore
+        architectures".
         """
         from fastnn.profile import profile
 
         return profile(self, X, y, batch_size, optimizer, loss, l2, shuffle, sample_weight, class_weight)
 
     def explain(self, rows: int) -> str:
-        """How a training step on a batch of `rows` rows is made, as text: kernels/engine/README.md has the words.
+        """How a training step is made. Nothing is compiled.
 
-        Nothing is compiled. Raises ValueError for `rows` that is no integer >= 1.
+        Parameters
+        ----------
+        rows : int
+            The rows of the batch, at least 1.
+
+        Returns
+        -------
+        str
+            Phases and their tiles, or a GPU's launches, in the words of kernels/engine/README.md.
+
+        Raises
+        ------
+        ValueError
+            For `rows` that is no integer of at least 1.
         """
         check_count("rows", rows)
         return str(self._made().explain(rows))

@@ -12,10 +12,31 @@ from kernels.activations import ACTIVATIONS
 
 
 def load(path: str | PathLike[str], **options: Any) -> MLP:
-    """Read a model that `MLP.save` wrote. `options`: threads, device, precision, seed, as for MLP.
+    """Read a model that `MLP.save` wrote.
 
-    precision: by default the saved model's. Raises ValueError for a file that is damaged, of a newer version or not
-    fastnn's, and for a precision that the device has not.
+    Parameters
+    ----------
+    path : str or path-like
+        The .npz or .safetensors file.
+    **options
+        threads, device, precision and seed, as for MLP. precision is by default the saved model's.
+
+    Returns
+    -------
+    MLP
+        A new model with the saved parameters and metadata.
+
+    Raises
+    ------
+    ValueError
+        For a file that is damaged, of a newer version or not fastnn's, and for a precision that the device does not
+        have.
+    TypeError
+        For another option.
+    OSError
+        Where the file cannot be read.
+    ImportError
+        For .safetensors without the package safetensors.
     """
     known = "threads", "device", "precision", "seed"
     unknown = options.keys() - set(known)

@@ -138,7 +138,17 @@ class Network:
     def prepare(self, say: Callable[[str], None], needs: Needs) -> float:
         """Make what `engine` returns, with all that is needed loaded.
 
-        Returns the seconds that compiling took, or 0; where something has to be compiled, `say` is told.
+        Parameters
+        ----------
+        say : callable
+            What is told a line where something has to be compiled.
+        needs : Needs
+            What is to be loaded.
+
+        Returns
+        -------
+        float
+            The seconds that compiling took, 0 for none.
         """
         seconds = load_kernels(self._made(), say, needs)
         self._loaded.add(needs)
@@ -173,9 +183,23 @@ class Network:
             print(f"dropout of hidden layers: {', '.join(f'{rate:g}' for rate in self.dropout)}")
 
     def save(self, path: str | PathLike[str], *, allow_nan: bool = False) -> None:
-        """Write the model to a .npz or .safetensors file (which needs the extra `recipes`), whole or not at all.
+        """Write the model to a file, whole or not at all.
 
-        Raises ValueError for a model with weights or biases that are NaN or infinite, unless allow_nan is True.
+        Parameters
+        ----------
+        path : str or path-like
+            A .npz or .safetensors file. The latter needs the extra `recipes`.
+        allow_nan : bool
+            Whether weights and biases may be NaN or infinite.
+
+        Raises
+        ------
+        ValueError
+            For another suffix, and for parameters that are NaN or infinite, unless allow_nan is True.
+        ImportError
+            For .safetensors without the package safetensors.
+        OSError
+            Where the file cannot be written.
         """
         arrays = {f"w{n}": w for n, w in enumerate(self.weights)}
         arrays |= {f"b{n}": b for n, b in enumerate(self.biases)}
