@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "MLP": "model",
-    "load": "model",
+    "load": "files.models",
     "Activation": "activations",
     "SGD": "optimizers",
     "Adam": "optimizers",
@@ -39,11 +39,12 @@ _MODULES = {
 if TYPE_CHECKING:
     from fastnn.activations import Activation
     from fastnn.callbacks import Callback, CSVLogger, EarlyStopping, ModelCheckpoint
+    from fastnn.files.models import load
     from fastnn.files.onnx import to_onnx
     from fastnn.files.torch import from_torch, to_torch
     from fastnn.history import History
     from fastnn.losses import Loss
-    from fastnn.model import MLP, load
+    from fastnn.model import MLP
     from fastnn.optimizers import SGD, Adam, Optimizer
     from fastnn.sklearn import MLPClassifier, MLPRegressor
 

@@ -109,28 +109,23 @@ class Layout:
 
     def weights(self, flat: np.ndarray) -> list[np.ndarray]:
         """Views (I, O) of each dense layer's weights."""
-        return [self._w(flat, n) for n, stage in enumerate(self.stages) if stage.is_dense]
+        return [w for stage, (w, *_) in self.arrays(flat) if stage.is_dense]
 
     def biases(self, flat: np.ndarray) -> list[np.ndarray]:
         """Views (O,) of each dense layer's bias; an empty list for a network without."""
-        return [self._b(flat, n) for n, stage in enumerate(self.stages) if stage.is_dense and stage.layer.bias]
+        return [b for stage, (_, *rest) in self.arrays(flat) if stage.is_dense for b in rest]
 
     def norms(self, flat: np.ndarray) -> list[Norm]:
         """What each normalisation has."""
-        return [
-            Norm(self._w(flat, n)[0], self._b(flat, n), *self._statistics(flat, n))
-            for n, stage in enumerate(self.stages)
-            if not stage.is_dense
-        ]
+        return [Norm(w[0], *rest) for stage, (w, *rest) in self.arrays(flat) if not stage.is_dense]
 
-    def _w(self, flat: np.ndarray, n: int) -> np.ndarray:
-        at, rows, stride = self.w_offsets[n], self.stages[n].w_rows, self.strides[n + 1]
-        return flat[at : at + rows * stride].reshape(rows, stride)[:, : self.widths[n + 1]]
-
-    def _b(self, flat: np.ndarray, n: int) -> np.ndarray:
-        return flat[self.b_offsets[n] : self.b_offsets[n] + self.widths[n + 1]]
-
-    def _statistics(self, flat: np.ndarray, n: int) -> list[np.ndarray]:
-        first, stride = self.statistics[n], self.strides[n + 1]
-        starts = (first + k * stride for k in range(self.stages[n].layer.statistics))
-        return [flat[at : at + self.widths[n + 1]] for at in starts]
+    def arrays(self, flat: np.ndarray) -> list[tuple[Stage, tuple[np.ndarray, ...]]]:
+        """Each stage with views: its w, its b (O,) where there is one, and its statistics (O,)."""
+        found = []
+        for n, stage in enumerate(self.stages):
+            columns, stride, first = self.widths[n + 1], self.strides[n + 1], self.w_offsets[n]
+            w = flat[first : self.b_offsets[n]].reshape(stage.w_rows, stride)[:, :columns]
+            vectors = [self.b_offsets[n]] * stage.layer.bias
+            vectors += [self.statistics[n] + k * stride for k in range(stage.layer.statistics)]
+            found.append((stage, (w, *(flat[at : at + columns] for at in vectors))))
+        return found

@@ -10,6 +10,7 @@ from kernels import backends, devices
 from kernels.activations import ACTIVATIONS
 from kernels.engine.codes import OUTPUTS
 from kernels.layers import NORMS
+from kernels.layout import Norm
 from kernels.ranges import check_count, check_number
 
 
@@ -46,12 +47,15 @@ def widths(layers: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
-def shapes(layers: Sequence[int], bias: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The arrays of a network with these widths, as its files name them: w0 (I, O), b0 (O,), w1, ..."""
+def shapes(layers: Sequence[int], bias: bool, norm: str | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The arrays of a network with these widths, as its files name them: w0 (I, O), b0 (O,), gamma0 (O,), ..., w1."""
     for n, (inputs, outputs) in enumerate(itertools.pairwise(layers)):
         yield f"w{n}", (inputs, outputs)
         if bias:
             yield f"b{n}", (outputs,)
+        if norm and n < len(layers) - 2:
+            kept = NORMS[norm].statistics
+            yield from ((f"{name}{n}", (outputs,)) for name in Norm._fields[: 2 + kept])
 
 
 def activations(activation: Any, hidden: int) -> tuple[str, ...]:

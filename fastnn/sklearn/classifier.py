@@ -20,19 +20,102 @@ from fastnn.sklearn.solvers import Problem
 class MLPClassifier(ClassifierMixin, Perceptron):
     """scikit-learn's MLPClassifier, with the same parameters, defaults, methods and attributes, trained by fastnn.
 
-    What scikit-learn's has not:
+    More than scikit-learn's has: other activations, schedules, class_weight, dropout, clip_norm, callbacks, device,
+    threads, and the validation set of `fit`.
 
-    activation: also any other of docs/activations.md, or a list with one name per hidden layer.
-    learning_rate: also a schedule of fastnn.schedules; each works with adam as well as with sgd.
-    class_weight: None, "balanced" or {class: weight}, multiplied with sample_weight.
-    dropout: the share of a hidden layer's outputs that training drops, or a list with one per hidden layer.
-    clip_norm: None, or the largest norm of a batch's whole gradient; a longer one is shortened to it.
-    callbacks: a list of fastnn.Callback; the model they see is `network_`. Logs: loss, accuracy, val_loss,
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        The widths of the hidden layers.
+    activation : str or sequence of str
+        "identity", "logistic", "tanh", "relu" or any other of docs/activations.md, one name or one per hidden layer.
+    solver : str
+        "adam", "sgd", or "lbfgs", which has neither batches nor epochs.
+    alpha : float
+        The strength of the penalty on squared weights, at least 0. It is divided by the weight of a batch's rows.
+    batch_size : int or "auto"
+        The rows of a batch. "auto" is the smaller of 200 and the number of rows. More than all rows are clipped, with a
+        warning.
+    learning_rate : str or schedule
+        "constant"; "invscaling", learning_rate_init / (rows seen + 1) ** power_t after each epoch; "adaptive", a fifth
+        whenever training stalls; or a schedule of the step, see fastnn.schedules, which learning_rate_init has no part
+        in. Each works with adam as well as with sgd.
+    learning_rate_init : float
+        The first learning rate, above 0.
+    power_t : float
+        The exponent of "invscaling", at least 0.
+    max_iter : int
+        The most epochs, or iterations of lbfgs.
+    shuffle : bool
+        Whether the rows are shuffled in each epoch.
+    random_state : int, RandomState or None
+        What the first weights, the rows set aside, the order of rows and dropout are drawn by.
+    tol : float
+        An epoch that is not better by this does not count as an improvement. For lbfgs it is the largest component of
+        the gradient at which it ends.
+    verbose : bool or int
+        Whether each epoch prints a line.
+    warm_start : bool
+        Whether `fit` goes on from the weights of the fit before.
+    momentum : float
+        The momentum of sgd, from 0 to 1.
+    nesterovs_momentum : bool
+        Whether that momentum is Nesterov's.
+    early_stopping : bool
+        Whether training stalls by the score on rows that are validated on, instead of by the loss. The weights of the
+        best epoch are kept.
+    validation_fraction : float
+        The share of the rows that early_stopping sets aside, from 0 to below 1.
+    beta_1, beta_2 : float
+        The decay rates of adam's moments, from 0 to below 1.
+    epsilon : float
+        What adam adds to its denominators, above 0.
+    n_iter_no_change : int or inf
+        Training that has not improved for more epochs than this stalls.
+    max_fun : int
+        The most evaluations of the loss by lbfgs.
+    class_weight : dict, "balanced" or None
+        {class: weight}, or weights that make all classes weigh the same. They are multiplied with sample_weight.
+    dropout : float or sequence of float
+        The share of a hidden layer's outputs that training drops, from 0 to below 1, one number or one per hidden
+        layer.
+    clip_norm : float, optional
+        The largest norm of a batch's whole gradient. A longer one is shortened to it.
+    callbacks : list of Callback, optional
+        What is told of epochs and slices. The model that they see is `network_`. Logs: loss, accuracy, val_loss,
         val_accuracy, learning_rate.
-    threads: the most that run it; the results are the same bits with any number. device: as MLP's.
+    device : str
+        "auto", "cpu" or "cuda", as MLP's.
+    threads : int, optional
+        The most threads that run it; all by default. The results are the same bits with any number.
 
-    fit takes X_val, y_val and sample_weight_val, which are validated on in the place of rows set aside.
-    validation_loss_curve_ is the loss on them, epoch by epoch, without the penalty. network_ is the fitted fastnn.MLP.
+    Attributes
+    ----------
+    classes_ : ndarray
+        The classes, sorted.
+    coefs_, intercepts_ : list of ndarray
+        The weights (inputs, outputs) and the biases (outputs,) of each layer. They are the network's own arrays.
+    network_ : MLP
+        The fitted network.
+    loss_ : float
+        The loss of the last epoch, with the penalty.
+    loss_curve_ : list of float
+        That loss in every epoch; not of lbfgs.
+    best_loss_ : float or None
+        The smallest loss; None with early_stopping.
+    validation_scores_, validation_loss_curve_ : list of float or None
+        The accuracy and the loss, without the penalty, on what is validated on, epoch by epoch. None where there is
+        nothing.
+    best_validation_score_ : float or None
+        The best of the scores; None without early_stopping.
+    n_iter_ : int
+        The epochs of the last fit, or the iterations of lbfgs.
+    t_ : int
+        The rows that training has seen.
+    n_layers_, n_outputs_ : int
+        The layers, those of inputs and outputs counted, and the outputs.
+    out_activation_ : str
+        The output activation.
     """
 
     def __init__(
@@ -76,17 +159,56 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     ) -> "MLPClassifier":  # fmt: skip
         """Train, from new weights unless warm_start.
 
-        X: (n, features), dense or sparse. y: (n,) labels of any type, or (n, labels) of 0 and 1. sample_weight: (n,).
-        X_val, y_val, sample_weight_val: what to validate on, in the place of rows set aside.
-        Raises ValueError or TypeError for input or parameters that do not fit.
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, features)
+            The rows. float32 is trained in float32, all else in float64.
+        y : array-like (n,) or (n, labels)
+            A label of any type for each row, or 0 and 1 for each of several labels.
+        sample_weight : array-like (n,), optional
+            The weights of the rows, at least 0 and not all 0.
+        X_val, y_val, sample_weight_val : optional
+            What to validate on after each epoch, in the place of rows set aside.
+
+        Returns
+        -------
+        MLPClassifier
+            The estimator itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For input or parameters that do not fit, and where training ends with parameters that are not finite.
         """
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
     @available_if(lambda estimator: estimator._has_epochs())
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
-        """Train one epoch on these rows. classes: all that will ever come, needed in the first call.
+        """Train one epoch on these rows.
 
-        class_weight "balanced" is refused in a first call, as by SGDClassifier; after a fit it is by these rows alone.
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, features)
+            The rows.
+        y : array-like (n,) or (n, labels)
+            Their labels, as for `fit`.
+        sample_weight : array-like (n,), optional
+            The weights of the rows, at least 0 and not all 0.
+        classes : array-like, optional
+            All classes that will ever come, needed in the first call.
+
+        Returns
+        -------
+        MLPClassifier
+            The estimator itself.
+
+        Raises
+        ------
+        AttributeError
+            For the solver lbfgs.
+        TypeError, ValueError
+            For input or parameters that do not fit. class_weight "balanced" is refused in a first call, as by
+            SGDClassifier; after a fit it is by these rows alone.
         """
         if not hasattr(self, "classes_"):
             if self.class_weight == "balanced":
@@ -101,17 +223,50 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The classes (n,), or 0 and 1 for each label (n, labels)."""
+        """The most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, features)
+            The rows.
+
+        Returns
+        -------
+        ndarray (n,) or (n, labels)
+            Classes, or 0 and 1 for each of several labels.
+        """
         outputs = self._outputs(X)
         return self._binarizer.inverse_transform(outputs[:, 0] if outputs.shape[1] == 1 else outputs)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (n, classes), in the order of classes_; of several labels each on its own."""
+        """The probability of each class.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, features)
+            The rows.
+
+        Returns
+        -------
+        ndarray (n, classes)
+            Probabilities in the order of classes_; of several labels each on its own.
+        """
         outputs = self._outputs(X)
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """The logarithm of predict_proba, -inf for a probability of 0."""
+        """The logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, features)
+            The rows.
+
+        Returns
+        -------
+        ndarray (n, classes)
+            Logarithms, -inf for a probability of 0.
+        """
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 

@@ -11,11 +11,15 @@ from kernels.registry import Registry
 
 @dataclass(frozen=True)
 class Normalization(Activated):
-    """w is gamma (1, O) and b is beta (O,). epsilon: added to the variance."""
+    """w is gamma (1, O) and b is beta (O,). epsilon: added to the variance.
+
+    A kind says along which axis means and variances are taken, 0 of columns or 1 of rows, and its module in torch.nn.
+    """
 
     epsilon: float = 1e-5
 
-    axis: ClassVar[int]  # along which means and variances are taken: 0 of columns, 1 of rows
+    axis: ClassVar[int]
+    torch: ClassVar[str]
 
     def w_rows(self, inputs: int) -> int:
         """One row: gamma."""
@@ -37,6 +41,20 @@ class Normalization(Activated):
         d = dz * w
         means = d.mean(self.axis, keepdims=True) + normal * (d * normal).mean(self.axis, keepdims=True)
         return scale * (d - means), (dz * normal).sum(0, keepdims=True), dz.sum(0)
+
+    def onnx(self, graph: Any, x: str, *own: Array) -> str:
+        """Add it to an ONNX graph, see fastnn.files.onnx; own: gamma (O,), beta and the statistics.
+
+        The operators of ONNX have an epsilon of float32: a float64 network is written as a formula.
+        """
+        raise NotImplementedError
+
+    def folded(self, w: Array, b: Array, *own: Array) -> tuple[Array, Array]:
+        """(w, b) of a dense layer that does what one with w (I, O) and b (O,) and this layer after it do.
+
+        own: gamma (1, O), beta (O,) and the statistics. Raises ValueError where there is no such layer.
+        """
+        raise ValueError(f"norm must be one by statistics that are kept to be folded, got {self.kind.split('_')[0]!r}")
 
 
 NORMS: Registry[type[Normalization]] = Registry("norm")
