@@ -1,5 +1,7 @@
 """Networks of each kind of normalisation beside dense layers: the layers' references, and their own promises."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -254,3 +256,120 @@ def test_what_norm_takes():
     with pytest.raises(AttributeError, match="norm is decided when a model is made"):
         model.norm = None
     assert fastnn.MLP([2, 1], output="sigmoid", norm="batch").norms == ()
+
+
+def learnt(norm, dtype="float32", **options):
+    """A network that has learnt a little, so that nothing in it is as at first, and rows for it."""
+    x, labels = data([6, 3], 70, dtype)
+    model = fastnn.MLP([6, 20, 9, 3], "tanh", norm=norm, dtype=dtype, seed=0, device="cpu", **options)
+    model.fit(x, labels, epochs=3, optimizer=fastnn.Adam(0.1), batch_size=16, progress=False)
+    return model, x
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+@pytest.mark.parametrize("norm", [*NORMS])
+def test_files_and_pickles_keep_all_of_it(norm, suffix, tmp_path):
+    model, x = learnt(norm, dropout=0.1)
+    model.save(tmp_path / f"model.{suffix}")
+    for other in (fastnn.load(tmp_path / f"model.{suffix}"), pickle.loads(pickle.dumps(model))):
+        assert repr(other) == repr(model)
+        assert f"norm={norm!r}" in repr(other)
+        np.testing.assert_array_equal(other.parameters, model.parameters)
+        np.testing.assert_array_equal(other.predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_folded_network_predicts_the_same(dtype, bias):
+    model, x = learnt("batch", dtype, bias=bias)
+    folded = model.folded()
+    assert (folded.norm, folded.bias, folded.norms) == (None, True, ())
+    assert_close(folded.predict(x), model.predict(x).astype(np.float64), dtype, network_depth(model.layers, 1))
+    again = folded.folded()
+    np.testing.assert_array_equal(again.parameters, folded.parameters)
+    assert not np.shares_memory(again.parameters, folded.parameters)
+
+
+def test_what_goes_by_rows_cannot_be_folded():
+    model, _ = learnt("layer")
+    with pytest.raises(ValueError, match=r"^norm must be one by statistics that are kept to be folded, got 'layer'$"):
+        model.folded()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("norm", [*NORMS])
+def test_onnx_runtime_gives_the_same(norm, dtype):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra test has onnxruntime")
+    model, x = learnt(norm, dtype)
+    session = onnxruntime.InferenceSession(
+        fastnn.to_onnx(model).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (y,) = session.run(None, {"X": x})
+    assert_close(y, model.predict(x).astype(np.float64), dtype, network_depth(model.layers, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("norm", [*NORMS])
+def test_pytorch_gives_the_same_and_comes_back(norm, dtype):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    model, x = learnt(norm, dtype, dropout=0.1)
+    module = fastnn.to_torch(model).eval()
+    with torch.inference_mode():
+        y = module(torch.from_numpy(x)).numpy()
+    assert_close(y, model.predict(x).astype(np.float64), dtype, network_depth(model.layers, 1))
+    back = fastnn.from_torch(module, device="cpu")
+    assert repr(back) == repr(model)
+    np.testing.assert_array_equal(back.parameters, model.parameters)
+
+
+@pytest.mark.parametrize("norm", [*NORMS])
+def test_pytorch_learns_the_same(norm):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    model, x = learnt(norm, "float64")
+    labels = np.arange(len(x)) % 3
+    module = fastnn.to_torch(model)[:-1].train()  # without softmax
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    for _ in range(20):
+        model.train_on_batch(x, labels, fastnn.SGD(0.1))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(module(torch.from_numpy(x)), torch.from_numpy(labels)).backward()
+        optimizer.step()
+    back = fastnn.from_torch(module, "softmax", device="cpu")
+    np.testing.assert_allclose(back.parameters, model.parameters, rtol=1e-9, atol=1e-11)
+
+
+def test_what_of_pytorch_cannot_be_taken():
+    nn = pytest.importorskip("torch", reason="PyTorch is not installed").nn
+    for parts, message in (
+        (
+            [nn.Linear(4, 5), nn.BatchNorm1d(5, eps=1e-3), nn.ReLU(), nn.Linear(5, 2)],
+            r"module\[1\] must have eps 1e-05",
+        ),
+        ([nn.Linear(4, 5), nn.ReLU(), nn.BatchNorm1d(5), nn.Linear(5, 2)], r"module\[2\] must be a Linear layer"),
+        ([nn.Linear(4, 5), nn.LayerNorm(5), nn.Linear(5, 2), nn.LayerNorm(2)], "the same normalisation after each"),
+        ([nn.Linear(4, 5), nn.LayerNorm(5), nn.Linear(5, 5), nn.Linear(5, 2)], "the same normalisation after each"),
+        ([nn.Linear(4, 5), nn.BatchNorm1d(5, track_running_stats=False), nn.Linear(5, 2)], "track_running_stats True"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fastnn.from_torch(nn.Sequential(*parts))
+
+
+@pytest.mark.parametrize("norm", [*NORMS])
+def test_each_part_of_a_step_is_explained_and_clocked(norm):
+    model, x = learnt(norm)
+    labels = np.arange(len(x)) % 3
+    rows = {(row.layer, row.phase) for row in model.profile(x, labels, batch_size=32).rows}
+    expected = {(n, phase) for n in range(1, 6) for phase in ("forward", "dx", "dw", "update")} - {(1, "dx")}
+    assert expected <= rows
+    assert {phase for layer, phase in rows if layer == 2} >= {"activation", "derivative"}
+    text = model.explain(32)
+    assert ("layer 2 (batch norm) forward" in text) == NORMS[norm].couples_rows
+
+
+def test_the_summary_has_a_line_for_each(capsys):
+    fastnn.MLP([4, 3, 2], norm="batch").summary()
+    assert capsys.readouterr().out.splitlines()[1:4] == [
+        "    1        4        3                             15",
+        "    2        3        3  batch norm, relu            6",
+        "    3        3        2  softmax                     8",
+    ]
