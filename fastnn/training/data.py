@@ -41,6 +41,11 @@ class Data:
         """What the loss says of itself."""
         return loss_and_parameter(self.loss)[0]
 
+    @property
+    def in_place(self) -> bool:
+        """Whether compiled code finds all rows where they lie, and not in copies of some of them."""
+        return True
+
     def needs(self, optimizer: Optimizer | None = None, rows: int = 1, l2: float = 0.0, outputs: bool = False) -> Needs:
         """What an engine's `load` wants to know of training, or without an optimiser of evaluation; rows of a batch."""
         target = self.target.values.dtype if self.target.values.ndim == 2 else None
