@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "MLP": "model",
-    "load": "model",
+    "load": "files.models",
     "Activation": "activations",
     "SGD": "optimizers",
     "Adam": "optimizers",
@@ -22,9 +22,9 @@ _HOME = {
     "Loss": "losses",
     "MLPClassifier": "sklearn",
     "MLPRegressor": "sklearn",
-    "from_torch": "files.interop",
-    "to_onnx": "files.interop",
-    "to_torch": "files.interop",
+    "from_torch": "files.torch",
+    "to_onnx": "files.onnx",
+    "to_torch": "files.torch",
 }
 _MODULES = {
     "callbacks": "callbacks",
@@ -39,10 +39,12 @@ _MODULES = {
 if TYPE_CHECKING:
     from fastnn.activations import Activation
     from fastnn.callbacks import Callback, CSVLogger, EarlyStopping, ModelCheckpoint
-    from fastnn.files.interop import from_torch, to_onnx, to_torch
+    from fastnn.files.models import load
+    from fastnn.files.onnx import to_onnx
+    from fastnn.files.torch import from_torch, to_torch
     from fastnn.history import History
     from fastnn.losses import Loss
-    from fastnn.model import MLP, load
+    from fastnn.model import MLP
     from fastnn.optimizers import SGD, Adam, Optimizer
     from fastnn.sklearn import MLPClassifier, MLPRegressor
 

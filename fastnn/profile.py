@@ -39,13 +39,26 @@ WORDS = (1, 8)  # columns that hold words: to the left
 class Row:
     """One phase of one layer, in an average step.
 
-    layer: from 1, as in `summary`. phase: gather (a batch's rows of X, where they are not read in place), forward
-    (x @ w + b, with ReLU), activation (with dropout), loss (with its gradient), dx (dz @ w.T), derivative (of the
-    activation, with dropout), dw, sum (of the shares of dw that groups of rows leave, in large batches), clip (of the
-    whole gradient, as layer 1's), update or transpose (w.T for the next step, where it is kept). operations:
-    floating-point ones. bytes: read and written, each operand once. seconds: threads that work side by side count once.
-    roofline: the least time that the machine could take, over `seconds`; more than 1 where operands are still in a
-    nearer cache than a step's bytes fit in. bound: "compute" or "memory", by what that least time is spent on.
+    Parameters
+    ----------
+    layer : int
+        From 1, as in `summary`.
+    phase : str
+        gather (a batch's rows of X, where they are not read in place), forward (x @ w + b, with ReLU), activation (with
+        dropout), loss (with its gradient), dx (dz @ w.T), derivative (of the activation, with dropout), dw, sum (of the
+        shares of dw that groups of rows leave, in large batches), clip (of the whole gradient, as layer 1's), update or
+        transpose (w.T for the next step, where it is kept).
+    operations : int
+        Floating-point operations.
+    bytes : int
+        Bytes read and written, each operand once.
+    seconds : float
+        Threads that work side by side count once.
+    roofline : float
+        The least time that the machine could take, over `seconds`. It is more than 1 where operands are still in a
+        nearer cache than a step's bytes fit in.
+    bound : str
+        "compute" or "memory", by what that least time is spent on.
     """
 
     layer: int
@@ -59,12 +72,28 @@ class Row:
 
 @dataclass(frozen=True)
 class Profile:
-    """What `MLP.profile` found; `str()` makes a table of it.
+    """What `MLP.profile` found. `str()` makes a table of it.
 
-    rows: by layer and phase. seconds: an average step's. batch_size: rows of a step. threads: those that it ran on.
-    flops: operations a second in multiply-adds on registers; product_flops: in products of large layers, where those
-    are made of bfloat16 numbers, 0 where none are; bandwidth: bytes a second, through as much memory as a step touches
-    (`touched` bytes), so that it is that of the cache which holds them; all by all threads together.
+    Parameters
+    ----------
+    rows : tuple of Row
+        By layer and phase.
+    seconds : float
+        An average step's time.
+    batch_size : int
+        The rows of a step.
+    threads : int
+        The threads that it ran on.
+    flops : float
+        Operations a second in multiply-adds on registers, by all threads together.
+    bandwidth : float
+        Bytes a second through as much memory as a step touches, by all threads together. It is that of the cache which
+        holds them.
+    touched : int
+        The bytes that a step touches.
+    product_flops : float
+        Operations a second in products of large layers, where those are made of bfloat16 numbers, by all threads
+        together. 0 where none are.
     """
 
     rows: tuple[Row, ...]

@@ -19,7 +19,9 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
-from fastnn.files import BoundedReader, DataError, npy, open_file, read_exactly, reading, replace
+from fastnn.files import npy
+from fastnn.files.read import BoundedReader, DataError, open_file, read_exactly, reading
+from fastnn.files.write import replace
 
 MARKER = "fastnn"
 VERSION = 1

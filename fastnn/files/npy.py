@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.files import BoundedReader, read_exactly
+from fastnn.files.read import BoundedReader, read_exactly
 
 LONGEST_HEADER = 10_000  # NumPy's own limit
 _HEADER = re.compile(

@@ -31,10 +31,18 @@ _CHECK_NUMBERS = 1 << 20
 class Dataset:
     """Rows of inputs, with their targets where there are any.
 
-    source:  the file, folder or name it came from.
-    inputs:  a Table, or an array (n, columns) of finite numbers of any real dtype, which may be memory-mapped.
-    target:  (n,) numbers or text, or (n, outputs) numbers; None where the source has no target.
-    names:   the columns that are inputs.
+    Parameters
+    ----------
+    source : str
+        The file, folder or name it came from.
+    inputs : Table or ndarray (n, columns)
+        A table, or finite numbers of any real dtype, which may be memory-mapped.
+    target : ndarray (n,) or (n, outputs), or None
+        Numbers or text, or for several outputs numbers. None where the source has no target.
+    names : tuple of str
+        The columns that are inputs.
+    target_name : str
+        The column that is the target.
     """
 
     source: str
@@ -66,9 +74,21 @@ class Dataset:
     def split(
         self, fraction: float, labels: np.ndarray | None = None, seed: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on and int(fraction * n) rows to validate on: two sorted int64 arrays, drawn by `seed`.
+        """Divide the rows into those to train on and those to validate on.
 
-        Where `labels` (n,) are given, the classes have the same proportions on both sides.
+        Parameters
+        ----------
+        fraction : float
+            The share of the rows to validate on, of which there are int(fraction * n).
+        labels : ndarray (n,), optional
+            Classes, which then have the same proportions on both sides.
+        seed : int, optional
+            What the rows are drawn by.
+
+        Returns
+        -------
+        train, validation : ndarray of int64
+            The numbers of the rows, sorted.
         """
         n, n_validation = len(self), int(fraction * len(self))
         order = np.random.default_rng(seed).permutation(n)
@@ -90,15 +110,37 @@ def load(
     ignore: Collection[str] = (),
     text_target: bool = False,
 ) -> Dataset:
-    """Open a data set; nothing is scaled or encoded yet.
+    """Open a data set. Nothing is scaled or encoded yet.
 
-    source: a CSV file, where `target` names the column to predict (None: no target is read); an `.npz` with X and,
-    where there is one, y; an `.npy`, memory-mapped, with its targets in the `.npy` file `targets`; a folder of MNIST's
-    IDX files, of which `part` ("train" or "test") takes train-* or t10k-*, or what there is; or one of SKLEARN_NAMES.
-    ignore: columns of a CSV to leave out. text_target: take the target of a CSV as text even if it is all numbers.
+    Parameters
+    ----------
+    source : str or path-like
+        A CSV file; an `.npz` with X and, where there is one, y; an `.npy`, which is memory-mapped; a folder of MNIST's
+        IDX files; or one of SKLEARN_NAMES.
+    targets : str or path-like, optional
+        The `.npy` file with the targets of an `.npy`.
+    target : str, optional
+        The column of a CSV to predict. Without it no target is read.
+    part : str
+        Of a folder of IDX files "train" takes train-* and "test" t10k-*, or what there is.
+    ignore : collection of str
+        Columns of a CSV to leave out.
+    text_target : bool
+        Whether the target of a CSV is taken as text even if it is all numbers.
 
-    Raises DataError for data that cannot be used, OSError for a file that cannot be read and ImportError for a name
-    without scikit-learn.
+    Returns
+    -------
+    Dataset
+        The rows, with their targets where there are any.
+
+    Raises
+    ------
+    DataError
+        For data that cannot be used.
+    OSError
+        For a file that cannot be read.
+    ImportError
+        For one of SKLEARN_NAMES without scikit-learn.
     """
     path = Path(source)
     if targets is not None and path.suffix != ".npy":

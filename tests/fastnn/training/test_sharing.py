@@ -119,7 +119,7 @@ def test_concurrent_fits_under_every_threading_layer(layer):
         import numba
         import numpy as np
         from fastnn import MLPClassifier, MLPRegressor
-        from tests.fastnn.test_sharing import X, Y
+        from tests.fastnn.training.test_sharing import X, Y
 
         warnings.simplefilter("ignore")
         numba.set_num_threads(2)  # starts Numba's own threads, so that its layer is really there

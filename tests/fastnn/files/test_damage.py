@@ -22,7 +22,7 @@ import pytest
 
 import fastnn
 from fastnn import MLP
-from fastnn.cli import commands
+from fastnn.cli import models
 from fastnn.files import DataError, formats
 from fastnn.tables import data
 from fastnn.tables.preprocessing import Preprocessing
@@ -450,7 +450,7 @@ def test_metadata_of_a_wrong_type(tmp_path, monkeypatch):
     for at, value in wrong:
         formats.save_arrays(path, arrays, changed(metadata, at, value))
         try:
-            model, preprocessing, target = commands._load_model(Namespace(model=str(path), precision=None))
+            model, preprocessing, target = models.load(Namespace(model=str(path), precision=None))
         except ValueError as error:
             messages.append(str(error))
             continue

@@ -287,7 +287,7 @@ class TestRefused:
             fastnn_inputs.matrix(value, 2, dtype="float32")
 
     def test_the_place_of_a_nan_in_a_long_array(self, monkeypatch):
-        monkeypatch.setattr(fastnn_inputs, "_BLOCK_BYTES", 64)
+        monkeypatch.setattr(fastnn_inputs.arrays, "_BLOCK_BYTES", 64)
         X = np.zeros((1000, 3))
         X[777, 2] = np.nan
         with pytest.raises(ValueError, match=r"got nan at \[777, 2\]$"):

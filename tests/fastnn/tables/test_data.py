@@ -10,7 +10,7 @@ import pytest
 from fastnn.tables.data import SKLEARN_NAMES, Dataset, load
 from fastnn.tables.table import DataError, Table
 
-MNIST = Path(os.environ.get("FASTNN_MNIST") or Path(__file__).resolve().parents[3] / "shared/data/mnist-test")
+MNIST = Path(os.environ.get("FASTNN_MNIST") or Path(__file__).resolve().parents[4] / "shared/data/mnist-test")
 
 
 def idx(array):

@@ -1,4 +1,5 @@
 import csv
+import importlib
 import io
 import os
 import re
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import cli
+from fastnn import cli, optimizers
+from fastnn.cli.commands import COMMANDS
 from fastnn.files import formats
 from fastnn.history import History
 from kernels import devices
+from kernels.losses import names_for
 from tests.programs import CTRL_C, PATIENCE, environment
 
 
@@ -257,7 +260,7 @@ def test_the_share_held_out_of_a_memory_map_is_that_of_a_table(linear):
 
 
 def test_prediction_goes_block_by_block(linear, capsys, monkeypatch):
-    monkeypatch.setattr("fastnn.cli.commands.PREDICT_ROWS", 7)
+    monkeypatch.setattr("fastnn.cli.commands.predict.PREDICT_ROWS", 7)
     write_kinds(Path("kinds.csv"))
     assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id"]) == 0
     capsys.readouterr()
@@ -267,7 +270,7 @@ def test_prediction_goes_block_by_block(linear, capsys, monkeypatch):
 
 @pytest.mark.filterwarnings("default:.* were not seen in training")
 def test_texts_that_training_did_not_see_are_a_line_a_column(linear, capsys, monkeypatch):
-    monkeypatch.setattr("fastnn.cli.commands.PREDICT_ROWS", 2)
+    monkeypatch.setattr("fastnn.cli.commands.predict.PREDICT_ROWS", 2)
     flags = ["TRUE", "FALSE"]
     rows = [f"{flags[i % 2]},{'xyz'[i % 3]},{i % 2 + 2 * (i % 3)}.5" for i in range(60)]
     Path("a.csv").write_text("\n".join(["flag,shape,y", *rows]) + "\n")
@@ -617,7 +620,7 @@ def test_ctrl_c_outside_of_training(capsys, monkeypatch):
     def interrupt(args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastnn.cli.commands.info", interrupt)
+    monkeypatch.setattr("fastnn.cli.commands.info.run", interrupt)
     assert cli.main(["info"]) == 130
     assert capsys.readouterr().err == "fastnn: interrupted\n"
 
@@ -626,7 +629,7 @@ def test_errors_of_the_program_itself_keep_their_traceback(monkeypatch):
     def mistaken(args):
         raise TypeError("a bug")
 
-    monkeypatch.setattr("fastnn.cli.commands.info", mistaken)
+    monkeypatch.setattr("fastnn.cli.commands.info.run", mistaken)
     with pytest.raises(TypeError):
         cli.main(["info"])
 
@@ -701,17 +704,43 @@ def run(*argv, cwd, **more):
     )
 
 
-def test_help_imports_nothing_heavy(tmp_path):
+@pytest.mark.parametrize(
+    ("argv", "says", "heavy"),
+    [
+        (["--help"], "warmup", {"numpy", "kernels", "fastnn.files"}),
+        (["train", "--help"], "--early-stopping", {"numba", "llvmlite", "sklearn", "matplotlib", "fastnn.model"}),
+    ],
+)
+def test_help_imports_nothing_heavy(argv, says, heavy, tmp_path):
     code = (
         "import sys; from fastnn.cli import main\n"
-        "try: main(['train', '--help'])\n"
+        f"try: main({argv})\n"
         "except SystemExit as stop: assert stop.code == 0\n"
-        "heavy = {'numba', 'llvmlite', 'sklearn', 'matplotlib', 'fastnn.model'} & sys.modules.keys()\n"
+        f"heavy = {heavy} & sys.modules.keys()\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "--early-stopping" in done.stdout
+    assert says in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_a_module_and_help(command, capsys):
+    assert callable(importlib.import_module(f"fastnn.cli.commands.{command}").run)
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: fastnn {command} [-h]")
+    assert " ".join(COMMANDS[command].split()) in " ".join(out.split())
+
+
+def test_the_help_of_train_names_what_there_is_to_choose(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    for name in (*optimizers.known, *names_for("identity"), *names_for("softmax")):
+        assert re.search(rf"\b{name}\b", out)
 
 
 def test_version_and_info(tmp_path):

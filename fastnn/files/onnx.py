@@ -1,4 +1,4 @@
-"""Networks in other libraries' forms: ONNX (extra `onnx`) and PyTorch. The libraries are imported where they are used.
+"""Networks as ONNX models (extra `onnx`, which is imported where it is used).
 
 A model is a fastnn.MLP, or a fitted MLPClassifier or MLPRegressor.
 """
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.inputs import check_raw
+from fastnn.files.networks import network
 from fastnn.model import MLP
 from kernels.activations import ACTIVATIONS
 from kernels.maths.functions import SERIES
@@ -16,11 +16,28 @@ OPSET, IR_VERSION = 17, 9
 
 
 def to_onnx(model: Any) -> Any:
-    """The model as an onnx.ModelProto whose input is `X` (n, inputs), of the network's dtype.
+    """The model as an ONNX model. `onnx.save(to_onnx(model), path)` writes a file.
 
-    Of an MLP or a regressor the output is `y`, what `predict` returns; of a classifier they are `label` and
-    `probabilities`, what `predict` and `predict_proba` return. `onnx.save(to_onnx(model), path)` writes a file.
-    Raises ImportError without the extra `onnx`, ValueError for class labels that ONNX has no type for.
+    Parameters
+    ----------
+    model : MLP, MLPClassifier or MLPRegressor
+        A network or a fitted estimator.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Its input is `X` (n, inputs), of the network's dtype. Of an MLP or a regressor the output is `y`, what `predict`
+        returns. Of a classifier the outputs are `label` and `probabilities`, what `predict` and `predict_proba` return.
+
+    Raises
+    ------
+    ImportError
+        Without the extra `onnx`.
+    TypeError
+        For anything but a network or a fitted estimator.
+    ValueError
+        For class labels that ONNX has no type for, an activation without an ONNX form, and a network of `fastnn train`
+        that takes rows that have been prepared.
     """
     try:
         import onnx
@@ -138,114 +155,3 @@ def _classifier_outputs(graph: Graph, model: Any, name: str) -> list[Any]:
     classes = np.resize(classes, max(2, len(classes)))  # a single class has two probabilities, as in scikit-learn
     graph.node("Gather", [graph.constant(classes), largest], "label")
     return [graph.output("label", kind, [None]), probabilities]
-
-
-def to_torch(model: Any) -> Any:
-    """The network as a torch.nn.Sequential of its own weights' copies: Linear, activation, ..., output activation.
-
-    Called on a tensor (n, inputs) it returns what `MLP.predict` does; with dropout, after `.eval()`. Raises ImportError
-    without PyTorch, ValueError for exp outputs, for which torch.nn has no module.
-    """
-    torch, net, modules = _torch(), network(model), []
-    if net.output == "exp":
-        raise ValueError("model must have softmax, sigmoid or identity outputs for PyTorch, got exp")
-    for n, w in enumerate(net.weights):
-        linear = torch.nn.Linear(*w.shape, bias=net.bias, dtype=getattr(torch, net.dtype))
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(w.T.copy()))
-            if net.bias:
-                linear.bias.copy_(torch.from_numpy(net.biases[n].copy()))
-        modules.append(linear)
-        if n == len(net.activations) and net.output == "softmax":
-            modules.append(torch.nn.Softmax(dim=1))
-        else:
-            modules += _modules(torch, [*net.activations, net.output][n])
-        if n < len(net.dropout) and net.dropout[n]:
-            modules.append(torch.nn.Dropout(net.dropout[n]))
-    return torch.nn.Sequential(*modules)
-
-
-def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
-    """A network with the weights of a torch.nn.Sequential of Linear layers, each but the last followed by at most one
-    activation of those that fastnn has (docs/activations.md). Dropout after the first layer and before the last is the
-    network's; elsewhere, where fastnn has none, it is passed over.
-
-    output: the output activation, by default that of the last module: Softmax, Sigmoid, or none (identity). A module
-    that ends in logits is given one: output="softmax". `options` are those of MLP, but for dtype and bias.
-    Raises ImportError without PyTorch, TypeError or ValueError for any other module.
-    """
-    torch = _torch()
-    if not isinstance(module, torch.nn.Sequential):
-        raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}")
-    linear: list[Any] = []
-    activations: list[str] = []
-    rates: list[float] = []  # of dropout, after each layer
-    for n, part in enumerate(part for part in module if not isinstance(part, torch.nn.Identity)):
-        if isinstance(part, torch.nn.Dropout):
-            rates[-1:] = [rate + part.p - rate * part.p for rate in rates[-1:]]
-        elif isinstance(part, torch.nn.Linear):
-            linear.append(part)
-            activations.append("identity")
-            rates.append(0.0)
-        elif linear and activations[-1] == "identity":
-            activations[-1] = _activation(torch, part, n)
-        else:
-            raise ValueError(f"module[{n}] must be a Linear layer, got {part}")
-    if not linear:
-        raise ValueError(f"module must hold at least one Linear layer, got {module}")
-    if output is None:
-        output = activations[-1]
-    elif activations[-1] not in ("identity", output):
-        raise ValueError(f"output must be {activations[-1]!r}, as the last module, or None, got {output!r}")
-    bias = any(part.bias is not None for part in linear)
-    layers = [linear[0].in_features, *(part.out_features for part in linear)]
-    dtype = str(linear[0].weight.dtype).removeprefix("torch.")
-    options = {"dropout": rates[:-1], **options}
-    net = MLP(layers, activations[:-1], output, bias=bias, dtype=dtype, init="zeros", **options)
-    for n, part in enumerate(linear):
-        net.weights[n][...] = part.weight.detach().cpu().numpy().T
-        if part.bias is not None:
-            net.biases[n][...] = part.bias.detach().cpu().numpy()
-    return net
-
-
-def _modules(torch: Any, activation: str) -> list[Any]:
-    """The module of an activation, none for the identity."""
-    found = ACTIVATIONS[activation]
-    if found.is_identity:
-        return []
-    if not found.torch:
-        raise ValueError(f"activation {activation!r} has no PyTorch module: make it with the name of one, as torch=")
-    return [getattr(torch.nn, found.torch)(**found.torch_arguments)]
-
-
-def _activation(torch: Any, part: Any, n: int) -> str:
-    """The name of an activation module."""
-    known = {name: (found.torch, found.torch_arguments) for name in ACTIVATIONS if (found := ACTIVATIONS[name]).torch}
-    known |= {"softmax": ("Softmax", {"dim": 1}), "softmax of rows": ("Softmax", {"dim": -1})}
-    same = {name: having for name, (kind, having) in known.items() if type(part) is getattr(torch.nn, kind)}
-    if not same:
-        kinds = ", ".join(dict.fromkeys(kind for kind, _ in known.values()))
-        raise ValueError(f"module[{n}] must be one of Linear, {kinds}, got {part}")
-    for name, having in same.items():
-        if all(getattr(part, attribute) == value for attribute, value in having.items()):
-            return name.removesuffix(" of rows")
-    wanted = " or ".join(" and ".join(f"{key} {value!r}" for key, value in having.items()) for having in same.values())
-    raise ValueError(f"module[{n}] must have {wanted}, got {part}")
-
-
-def network(model: Any) -> MLP:
-    """The network that a model is or holds."""
-    net = model if isinstance(model, MLP) else getattr(model, "network_", None)
-    if not isinstance(net, MLP):
-        raise TypeError(f"model must be a fastnn.MLP or a fitted estimator of fastnn, got {type(model).__name__}")
-    check_raw(net.metadata)
-    return net
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("this needs PyTorch: pip install torch") from error
-    return torch
