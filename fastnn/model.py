@@ -13,7 +13,8 @@ from fastnn.inputs import architectures
 from fastnn.network.base import Model
 from fastnn.network.folding import fold
 from fastnn.training import evaluation
-from fastnn.training import loop as training
+from fastnn.training import fit as training
+from fastnn.training.arguments import FitOptions
 from fastnn.training.data import Data
 from kernels.engine.requests import Needs
 from kernels.losses import LossChoice
@@ -185,10 +186,12 @@ class MLP(Model):
             After Ctrl-C, which ends training. The history so far is returned, its `interrupted` True. A step that would
             take longer is given up: some of its weights may have been updated, each by its whole gradient.
         """
-        return training.fit(
-            self, X, y, epochs, batch_size, optimizer, loss, l2, shuffle, validation_data, validation_split,
-            sample_weight, class_weight, callbacks, progress, stop_if_diverged,
+        options = FitOptions(
+            epochs=epochs, batch_size=batch_size, optimizer=optimizer, loss=loss, l2=l2, shuffle=shuffle,
+            validation_data=validation_data, validation_split=validation_split, sample_weight=sample_weight,
+            class_weight=class_weight, callbacks=callbacks, progress=progress, stop_if_diverged=stop_if_diverged,
         )  # fmt: skip
+        return training.fit(self, X, y, options)
 
     def train_on_batch(
         self,
@@ -279,7 +282,8 @@ class MLP(Model):
         """
         data = Data.checked(self, X, y, loss, sample_weight)
         self.engine(data.needs(outputs=data.target.metric is None))
-        return evaluation.measure(self, data.X, data.target, data.loss, weight=data.weight)
+        request = evaluation.EvaluateRequest(data.X, data.target, data.loss, weight=data.weight)
+        return evaluation.measure(self, request)
 
     def loss_and_gradients(
         self, X: Any, y: Any, *, loss: LossChoice | None = None, l2: float = 0.0, sample_weight: Any = None

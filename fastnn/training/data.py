@@ -41,6 +41,11 @@ class Data:
         """What the loss says of itself."""
         return loss_and_parameter(self.loss)[0]
 
+    @property
+    def in_place(self) -> bool:
+        """Whether compiled code finds all rows where they lie, and not in copies of some of them."""
+        return True
+
     def needs(
         self,
         optimizer: Optimizer | None = None,
