@@ -201,8 +201,8 @@ def _activation(torch: Any, part: Any, n: int) -> str:
     known |= {"softmax": ("Softmax", {"dim": 1}), "softmax of rows": ("Softmax", {"dim": -1})}
     same = {name: having for name, (kind, having) in known.items() if type(part) is getattr(torch.nn, kind)}
     if not same:
-        kinds = ", ".join(dict.fromkeys(kind for kind, _ in known.values()))
-        raise ValueError(f"module[{n}] must be one of Linear, {kinds}, got {part}")
+        kinds = dict.fromkeys([*(NORMS[norm].torch for norm in NORMS), *(kind for kind, _ in known.values())])
+        raise ValueError(f"module[{n}] must be one of Linear, {', '.join(kinds)}, got {part}")
     for name, having in same.items():
         if all(getattr(part, attribute) == value for attribute, value in having.items()):
             return name.removesuffix(" of rows")

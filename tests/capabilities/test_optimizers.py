@@ -217,9 +217,18 @@ TORCH = {
 }
 
 
-@cases
-def test_fifty_steps_are_those_of_pytorch(name, update, options):
+@pytest.fixture
+def torch():
+    """PyTorch in float64, its counts too, of which NAdam's product is in the default dtype."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(before)
+
+
+@cases
+def test_fifty_steps_are_those_of_pytorch(torch, name, update, options):
     if name not in TORCH:
         pytest.skip(f"PyTorch has no {name}")
     optimizer = known[name](**options)
