@@ -56,7 +56,7 @@ def measure(model: Any, request: EvaluateRequest) -> dict[str, float]:
                 residual += _sum((out - y) ** 2, weight, part)
             spread += _sum((y - mean) ** 2, weight, part)
     result = {"loss": total / mass if loss_and_parameter(loss)[0].averaged else total}
-    return result | ({"accuracy": right / mass} if target.metric else {"r2": _r2(residual, spread)})
+    return result | ({"accuracy": right / mass} if target.metric else {"r2": r2(residual, spread)})
 
 
 def _sum(values: np.ndarray, weight: np.ndarray | None, part: slice | np.ndarray) -> Any:
@@ -69,8 +69,11 @@ def _parts(model: Any, n: int, rows: np.ndarray | None) -> Iterator[slice | np.n
     return (block if rows is None else rows[block] for block in model.blocks(n))
 
 
-def _r2(residual: np.ndarray, spread: np.ndarray) -> float:
-    """The coefficient of determination, averaged over outputs, as scikit-learn's r2_score."""
+def r2(residual: np.ndarray, spread: np.ndarray) -> float:
+    """The coefficient of determination, averaged over outputs, as scikit-learn's r2_score.
+
+    residual: sums of squared errors (outputs,), by weight. spread: those of the differences from the mean.
+    """
     constant = spread == 0
     score = 1.0 - residual / np.where(constant, 1.0, spread)
     score = np.where(constant, np.where(residual == 0, 1.0, 0.0), score)
