@@ -10,7 +10,8 @@ from fastnn import inputs, optimizers
 from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.inputs import architectures
-from fastnn.network.base import Network
+from fastnn.network.base import Model
+from fastnn.network.folding import fold
 from fastnn.training import evaluation
 from fastnn.training import fit as training
 from fastnn.training.arguments import FitOptions
@@ -29,7 +30,7 @@ def _for_outputs(dtype: np.dtype) -> Needs:
     return Needs(gathered=(dtype, None, None), outputs=True)
 
 
-class MLP(Network):
+class MLP(Model):
     """A dense network: layers of x @ w + b, an activation after each hidden one, an output activation at the end.
 
     Parameters
@@ -46,6 +47,11 @@ class MLP(Network):
         rate in [0, 1) or one per layer. What is not training drops nothing.
     bias : bool
         Whether layers have biases.
+    norm : str, optional
+        What normalises each hidden layer between its product and its activation. "layer" takes each row's mean and
+        variance over its columns. "batch" takes each column's over the rows of a training step, and running ones, which
+        steps move by a tenth towards theirs, wherever nothing is learnt. Either is scaled by `gamma` and shifted by
+        `beta` of `norms`, which are learnt, and neither decayed nor in the l2 term. It needs device "cpu".
     init : str or tuple
         How the first weights are drawn: "auto" (he for the ReLU family, xavier otherwise), a name of
         fastnn.initializers, or ("normal", scale).
@@ -309,10 +315,33 @@ class MLP(Network):
         check_number("l2", l2, 0)
         n = len(data.X)
         (scale,) = data.scales(data.mass(None, n))
-        value, gradient, dx = self.engine(data.needs(rows=n)).gradients(
+        value, gradient, dx = self.engine(data.needs(rows=n, gradients=True)).gradients(
             data.X, data.target.values, weight=data.weight, scale=scale, loss=data.loss, l2=l2
         )
-        return value, self._layout.weights(gradient), self._layout.biases(gradient), dx
+        return value, self.layout.weights(gradient), self.layout.biases(gradient), dx
+
+    def folded(self) -> "MLP":
+        """The same function without normalisation: each is made a part of the dense layer before it.
+
+        Returns
+        -------
+        MLP
+            A new network without `norm`, whose `predict` gives the same up to rounding. It has biases. Of a network
+            without normalisation it is a copy.
+
+        Raises
+        ------
+        ValueError
+            With norm "layer", which goes by each row's own mean and variance.
+        """
+        net = MLP(
+            self.layers, self.activations, self.output, dropout=self.dropout, bias=self.bias or bool(self.norm),
+            init="zeros", dtype=self.dtype, device=self.device, precision=self.precision, threads=self.threads,
+            seed=self.seed,
+        )  # fmt: skip
+        fold(self, net)
+        net.metadata = {**self.metadata}
+        return net
 
     def profile(
         self,

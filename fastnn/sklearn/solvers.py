@@ -15,7 +15,6 @@ from fastnn.training.data import Data
 from fastnn.training.optimizer_state import Memory
 from fastnn.training.sharing import Share
 from kernels.engine.requests import Batches
-from kernels.layout import Layout
 from kernels.maths import sqrt
 from kernels.optimizers import adam
 from kernels.optimizers.declaration import Update
@@ -146,7 +145,7 @@ def blocks(X: Any, net: Any) -> list[slice]:
 
 def sparse_outputs(net: Any, X: Any) -> np.ndarray:
     """The outputs of a network for sparse rows, the first product by SciPy, which passes over the zeros."""
-    layout = Layout.of(net.layers, net.dtype, net.bias)
+    layout = net.layout
     columns, stride = layout.widths[0], layout.strides[1]
     first = net.parameters[: columns * stride].reshape(columns, stride)  # with its padding: SciPy would copy a view
     outputs = []
@@ -230,7 +229,7 @@ def minimise(
     from scipy.optimize import minimize
     from sklearn.exceptions import ConvergenceWarning
 
-    iterations, layout = 0, Layout.of(net.layers, net.dtype, net.bias)
+    iterations, layout = 0, net.layout
     own = np.zeros(layout.size, bool)
     for view in [*layout.weights(own), *layout.biases(own)]:
         view[...] = True

@@ -213,7 +213,7 @@ def test_what_a_recipe_compiles_is_said_before(name, short, monkeypatch):
             unsaid.update(found - said)
         return load_kernels(engine, say, needs)
 
-    monkeypatch.setattr("fastnn.model.load_kernels", load)
+    monkeypatch.setattr("fastnn.network.base.load_kernels", load)
     assert cli.main(["recipe", name]) == 0
     assert {kind for kind, _ in said} == {"loss", "update", "data", "target"}
     assert unsaid == set()
