@@ -112,11 +112,12 @@ class Problem(Data):
             right.append(hits if metric else np.zeros(0))
             outputs.append(out)
         out, total = np.concatenate(outputs), w.sum()
-        score = (
-            float(w @ np.concatenate(right) / total) if self.target.metric else weighted_r2(self.target.values, out, w)
-        )
+        if self.target.metric:
+            name, score = "accuracy", float(w @ np.concatenate(right) / total)
+        else:
+            name, score = "r2", weighted_r2(self.target.values, out, w)
         loss = float(self.reported * self.factor * sum(losses) / total)
-        return {"loss": loss, "accuracy" if self.target.metric else "r2": score if np.isfinite(out).all() else np.nan}
+        return {"loss": loss, name: score if np.isfinite(out).all() else np.nan}
 
     def loss_and_gradient(self, net: Any, alpha: float) -> tuple[float, np.ndarray]:
         """The loss whose gradient is returned, laid out like the network's parameters, in float64."""
