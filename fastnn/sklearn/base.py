@@ -162,9 +162,9 @@ class Perceptron(BaseEstimator):
         net.prepare(line, problem.needs(memory.optimizer, batch_size, self.alpha))
         learner = Learner(net.engine(), problem, memory, batch_size, self.alpha)
         best, lost = Best(self, net, rates), Lost(learner.engine, epochs)
-        validation = [] if held_out is None else [Validation(functools.partial(held_out.measure, net))]
-        told = Callbacks(net, callbacks, memory)
-        observers = Observers(Records(self, n), *validation, best, told, NoChange(self, rates), lost)
+        validation = [] if held_out is None else [Validation(functools.partial(held_out.validate, net))]
+        told = [Callbacks(net, callbacks, memory)] if callbacks else []
+        observers = Observers(Records(self, n), *validation, best, *told, NoChange(self, rates), lost)
         orders = self._orders(order, batch_size, problem.X.shape[0])
         self.n_iter_ = 0
         ending = run(learner, functools.partial(next, orders), n, epochs, observers)

@@ -53,8 +53,9 @@ def fit(model: Any, X: Any, y: Any, options: FitOptions) -> History:
         validations.append(Validation(lambda: unknown if guard.message else evaluation.measure(model, placed)))
     record = _Record(history, options.stop_if_diverged)
     with reports.Progress(options.progress, options.epochs, learner.steps(n_train)) as report:
-        told, start = Callbacks(model, callbacks, memory), _Start(model, orders, len(data.X) - n_train, validation)
-        observers = Observers(guard, *validations, record, report, told, start)
+        told = [Callbacks(model, callbacks, memory)] if callbacks else []
+        start = _Start(model, orders, len(data.X) - n_train, validation)
+        observers = Observers(guard, *validations, record, report, *told, start)
         ending = run(learner, orders.next, n_train, options.epochs, observers)
     if guard.unseen and not history.diverged:
         warnings.warn(LOST, RuntimeWarning, stacklevel=3)
