@@ -89,7 +89,7 @@ def _loss_of(declared: Loss) -> Any:
                     mass += w
             scale = (1.0 / mass if mass > 0.0 else 0.0) if averaged else 1.0
             total = call(
-                IDENTITY, rows, columns, at(z), z_stride(z), labels, at(target), stride, weight_at, scale, at(dz),
+                rows, columns, IDENTITY, at(z), z_stride(z), at(target), stride, labels, weight_at, scale, at(dz),
                 dz_stride(dz), NO_METRIC, 0, 0, parameter,
             )  # fmt: skip
             return (scale * total if scale != 0.0 and z.size > 0 else 0.0), dz

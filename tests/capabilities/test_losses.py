@@ -321,8 +321,8 @@ def rows_of(loss, z, target, weight, first, rows):
     dz, row_loss, right = np.full((rows, z.shape[1]), np.nan, z.dtype), np.full(rows, np.nan), np.full(rows, np.nan)
     declared, parameter = losses.loss_and_parameter(oracle.loss_with_parameter(loss))
     compiled[declared.name][z.dtype](
-        IDENTITY, rows, z.shape[1], z[first:].ctypes.data, z.strides[0], target.ndim == 1,
-        target[first:].ctypes.data, target.strides[0], weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
+        rows, z.shape[1], IDENTITY, z[first:].ctypes.data, z.strides[0], target[first:].ctypes.data, target.strides[0],
+        target.ndim == 1, weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
         metric, row_loss.ctypes.data, right.ctypes.data, parameter,
     )  # fmt: skip
     return dz, row_loss, right
