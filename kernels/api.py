@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import backends, checks
+from kernels import backends
 from kernels.activations import ACTIVATIONS
 from kernels.losses import Loss
 from kernels.optimizers import known as optimizers
@@ -149,7 +149,7 @@ def documentation(loss: Loss) -> str:
 
 def _loss(loss: Loss, z: Any, target: Any, weight: Any, dz: Any, parameter: float) -> tuple[float, np.ndarray]:
     if loss.parameter is not None:
-        checks.parameter(loss.parameter, parameter)
+        loss.parameter.range(loss.parameter.name, parameter)
     backend = backends.of(z=z, target=target, weight=weight, dz=dz)
     check = backend.check
     z = check.array(z, "z", 2)

@@ -6,7 +6,6 @@ with an input) are replaced by a fresh array; `Outputs.finish` copies the result
 place (kernels.backends), and each backend has the `Checks` of its memory.
 """
 
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from kernels.activations import ACTIVATIONS
 from kernels.arrays import Arrays
-from kernels.losses import Loss, Parameter, Targets
+from kernels.losses import Loss, Targets
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 OVERLAP_WORK: Any = 10_000  # solutions to look at, at most, when two arrays may share memory: see np.shares_memory
@@ -205,25 +204,6 @@ class Checks:
         """What there is outside of [least, most], if anything, of an array (n,)."""
         low, high = self._bounds(array)
         return "" if low >= least and high <= most else self._arrays.outside(array, least, most)
-
-
-def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:
-    """Each name: (value, low, high) must be a finite real number in [low, high]."""
-    for name, (value, low, high) in ranges.items():
-        if not isinstance(value, numbers.Real) or not low <= float(value) <= high or float(value) == np.inf:
-            raise ValueError(f"{name} must be a finite number from {low} to {high}, got {value!r}")
-
-
-def parameter(declared: Parameter, value: Any) -> None:
-    """A number that a loss's parameter may be."""
-    if not isinstance(value, numbers.Real) or not declared.takes(float(value)):
-        raise ValueError(f"{declared.name} must be a finite number in {declared.interval}, got {value!r}")
-
-
-def count(name: str, value: Any) -> None:
-    """An integer from 1 on."""
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

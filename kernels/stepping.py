@@ -1,14 +1,13 @@
 """The public functions of optimisers, made from what these declare: one step on arrays, in place."""
 
 import inspect
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from kernels import backends, checks
+from kernels import backends
 from kernels.optimizers.declaration import Optimizer, ranges
+from kernels.ranges import Range, check_count
 
 
 def public(name: str, declaration: type[Optimizer]) -> Callable[..., None]:
@@ -44,16 +43,17 @@ def by_name(names: list[str]) -> str:
 
 def _step(declaration: type[Optimizer], slots: list[str], options: list[str]) -> Callable[..., None]:
     """What the function of an optimiser does with its arrays and options, each by name."""
-    bounds = {option: _bounds(within) for option, within in ranges(declaration).items() if option in options}
+    taken = [(option, _with_low_end(within)) for option, within in ranges(declaration).items() if option in options]
     updates = {update.slots: update for update in declaration.updates}
     optional = [(slot, declaration.optional.get(slot)) for slot in slots]
 
     def step_on(arrays: dict[str, Any], given: dict[str, Any]) -> None:
         backend = backends.of(**arrays)
         check = backend.check
-        checks.numbers_in({option: (given[option], *between) for option, between in bounds.items()})
+        for name, within in taken:
+            within(name, given[name])
         if "step" in given:
-            checks.count("step", given["step"])
+            check_count("step", given["step"])
         for slot, option in optional:
             if arrays[slot] is None and (option is None or given[option]):
                 why = "" if option is None else f" with {option} {given[option]}"
@@ -67,7 +67,6 @@ def _step(declaration: type[Optimizer], slots: list[str], options: list[str]) ->
     return step_on
 
 
-def _bounds(within: Any) -> tuple[float, float]:
-    """An option's range as checks.numbers_in takes it; here the lower end always belongs to it."""
-    closed = within.closed in ("both", "right") or within.high == math.inf
-    return within.low, within.high if closed else float(np.nextafter(within.high, within.low))
+def _with_low_end(within: Range) -> Range:
+    """What the function takes of an option: a step may be of a rate of 0, and without an epsilon."""
+    return replace(within, closed="both" if within.closed in ("both", "right") else "left")

@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.losses.verification import verify
 from kernels.process import forks
+from kernels.ranges import Range
 from kernels.registry import Registry
 from kernels.sources import rule_hash
 
@@ -28,14 +29,15 @@ class Parameter:
     default: float | None = None
     closed: bool = False
 
+    @forks.cached
+    def range(self) -> Range:
+        """What numbers it may be."""
+        return Range(self.least, self.most, "left" if self.closed else "neither")
+
     @property
     def interval(self) -> str:
         """The range, as mathematics writes it."""
-        return f"{'[' if self.closed else '('}{self.least}, {self.most})"
-
-    def takes(self, value: float) -> bool:
-        """Whether a number is in the range."""
-        return (self.least <= value if self.closed else self.least < value) and value < self.most
+        return self.range.interval
 
 
 @dataclass(frozen=True)

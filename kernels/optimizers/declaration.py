@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 
 from kernels.optimizers.rates import Schedule, check_rate, rates_of
 from kernels.process import forks
-from kernels.ranges import check_number
+from kernels.ranges import Range
 from kernels.registry import Registry
 
 WEIGHT_DECAY = "weight_decay"  # a scalar of this name is 0 for biases
@@ -85,17 +84,7 @@ class Update:
         return table
 
 
-@dataclass(frozen=True)
-class Range:
-    """What numbers an option takes; closed: which ends belong to it, "both", "left", "right" or "neither"."""
-
-    low: float
-    high: float = math.inf
-    closed: str = "both"
-
-    def __call__(self, name: str, value: object) -> None:
-        """Raise TypeError or ValueError, naming the argument, for anything else."""
-        check_number(name, value, self.low, self.high, self.closed)
+_POSITIVE = Range(0, closed="neither")
 
 
 def _check_flag(name: str, value: object) -> None:
@@ -106,12 +95,12 @@ def _check_flag(name: str, value: object) -> None:
 def check_clip_norm(name: str, value: float | None) -> None:
     """Clipping is off, or to a finite number > 0."""
     if value is not None:
-        check_number(name, value, 0, closed="neither")
+        _POSITIVE(name, value)
 
 
 # Types of options, with what they are checked by
 Rate = Annotated[float | Schedule, check_rate]
-Positive = Annotated[float, Range(0, closed="neither")]
+Positive = Annotated[float, _POSITIVE]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 ShareBelowOne = Annotated[float, Range(0, 1, closed="left")]
