@@ -23,7 +23,8 @@ class Outputs:
     """The arrays that a call writes into: the caller's own, or stand-ins that are copied over at the end."""
 
     def __init__(self, arrays: Arrays, inputs: tuple[Any, ...]) -> None:
-        self._arrays, self._inputs = arrays, inputs
+        self._arrays = arrays
+        self._read = [arrays.shadow(array) for array in inputs if array is not None]
         self._pending: list[tuple[Any, Any]] = []
         self._seen: list[tuple[str, np.ndarray]] = []
         self._given: list[tuple[Any, Any]] = []  # what is written to, and what the caller passed, where they differ
@@ -50,8 +51,7 @@ class Outputs:
                 raise ValueError(f"{name} and {other_name} must not share memory")
         self._seen.append((name, shadow))
         target = value
-        read = [arrays.shadow(array) for array in self._inputs if array is not None]
-        if not (direct and arrays.unit_stride(value)) or any(_overlap(shadow, other) for other in read):
+        if not (direct and arrays.unit_stride(value)) or any(_overlap(shadow, other) for other in self._read):
             target = arrays.empty(tuple(value.shape), value.dtype, value)
             if keep:
                 arrays.copied(target, value)
@@ -166,15 +166,19 @@ class Checks:
         _check_shape(gradient, "dw", first.shape)
         if gradient.dtype != first.dtype:
             raise TypeError(f"dw must have dtype {first.dtype}, as w, got {gradient.dtype}")
-        outputs = self.outputs(gradient)
-        written = {name: value for name, value in given.items() if name != "dw" and value is not None}
-        # the backend takes matrices whose rows are all the same distance apart; anything else goes through copies
-        there = [arrays.adopted(value, name) for name, value in written.items()]
-        shadows = [arrays.shadow(array) for array in there]
-        alike = first.ndim == 2 and all(arrays.unit_stride(v) and v.strides == first.strides for v in there)
-        flat = all(shadow.flags.c_contiguous for shadow in shadows)
-        direct = (alike or flat) and not any(_overlap(arrays.shadow(gradient), shadow) for shadow in shadows)
-        result: list[Any] = []
+        # the backend takes matrices whose rows are all the same distance apart, and none of which shares memory with
+        # dw; anything else goes through copies
+        flat = alike = True
+        apart, read = True, arrays.shadow(gradient)
+        for name, value in given.items():
+            if name != "dw" and value is not None:
+                array = first if name == "w" else arrays.adopted(value, name)
+                shadow = arrays.shadow(array)
+                flat = flat and shadow.flags.c_contiguous
+                alike = alike and array.strides == first.strides and arrays.unit_stride(array)
+                apart = apart and not _overlap(read, shadow)
+        alike = alike and first.ndim == 2
+        direct, outputs, result = (alike or flat) and apart, self.outputs(), []
         for name, value in given.items():
             if name == "dw":
                 value = gradient if alike and arrays.unit_stride(gradient) else arrays.contiguous(gradient)
