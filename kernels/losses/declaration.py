@@ -76,8 +76,9 @@ class Loss:
     baseline: which one number is the best or a good answer for all rows: the targets' "mean", their "median", or the
     "quantile" that the parameter is. reference(z, t): losses and derivatives of outputs (B, O) in NumPy, written
     without a look at the rule. formula: what is summed over outputs; else the first line of what f's docstring says.
-    Raises TypeError or ValueError naming what is wrong: a derivative that central differences of f in float64 deny,
-    say, with the point. Kinks do not count. A program's own loss of the same name is replaced.
+    Of a program's loss, what f and df read from outside stays what it is when the loss is made. Raises TypeError or
+    ValueError naming what is wrong: a derivative that central differences of f in float64 deny, say, with the point.
+    Kinks do not count. A program's own loss of the same name is replaced.
     """
 
     name: str

@@ -13,6 +13,7 @@ from kernels.optimizers.rates import Schedule, check_rate, rates_of
 from kernels.process import forks
 from kernels.ranges import Range
 from kernels.registry import Registry
+from kernels.rules import checked
 
 WEIGHT_DECAY = "weight_decay"  # a scalar of this name is 0 for biases
 
@@ -22,9 +23,10 @@ class Update:
     """A step on one element: what kernels are made of.
 
     slots: the names of what is kept for each element, which is 0 at first. rule: a rule, see kernels.maths, from (w, g,
-    the slots, the scalars) to the tuple (new w, new slots). scalars: a rule from options, which it takes by their
-    names, to the tuple of a step's scalars; it may take `step`, the number of the step, too, which counts from 1.
-    `learning_rate` is the step's. A scalar that `rule` calls weight_decay is 0 where the element is of a bias.
+    the slots, the scalars) to the tuple (new w, new slots); of a program's, what it reads from outside stays what it is
+    when the update is made. scalars: from options, which it takes by their names, to the tuple of a step's scalars; it
+    may take `step`, the number of the step, too, which counts from 1. `learning_rate` is the step's. fastnn's own is a
+    rule as well. A scalar that `rule` calls weight_decay is 0 where the element is of a bias.
     """
 
     slots: tuple[str, ...]
@@ -40,6 +42,8 @@ class Update:
         if not isinstance(made, tuple) or len(made) != 1 + len(self.slots):
             new = ", ".join(f"new {name}" for name in ("w", *self.slots))
             raise TypeError(f"rule must return the tuple ({new}), got {made!r}")
+        if known.loaded:  # a program's; of fastnn's own all this is tested
+            object.__setattr__(self, "rule", checked("rule", self.rule, ", ".join(taken)))
 
     @forks.cached
     def name(self) -> str:
