@@ -283,7 +283,7 @@ def network_loss_and_gradients(
     declared, _ = loss_and_parameter(choice)
     if output not in declared.outputs:
         raise ValueError(f"loss: expected one that goes with a {output} output, got {loss!r}")
-    if declared.kernel != "squared_error":  # all others take the pre-activation
+    if declared.reads == "z":
         value, dz = loss_and_gradient(choice, pre_activations[-1], target, weight)
     else:
         y = outputs[-1]

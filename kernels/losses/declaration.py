@@ -72,7 +72,10 @@ class Loss:
     df(z, target): its derivative with respect to z. Without df, f returns both. A loss that has a parameter passes it
     as a third argument. mean: whether a row's loss is the mean over outputs, or else their sum. averaged: whether the
     loss is the mean over rows by weight, or else their sum. outputs: the output activations it goes with, of which it
-    is the default of `default_of`. kernel: the hand-written kernel that stands in the place of a rule's, "" for none.
+    is the default of `default_of`. reads: what f is given and targets are compared with, "z", or "y", the output
+    activation of z, as fastnn's own may. kernel: the hand-written kernel that stands in the place of a rule's, "" for
+    none. work(output, labels, parameter): for such a kernel, a rule with what it does for each output, whose operations
+    are counted; None where it does what f says.
     baseline: which one number is the best or a good answer for all rows: the targets' "mean", their "median", or the
     "quantile" that the parameter is. reference(z, t): losses and derivatives of outputs (B, O) in NumPy, written
     without a look at the rule. formula: what is summed over outputs; else the first line of what f's docstring says.
@@ -91,7 +94,9 @@ class Loss:
     parameter: Parameter | None = None
     outputs: tuple[str, ...] = ("identity",)
     default_of: str = ""
+    reads: str = "z"
     kernel: str = ""
+    work: Callable[[str, bool, float], Any] | None = None
     baseline: str = "mean"
     reference: Callable[..., Any] | None = None
     formula: str = ""

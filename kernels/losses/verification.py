@@ -24,6 +24,9 @@ def verify(loss: Any) -> None:
             raise ValueError(f"name must be a new one, but {name!r} is {whose} own")
     if not isinstance(outputs, tuple) or not outputs or not set(outputs) <= set(OUTPUTS):
         raise ValueError(f"outputs must be a tuple of {', '.join(OUTPUTS)}, got {outputs!r}")
+    for argument, default in (("reads", "z"), ("kernel", ""), ("work", None)):
+        if (got := getattr(loss, argument)) != default:
+            raise ValueError(f"{argument} must be {default!r}, for others are fastnn's own, got {got!r}")
     takes = "z, target" + (f", {parameter.name}" if parameter else "")
     object.__setattr__(loss, "f", checked("f", loss.f, takes))
     if loss.df is not None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import kernels
 from fastnn import cli
 from fastnn.losses import loss_for
-from kernels import losses, reference
+from kernels import losses, maths, reference
 from kernels.cpu.measure import counts
 from kernels.cpu.rowwise.loss import losses as compiled
 from kernels.engine.codes import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST
@@ -389,12 +389,18 @@ def test_its_line_in_the_documentation(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_operations_are_counted(loss, dtype):
     """What its rule makes, and its gradient's share of a mean."""
-    declared, count = losses.LOSSES[loss], counts._of_loss
+    declared, count, operations_of = losses.LOSSES[loss], counts._of_loss, counts.operations_of
+    choice, exponential = oracle.loss_with_parameter(loss), operations_of(maths.exp, dtype)
     for output in declared.outputs:
-        operations = count(dtype, oracle.loss_with_parameter(loss), output, False)
-        assert operations >= 4
-        if not declared.kernel:
-            assert operations == counts.operations_of(declared.rule, dtype) + (4 if declared.mean else 2)
+        operations = count(dtype, choice, output, False)
+        if declared.targets.labels:
+            found = [count(dtype, each, output, labels) for labels in (False, True) for each in (loss, choice)]
+            assert found == [exponential + more for more in (9, 13, 3, 8)]
+        elif declared.reads == "y" and output == "softmax":
+            assert operations == exponential + 14
+        else:
+            through = exponential + 2 + 3 if declared.reads == "y" and output == "sigmoid" else 0
+            assert operations == operations_of(declared.rule, dtype) + (4 if declared.mean else 2) + through
 
 
 def torch_losses(torch):

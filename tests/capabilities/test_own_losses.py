@@ -178,6 +178,8 @@ def test_what_is_no_loss_is_refused(name, f, error, message):
         fastnn.Loss(name, f, smooth_slope)
     with pytest.raises(ValueError, match=r"^outputs must be a tuple of identity, .*, got 'softmax'$"):
         fastnn.Loss("mine", smooth, smooth_slope, outputs="softmax")
+    with pytest.raises(ValueError, match=r"^reads must be 'z', for others are fastnn's own, got 'y'$"):
+        fastnn.Loss("mine", smooth, smooth_slope, reads="y")
 
 
 def test_a_loss_that_is_not_known_says_how_to_make_it_known():

@@ -14,10 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kernels.activations import ACTIVATIONS
-from kernels.activations.sigmoid import sigmoid
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.losses import LossChoice, loss_and_parameter
-from kernels.maths import exp
 from kernels.maths.functions import Bits, Maths, functions
 from kernels.optimizers.declaration import Update
 
@@ -86,16 +84,17 @@ def step_counts(
 
 
 def _of_loss(dtype: str, loss: LossChoice, output: str, labels: bool) -> int:
-    """Operations of a loss and its gradient for each output, see kernels.cpu.rowwise.loss."""
+    """Operations of a loss and its gradient for each output."""
     declared, parameter = loss_and_parameter(loss)
-    exponential = operations_of(exp, dtype)
-    if declared.kernel == "softmax_cross_entropy":
-        return exponential + (3 if labels else 9) + (4 if parameter else 0)
-    if declared.kernel == "squared_error":
-        through = {"identity": 2, "sigmoid": operations_of(sigmoid, dtype) + 5, "softmax": exponential + 7}
-        return 6 + through[output]
-    # and of a mean an output's share of it, in the row's loss and in the gradient
-    return operations_of(declared.rule, dtype) + (4 if declared.mean else 2)
+    by_row = declared.work(output, labels, parameter) if declared.work else None
+    if by_row is not None:
+        return operations_of(by_row, dtype)
+    # the rule, and an output's share, of a mean, in the row's loss and in the gradient
+    operations = operations_of(declared.rule, dtype) + (4 if declared.mean else 2)
+    activation = ACTIVATIONS["identity" if declared.reads == "z" else output]
+    if not activation.is_identity:
+        operations += operations_of(activation.function, dtype) + operations_of(activation.slope, dtype) + 1
+    return operations
 
 
 @cache

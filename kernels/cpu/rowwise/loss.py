@@ -21,10 +21,9 @@ from kernels.losses import LOSSES, Loss
 class RowLoss(Protocol):
     """The loss of z and dz, its gradient, overwritten; returns the sum of weight * row loss, unscaled.
 
-    output: the output activation, which counts for squared errors alone (the others take logits). target: numbers; or,
-    where `labels` is 1, for softmax cross-entropy, an int64 label at the beginning of each row. weight (B,): address 0
-    for none. dz is that of scale * weight * row loss; dz may be z. row_loss and right (B,), float64, the latter by
-    `metric`: address 0 for nowhere.
+    output: the output activation, for losses that read y. target: numbers; or, where `labels` is 1, for losses that
+    take them, an int64 label at the beginning of each row. weight (B,): address 0 for none. dz is that of scale *
+    weight * row loss; dz may be z. row_loss and right (B,), float64, the latter by `metric`: address 0 for nowhere.
     """
 
     def __call__(
@@ -42,7 +41,6 @@ _OF_BLOCK: dict[str, Callable[[Any, RowBlock, Loss], Any]] = {  # by Loss.kernel
 
 def _family(declared: Loss) -> jit.Family:
     """The kernels of a loss. Its of_block reads SCALE, and writes dz and VALUE, the rows' losses."""
-    of_squares = declared.kernel == "squared_error"
 
     @jit.kernel(like=RowLoss, name=f"loss_{declared.name}", stamp=declared.stamp)
     def loss(real: Any) -> Any:
@@ -50,6 +48,7 @@ def _family(declared: Loss) -> jit.Family:
         of_block = _OF_BLOCK[declared.kernel](real, f, declared)
         block, elements, doubles, are_right = f.block, f.elements, f.doubles, f.are_right
         lane_row, scratch_bytes, zero, half = f.lane_row, f.scratch_bytes, real(0.0), real(0.5)
+        reads_y = declared.reads == "y"
         doubled = types.float64  # weights of any size, 1e-40 or 1e38, where they make no sum or product too large
 
         def function(output, z, target, labels, weight, scale, dz, metric, row_loss, right, parameter):
@@ -57,7 +56,7 @@ def _family(declared: Loss) -> jit.Family:
             s, value = elements(scratch + SCALE * lane_row), elements(scratch + VALUE * lane_row)
             weights = elements(weight)
             have_maximum = right != 0 and metric != ALL_OUTPUTS
-            threshold = half if of_squares and output == IDENTITY else zero
+            threshold = half if reads_y and output == IDENTITY else zero
             for r in range(block):
                 s[r] = real(scale)
             sum_of_losses = 0.0
