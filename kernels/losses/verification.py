@@ -16,7 +16,7 @@ _ANY, _ABOVE, _BETWEEN = (-1.7321, -0.4343, 0.5772, 2.2361), (0.0, 0.4343, 1.0, 
 
 def verify(loss: Any) -> None:
     """Raise TypeError or ValueError naming what is wrong with a loss: its name, its functions, its derivative."""
-    name, outputs, parameter = loss.name, loss.outputs, loss.parameter
+    name, outputs = loss.name, loss.outputs
     if isinstance(name, str) and name.isidentifier():
         kernels_own = name in vars(sys.modules["kernels"]) or importlib.util.find_spec(f"kernels.{name}")
         if kernels_own or keyword.iskeyword(name):
@@ -27,6 +27,12 @@ def verify(loss: Any) -> None:
     for argument, default in (("reads", "z"), ("kernel", ""), ("work", None)):
         if (got := getattr(loss, argument)) != default:
             raise ValueError(f"{argument} must be {default!r}, for others are fastnn's own, got {got!r}")
+    _verify_rules(loss)
+
+
+def _verify_rules(loss: Any) -> None:
+    """Raise TypeError or ValueError where f or df is no rule, or df no derivative; freeze them."""
+    parameter = loss.parameter
     takes = "z, target" + (f", {parameter.name}" if parameter else "")
     object.__setattr__(loss, "f", checked("f", loss.f, takes))
     if loss.df is not None:

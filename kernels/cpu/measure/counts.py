@@ -51,19 +51,8 @@ def step_counts(
         w, b = i * o, o if layout.bias else 0
         product = 2 * rows * w, size * (rows * (i + o) + w)
         result[n, "forward"] = product[0], product[1] + size * b
-        chosen = engine.activations[n] if n < last else ACTIVATIONS["identity"]
-        activation, derivative = [], []  # (operations, operands) of each output
-        if chosen.floor is None:  # else it is part of the product
-            activation.append((operations_of(chosen.function, dtype), 2))
-        if not chosen.is_identity:
-            derivative.append((1 + operations_of(chosen.slope, dtype), 3))
-        if n < len(engine.dropout) and engine.dropout[n]:  # where it draws bits and scales
-            activation.append((1, 2))
-            derivative.append((1, 2))
-        for phase, parts in (("activation", activation), ("derivative", derivative)):
-            if parts:
-                operations, operands = map(sum, zip(*parts, strict=True))
-                result[n, phase] = rows * o * operations, operands * size * rows * o
+        for phase, (operations, operands) in _of_activation(engine, n).items():
+            result[n, phase] = rows * o * operations, operands * size * rows * o
         if n > 0:
             result[n, "dx"] = product
         if n in schedule.transposed:
@@ -81,6 +70,22 @@ def step_counts(
     a_row += target.itemsize + 8 if target.ndim == 1 else n_outputs * (target.itemsize + size)
     result[last, "loss"] = rows * n_outputs * _of_loss(dtype, loss, engine.output, target.ndim == 1), rows * a_row
     return result
+
+
+def _of_activation(engine: TimedEngine, n: int) -> dict[str, tuple[int, int]]:
+    """(operations, operands) of each output of layer n, by phase: of its activation, and of dropout after it."""
+    dtype, last = engine.dtype.name, len(engine.layout.widths) - 2
+    chosen = engine.activations[n] if n < last else ACTIVATIONS["identity"]
+    activation, derivative = [], []
+    if chosen.floor is None:  # else it is part of the product
+        activation.append((operations_of(chosen.function, dtype), 2))
+    if not chosen.is_identity:
+        derivative.append((1 + operations_of(chosen.slope, dtype), 3))
+    if n < len(engine.dropout) and engine.dropout[n]:  # where it draws bits and scales
+        activation.append((1, 2))
+        derivative.append((1, 2))
+    found = {"activation": activation, "derivative": derivative}
+    return {phase: (sum(a for a, _ in parts), sum(b for _, b in parts)) for phase, parts in found.items() if parts}
 
 
 def _of_loss(dtype: str, loss: LossChoice, output: str, labels: bool) -> int:
