@@ -11,7 +11,7 @@ from kernels.ranges import Range, check_count
 
 
 def public(name: str, declaration: type[Optimizer]) -> Callable[..., None]:
-    """The function of an optimiser: `name(w, dw, *slots, *, options)`, with its reference's parameters and text."""
+    """The function of an optimiser: `name(w, dw, *slots, *, options)`, with its reference's parameters."""
     reference: Any = declaration.reference
     slots, options = arguments_of(declaration)
     scope: dict[str, Any] = {"step_on": _step(declaration, slots, options)}
@@ -23,10 +23,37 @@ def {name}({", ".join(["w", "dw", *slots, "*", *options])}):
         scope,
     )
     function: Any = scope[name]
-    for attribute in ("__defaults__", "__kwdefaults__", "__annotations__", "__doc__"):
+    for attribute in ("__defaults__", "__kwdefaults__", "__annotations__"):
         setattr(function, attribute, getattr(reference, attribute))
-    function.__module__ = "kernels"
+    function.__module__, function.__doc__ = "kernels", documentation(declaration)
     return function
+
+
+def documentation(declaration: type[Optimizer]) -> str:
+    """What help says of an optimiser's function: its reference's text, and what its declaration says of arguments."""
+    slots, options = arguments_of(declaration)
+    parameters, within = inspect.signature(declaration.reference).parameters, ranges(declaration)
+    lines = [inspect.cleandoc(declaration.reference.__doc__ or ""), "", "Parameters", "----------"]
+    lines += [
+        "w : array",
+        "    float32 or float64, of any shape; is overwritten.",
+        "dw : array",
+        "    Its gradient, like w.",
+    ]
+    for slot in slots:
+        option = declaration.optional.get(slot)
+        lines.append(f"{slot} : array" + (", optional" if option else ""))
+        needed = f" Needed with {option}." if option else ""
+        lines.append(f"    Like w, of zeros at first; is overwritten.{needed}")
+    for option in options:
+        default = parameters[option].default
+        kind = "int" if option == "step" else "float" if option in within else "bool"
+        lines.append(f"{option} : {kind}" + ("" if default is inspect.Parameter.empty else f", default {default}"))
+        said = {"int": "The number of the step, from 1 on.", "bool": "True or False."}
+        lines.append(f"    {said.get(kind) or f'In {_with_low_end(within[option]).interval}.'}")
+    lines += ["", "Raises", "------", "TypeError, ValueError"]
+    lines.append("    Naming the argument, what was expected and what came, before anything is written.")
+    return "\n".join(lines)
 
 
 def arguments_of(declaration: type[Optimizer]) -> tuple[list[str], list[str]]:

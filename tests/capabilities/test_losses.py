@@ -363,7 +363,8 @@ def test_names_and_signatures(loss):
     parameters = dict(inspect.signature(function).parameters)
     assert list(parameters) == ["z", "target", "weight", *([p.name] if (p := declared.parameter) else []), "dz"]
     assert [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY] == list(parameters)[3:]
-    assert "weight: (B,)" in function.__doc__
+    described = re.findall(r"^(\w+) : ", function.__doc__.partition("Returns\n")[0], re.MULTILINE)
+    assert described == list(parameters)
     assert (declared.targets.must or "target") in function.__doc__
     given = cli._loss(loss + (f":{LOSS_PARAMETERS[loss][1]:g}" if loss in LOSS_PARAMETERS else ""))
     for output in declared.outputs:
