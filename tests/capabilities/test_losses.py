@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
-from fastnn import cli
+from fastnn.cli import arguments
 from fastnn.losses import loss_for
 from kernels import losses, maths, reference
 from kernels.cpu.measure import counts
@@ -366,7 +366,7 @@ def test_names_and_signatures(loss):
     described = re.findall(r"^(\w+) : ", function.__doc__.partition("Returns\n")[0], re.MULTILINE)
     assert described == list(parameters)
     assert (declared.targets.must or "target") in function.__doc__
-    given = cli._loss(loss + (f":{LOSS_PARAMETERS[loss][1]:g}" if loss in LOSS_PARAMETERS else ""))
+    given = arguments.loss(loss + (f":{LOSS_PARAMETERS[loss][1]:g}" if loss in LOSS_PARAMETERS else ""))
     for output in declared.outputs:
         assert loss_for(output, given) == oracle.loss_with_parameter(loss)
 
