@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import backends, checks
+from kernels import backends
 from kernels.activations import ACTIVATIONS
 from kernels.losses import Loss
 from kernels.optimizers import known as optimizers
@@ -16,11 +16,30 @@ from kernels.stepping import public
 def linear(
     x: Any, w: Any, b: Any = None, activation: str = "identity", *, out: Any = None, pre: Any = None
 ) -> np.ndarray:
-    """y = f(x @ w + b).
+    """Make the outputs of a dense layer, y = f(x @ w + b).
 
-    x (B, I), w (I, O), b (O,) or None. out (B, O): written to and returned; else a new array. pre (B, O): receives the
-    pre-activation x @ w + b, which linear_backward needs of activations whose slope reads it (docs/activations.md).
-    Raises TypeError or ValueError naming the argument, before anything is written.
+    Parameters
+    ----------
+    x : array (B, I)
+        float32 or float64, as all arrays then are; all may have any strides.
+    w : array (I, O)
+    b : array (O,), optional
+    activation : str
+        f, by a name of docs/activations.md, which has the formulas and their sources.
+    out : array (B, O), optional
+        Is overwritten and returned.
+    pre : array (B, O), optional
+        Receives the pre-activation x @ w + b, which linear_backward needs of activations whose slope reads z.
+
+    Returns
+    -------
+    y : array (B, O)
+        `out`, or a new array of the inputs' dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came, before anything is written.
     """
     backend = backends.of(x=x, w=w, b=b, out=out, pre=pre)
     check = backend.check
@@ -51,11 +70,34 @@ def linear_backward(
     db: Any = None,
     dz: Any = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(dx, dw, db) of y = f(x @ w + b), given dy.
+    """Make the gradients of a dense layer, of y = f(x @ w + b).
 
-    dz = dy * f'(.), dx = dz @ w.T, dw = x.T @ dz, db = the sum of dz's rows. The slope f' reads y
-    or `pre` (docs/activations.md; an error says so where it is missing). dx (B, I), dw (I, O), db (O,), dz (B, O):
-    overwritten where given, else new.
+    dz = dy * f'(.), dx = dz @ w.T, dw = x.T @ dz, and db is the sum of dz's rows.
+
+    Parameters
+    ----------
+    dy : array (B, O)
+        float32 or float64, as all arrays then are; all may have any strides.
+    x : array (B, I)
+    w : array (I, O)
+    y : array (B, O), optional
+        What linear returned, where the slope of the activation reads y.
+    activation : str
+        f, by a name of docs/activations.md, which says what each slope reads.
+    pre : array (B, O), optional
+        The pre-activation, where the slope reads z.
+    dx, dw, db, dz : arrays (B, I), (I, O), (O,) and (B, O), optional
+        Are overwritten; the first three are returned.
+
+    Returns
+    -------
+    dx, dw, db : arrays (B, I), (I, O) and (O,)
+        Those given, or new arrays of the inputs' dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came, before anything is written.
     """
     backend = backends.of(dy=dy, x=x, w=w, y=y, pre=pre, dx=dx, dw=dw, db=db, dz=dz)
     check = backend.check
@@ -75,7 +117,27 @@ def linear_backward(
 
 
 def activate(z: Any, activation: str = "identity", *, out: Any = None) -> np.ndarray:
-    """y = f(z), z (B, O)."""
+    """Make y = f(z), element by element.
+
+    Parameters
+    ----------
+    z : array (B, O)
+        float32 or float64, of any strides.
+    activation : str
+        f, by a name of docs/activations.md, which has the formulas and their sources.
+    out : array (B, O), optional
+        Is overwritten and returned; it may be z.
+
+    Returns
+    -------
+    y : array (B, O)
+        `out`, or a new array of z's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came, before anything is written.
+    """
     backend = backends.of(z=z, out=out)
     check = backend.check
     name = ACTIVATIONS.canonical(activation)
@@ -89,7 +151,31 @@ def activate(z: Any, activation: str = "identity", *, out: Any = None) -> np.nda
 def activate_backward(
     dy: Any, y: Any = None, activation: str = "identity", *, pre: Any = None, out: Any = None
 ) -> np.ndarray:
-    """dz = dy * f'(.), from y (B, O) or `pre` (B, O), whichever the slope reads (docs/activations.md)."""
+    """Make dz = dy * f'(.), element by element.
+
+    Parameters
+    ----------
+    dy : array (B, O)
+        float32 or float64, as all arrays then are; all may have any strides.
+    y : array (B, O), optional
+        The activation's output, where its slope reads y.
+    activation : str
+        f, by a name of docs/activations.md, which says what each slope reads.
+    pre : array (B, O), optional
+        The pre-activation, where the slope reads z.
+    out : array (B, O), optional
+        Is overwritten and returned; it may be dy.
+
+    Returns
+    -------
+    dz : array (B, O)
+        `out`, or a new array of dy's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came, before anything is written.
+    """
     backend = backends.of(dy=dy, y=y, pre=pre, out=out)
     check = backend.check
     name = ACTIVATIONS.canonical(activation)
@@ -102,7 +188,25 @@ def activate_backward(
 
 
 def softmax(z: Any, *, out: Any = None) -> np.ndarray:
-    """Probabilities exp(z) / sum exp(z) of each row of z (B, O), without overflow."""
+    """Make the probabilities exp(z) / sum exp(z) of each row, whose maximum is subtracted first: nothing overflows.
+
+    Parameters
+    ----------
+    z : array (B, O)
+        float32 or float64, of any strides.
+    out : array (B, O), optional
+        Is overwritten and returned; it may be z.
+
+    Returns
+    -------
+    y : array (B, O)
+        `out`, or a new array of z's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came, before anything is written.
+    """
     backend = backends.of(z=z, out=out)
     check = backend.check
     z = check.array(z, "z", 2)
@@ -129,27 +233,51 @@ def loss_function(loss: Loss) -> Callable[..., tuple[float, np.ndarray]]:
 
 def documentation(loss: Loss) -> str:
     """What help says of a loss's function."""
-    rows = "the weighted mean over rows of" if loss.averaged else "the sum over rows of weight times"
-    lines = [
-        f"(loss, dz): {rows} the {'mean' if loss.mean else 'sum'} over outputs of",
-        f"{loss.formula or (loss.f.__doc__ or loss.name).partition(chr(10))[0]}".rstrip("."),
-        "",
-        "z: (B, O), what the last layer's product makes, and what t is compared with.",
-    ]
+    rows = "weighted mean over rows of" if loss.averaged else "sum over rows of weight times"
+    formula = (loss.formula or (loss.f.__doc__ or loss.name).partition("\n")[0]).rstrip(".")
     must = f", which must {loss.targets.must}" if loss.targets.must else ""
-    labels = "integer labels (B,) from 0 to O - 1, or " if loss.targets.labels else ""
-    lines.append(f"target: t, {labels}(B, O){must}{'' if labels else ', or (B,) where O is 1'}.")
-    lines.append("weight: (B,), of the rows, >= 0; None where all count alike.")
-    if loss.parameter is not None:
-        lines.append(f"{loss.parameter.name}: a number in {loss.parameter.interval}.")
-    lines.append("dz: (B, O), is overwritten with the gradient and returned; a new array where it is None.")
-    lines.append("Raises TypeError or ValueError naming the argument, before anything is written.")
-    return "\n".join(lines)
+    labels = "array (B,) of integer labels from 0 to O - 1, or array (B, O)"
+    given = loss.parameter
+    default = "" if given is None or given.default is None else f", default {given.default}"
+    parameter = f"{given.name} : float{default}\n    In {given.interval}.\n" if given else ""
+    return _LOSS.format(
+        what=f"{rows} the {'mean' if loss.mean else 'sum'} over outputs of\n{formula}",
+        reads="The output" if loss.reads == "y" else "What the last layer's product makes, before its activation",
+        target=labels if loss.targets.labels else "array (B, O), or (B,) where O is 1",
+        dtype="labels of any integers or numbers of z's dtype" if loss.targets.labels else "of z's dtype",
+        must=must,
+        parameter=parameter,
+    )
+
+
+_LOSS = """Make a loss and its gradient, the {what}.
+
+Parameters
+----------
+z : array (B, O)
+    {reads}; float32 or float64, of any strides.
+target : {target}
+    t, {dtype}{must}.
+weight : array (B,), optional
+    Of the rows, >= 0; without it all count alike.
+{parameter}dz : array (B, O), optional
+    Is overwritten and returned; it may be z.
+
+Returns
+-------
+loss : float
+dz : array (B, O)
+    The gradient of the loss with respect to z, `dz` or a new array of z's dtype.
+
+Raises
+------
+TypeError, ValueError
+    Naming the argument, what was expected and what came, before anything is written."""
 
 
 def _loss(loss: Loss, z: Any, target: Any, weight: Any, dz: Any, parameter: float) -> tuple[float, np.ndarray]:
     if loss.parameter is not None:
-        checks.parameter(loss.parameter, parameter)
+        loss.parameter.range(loss.parameter.name, parameter)
     backend = backends.of(z=z, target=target, weight=weight, dz=dz)
     check = backend.check
     z = check.array(z, "z", 2)

@@ -66,7 +66,7 @@ def check_precision(precision: str, device: str) -> None:
     elif precision == "tf32":
         raise ValueError("precision 'tf32' needs device 'cuda', got 'cpu'")
     elif precision == "bf16" and not package("cpu").multiplies_bf16():
-        raise ValueError("precision 'bf16' needs a CPU with AVX512-BF16, or device 'cuda'; this CPU has it not")
+        raise ValueError("precision 'bf16' needs a CPU with AVX512-BF16, or device 'cuda'; this CPU does not have it")
 
 
 class Engine(Protocol):

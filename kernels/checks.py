@@ -6,7 +6,6 @@ with an input) are replaced by a fresh array; `Outputs.finish` copies the result
 place (kernels.backends), and each backend has the `Checks` of its memory.
 """
 
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from kernels.activations import ACTIVATIONS
 from kernels.arrays import Arrays
-from kernels.losses import Loss, Parameter, Targets
+from kernels.losses import Loss, Targets
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 OVERLAP_WORK: Any = 10_000  # solutions to look at, at most, when two arrays may share memory: see np.shares_memory
@@ -24,7 +23,8 @@ class Outputs:
     """The arrays that a call writes into: the caller's own, or stand-ins that are copied over at the end."""
 
     def __init__(self, arrays: Arrays, inputs: tuple[Any, ...]) -> None:
-        self._arrays, self._inputs = arrays, inputs
+        self._arrays = arrays
+        self._read = [arrays.shadow(array) for array in inputs if array is not None]
         self._pending: list[tuple[Any, Any]] = []
         self._seen: list[tuple[str, np.ndarray]] = []
         self._given: list[tuple[Any, Any]] = []  # what is written to, and what the caller passed, where they differ
@@ -51,8 +51,7 @@ class Outputs:
                 raise ValueError(f"{name} and {other_name} must not share memory")
         self._seen.append((name, shadow))
         target = value
-        read = [arrays.shadow(array) for array in self._inputs if array is not None]
-        if not (direct and arrays.unit_stride(value)) or any(_overlap(shadow, other) for other in read):
+        if not (direct and arrays.unit_stride(value)) or any(_overlap(shadow, other) for other in self._read):
             target = arrays.empty(tuple(value.shape), value.dtype, value)
             if keep:
                 arrays.copied(target, value)
@@ -167,15 +166,19 @@ class Checks:
         _check_shape(gradient, "dw", first.shape)
         if gradient.dtype != first.dtype:
             raise TypeError(f"dw must have dtype {first.dtype}, as w, got {gradient.dtype}")
-        outputs = self.outputs(gradient)
-        written = {name: value for name, value in given.items() if name != "dw" and value is not None}
-        # the backend takes matrices whose rows are all the same distance apart; anything else goes through copies
-        there = [arrays.adopted(value, name) for name, value in written.items()]
-        shadows = [arrays.shadow(array) for array in there]
-        alike = first.ndim == 2 and all(arrays.unit_stride(v) and v.strides == first.strides for v in there)
-        flat = all(shadow.flags.c_contiguous for shadow in shadows)
-        direct = (alike or flat) and not any(_overlap(arrays.shadow(gradient), shadow) for shadow in shadows)
-        result: list[Any] = []
+        # the backend takes matrices whose rows are all the same distance apart, and none of which shares memory with
+        # dw; anything else goes through copies
+        flat = alike = True
+        apart, read = True, arrays.shadow(gradient)
+        for name, value in given.items():
+            if name != "dw" and value is not None:
+                array = first if name == "w" else arrays.adopted(value, name)
+                shadow = arrays.shadow(array)
+                flat = flat and shadow.flags.c_contiguous
+                alike = alike and array.strides == first.strides and arrays.unit_stride(array)
+                apart = apart and not _overlap(read, shadow)
+        alike = alike and first.ndim == 2
+        direct, outputs, result = (alike or flat) and apart, self.outputs(), []
         for name, value in given.items():
             if name == "dw":
                 value = gradient if alike and arrays.unit_stride(gradient) else arrays.contiguous(gradient)
@@ -205,25 +208,6 @@ class Checks:
         """What there is outside of [least, most], if anything, of an array (n,)."""
         low, high = self._bounds(array)
         return "" if low >= least and high <= most else self._arrays.outside(array, least, most)
-
-
-def numbers_in(ranges: Mapping[str, tuple[Any, float, float]]) -> None:
-    """Each name: (value, low, high) must be a finite real number in [low, high]."""
-    for name, (value, low, high) in ranges.items():
-        if not isinstance(value, numbers.Real) or not low <= float(value) <= high or float(value) == np.inf:
-            raise ValueError(f"{name} must be a finite number from {low} to {high}, got {value!r}")
-
-
-def parameter(declared: Parameter, value: Any) -> None:
-    """A number that a loss's parameter may be."""
-    if not isinstance(value, numbers.Real) or not declared.takes(float(value)):
-        raise ValueError(f"{declared.name} must be a finite number in {declared.interval}, got {value!r}")
-
-
-def count(name: str, value: Any) -> None:
-    """An integer from 1 on."""
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

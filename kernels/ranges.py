@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from dataclasses import dataclass
 from typing import TypeGuard
 
 
@@ -10,18 +11,40 @@ def is_real(value: object) -> TypeGuard[float]:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def check_number(name: str, value: object, low: float, high: float = math.inf, closed: str = "both") -> None:
-    """Check that the argument `name` is a finite real number between `low` and `high`.
+@dataclass(frozen=True)
+class Range:
+    """What finite numbers an argument may be; closed: which ends belong to it, "both", "left", "right" or "neither"."""
 
-    `closed` says which ends belong to the interval: "both", "left", "right" or "neither". Raises TypeError for what
-    is no number (a bool is none), ValueError for a number outside the interval.
-    """
-    left, right = closed in ("both", "left"), closed in ("both", "right") and high != math.inf
-    expected = f"{name} must be a finite number in {'[' if left else '('}{low}, {high}{']' if right else ')'}"
-    if not is_real(value):
-        raise TypeError(f"{expected}, got {value!r}")
-    if not ((value >= low if left else value > low) and (value <= high if right else value < high)):
-        raise ValueError(f"{expected}, got {value!r}")
+    low: float
+    high: float = math.inf
+    closed: str = "both"
+
+    @property
+    def interval(self) -> str:
+        """The range, as mathematics writes it."""
+        left, right = self.closed in ("both", "left"), self.closed in ("both", "right") and self.high != math.inf
+        return f"{'[' if left else '('}{self.low}, {self.high}{']' if right else ')'}"
+
+    def takes(self, value: float) -> bool:
+        """Whether a number is in the range."""
+        inside = self.low < value < self.high
+        return (
+            inside
+            or (value == self.low and self.closed in ("both", "left"))
+            or (value == self.high != math.inf and self.closed in ("both", "right"))
+        )
+
+    def __call__(self, name: str, value: object) -> None:
+        """Check that the argument `name` is such a number: TypeError if it is none, ValueError outside of the range."""
+        if type(value) is not float and not is_real(value):  # numbers.Real is slow to ask
+            raise TypeError(f"{name} must be a finite number in {self.interval}, got {value!r}")
+        if not self.takes(value):
+            raise ValueError(f"{name} must be a finite number in {self.interval}, got {value!r}")
+
+
+def check_number(name: str, value: object, low: float, high: float = math.inf, closed: str = "both") -> None:
+    """Check that the argument `name` is a number in a range, as that does."""
+    Range(low, high, closed)(name, value)
 
 
 def check_count(name: str, value: object, low: int = 1) -> None:

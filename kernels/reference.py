@@ -2,7 +2,8 @@
 
 Letters: B rows of a batch, I inputs, O outputs; x (B, I), w (I, O), b (O,), y (B, O); d<name> is the gradient of the
 loss with respect to <name>. Inputs of any dtype are converted to float64 and results are float64, except that an array
-given as out=, pre=, dx=, dw=, db= or dz= is overwritten, cast to its own dtype, and returned.
+given as out=, pre=, dx=, dw=, db= or dz= is overwritten, cast to its own dtype, and returned. Functions that `kernels`
+has too take its parameters, which it describes.
 
 It shares no code with the kernels it judges; what is declared has its formulas in NumPy beside its rules. Two functions
 at the end, `network_forward` and `network_loss_and_gradients`, are the oracles of whole networks and exist in no other
@@ -159,10 +160,24 @@ def _over_rows(row_loss: Array, row_gradient: Array, weight: ArrayLike | None, a
 def loss_and_gradient(
     loss: LossChoice, z: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *, dz: Array | None = None
 ) -> tuple[float, Array]:
-    """(loss, dz) of z (B, O): the weighted mean or sum over rows of the mean or sum over outputs.
+    """The weighted mean or sum over rows of the mean or sum over outputs of a loss, and its gradient.
 
-    loss: a name, or a name and the parameter. What a loss is of one output its declaration says in `reference`, or in
-    its rule where it has none. `target` is (B, O), (B,) where O is 1, or integer labels (B,) where the loss takes them.
+    What a loss is of one output its declaration says in `reference`, or in its rule where it has none.
+
+    Parameters
+    ----------
+    loss : str, or (str, float)
+        A name, or a name and the parameter.
+    z : array (B, O)
+    target : array (B, O), or (B,) where O is 1, or integer labels (B,) where the loss takes them
+    weight : array (B,), optional
+    dz : array (B, O), optional
+        Receives the gradient.
+
+    Returns
+    -------
+    loss : float
+    dz : array (B, O)
     """
     declared, parameter = loss_and_parameter(loss)
     z, labels = _float64(z), np.asarray(target)
@@ -252,10 +267,20 @@ def network_forward(
     activations: Sequence[str],
     output: str,
 ) -> list[Array]:
-    """Outputs (B, width) of every layer, the network's own output last.
+    """What every layer of a network makes.
 
-    `weights` and `biases` have one entry per layer, `activations` one name per hidden layer; `output` is softmax,
-    sigmoid, identity or exp.
+    Parameters
+    ----------
+    x : array (B, I)
+    weights, biases : sequences of arrays (I, O) and (O,), one for each layer
+        biases may be None.
+    activations : sequence of str, one for each hidden layer
+    output : str
+        softmax, sigmoid, identity or exp.
+
+    Returns
+    -------
+    outputs : list of arrays (B, width), the network's own output last
     """
     return _layers(x, weights, biases, activations, output)[1]
 
@@ -272,18 +297,34 @@ def network_loss_and_gradients(
     l2: float = 0.0,
     factors: Sequence[ArrayLike] | None = None,
 ) -> tuple[float, list[Array], list[Array], Array]:
-    """(loss, [dw], [db], dx) of a whole network; db is returned without biases too, as if they were zero.
+    """The loss of a whole network and its gradients.
 
-    `loss` None is the output's default; a pair (name, parameter) is a loss with its parameter. `weight` (B,) are row
-    weights; `l2` adds l2 / 2 * sum(w^2) over all weights, biases excepted. `factors` has an array (B, width), which its
-    output is multiplied by, for each hidden layer: see `dropout_factors`.
+    Parameters
+    ----------
+    x, weights, biases, activations, output
+        As `network_forward` takes them.
+    target, weight
+        As `loss_and_gradient` takes them.
+    loss : str, or (str, float), optional
+        By default that of the output.
+    l2 : float
+        Adds l2 / 2 * sum(w^2) over all weights, biases excepted.
+    factors : sequence of arrays (B, width), one for each hidden layer, optional
+        What its output is multiplied by, see `dropout_factors`.
+
+    Returns
+    -------
+    loss : float
+    dw, db : lists of arrays (I, O) and (O,)
+        db as if biases were zero where there are none.
+    dx : array (B, I)
     """
     pre_activations, outputs, seen = _layers(x, weights, biases, activations, output, factors)
     choice = names_for(output)[0] if loss is None else loss
     declared, _ = loss_and_parameter(choice)
     if output not in declared.outputs:
         raise ValueError(f"loss: expected one that goes with a {output} output, got {loss!r}")
-    if declared.kernel != "squared_error":  # all others take the pre-activation
+    if declared.reads == "z":
         value, dz = loss_and_gradient(choice, pre_activations[-1], target, weight)
     else:
         y = outputs[-1]

@@ -1,18 +1,17 @@
 """The public functions of optimisers, made from what these declare: one step on arrays, in place."""
 
 import inspect
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from kernels import backends, checks
+from kernels import backends
 from kernels.optimizers.declaration import Optimizer, ranges
+from kernels.ranges import Range, check_count
 
 
 def public(name: str, declaration: type[Optimizer]) -> Callable[..., None]:
-    """The function of an optimiser: `name(w, dw, *slots, *, options)`, with its reference's parameters and text."""
+    """The function of an optimiser: `name(w, dw, *slots, *, options)`, with its reference's parameters."""
     reference: Any = declaration.reference
     slots, options = arguments_of(declaration)
     scope: dict[str, Any] = {"step_on": _step(declaration, slots, options)}
@@ -24,10 +23,37 @@ def {name}({", ".join(["w", "dw", *slots, "*", *options])}):
         scope,
     )
     function: Any = scope[name]
-    for attribute in ("__defaults__", "__kwdefaults__", "__annotations__", "__doc__"):
+    for attribute in ("__defaults__", "__kwdefaults__", "__annotations__"):
         setattr(function, attribute, getattr(reference, attribute))
-    function.__module__ = "kernels"
+    function.__module__, function.__doc__ = "kernels", documentation(declaration)
     return function
+
+
+def documentation(declaration: type[Optimizer]) -> str:
+    """What help says of an optimiser's function: its reference's text, and what its declaration says of arguments."""
+    slots, options = arguments_of(declaration)
+    parameters, within = inspect.signature(declaration.reference).parameters, ranges(declaration)
+    lines = [inspect.cleandoc(declaration.reference.__doc__ or ""), "", "Parameters", "----------"]
+    lines += [
+        "w : array",
+        "    float32 or float64, of any shape; is overwritten.",
+        "dw : array",
+        "    Its gradient, like w.",
+    ]
+    for slot in slots:
+        option = declaration.optional.get(slot)
+        lines.append(f"{slot} : array" + (", optional" if option else ""))
+        needed = f" Needed with {option}." if option else ""
+        lines.append(f"    Like w, of zeros at first; is overwritten.{needed}")
+    for option in options:
+        default = parameters[option].default
+        kind = "int" if option == "step" else "float" if option in within else "bool"
+        lines.append(f"{option} : {kind}" + ("" if default is inspect.Parameter.empty else f", default {default}"))
+        said = {"int": "The number of the step, from 1 on.", "bool": "True or False."}
+        lines.append(f"    {said.get(kind) or f'In {_with_low_end(within[option]).interval}.'}")
+    lines += ["", "Raises", "------", "TypeError, ValueError"]
+    lines.append("    Naming the argument, what was expected and what came, before anything is written.")
+    return "\n".join(lines)
 
 
 def arguments_of(declaration: type[Optimizer]) -> tuple[list[str], list[str]]:
@@ -44,16 +70,17 @@ def by_name(names: list[str]) -> str:
 
 def _step(declaration: type[Optimizer], slots: list[str], options: list[str]) -> Callable[..., None]:
     """What the function of an optimiser does with its arrays and options, each by name."""
-    bounds = {option: _bounds(within) for option, within in ranges(declaration).items() if option in options}
+    taken = [(option, _with_low_end(within)) for option, within in ranges(declaration).items() if option in options]
     updates = {update.slots: update for update in declaration.updates}
     optional = [(slot, declaration.optional.get(slot)) for slot in slots]
 
     def step_on(arrays: dict[str, Any], given: dict[str, Any]) -> None:
         backend = backends.of(**arrays)
         check = backend.check
-        checks.numbers_in({option: (given[option], *between) for option, between in bounds.items()})
+        for name, within in taken:
+            within(name, given[name])
         if "step" in given:
-            checks.count("step", given["step"])
+            check_count("step", given["step"])
         for slot, option in optional:
             if arrays[slot] is None and (option is None or given[option]):
                 why = "" if option is None else f" with {option} {given[option]}"
@@ -67,7 +94,6 @@ def _step(declaration: type[Optimizer], slots: list[str], options: list[str]) ->
     return step_on
 
 
-def _bounds(within: Any) -> tuple[float, float]:
-    """An option's range as checks.numbers_in takes it; here the lower end always belongs to it."""
-    closed = within.closed in ("both", "right") or within.high == math.inf
-    return within.low, within.high if closed else float(np.nextafter(within.high, within.low))
+def _with_low_end(within: Range) -> Range:
+    """What the function takes of an option: a step may be of a rate of 0, and without an epsilon."""
+    return replace(within, closed="both" if within.closed in ("both", "right") else "left")

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from kernels.activations.slopes import check_rule, check_slope
-from kernels.maths.functions import frozen
 from kernels.process import forks
 from kernels.registry import Registry
+from kernels.rules import check_derivative, checked
 from kernels.sources import rule_hash
 
+# Where a program's slope is compared with its function: not at 0 nor other round numbers, where slopes have kinks
+POINTS = np.linspace(-20.0, 20.0, 400).tolist()
 LONGEST_REASON = 400  # characters of what a compiler says
 OnnxForm = str | Callable[[Any, str], str]
 
@@ -74,12 +75,12 @@ class Activation:
                 raise ValueError(f"{argument} must be {known[0]!r} or {known[1]!r}, got {value!r}")
         if self.floor is not None:
             raise ValueError(f"floor must be None, for it is fastnn's own, got {self.floor!r}")
-        for rule, reference in (("function", "reference"), ("slope", "reference_slope")):
-            check_rule(self.name, rule, getattr(self, rule))
-            object.__setattr__(self, rule, frozen(getattr(self, rule)))
+        for rule, reference, takes in (("function", "reference", "z"), ("slope", "reference_slope", self.slope_reads)):
+            object.__setattr__(self, rule, checked(rule, getattr(self, rule), takes))
             if getattr(self, reference) is None:
                 object.__setattr__(self, reference, np.vectorize(getattr(self, rule), otypes=[np.float64]))
-        check_slope(self.name, self.function, self.slope, self.slope_reads)
+        slope = self.slope if self.slope_reads == "z" else lambda z: self.slope(self.function(z))
+        check_derivative(("function", "slope"), self.function, slope, [{"z": z} for z in POINTS])
         if self.name in ACTIVATIONS.kept:
             before = ACTIVATIONS[self.name]
             if (before.stamp, before.slope_reads) != (self.stamp, self.slope_reads):

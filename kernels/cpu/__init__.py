@@ -171,8 +171,8 @@ def loss_and_gradient(
     columns, total = z.shape[1], 0.0
     for first, count in _parts(*z.shape):
         total += kernel(
-            IDENTITY, count, columns, address(z) + first * z.strides[0], z.strides[0],
-            target.ndim == 1, address(target) + first * target.strides[0], target.strides[0],
+            count, columns, IDENTITY, address(z) + first * z.strides[0], z.strides[0],
+            address(target) + first * target.strides[0], target.strides[0], target.ndim == 1,
             0 if weight is None else address(weight) + first * weight.itemsize, scale,
             address(dz) + first * dz.strides[0], dz.strides[0], NO_METRIC, 0, 0, parameter,
         )  # fmt: skip

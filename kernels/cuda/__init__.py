@@ -18,7 +18,7 @@ from kernels import devices
 from kernels.activations import ACTIVATIONS
 from kernels.checks import Checks
 from kernels.engine.codes import IDENTITY, SOFTMAX
-from kernels.losses import LossChoice, loss_and_parameter
+from kernels.losses import LOSSES, LossChoice, loss_and_parameter
 
 devices.check_extra()
 
@@ -211,8 +211,9 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
         kernels += [step_sums(dtype, tuning.THREADS), column_sums(dtype, *tuning.COLUMN_LANES), sum_parts(dtype)]
         kernels += [kernel_of(update, dtype) for update in known_updates()]
         for threads in (1, tuning.ROW_THREADS):
-            kernels += [_output(dtype, threads), losses["softmax_cross_entropy"](dtype, threads, "int64", True)]
+            kernels += [_output(dtype, threads)]
             kernels += [family(dtype, threads, dtype, False) for family in losses.values()]
+            kernels += [losses[name](dtype, threads, "int64", True) for name in LOSSES if LOSSES[name].targets.labels]
         kernels += [gather(dtype, dtype)]
         for kernel in kernels:
             kernel.load()

@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.losses.verification import verify
 from kernels.process import forks
+from kernels.ranges import Range
 from kernels.registry import Registry
 from kernels.sources import rule_hash
 
@@ -28,14 +29,15 @@ class Parameter:
     default: float | None = None
     closed: bool = False
 
+    @forks.cached
+    def range(self) -> Range:
+        """What numbers it may be."""
+        return Range(self.least, self.most, "left" if self.closed else "neither")
+
     @property
     def interval(self) -> str:
         """The range, as mathematics writes it."""
-        return f"{'[' if self.closed else '('}{self.least}, {self.most})"
-
-    def takes(self, value: float) -> bool:
-        """Whether a number is in the range."""
-        return (self.least <= value if self.closed else self.least < value) and value < self.most
+        return self.range.interval
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,16 @@ class Loss:
     df(z, target): its derivative with respect to z. Without df, f returns both. A loss that has a parameter passes it
     as a third argument. mean: whether a row's loss is the mean over outputs, or else their sum. averaged: whether the
     loss is the mean over rows by weight, or else their sum. outputs: the output activations it goes with, of which it
-    is the default of `default_of`. kernel: the hand-written kernel that stands in the place of a rule's, "" for none.
+    is the default of `default_of`. reads: what f is given and targets are compared with, "z", or "y", the output
+    activation of z, as fastnn's own may. kernel: the hand-written kernel that stands in the place of a rule's, "" for
+    none. work(output, labels, parameter): for such a kernel, a rule with what it does for each output, whose operations
+    are counted; None where it does what f says.
     baseline: which one number is the best or a good answer for all rows: the targets' "mean", their "median", or the
     "quantile" that the parameter is. reference(z, t): losses and derivatives of outputs (B, O) in NumPy, written
     without a look at the rule. formula: what is summed over outputs; else the first line of what f's docstring says.
-    Raises TypeError or ValueError naming what is wrong: a derivative that central differences of f in float64 deny,
-    say, with the point. Kinks do not count. A program's own loss of the same name is replaced.
+    Of a program's loss, what f and df read from outside stays what it is when the loss is made. Raises TypeError or
+    ValueError naming what is wrong: a derivative that central differences of f in float64 deny, say, with the point.
+    Kinks do not count. A program's own loss of the same name is replaced.
     """
 
     name: str
@@ -88,7 +94,9 @@ class Loss:
     parameter: Parameter | None = None
     outputs: tuple[str, ...] = ("identity",)
     default_of: str = ""
+    reads: str = "z"
     kernel: str = ""
+    work: Callable[[str, bool, float], Any] | None = None
     baseline: str = "mean"
     reference: Callable[..., Any] | None = None
     formula: str = ""

@@ -3,6 +3,37 @@
 import numpy as np
 
 from kernels.losses.declaration import Loss, Parameter, Targets
+from kernels.maths import exp
+
+
+def of_label(z, top, total):
+    """What is done for an output of a row with a label."""
+    e = exp(z - top)
+    return total + e, e * total
+
+
+def of_smoothed_label(z, top, total, value, spread, scale):
+    """The same where labels are smoothed."""
+    e = exp(z - top)
+    return total + e, value + spread * (top - z), e * total - spread * scale
+
+
+def of_target(z, t, top, total, mass, value, scale):
+    """What is done for an output of a row with a target for each."""
+    e = exp(z - top)
+    return total + e, mass + t, value + t * (top - z), e * total - scale * t
+
+
+def of_smoothed_target(z, t, top, total, mass, value, kept, spread, scale):
+    """The same where they are smoothed, for the loss and for dz."""
+    e, share = exp(z - top), kept * t + spread
+    return total + e, mass + share, value + share * (top - z), e * total - scale * (kept * t + spread)
+
+
+def work(output, labels, smoothing):
+    """By rows, which the loss of one output cannot say."""
+    plain, smoothed = (of_label, of_smoothed_label) if labels else (of_target, of_smoothed_target)
+    return smoothed if smoothing else plain
 
 
 def reference(z, t, smoothing):
@@ -22,6 +53,7 @@ Loss(
     outputs=("softmax",),
     default_of="softmax",
     kernel="softmax_cross_entropy",
+    work=work,
     reference=reference,
     formula="-t log softmax(z), in which t is (1 - smoothing) t + smoothing / O (Szegedy et al. 2016; as in PyTorch)",
 )

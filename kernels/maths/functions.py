@@ -135,8 +135,8 @@ def _replaced(function: Any, own: Callable[[Any], Any]) -> FunctionType:
 
 
 def frozen(rule: Any) -> Any:
-    """A copy of a rule that keeps what it reads from outside as that is now."""
-    if getattr(maths, rule.__name__, None) is rule:
+    """A copy of a program's rule that keeps what it reads from outside as that is now; one of our own as it is."""
+    if rule.__module__.partition(".")[0] == maths.__name__.partition(".")[0]:
         return rule
     return _replaced(rule, lambda value: frozen(value) if isinstance(value, FunctionType) else value)
 

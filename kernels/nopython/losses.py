@@ -37,9 +37,6 @@ def _loss_of(declared: Loss) -> Any:
     least, most, closed = float(limits.least), float(limits.most), limits.closed
     wrong_parameter = f"{name}: {limits.name} must be a finite number in {limits.interval}"
     wrong_rows = f"{name}: dz must be like z, and target must have as many rows"
-    wrong_target = f"{name}: target must be like z" + ("" if takes_labels else ", or (B,) where z is (B, 1)")
-    wrong_labels = f"{name}: target must hold labels from 0 to O - 1"
-    wrong_weight = f"{name}: weight must be (B,) with a unit stride"
 
     def typed(z, target, weight, dz, parameter):
         if declared.parameter is not None:
@@ -56,9 +53,10 @@ def _loss_of(declared: Loss) -> Any:
         if not is_none(weight):
             check_array(weight, "weight", 1, name)
         real = one_dtype(name, z=z, weight=weight, dz=dz, **({} if labels else {"target": target}))
-        call, weighted = losses[name](real), not is_none(weight)
-        z_stride, target_stride = row_stride(name, "z"), row_stride(name, "target")
-        dz_stride = row_stride(name, "dz", written=True)
+        call = losses[name](real)
+        row_stride_of = _target_stride(name, takes_labels, labels, flat)
+        mass_of, weight_at = _mass_of_all if is_none(weight) else _mass(name), _none if is_none(weight) else at
+        z_stride, dz_stride = row_stride(name, "z"), row_stride(name, "dz", written=True)
 
         @jit.plain
         def loss(z, target, weight, dz, parameter):
@@ -67,33 +65,70 @@ def _loss_of(declared: Loss) -> Any:
                 raise ValueError(wrong_parameter)
             if dz.shape != z.shape or target.shape[0] != rows:
                 raise ValueError(wrong_rows)
-            if labels:
-                stride = target.strides[0]
-                for label in target:
-                    if label < 0 or label >= columns:
-                        raise ValueError(wrong_labels)
-            elif flat:
-                if columns != 1:
-                    raise ValueError(wrong_target)
-                stride = target.strides[0]
-            else:
-                if target.shape[-1] != columns:
-                    raise ValueError(wrong_target)
-                stride = target_stride(target)
-            mass, weight_at = float(rows), 0
-            if weighted:
-                if weight.shape[0] != rows or (rows > 1 and weight.strides[0] != weight.itemsize):
-                    raise ValueError(wrong_weight)
-                mass, weight_at = 0.0, at(weight)
-                for w in weight:
-                    mass += w
+            stride, mass = row_stride_of(target, columns), mass_of(weight, rows)
             scale = (1.0 / mass if mass > 0.0 else 0.0) if averaged else 1.0
             total = call(
-                IDENTITY, rows, columns, at(z), z_stride(z), labels, at(target), stride, weight_at, scale, at(dz),
-                dz_stride(dz), NO_METRIC, 0, 0, parameter,
+                rows, columns, IDENTITY, at(z), z_stride(z), at(target), stride, labels, weight_at(weight), scale,
+                at(dz), dz_stride(dz), NO_METRIC, 0, 0, parameter,
             )  # fmt: skip
             return (scale * total if scale != 0.0 and z.size > 0 else 0.0), dz
 
         return loss
 
     return typed
+
+
+def _target_stride(name: str, takes_labels: bool, labels: bool, flat: bool) -> Any:
+    """f(target, columns): bytes between its rows; raises for labels of no output, and for other shapes than z's."""
+    wrong_target = f"{name}: target must be like z" + ("" if takes_labels else ", or (B,) where z is (B, 1)")
+    wrong_labels = f"{name}: target must hold labels from 0 to O - 1"
+    stride = row_stride(name, "target")
+
+    @jit.plain
+    def of_labels(target, columns):
+        for label in target:
+            if label < 0 or label >= columns:
+                raise ValueError(wrong_labels)
+        return target.strides[0]
+
+    @jit.plain
+    def of_vector(target, columns):
+        if columns != 1:
+            raise ValueError(wrong_target)
+        return target.strides[0]
+
+    @jit.plain
+    def of_matrix(target, columns):
+        if target.shape[-1] != columns:
+            raise ValueError(wrong_target)
+        return stride(target)
+
+    return of_labels if labels else of_vector if flat else of_matrix
+
+
+def _mass(name: str) -> Any:
+    """f(weight, rows): the sum of the rows' weights."""
+    wrong_weight = f"{name}: weight must be (B,) with a unit stride"
+
+    @jit.plain
+    def mass_of(weight, rows):
+        if weight.shape[0] != rows or (rows > 1 and weight.strides[0] != weight.itemsize):
+            raise ValueError(wrong_weight)
+        mass = 0.0
+        for w in weight:
+            mass += w
+        return mass
+
+    return mass_of
+
+
+@jit.plain
+def _mass_of_all(weight, rows):
+    """The same without weights."""
+    return float(rows)
+
+
+@jit.plain
+def _none(weight):
+    """The address of no weights."""
+    return 0

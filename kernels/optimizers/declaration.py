@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ import numpy as np
 
 from kernels.optimizers.rates import Schedule, check_rate, rates_of
 from kernels.process import forks
-from kernels.ranges import check_number
+from kernels.ranges import Range
 from kernels.registry import Registry
+from kernels.rules import checked
 
 WEIGHT_DECAY = "weight_decay"  # a scalar of this name is 0 for biases
 
@@ -23,9 +23,10 @@ class Update:
     """A step on one element: what kernels are made of.
 
     slots: the names of what is kept for each element, which is 0 at first. rule: a rule, see kernels.maths, from (w, g,
-    the slots, the scalars) to the tuple (new w, new slots). scalars: a rule from options, which it takes by their
-    names, to the tuple of a step's scalars; it may take `step`, the number of the step, too, which counts from 1.
-    `learning_rate` is the step's. A scalar that `rule` calls weight_decay is 0 where the element is of a bias.
+    the slots, the scalars) to the tuple (new w, new slots); of a program's, what it reads from outside stays what it is
+    when the update is made. scalars: from options, which it takes by their names, to the tuple of a step's scalars; it
+    may take `step`, the number of the step, too, which counts from 1. `learning_rate` is the step's. fastnn's own is a
+    rule as well. A scalar that `rule` calls weight_decay is 0 where the element is of a bias.
     """
 
     slots: tuple[str, ...]
@@ -41,6 +42,8 @@ class Update:
         if not isinstance(made, tuple) or len(made) != 1 + len(self.slots):
             new = ", ".join(f"new {name}" for name in ("w", *self.slots))
             raise TypeError(f"rule must return the tuple ({new}), got {made!r}")
+        if known.loaded:  # a program's; of fastnn's own all this is tested
+            object.__setattr__(self, "rule", checked("rule", self.rule, ", ".join(taken)))
 
     @forks.cached
     def name(self) -> str:
@@ -85,17 +88,7 @@ class Update:
         return table
 
 
-@dataclass(frozen=True)
-class Range:
-    """What numbers an option takes; closed: which ends belong to it, "both", "left", "right" or "neither"."""
-
-    low: float
-    high: float = math.inf
-    closed: str = "both"
-
-    def __call__(self, name: str, value: object) -> None:
-        """Raise TypeError or ValueError, naming the argument, for anything else."""
-        check_number(name, value, self.low, self.high, self.closed)
+_POSITIVE = Range(0, closed="neither")
 
 
 def _check_flag(name: str, value: object) -> None:
@@ -106,12 +99,12 @@ def _check_flag(name: str, value: object) -> None:
 def check_clip_norm(name: str, value: float | None) -> None:
     """Clipping is off, or to a finite number > 0."""
     if value is not None:
-        check_number(name, value, 0, closed="neither")
+        _POSITIVE(name, value)
 
 
 # Types of options, with what they are checked by
 Rate = Annotated[float | Schedule, check_rate]
-Positive = Annotated[float, Range(0, closed="neither")]
+Positive = Annotated[float, _POSITIVE]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 ShareBelowOne = Annotated[float, Range(0, 1, closed="left")]

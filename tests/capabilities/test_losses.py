@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import kernels
 from fastnn.cli import arguments
 from fastnn.losses import loss_for
-from kernels import losses, reference
+from kernels import losses, maths, reference
 from kernels.cpu.measure import counts
 from kernels.cpu.rowwise.loss import losses as compiled
 from kernels.engine.codes import ALL_OUTPUTS, IDENTITY, LARGEST_IS_LABEL, LARGEST_IS_LARGEST
@@ -321,8 +321,8 @@ def rows_of(loss, z, target, weight, first, rows):
     dz, row_loss, right = np.full((rows, z.shape[1]), np.nan, z.dtype), np.full(rows, np.nan), np.full(rows, np.nan)
     declared, parameter = losses.loss_and_parameter(oracle.loss_with_parameter(loss))
     compiled[declared.name][z.dtype](
-        IDENTITY, rows, z.shape[1], z[first:].ctypes.data, z.strides[0], target.ndim == 1,
-        target[first:].ctypes.data, target.strides[0], weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
+        rows, z.shape[1], IDENTITY, z[first:].ctypes.data, z.strides[0], target[first:].ctypes.data, target.strides[0],
+        target.ndim == 1, weight[first:].ctypes.data, 0.7, dz.ctypes.data, dz.strides[0],
         metric, row_loss.ctypes.data, right.ctypes.data, parameter,
     )  # fmt: skip
     return dz, row_loss, right
@@ -363,7 +363,8 @@ def test_names_and_signatures(loss):
     parameters = dict(inspect.signature(function).parameters)
     assert list(parameters) == ["z", "target", "weight", *([p.name] if (p := declared.parameter) else []), "dz"]
     assert [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY] == list(parameters)[3:]
-    assert "weight: (B,)" in function.__doc__
+    described = re.findall(r"^(\w+) : ", function.__doc__.partition("Returns\n")[0], re.MULTILINE)
+    assert described == list(parameters)
     assert (declared.targets.must or "target") in function.__doc__
     given = arguments.loss(loss + (f":{LOSS_PARAMETERS[loss][1]:g}" if loss in LOSS_PARAMETERS else ""))
     for output in declared.outputs:
@@ -389,12 +390,18 @@ def test_its_line_in_the_documentation(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_operations_are_counted(loss, dtype):
     """What its rule makes, and its gradient's share of a mean."""
-    declared, count = losses.LOSSES[loss], counts._of_loss
+    declared, count, operations_of = losses.LOSSES[loss], counts._of_loss, counts.operations_of
+    choice, exponential = oracle.loss_with_parameter(loss), operations_of(maths.exp, dtype)
     for output in declared.outputs:
-        operations = count(dtype, oracle.loss_with_parameter(loss), output, False)
-        assert operations >= 4
-        if not declared.kernel:
-            assert operations == counts.operations_of(declared.rule, dtype) + (4 if declared.mean else 2)
+        operations = count(dtype, choice, output, False)
+        if declared.targets.labels:
+            found = [count(dtype, each, output, labels) for labels in (False, True) for each in (loss, choice)]
+            assert found == [exponential + more for more in (9, 13, 3, 8)]
+        elif declared.reads == "y" and output == "softmax":
+            assert operations == exponential + 14
+        else:
+            through = exponential + 2 + 3 if declared.reads == "y" and output == "sigmoid" else 0
+            assert operations == operations_of(declared.rule, dtype) + (4 if declared.mean else 2) + through
 
 
 def torch_losses(torch):

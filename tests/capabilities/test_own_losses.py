@@ -119,6 +119,17 @@ def test_another_rule_is_another_loss(mine):
     assert kernels.mine(z, target)[0] == first
 
 
+def test_what_a_rule_reads_is_taken_when_it_is_made():
+    scale = 2.0
+    fastnn.Loss("mine", lambda z, t: scale * smooth(z, t), lambda z, t: scale * smooth_slope(z, t))
+    scale = 3.0
+    z, target = oracle.random_arrays(7, (9, 5), (9, 5))
+    value, dz = kernels.mine(z, target)
+    expected, exact = reference.loss_and_gradient("mine", z, target)
+    assert value == pytest.approx(expected) == pytest.approx(2.0 * np.mean(smooth(z, target)))
+    np.testing.assert_allclose(dz, exact)
+
+
 @pytest.mark.parametrize(
     ("f", "df", "message"),
     [
@@ -154,6 +165,13 @@ def test_kinks_do_not_count():
         ("mine", abs, TypeError, r"^f must be a Python function of \(z, target\), got <built-in"),
         ("mine", lambda z: z, TypeError, r"^f must be a Python function of \(z, target\), got <function"),
         ("mine", None, TypeError, r"^f must be a Python function of \(z, target\), got None$"),
+        ("mine", lambda z, t: np.exp(z - t), TypeError, "^f must read numbers .* alone, got np, which is a module$"),
+        (
+            "mine",
+            lambda z, t: undefined(z),  # noqa: F821
+            ValueError,
+            "^f must take any number, but at z = -2.71.* fails: name 'undef",
+        ),
     ],
 )
 def test_what_is_no_loss_is_refused(name, f, error, message):
@@ -161,6 +179,8 @@ def test_what_is_no_loss_is_refused(name, f, error, message):
         fastnn.Loss(name, f, smooth_slope)
     with pytest.raises(ValueError, match=r"^outputs must be a tuple of identity, .*, got 'softmax'$"):
         fastnn.Loss("mine", smooth, smooth_slope, outputs="softmax")
+    with pytest.raises(ValueError, match=r"^reads must be 'z', for others are fastnn's own, got 'y'$"):
+        fastnn.Loss("mine", smooth, smooth_slope, reads="y")
 
 
 def test_a_loss_that_is_not_known_says_how_to_make_it_known():

@@ -67,11 +67,22 @@ def scalars(learning_rate):
     return (learning_rate,)
 
 
+def test_what_a_rule_reads_is_taken_when_it_is_made():
+    factor = 2.0
+    update = Update((), lambda w, g, rate: (w - factor * rate * g,), scalars)
+    factor = 3.0
+    assert update.rule(1.0, 1.0, 0.25) == (0.5,)
+
+
 def test_what_is_declared_wrongly_is_said_at_once(heavy_ball):
     with pytest.raises(TypeError, match=r"^rule must take \(w, g, m\) and then scalars, got \(w, g, v, rate\)$"):
         Update(("m",), lambda w, g, v, rate: (w, v), scalars)
     with pytest.raises(TypeError, match=r"^rule must return the tuple \(new w, new m\), got "):
         Update(("m",), lambda w, g, m, rate: w - rate * g, scalars)
+    with pytest.raises(TypeError, match=r"^rule must be a Python function of \(w, g, rate\), got <function"):
+        Update((), lambda w, g, rate=0.1: (w - rate * g,), scalars)
+    with pytest.raises(TypeError, match=r"^rule must read numbers .* alone, got np, which is a module$"):
+        Update((), lambda w, g, rate: (w - rate * np.sign(g),), scalars)
     with pytest.raises(ValueError, match=r"^name must be a new one, but 'adam' is fastnn's own optimizer$"):
         declare("adam")(heavy_ball)
     with pytest.raises(TypeError, match=r"^an optimiser must be a class derived from Optimizer, got 'HeavyBall'$"):

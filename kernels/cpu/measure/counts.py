@@ -13,12 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kernels.activations import ACTIVATIONS
-from kernels.activations.sigmoid import sigmoid
 from kernels.cpu.engine.layers.layer import kernels_of
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.engine.requests import TrainRequest
 from kernels.losses import LossChoice, loss_and_parameter
-from kernels.maths import exp
 from kernels.maths.functions import Bits, Maths, functions
 
 
@@ -38,23 +36,13 @@ def step_counts(engine: TimedEngine, request: TrainRequest) -> dict[tuple[int, s
         number = 0 if order is None else order.itemsize
         result[0, "gather"] = 0, rows * (n_inputs * (x.itemsize + size) + number)
     for n, stage in enumerate(engine.network.stages):
-        o, declared = stage.outputs, ACTIVATIONS[stage.layer.activation]
+        o = stage.outputs
         n_weights, n_parameters = stage.w_rows * o, (stage.w_rows + stage.layer.bias) * o
         for phase, (operations, elements) in kernels_of(stage.layer).work(stage, rows, groups).items():
             if n > 0 or phase != "dx":
                 result[n, phase] = operations, size * elements
-        activation, derivative = [], []  # (operations, operands) of each output
-        if engine.activates(n):  # else it is part of the product
-            activation.append((operations_of(declared.function, dtype), 2))
-        if not declared.is_identity:
-            derivative.append((1 + operations_of(declared.slope, dtype), 3))
-        if stage.dropout:  # where it draws bits and scales
-            activation.append((1, 2))
-            derivative.append((1, 2))
-        for phase, parts in (("activation", activation), ("derivative", derivative)):
-            if parts:
-                operations, operands = map(sum, zip(*parts, strict=True))
-                result[n, phase] = rows * o * operations, operands * size * rows * o
+        for phase, (operations, operands) in _of_activation(engine, n).items():
+            result[n, phase] = rows * o * operations, operands * size * rows * o
         if n in schedule.transposed:
             result[n, "transpose"] = 0, 2 * size * n_weights
         if schedule.gradient_groups:
@@ -77,17 +65,34 @@ def step_counts(engine: TimedEngine, request: TrainRequest) -> dict[tuple[int, s
     return result
 
 
+def _of_activation(engine: TimedEngine, n: int) -> dict[str, tuple[int, int]]:
+    """(operations, operands) of each output of layer n, by phase: of its activation, and of dropout after it."""
+    dtype, stage = engine.dtype.name, engine.network.stages[n]
+    declared = ACTIVATIONS[stage.layer.activation]
+    activation, derivative = [], []
+    if engine.activates(n):  # else it is part of the product
+        activation.append((operations_of(declared.function, dtype), 2))
+    if not declared.is_identity:
+        derivative.append((1 + operations_of(declared.slope, dtype), 3))
+    if stage.dropout:  # where it draws bits and scales
+        activation.append((1, 2))
+        derivative.append((1, 2))
+    found = {"activation": activation, "derivative": derivative}
+    return {phase: (sum(a for a, _ in parts), sum(b for _, b in parts)) for phase, parts in found.items() if parts}
+
+
 def _of_loss(dtype: str, loss: LossChoice, output: str, labels: bool) -> int:
-    """Operations of a loss and its gradient for each output, see kernels.cpu.rowwise.loss."""
+    """Operations of a loss and its gradient for each output."""
     declared, parameter = loss_and_parameter(loss)
-    exponential = operations_of(exp, dtype)
-    if declared.kernel == "softmax_cross_entropy":
-        return exponential + (3 if labels else 9) + (4 if parameter else 0)
-    if declared.kernel == "squared_error":
-        through = {"identity": 2, "sigmoid": operations_of(sigmoid, dtype) + 5, "softmax": exponential + 7}
-        return 6 + through[output]
-    # and of a mean an output's share of it, in the row's loss and in the gradient
-    return operations_of(declared.rule, dtype) + (4 if declared.mean else 2)
+    by_row = declared.work(output, labels, parameter) if declared.work else None
+    if by_row is not None:
+        return operations_of(by_row, dtype)
+    # the rule, and an output's share, of a mean, in the row's loss and in the gradient
+    operations = operations_of(declared.rule, dtype) + (4 if declared.mean else 2)
+    activation = ACTIVATIONS["identity" if declared.reads == "z" else output]
+    if not activation.is_identity:
+        operations += operations_of(activation.function, dtype) + operations_of(activation.slope, dtype) + 1
+    return operations
 
 
 @cache

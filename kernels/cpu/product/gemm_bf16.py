@@ -3,7 +3,7 @@
 Either each factor is rounded to one such number, or it is split into the three that add up to it, see bf16.py.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -29,6 +29,35 @@ from kernels.cpu.product.bf16 import (
     unit,
 )
 from kernels.cpu.product.gemm import Product, gemm
+
+
+class TiledProduct(NamedTuple):
+    """What is to be made, as `gemm` takes it, and where its tiles are: of a's rows, `packed`, of a strip of b, `panel`.
+
+    init has an element in the place of each of c's, `init_step` bytes from column to column. sums: of a block of c;
+    others: room for another such block; answer: for a number.
+    """
+
+    m: int
+    n: int
+    k: int
+    a: int
+    rsa: int
+    csa: int
+    b: int
+    ldb: int
+    transposed: int
+    c: int
+    ldc: int
+    init: int
+    ldi: int
+    init_step: int
+    floor: float
+    packed: int
+    panel: int
+    sums: int
+    others: int
+    answer: int
 
 
 def product_for(precision: str, dtype: Any, inputs: int, outputs: int, rows: int) -> jit.Family:
@@ -89,34 +118,13 @@ def _packer(real: Any, parts: int, transpose_along: bool) -> Any:
 
 def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
     size, lanes, step_bytes = itemsize(real), chosen().lanes(itemsize(real)), parts * STEP
-    elements, integers = memory.pointer(real), memory.pointer(types.int64)
-    in_float32, configure = gemm(real), configuration()
-    block, finite, finish = (
-        calling(write_block, real, 4),
-        calling(finite_block, real, 2),
-        calling(finished_block, real, 7, 1),
-    )
-    none, zero, kc, mc = real(float("-inf")), real(0.0), tuning.BF16_KC, tuning.BF16_MC
-
-    # a's tiles have its rows, b's its pairs of steps
-    pack_a = _packer(real, parts, transpose_along=False)
-    pack_b = _packer(real, parts, transpose_along=True)
-
-    @jit.inline
-    def replace_nonfinite(rows, columns, depth, a, rsa, csa, b, ldb, transposed, sums, others):
-        """Replace the sums that are not finite by those of whole numbers: the parts of an infinity add up to NaN."""
-        in_float32(rows, columns, depth, a, rsa, csa, b, ldb, others, SUMS_ROW, 0, 0, none, transposed, 0)
-        for i in range(rows):
-            sum_row, other_row = elements(sums + i * SUMS_ROW), elements(others + i * SUMS_ROW)
-            for j in range(columns):
-                if sum_row[j] - sum_row[j] != zero:
-                    sum_row[j] = other_row[j]
+    elements, in_float32, configure = memory.pointer(real), gemm(real), configuration()
+    zero, kc, mc = real(0.0), tuning.BF16_KC, tuning.BF16_MC
+    packed = _packed(real, write_block, parts)
 
     def function(m, n, k, a, rsa, csa, b, ldb, c, ldc, init, ldi, floor, transposed, lanes_exist):
         if lanes_exist:
             n = (n + lanes - 1) // lanes * lanes
-        along_k = csa == size
-        a_step, b_line, b_step = csa, ldb if transposed else size, size if transposed else ldb
         most = (min(k, kc) + DEPTH - 1) // DEPTH
         strips = (min(m, mc) + STRIP - 1) // STRIP
         heap = memory.allocate((strips + 1) * most * step_bytes + 2 * STRIP * SUMS_ROW + 4 * ROW)
@@ -127,55 +135,123 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
         others = sums + STRIP * SUMS_ROW
         zeros, answer = others + STRIP * SUMS_ROW, others + STRIP * SUMS_ROW + 2 * ROW
         panel = answer + ROW
-        packed = panel + most * step_bytes
-        if tiles:
-            configure(sums)
         init_step = size
         if init == 0:
             init_step, init, ldi = 0, zeros, 0
             for j in range(STRIP):
                 elements(zeros)[j] = zero
-        for p0 in range(0, k, kc):  # 4th loop around the product of a block: KC columns of a, rows of b
-            depth = min(kc, k - p0)
-            steps = (depth + DEPTH - 1) // DEPTH
-            for i0 in range(0, m, mc):  # 3rd loop: MC rows of a and c, packed
-                rows = min(mc, m - i0)
-                for i in range(0, (rows + STRIP - 1) // STRIP * STRIP, LINES):
-                    at = packed + i // STRIP * steps * step_bytes + i % STRIP * ROW
-                    source = a + (i0 + i) * rsa + p0 * a_step
-                    for s in range(steps):
-                        pack_a(
-                            rows - i, depth - s * DEPTH, source + s * DEPTH * a_step, rsa if along_k else csa, along_k,
-                            at + s * step_bytes,
-                        )  # fmt: skip
-                for j in range(0, n, STRIP):  # 2nd loop: a strip of b's and c's columns, packed
-                    b_at = b + p0 * b_step + j * b_line
-                    for half in range(0, STRIP, LINES):
-                        for s in range(steps):
-                            pack_b(
-                                n - j - half, depth - s * DEPTH, b_at + half * b_line + s * DEPTH * b_step, ldb,
-                                transposed, panel + s * step_bytes + half * ROW,
-                            )  # fmt: skip
-                    columns = min(STRIP, n - j)
-                    for i in range(0, rows, STRIP):  # 1st loop: a strip of a's and c's rows
-                        height = min(STRIP, rows - i)
-                        block(steps, packed + i // STRIP * steps * step_bytes, panel, sums)
-                        if parts > 1:
-                            finite(sums, answer)
-                            if integers(answer)[0] == 0:
-                                a_at = a + (i0 + i) * rsa + p0 * a_step
-                                replace_nonfinite(
-                                    height, columns, depth, a_at, rsa, csa, b_at, ldb, transposed, sums, others
-                                )
-                        c_at = c + (i0 + i) * ldc + j * size
-                        start, start_row = c_at, ldc
-                        if p0 == 0:
-                            start, start_row = init + (i0 + i) * ldi + j * init_step, ldi
-                        finish(
-                            height, columns, sums, c_at, ldc, start, start_row, floor if p0 + depth == k else none
-                        )  # fmt: skip
+        if tiles:
+            configure(sums)
+        packed(
+            TiledProduct(
+                m, n, k, a, rsa, csa, b, ldb, transposed, c, ldc, init, ldi, init_step, floor,
+                panel + most * step_bytes, panel, sums, others, answer,
+            )
+        )  # fmt: skip
         if tiles:
             release_tiles()
         memory.free(heap)
 
     return function
+
+
+def _packed(real: Any, write_block: Any, parts: int) -> Any:
+    """a by blocks of MC rows and b by strips of columns, KC deep, both packed into tiles."""
+    step_bytes, kc, mc = parts * STEP, tuning.BF16_KC, tuning.BF16_MC
+    pack_rows, pack_strip = _rows_packer(real, parts), _strip_packer(real, parts)
+    block_of_c = _block_of_c(real, write_block, parts)
+
+    @jit.inline
+    def packed(p):
+        for p0 in range(0, p.k, kc):  # 4th loop around the product of a block: KC columns of a, rows of b
+            depth = min(kc, p.k - p0)
+            for i0 in range(0, p.m, mc):  # 3rd loop: MC rows of a and c, packed
+                rows = min(mc, p.m - i0)
+                pack_rows(p, p0, depth, i0, rows)
+                for j in range(0, p.n, STRIP):  # 2nd loop: a strip of b's and c's columns, packed
+                    pack_strip(p, p0, depth, j)
+                    strip_bytes, a_at = (depth + DEPTH - 1) // DEPTH * step_bytes, p.packed
+                    for i in range(0, rows, STRIP):  # 1st loop: a strip of a's and c's rows
+                        block_of_c(p, p0, depth, i0 + i, min(STRIP, rows - i), j, a_at)
+                        a_at += strip_bytes
+
+    return packed
+
+
+def _rows_packer(real: Any, parts: int) -> Any:
+    """A function: the tiles of `rows` rows of a from i0 on, `depth` steps along k from p0 on."""
+    size, step_bytes = itemsize(real), parts * STEP
+    pack = _packer(real, parts, transpose_along=False)  # a's tiles have its rows
+
+    @jit.inline
+    def pack_rows(p, p0, depth, i0, rows):
+        along_k, steps = p.csa == size, (depth + DEPTH - 1) // DEPTH
+        stride = p.rsa if along_k else p.csa
+        for i in range(0, (rows + STRIP - 1) // STRIP * STRIP, LINES):
+            at = p.packed + i // STRIP * steps * step_bytes + i % STRIP * ROW
+            source = p.a + (i0 + i) * p.rsa + p0 * p.csa
+            for s in range(steps):
+                pack(
+                    rows - i, depth - s * DEPTH, source + s * DEPTH * p.csa, stride, along_k, at + s * step_bytes
+                )  # fmt: skip
+
+    return pack_rows
+
+
+def _strip_packer(real: Any, parts: int) -> Any:
+    """A function: the tiles of a strip of b's columns from j on, `depth` steps along k from p0 on."""
+    size, step_bytes = itemsize(real), parts * STEP
+    pack = _packer(real, parts, transpose_along=True)  # b's tiles have its pairs of steps
+
+    @jit.inline
+    def pack_strip(p, p0, depth, j):
+        line, step = (p.ldb, size) if p.transposed else (size, p.ldb)
+        for half in range(0, STRIP, LINES):
+            source, at = p.b + p0 * step + (j + half) * line, p.panel + half * ROW
+            for s in range((depth + DEPTH - 1) // DEPTH):
+                pack(
+                    p.n - j - half, depth - s * DEPTH, source + s * DEPTH * step, p.ldb, p.transposed,
+                    at + s * step_bytes,
+                )  # fmt: skip
+
+    return pack_strip
+
+
+def _block_of_c(real: Any, write_block: Any, parts: int) -> Any:
+    """A function: c from row i and column j on, out of the tiles of a at a_at and those of b."""
+    size, elements, integers = itemsize(real), memory.pointer(real), memory.pointer(types.int64)
+    block, finite = calling(write_block, real, 4), calling(finite_block, real, 2)
+    finish, in_float32 = calling(finished_block, real, 7, 1), gemm(real)
+    none, zero = real(float("-inf")), real(0.0)
+
+    @jit.inline
+    def replace_nonfinite(p, p0, depth, i, height, j, width):
+        """Replace the sums that are not finite by those of whole numbers: the parts of an infinity add up to NaN."""
+        a_at, b_at = (
+            p.a + i * p.rsa + p0 * p.csa,
+            p.b + (p0 * size + j * p.ldb if p.transposed else p0 * p.ldb + j * size),
+        )
+        in_float32(
+            height, width, depth, a_at, p.rsa, p.csa, b_at, p.ldb, p.others, SUMS_ROW, 0, 0, none, p.transposed, 0
+        )
+        for r in range(height):
+            sum_row, other_row = elements(p.sums + r * SUMS_ROW), elements(p.others + r * SUMS_ROW)
+            for column in range(width):
+                if sum_row[column] - sum_row[column] != zero:
+                    sum_row[column] = other_row[column]
+
+    @jit.inline
+    def block_of_c(p, p0, depth, i, height, j, a_at):
+        width = min(STRIP, p.n - j)
+        block((depth + DEPTH - 1) // DEPTH, a_at, p.panel, p.sums)
+        if parts > 1:
+            finite(p.sums, p.answer)
+            if integers(p.answer)[0] == 0:
+                replace_nonfinite(p, p0, depth, i, height, j, width)
+        c_at = p.c + i * p.ldc + j * size
+        start, start_row = c_at, p.ldc
+        if p0 == 0:
+            start, start_row = p.init + i * p.ldi + j * p.init_step, p.ldi
+        finish(height, width, p.sums, c_at, p.ldc, start, start_row, p.floor if p0 + depth == p.k else none)
+
+    return block_of_c

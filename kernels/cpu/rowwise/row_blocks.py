@@ -1,7 +1,7 @@
 """A block of rows, transposed: each row is a lane, so that loops over rows are vector code at any number of columns."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import types
 
@@ -46,6 +46,27 @@ class RowBlock:
     exponentials: Any
     outputs: Any
     are_right: Any
+
+
+class LossRows(NamedTuple):
+    """A block of rows whose loss is wanted, as RowLoss takes them, and the scratch.
+
+    have_maximum: TOP and OTHER are there, and so is the square, where it holds all columns of z.
+    """
+
+    rows: int
+    columns: int
+    z: int
+    ldz: int
+    target: int
+    ldt: int
+    labels: int
+    dz: int
+    lddz: int
+    output: int
+    parameter: float
+    have_maximum: bool
+    scratch: int
 
 
 def row_block(real: Any) -> RowBlock:

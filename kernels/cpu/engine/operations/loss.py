@@ -75,7 +75,7 @@ def loss_of_rows(real: Any) -> Callable[..., Any]:
             )  # fmt: skip
         ld = layer.ld_out
         row_loss(
-            job.loss, job.output, rows, layer.n_out, layer.y + at * ld, ld, job.labels, target, ldt, weight, scale,
+            job.loss, rows, layer.n_out, job.output, layer.y + at * ld, ld, target, ldt, job.labels, weight, scale,
             layer.dz + at * ld, ld, job.metric, job.row_losses + row * 8,
             job.right_rows + row * 8 if job.right_rows != 0 else 0, _doubles(job.loss_parameter)[0],
         )  # fmt: skip
