@@ -32,6 +32,7 @@ import fastnn
 from fastnn import optimizers
 from kernels.cpu.ir.simd import chosen
 from kernels.engine.codes import ROW_NUMBER
+from kernels.engine.requests import Batches, Descent, Objective, TrainRequest
 from kernels.optimizers import known
 
 LIMIT = 1.25
@@ -121,9 +122,10 @@ def measured(point: Point) -> float:
                 model.predict(X)
         else:
             engine.train(
-                X, y, order=order, weight=None, first=0, total=len(order), batch_size=point.batch, steps=steps,
-                scales=scales, loss="softmax_cross_entropy", metric=None, update=optimizer.update, state=state,
-                scalars=scalars,
+                TrainRequest(
+                    X, y, None, Batches(order, 0, len(order), point.batch),
+                    Objective("softmax_cross_entropy", None, scales), Descent(optimizer.update, state, scalars),
+                )
             )  # fmt: skip
         return time.perf_counter() - start
 

@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "MLP": "model",
-    "load": "model",
+    "load": "files.models",
     "Activation": "activations",
     "SGD": "optimizers",
     "Adam": "optimizers",
@@ -22,19 +22,29 @@ _HOME = {
     "Loss": "losses",
     "MLPClassifier": "sklearn",
     "MLPRegressor": "sklearn",
-    "from_torch": "interop",
-    "to_onnx": "interop",
-    "to_torch": "interop",
+    "from_torch": "files.torch",
+    "to_onnx": "files.onnx",
+    "to_torch": "files.torch",
 }
-_MODULES = ("callbacks", "data", "initializers", "losses", "optimizers", "recipes", "schedules")
+_MODULES = {
+    "callbacks": "callbacks",
+    "data": "tables.data",
+    "initializers": "initializers",
+    "losses": "losses",
+    "optimizers": "optimizers",
+    "recipes": "recipes",
+    "schedules": "schedules",
+}
 
 if TYPE_CHECKING:
     from fastnn.activations import Activation
     from fastnn.callbacks import Callback, CSVLogger, EarlyStopping, ModelCheckpoint
+    from fastnn.files.models import load
+    from fastnn.files.onnx import to_onnx
+    from fastnn.files.torch import from_torch, to_torch
     from fastnn.history import History
-    from fastnn.interop import from_torch, to_onnx, to_torch
     from fastnn.losses import Loss
-    from fastnn.model import MLP, load
+    from fastnn.model import MLP
     from fastnn.optimizers import SGD, Adam, Optimizer
     from fastnn.sklearn import MLPClassifier, MLPRegressor
 
@@ -83,7 +93,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name in _MODULES:
-        return importlib.import_module(f"fastnn.{name}")
+        return importlib.import_module(f"fastnn.{_MODULES[name]}")
     if name[:1].isupper():  # an optimiser's class, of which there may be any number
         _check_kernels()
         found = getattr(importlib.import_module("fastnn.optimizers"), name, None)

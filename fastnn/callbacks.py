@@ -11,46 +11,121 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import formats
-from fastnn.table import append_csv, write_csv
+from fastnn.files import formats
+from fastnn.tables.table import append_csv, write_csv
 from kernels.ranges import check_count, check_number
 
 Logs = Mapping[str, float]
 
 
 class Callback:
-    """The base class; every method may be overridden, and none of them does anything here.
+    """The base class. Every method may be overridden, and none of them does anything here.
 
-    model: the model in training. epoch and step count from 0. logs: what was measured, name -> value. A loss that is
-    not finite says that the epoch was lost: if training ends by it, the model has the parameters from before it.
-    Returning True from on_epoch_end or on_slice_end ends training after it.
+    Notes
+    -----
+    `model` is the model in training. `epoch` and `step` count from 0. `logs` maps the name of what was measured to its
+    value. A loss that is not finite says that the epoch was lost. If training ends by that, the model has the
+    parameters from before the epoch.
+
+    Examples
+    --------
+    >>> class StopAt(fastnn.Callback):
+    ...     def on_epoch_end(self, model, epoch, logs):
+    ...         return logs["loss"] < 0.01
     """
 
     def needs(self) -> tuple[str, ...]:
-        """Names that the logs must have: a training whose logs will lack one is refused at its start."""
+        """Names that the logs must have. A training whose logs will lack one is refused at its start.
+
+        Returns
+        -------
+        tuple of str
+            Empty here.
+        """
         return ()
 
     def on_train_begin(self, model: Any) -> None:
-        """Called once, before the first step."""
+        """Called once, before the first step.
+
+        Parameters
+        ----------
+        model : MLP
+            The model in training.
+        """
 
     def on_train_end(self, model: Any) -> None:
-        """Called once, after the last step, also when training was stopped or interrupted."""
+        """Called once, after the last step, also when training was stopped or interrupted.
+
+        Parameters
+        ----------
+        model : MLP
+            The model in training.
+        """
 
     def on_epoch_end(self, model: Any, epoch: int, logs: Logs) -> bool | None:
-        """Called after every epoch and its validation."""
+        """Called after every epoch and its validation.
+
+        Parameters
+        ----------
+        model : MLP
+            The model in training.
+        epoch : int
+            The number of the epoch, from 0.
+        logs : mapping of str to float
+            What was measured in the epoch.
+
+        Returns
+        -------
+        bool or None
+            True ends training.
+        """
 
     def on_slice_end(self, model: Any, step: int, logs: Logs) -> bool | None:
-        """Called after every slice of steps, that is several times a second."""
+        """Called after every slice of steps, that is several times a second.
+
+        Parameters
+        ----------
+        model : MLP
+            The model in training.
+        step : int
+            The number of the slice's last step, from 0.
+        logs : mapping of str to float
+            What was measured in the epoch so far.
+
+        Returns
+        -------
+        bool or None
+            True ends training.
+        """
 
 
 class EarlyStopping(Callback):
-    """Stop when the monitored value has not improved by more than `min_delta` for `patience` epochs.
+    """Stop when the monitored value has not improved for some epochs.
 
-    monitor: a name in the logs; accuracies and r2 are to grow, everything else is to fall. NaN is never an improvement.
-    restore_best: give the model the parameters of the best epoch when training ends, interrupted or not.
+    Parameters
+    ----------
+    monitor : str
+        A name in the logs. Accuracies and r2 are to grow, everything else is to fall. NaN is never an improvement.
+    patience : int
+        The number of epochs without an improvement after which training ends, at least 1.
+    min_delta : float
+        A value that is better by more than this is an improvement; at least 0.
+    restore_best : bool
+        Whether the model gets the parameters of the best epoch when training ends, interrupted or not.
 
-    After training, `best` is the best value, `best_epoch` its epoch, and `stopped_epoch` the epoch after which this
-    callback ended training, None if it did not.
+    Attributes
+    ----------
+    best : float or None
+        The best value of the last training. None before the first epoch.
+    best_epoch : int or None
+        The epoch of the best value, from 0.
+    stopped_epoch : int or None
+        The epoch after which this callback ended training. None if it did not.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that does not fit. `fit` raises ValueError where its logs will lack `monitor`.
     """
 
     def __init__(
@@ -108,12 +183,25 @@ class EarlyStopping(Callback):
 
 
 class ModelCheckpoint(Callback):
-    """Save the model after every epoch, or with save_best_only after every epoch that is the best so far.
+    """Save the model after every epoch, or after every epoch that is the best so far.
 
-    path: the file, .npz or .safetensors. {epoch} and the names of the logs are filled in, as in
-    "net-{epoch:03d}-{val_loss:.4f}.npz"; a path without them is overwritten. Missing folders are made.
-    monitor: what save_best_only compares; accuracies and r2 are to grow, everything else is to fall.
-    A model whose parameters, or whose loss in that epoch, are not finite is not saved, which a warning says once.
+    A model whose parameters, or whose loss in that epoch, are not finite is not saved. A warning says so once.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, .npz or .safetensors. {epoch} and the names of the logs are filled in, as in
+        "net-{epoch:03d}-{val_loss:.4f}.npz". A path without them is overwritten. Missing folders are made.
+    monitor : str
+        What `save_best_only` compares, a name in the logs. Accuracies and r2 are to grow, everything else is to fall.
+    save_best_only : bool
+        Whether only a model that is better than all before it is saved.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another suffix, a path that cannot be filled in, or a `monitor` that is no name. `fit` raises ValueError
+        where its logs will lack a name that is needed, and OSError for a folder that cannot be made.
     """
 
     def __init__(self, path: str | os.PathLike, monitor: str = "val_loss", save_best_only: bool = False) -> None:
@@ -165,9 +253,15 @@ class ModelCheckpoint(Callback):
 
 
 class CSVLogger(Callback):
-    """Write a line of logs per epoch into the CSV file `path`, which each training starts anew.
+    """Write a line of logs per epoch into a CSV file, which each training starts anew.
 
-    A line is in the file as soon as its epoch has ended, whatever happens later, and never half of one.
+    A line is in the file as soon as its epoch has ended, whatever happens later, and never half of one. The first line
+    has the names, of which the first is "epoch", counted from 0.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file. `fit` raises OSError at its start where it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fastnn.table import write_csv
+from fastnn.tables.table import write_csv
 
 USUAL_METRICS = ("loss", "accuracy", "r2", "val_loss", "val_accuracy", "val_r2", "learning_rate")
 
@@ -13,13 +13,25 @@ USUAL_METRICS = ("loss", "accuracy", "r2", "val_loss", "val_accuracy", "val_r2",
 class History:
     """The record of one `fit`.
 
-    metrics: name -> one value per epoch. Each is an attribute as well: `history.val_loss`; one of USUAL_METRICS that
-        this run did not measure is an empty list.
-    interrupted: whether Ctrl-C ended the run. diverged: whether the loss of an epoch or the parameters at its end
-        were not finite numbers; the parameters of a run that goes on even then are looked at when it ends. The loss of
-        an epoch that ended a run is not finite, whichever of them was not.
-    seconds: time spent training, without compilation; compile_seconds: time spent compiling kernels.
-    device, threads: where it ran, and on how many threads at most.
+    Parameters
+    ----------
+    metrics : dict of str to list of float
+        One value per epoch of everything that was measured. Each list is an attribute as well: `history.val_loss`. One
+        of USUAL_METRICS that this run did not measure is an empty list.
+    interrupted : bool
+        Whether Ctrl-C ended the run.
+    seconds : float
+        Time spent training, without compilation, in seconds.
+    compile_seconds : float
+        Time spent compiling kernels, in seconds.
+    device : str
+        Where it ran, "cpu" or "cuda".
+    threads : int
+        The most threads that it ran on.
+    diverged : bool
+        Whether the loss of an epoch, or the parameters at its end, were not finite numbers. The parameters of a run
+        that goes on even then are looked at when it ends. The loss of an epoch that ended a run is not finite,
+        whichever of them was not.
     """
 
     metrics: dict[str, list[float]] = field(default_factory=dict)
@@ -52,7 +64,18 @@ class History:
         return max((len(values) for values in self.metrics.values()), default=0)
 
     def append(self, logs: Mapping[str, float]) -> None:
-        """Add one epoch. Raises ValueError if `logs` does not name what the epochs before it named."""
+        """Add one epoch, whole or not at all.
+
+        Parameters
+        ----------
+        logs : mapping of str to float
+            What was measured.
+
+        Raises
+        ------
+        ValueError
+            If `logs` does not name what the epochs before it named.
+        """
         if self.metrics and logs.keys() != self.metrics.keys():
             raise ValueError(f"logs must name {', '.join(self.metrics)} as before, got {', '.join(logs) or 'nothing'}")
         row, epochs = {name: float(value) for name, value in logs.items()}, self.epochs
@@ -65,6 +88,17 @@ class History:
             raise
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """Write a table: a line per epoch, counted from 0, and a column per metric (what CSVLogger writes, too)."""
+        """Write a table: a line per epoch, counted from 0, and a column per metric, as CSVLogger does.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, which appears whole or not at all.
+
+        Raises
+        ------
+        OSError
+            Where it cannot be written.
+        """
         rows = ([epoch, *row] for epoch, row in enumerate(zip(*self.metrics.values(), strict=True)))
         write_csv(path, [["epoch", *self.metrics], *rows])

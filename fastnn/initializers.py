@@ -51,14 +51,34 @@ def draw(
     dtype: npt.DTypeLike,
     scale: float | None = None,
 ) -> np.ndarray:
-    """Draw the weights of one layer: (fan_in, fan_out), of `dtype`.
+    """Draw the weights of one layer.
 
-    name: one of NAMES; "he" is he_normal, "xavier" xavier_uniform, "lecun" lecun_normal, "glorot" another name for
-    "xavier". The normal distributions are not truncated.
-    scale: the standard deviation of "normal", 1.0 unless given; ("normal", 0.1) as the name says it too.
+    The numbers are drawn in float64 and then rounded, so models of one seed agree whatever their dtype. The normal
+    distributions are not truncated.
 
-    The numbers are drawn in float64 and then rounded, so models of one seed agree whatever their dtype.
-    Raises ValueError or TypeError for an unknown name and for a scale that is not > 0 or belongs to another scheme.
+    Parameters
+    ----------
+    name : str or tuple
+        One of NAMES. "he" is he_normal, "xavier" and "glorot" are xavier_uniform, "lecun" is lecun_normal, and
+        "glorot_normal" and "glorot_uniform" are those of xavier. ("normal", 0.1) gives the scale as well.
+    fan_in, fan_out : int
+        The layer's inputs and outputs.
+    rng : numpy.random.Generator
+        Where the numbers come from.
+    dtype : dtype
+        float32 or float64.
+    scale : float, optional
+        The standard deviation of "normal", above 0; 1.0 by default.
+
+    Returns
+    -------
+    ndarray (fan_in, fan_out) of `dtype`
+        The weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown name, and for a scale that is not above 0 or belongs to another scheme.
     """
     name, scale = _resolve(name, scale)
     sample = _distribution(name, scale, fan_in, fan_out, rng)

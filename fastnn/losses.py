@@ -10,15 +10,50 @@ __all__ = ["LOSSES", "Loss", "Parameter", "Targets", "checked_loss", "loss_for"]
 
 
 def loss_for(output: str, loss: Any) -> LossChoice:
-    """The loss of a network with these outputs: their own for None, else `loss`, as `checked_loss` does."""
+    """The loss of a network with these outputs.
+
+    Parameters
+    ----------
+    output : str
+        The output activation.
+    loss : str, tuple or None
+        As in `checked_loss`; None for the outputs' own.
+
+    Returns
+    -------
+    str or tuple of str and float
+        As `checked_loss` does.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `checked_loss` does.
+    """
     names = names_for(output)
     return checked_loss(names[0] if loss is None else loss, names, f" for {output} outputs")
 
 
 def checked_loss(loss: Any, names: Sequence[str], where: str = "") -> LossChoice:
-    """One of these losses, as a name or with its parameter, ("huber", delta) say; "huber" is ("huber", 1.0).
+    """One of these losses, with its parameter where it has one.
 
-    Raises ValueError or TypeError for anything else; `where` ends the list of names in its message.
+    Parameters
+    ----------
+    loss : str or tuple
+        A name, or a pair (name, parameter). A name alone stands for the default of its parameter, if that has one.
+    names : sequence of str
+        The names to choose from.
+    where : str
+        What ends the list of names in the message.
+
+    Returns
+    -------
+    str or tuple of str and float
+        The name of a loss without a parameter, else the name and the parameter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a loss that is none of these, and for a parameter that is missing or out of range.
     """
     name, *given = loss if isinstance(loss, (tuple, list)) and len(loss) == 2 else (loss,)
     parameter = LOSSES[name].parameter if name in LOSSES else None

@@ -22,7 +22,23 @@ from kernels.optimizers.sgd import SGD as SGD
 
 
 def get(value: Optimizer | str) -> Optimizer:
-    """The optimiser that `value` stands for: an instance is one already, a name gives the one with its defaults."""
+    """The optimiser that a value stands for.
+
+    Parameters
+    ----------
+    value : Optimizer or str
+        An instance, which is one already, or a name, which stands for the one with its defaults.
+
+    Returns
+    -------
+    Optimizer
+        The instance.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
     if isinstance(value, Optimizer):
         return value
     if value in known:

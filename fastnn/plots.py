@@ -1,6 +1,8 @@
 """Pictures: curves, gradient norms, decision boundaries, images. Each function writes a file and returns its path.
 
 matplotlib is imported when the first picture is drawn, through its Figure objects alone: no window, no global state.
+Every function raises ImportError naming the extra `recipes` where matplotlib is missing, and OSError for a file that
+cannot be written.
 """
 
 from __future__ import annotations
@@ -26,7 +28,20 @@ FRAME_SECONDS = 0.08
 
 
 def prepare(folder: str | PathLike[str]) -> None:
-    """Make the folder. Raises ImportError naming the extra where matplotlib is missing, OSError for a bad folder."""
+    """Make the folder.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        The folder. Those above it are made, too.
+
+    Raises
+    ------
+    ImportError
+        Naming the extra where matplotlib is missing.
+    OSError
+        For a folder that cannot be made or written into.
+    """
     _figure((1, 1))
     Path(folder).mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
@@ -34,7 +49,20 @@ def prepare(folder: str | PathLike[str]) -> None:
 
 
 def history(history: History, folder: str | PathLike[str]) -> list[Path]:
-    """Each metric over the epochs beside its twin on the validation rows, in FOLDER/loss.png and so on."""
+    """Draw each metric over the epochs beside its twin on the validation rows.
+
+    Parameters
+    ----------
+    history : History
+        What `fit` returned.
+    folder : str or path-like
+        The folder of the pictures, which are loss.png and so on.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
     written = []
     for name in [name for name in history.metrics if not name.startswith("val_") and name != "learning_rate"]:
         both = {"train": history.metrics[name], "validation": history.metrics.get(f"val_{name}", [])}
@@ -47,14 +75,50 @@ Lines = Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.nd
 
 
 def curves(path: Path, lines: Lines, xlabel: str, ylabel: str, *, title: str = "", log: str = "") -> Path:
-    """Lines {label: (x, y)} in one frame. log: the axes that are logarithmic, "", "x", "y" or "xy"."""
+    """Draw lines in one frame.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    lines : mapping of str to (x, y)
+        A label and two sequences of numbers for each line.
+    xlabel, ylabel : str
+        What the axes show.
+    title : str
+        Stands above the frame.
+    log : str
+        The axes that are logarithmic: "", "x", "y" or "xy".
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
     return curve_grid(path, [[(title, lines)]], xlabel, ylabel, log=log)
 
 
 def curve_grid(
     path: Path, panels: Sequence[Sequence[tuple[str, Lines]]], xlabel: str, ylabel: str, *, log: str = ""
 ) -> Path:
-    """Rows of frames (title, lines) that share their axes, with one legend."""
+    """Draw rows of frames that share their axes, with one legend.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    panels : sequence of sequences of (title, lines)
+        The frames of each row, whose lines are as in `curves`.
+    xlabel, ylabel : str
+        What the axes show.
+    log : str
+        The axes that are logarithmic: "", "x", "y" or "xy".
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
     rows, columns = len(panels), len(panels[0])
     figure = _figure((6.4, 4.0) if rows * columns == 1 else (4.2 * columns, 2.9 * rows))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -75,7 +139,22 @@ def curve_grid(
 
 
 def gradient_norms(path: Path, norms: Mapping[str, Sequence[float]], title: str) -> Path:
-    """A line per network {label: norm of each layer's gradient}, from the first layer to the last."""
+    """Draw the norms of the layers' gradients, a line per network.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    norms : mapping of str to sequence of float
+        A label and, from the first layer to the last, the norm of each layer's gradient.
+    title : str
+        Stands above the frame.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
     figure = _figure((6.4, 4.0))
     frame = _tidy(figure.subplots())
     for colour, (label, values) in zip(COLOURS, norms.items(), strict=False):
@@ -89,7 +168,22 @@ def gradient_norms(path: Path, norms: Mapping[str, Sequence[float]], title: str)
 
 
 def images(path: Path, pixels: np.ndarray, titles: Sequence[str]) -> Path:
-    """Images (n, height, width) side by side, a title above each."""
+    """Draw images side by side, a title above each.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    pixels : ndarray (n, height, width)
+        The images, whose least numbers are white.
+    titles : sequence of str
+        A title for each.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
     columns = min(6, len(pixels))
     rows = -(-len(pixels) // columns)
     figure = _figure((1.5 * columns, 1.8 * rows))
@@ -103,7 +197,24 @@ def images(path: Path, pixels: np.ndarray, titles: Sequence[str]) -> Path:
 
 
 def decision_boundary(path: Path, panels: Mapping[str, Predict], X: np.ndarray, y: np.ndarray) -> Path:
-    """Frames {title: predict} side by side: what each network says of the plane, and the points X (n, 2) of class y."""
+    """Draw what each network says of the plane, and the points, in frames side by side.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    panels : mapping of str to callable
+        A title and a function from points (n, 2) to the probability (n, 1) of class 1.
+    X : ndarray (n, 2)
+        The points.
+    y : ndarray (n,)
+        Their classes, 0 and 1.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
     figure = _figure((3.1 * len(panels) + 0.6, 2.7))
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for frame, (title, predict) in zip(axes, panels.items(), strict=True):
@@ -115,7 +226,24 @@ def decision_boundary(path: Path, panels: Mapping[str, Predict], X: np.ndarray, 
 
 
 def boundary_animation(path: Path, frames: Iterable[tuple[str, Predict]], X: np.ndarray, y: np.ndarray) -> Path:
-    """A GIF of the boundary in each of the frames (title, predict), the last one held for a while."""
+    """Draw a GIF of the boundary as it changes, the last frame held for 2 seconds.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    frames : iterable of (title, callable)
+        A title and a function from points (n, 2) to the probability (n, 1) of class 1.
+    X : ndarray (n, 2)
+        The points.
+    y : ndarray (n,)
+        Their classes, 0 and 1.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
     from matplotlib.animation import PillowWriter
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

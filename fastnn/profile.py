@@ -11,10 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import progress as reports
-from fastnn import row_order, training
 from fastnn.optimizers import Optimizer
+from fastnn.training import progress as reports
+from fastnn.training import row_order
+from fastnn.training.arguments import check_flags, checked_optimizer
+from fastnn.training.data import Data
+from fastnn.training.learner import Learner
+from fastnn.training.loading import load_kernels
+from fastnn.training.optimizer_state import Memory
 from kernels import backends
+from kernels.engine.requests import Batches
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.losses import LossChoice
 from kernels.ranges import check_count, check_number
@@ -33,13 +39,26 @@ WORDS = (1, 8)  # columns that hold words: to the left
 class Row:
     """One phase of one layer, in an average step.
 
-    layer: from 1, as in `summary`. phase: gather (a batch's rows of X, where they are not read in place), forward
-    (x @ w + b, with ReLU), activation (with dropout), loss (with its gradient), dx (dz @ w.T), derivative (of the
-    activation, with dropout), dw, sum (of the shares of dw that groups of rows leave, in large batches), clip (of the
-    whole gradient, as layer 1's), update or transpose (w.T for the next step, where it is kept). operations:
-    floating-point ones. bytes: read and written, each operand once. seconds: threads that work side by side count once.
-    roofline: the least time that the machine could take, over `seconds`; more than 1 where operands are still in a
-    nearer cache than a step's bytes fit in. bound: "compute" or "memory", by what that least time is spent on.
+    Parameters
+    ----------
+    layer : int
+        From 1, as in `summary`.
+    phase : str
+        gather (a batch's rows of X, where they are not read in place), forward (x @ w + b, with ReLU), activation (with
+        dropout), loss (with its gradient), dx (dz @ w.T), derivative (of the activation, with dropout), dw, sum (of the
+        shares of dw that groups of rows leave, in large batches), clip (of the whole gradient, as layer 1's), update or
+        transpose (w.T for the next step, where it is kept).
+    operations : int
+        Floating-point operations.
+    bytes : int
+        Bytes read and written, each operand once.
+    seconds : float
+        Threads that work side by side count once.
+    roofline : float
+        The least time that the machine could take, over `seconds`. It is more than 1 where operands are still in a
+        nearer cache than a step's bytes fit in.
+    bound : str
+        "compute" or "memory", by what that least time is spent on.
     """
 
     layer: int
@@ -53,12 +72,28 @@ class Row:
 
 @dataclass(frozen=True)
 class Profile:
-    """What `MLP.profile` found; `str()` makes a table of it.
+    """What `MLP.profile` found. `str()` makes a table of it.
 
-    rows: by layer and phase. seconds: an average step's. batch_size: rows of a step. threads: those that it ran on.
-    flops: operations a second in multiply-adds on registers; product_flops: in products of large layers, where those
-    are made of bfloat16 numbers, 0 where none are; bandwidth: bytes a second, through as much memory as a step touches
-    (`touched` bytes), so that it is that of the cache which holds them; all by all threads together.
+    Parameters
+    ----------
+    rows : tuple of Row
+        By layer and phase.
+    seconds : float
+        An average step's time.
+    batch_size : int
+        The rows of a step.
+    threads : int
+        The threads that it ran on.
+    flops : float
+        Operations a second in multiply-adds on registers, by all threads together.
+    bandwidth : float
+        Bytes a second through as much memory as a step touches, by all threads together. It is that of the cache which
+        holds them.
+    touched : int
+        The bytes that a step touches.
+    product_flops : float
+        Operations a second in products of large layers, where those are made of bfloat16 numbers, by all threads
+        together. 0 where none are.
     """
 
     rows: tuple[Row, ...]
@@ -120,34 +155,25 @@ def profile(
     """See MLP.profile."""
     if model.device != "cpu":
         raise ValueError(f'profile needs a model with device="cpu", got "{model.device}"')
-    data = training.Data.checked(model, X, y, loss, sample_weight, class_weight)
+    data = Data.checked(model, X, y, loss, sample_weight, class_weight)
     check_count("batch_size", batch_size)
-    training.check_flags(shuffle, False)
+    check_flags(shuffle, False)
     check_number("l2", l2, 0)
     batch_size = min(batch_size, len(data.X))
     data = _whole_batches(data, batch_size)
     n = len(data.X)
-    optimizer = training.checked_optimizer(optimizer, n // batch_size)
+    optimizer = checked_optimizer(optimizer, n // batch_size)
     order = None
     if shuffle and batch_size < n:
         order = row_order.numbered(n)
         row_order.shuffle(np.random.default_rng(0), order)
 
     instruments = backends.instruments(model.device)
-    engine = instruments.TimedEngine(
-        model.layers,
-        model.activations,
-        model.output,
-        aligned_copy(model.parameters),
-        model.bias,
-        model.threads,
-        model.dropout,
-        model.precision,
-    )
-    training.load_kernels(engine, reports.line, *data.needs(optimizer, batch_size, l2))
-    memory = training.Memory.fresh(model, optimizer)
+    engine = instruments.TimedEngine(model.network, aligned_copy(model.parameters), model.threads, model.precision)
+    load_kernels(engine, reports.line, data.needs(optimizer, batch_size, l2))
+    memory = Memory.fresh(model, optimizer)
     memory.noise = dataclasses.replace(memory.noise)
-    learner = training.Learner(engine, data, memory, batch_size, l2)
+    learner = Learner(engine, data, memory, batch_size, l2)
     slices = (n_steps for _ in itertools.count() for n_steps, _ in learner.epoch(order))
     next(slices)  # makes the buffers
     choice, end = engine.thread_choice(batch_size), time.perf_counter() + TRIAL_SECONDS
@@ -157,11 +183,11 @@ def profile(
     threads = choice.threads
     touched = engine.touched_bytes + sum(array.nbytes for array in memory.arrays)
     seconds, times, flops, product_flops, bandwidth = _measure(instruments, engine, slices, threads, touched)
-    counts: dict[tuple[int, str], tuple[int, int]] = instruments.step_counts(
-        engine, data.X, data.target.values, rows=batch_size, order=order, weight=data.weight, loss=data.loss,
-        metric=data.target.metric, update=optimizer.update, state=memory.arrays, l2=l2,
-        clips=optimizer.clip_norm is not None,
-    )  # fmt: skip
+    mass = data.mass(order, batch_size)[:1]
+    request = learner.request(
+        Batches(order, 0, batch_size, batch_size), data.scales(mass), data.decay(l2, mass), optimizer.rates(0, 1)
+    )
+    counts: dict[tuple[int, str], tuple[int, int]] = instruments.step_counts(engine, request)
     rows = [
         _row(
             n + 1, phase, *counts[n, phase], float(times[n, column]),
@@ -182,7 +208,7 @@ def _row(layer: int, phase: str, operations: int, n_bytes: int, seconds: float, 
     return Row(layer, phase, operations, n_bytes, seconds, max(by_operations, by_bytes) / seconds, bound)
 
 
-def _whole_batches(data: training.Data, batch_size: int) -> training.Data:
+def _whole_batches(data: Data, batch_size: int) -> Data:
     """The data without the rows of a last, smaller batch: all steps are to be alike."""
     n = len(data.X) // batch_size * batch_size
     weight = None if data.weight is None else data.weight[:n]
@@ -201,7 +227,7 @@ def _measure(
     """
     buffers = [aligned_zeros(max(touched // threads, instruments.LEAST_BUFFER), np.uint8) for _ in range(threads)]
     rounds: list[tuple[float, np.ndarray]] = []
-    products = {instruments.PRODUCTS.get(engine.product(n), 0) for n in range(len(engine.layout.widths) - 1)}
+    products = {instruments.PRODUCTS.get(engine.product(n), 0) for n in range(len(engine.layout.stages))}
     each = max(products)  # of one kind, besides multiply-adds
     flops: list[float] = []
     product_flops = [] if each else [0.0]

@@ -1,8 +1,10 @@
 """Learning-rate schedules: callables from step numbers to learning rates.
 
-A schedule takes an int64 array of steps (the number of updates already made, so the first is 0) and returns a
-float64 array of the same shape. Any callable that does so can stand where a schedule is expected. `fit` asks it for the
-rates of all steps (of the first million, of more) before it begins, and again for those of each slice of steps.
+A schedule takes an int64 array of steps and returns a float64 array of the same shape. A step's number is the number of
+updates already made, so the first is 0. Any callable that does so can stand where a schedule is expected. `fit` asks it
+for the rates of all steps (of the first million, of more) before it begins, and again for those of each slice of steps.
+
+Every schedule here raises TypeError or ValueError for an argument that does not fit.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,13 @@ from kernels.ranges import check_count, check_number, is_real
 
 @dataclass(frozen=True)
 class Constant:
-    """The same rate at every step."""
+    """The same rate at every step.
+
+    Parameters
+    ----------
+    rate : float
+        The learning rate, above 0.
+    """
 
     rate: float
 
@@ -28,7 +36,17 @@ class Constant:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """initial * factor ** (step // every): the rate falls by `factor` every `every` steps."""
+    """A rate that falls by a factor every `every` steps: initial * factor ** (step // every).
+
+    Parameters
+    ----------
+    initial : float
+        The rate of the first steps, above 0.
+    factor : float
+        What the rate is multiplied by, above 0 and at most 1.
+    every : int
+        The number of steps with the same rate, at least 1.
+    """
 
     initial: float
     factor: float
@@ -45,8 +63,19 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """Half a cosine from `initial` at step 0 to `final` at step `steps`, and `final` from there on.
+    """Half a cosine from one rate to another, which stays from there on.
 
+    Parameters
+    ----------
+    initial : float
+        The rate at step 0, above 0.
+    steps : int
+        The step at which the rate is `final`, at least 1.
+    final : float
+        The rate from there on, at least 0.
+
+    References
+    ----------
     Loshchilov & Hutter 2017, SGDR, equation 5, without restarts.
     """
 
@@ -66,7 +95,15 @@ class CosineDecay:
 
 @dataclass(frozen=True)
 class InverseScaling:
-    """initial / (step + 1) ** power: scikit-learn's "invscaling", counted in steps."""
+    """initial / (step + 1) ** power: scikit-learn's "invscaling", counted in steps.
+
+    Parameters
+    ----------
+    initial : float
+        The rate at step 0, above 0.
+    power : float
+        The exponent, at least 0.
+    """
 
     initial: float
     power: float = 0.5
@@ -81,10 +118,17 @@ class InverseScaling:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """`steps` steps that rise linearly to the first rate of `schedule`, which then starts at its own step 0.
+    """Steps whose rates rise linearly, and a schedule that starts after them at its own step 0.
 
-    Step s < steps has the rate schedule(0) * (s + 1) / steps: never 0, and the full rate on the last of them.
-    `schedule` is a schedule or a constant rate.
+    Step s < steps has the rate schedule(0) * (s + 1) / steps. It is never 0, and the last of these steps has the full
+    rate.
+
+    Parameters
+    ----------
+    schedule : schedule or float
+        What follows, a schedule or a constant rate above 0.
+    steps : int
+        The number of steps that rise, at least 1.
     """
 
     schedule: Schedule | float
@@ -100,9 +144,24 @@ class WarmUp:
 
 
 def get(value: Schedule | float, name: str = "learning_rate") -> Schedule:
-    """The schedule that `value` stands for: a callable is one already, a number > 0 is a constant rate.
+    """The schedule that a value stands for.
 
-    Raises TypeError or ValueError, naming the argument `name`, for anything else.
+    Parameters
+    ----------
+    value : schedule or float
+        A callable, which is one already, or a number above 0, which is a constant rate.
+    name : str
+        The argument that messages name.
+
+    Returns
+    -------
+    callable
+        From an int64 array of steps to a float64 array of rates of the same shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else.
     """
     check_rate(name, value)
     return Constant(value) if is_real(value) else value  # type: ignore[return-value]

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from kernels import arrays, devices
+from kernels.engine.network import Network
+from kernels.engine.requests import Needs, TrainRequest
 from kernels.layout import Layout
 from kernels.losses import LossChoice
-from kernels.optimizers.declaration import Update
 from kernels.process.apart import apart
 
 PACKAGES = {"cpu": "kernels.cpu", "cuda": "kernels.cuda"}  # by the device they run on
@@ -75,9 +76,9 @@ class Engine(Protocol):
     """
 
     parameters: np.ndarray  # the host's, laid out as `layout` says; jobs read them, training writes to them
+    network: Network
     layout: Layout
     dtype: np.dtype
-    output: str  # the output activation
     multiply_adds: int  # of a forward pass on one row
     threads: int  # of the host, at most as many as `most_threads`, that a job may use
     most_threads: int
@@ -85,37 +86,20 @@ class Engine(Protocol):
 
     def __init__(
         self,
-        widths: Sequence[int],
-        activations: Sequence[str],
-        output: str,
+        network: Network,
         parameters: np.ndarray,
-        bias: bool = True,
         threads: int | None = None,
-        dropout: Sequence[float] = (),
         precision: str = "float32",
     ) -> None:
-        """A network with these widths (of input, hidden layers and output) and activations (of hidden layers).
+        """What runs a network.
 
-        parameters: the flat buffer of `Layout.of(widths, dtype, bias)`, changed in place by training. threads: the most
-        that jobs use of the host's, None for as many as there are cores. dropout: a rate for each hidden layer, or
-        nothing. precision: to what products round their factors, one of devices.PRECISIONS.
+        parameters: the flat buffer of `Layout.of(network, dtype)`, changed in place by training. threads: the most that
+        jobs use of the host's, None for as many as there are cores. precision: to what products round their factors,
+        one of devices.PRECISIONS.
         """
 
-    def load(
-        self,
-        loss: LossChoice | None = None,
-        update: Update | None = None,
-        gathered: Sequence[np.dtype | None] = (),
-        rows: int = 1,
-        clips: bool = False,
-        decays: bool = False,
-        outputs: bool = False,
-    ) -> None:
-        """Compile what the jobs run, or load it from the cache; else the first job does that.
-
-        gathered: the dtypes of data, of targets (None for labels) and of weights. rows: of a batch. clips: whether
-        steps have a clip_norm. decays: whether they have an l2. outputs: whether those are asked for.
-        """
+    def load(self, needs: Needs) -> None:
+        """Compile what jobs with these needs run, or load it from the cache; else the first job does that."""
 
     def place(self, x: Any, target: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
         """Data, targets and row weights where the device reads them best, to be passed to calls in their place."""
@@ -126,40 +110,9 @@ class Engine(Protocol):
     def outputs(self, n: int) -> Any:
         """A new array (n, O) on the device, for what `forward` makes of n rows."""
 
-    def train(
-        self,
-        x: Any,
-        target: Any,
-        *,
-        order: np.ndarray | None,
-        weight: Any,
-        first: int,
-        total: int,
-        batch_size: int,
-        steps: int,
-        passes: int = 1,
-        scales: np.ndarray,
-        loss: LossChoice,
-        metric: str | None,
-        update: Update,
-        state: Sequence[Any],
-        scalars: np.ndarray,
-        l2: Any = 0.0,
-        noise: tuple[int, int] | None = None,
-        clip_norm: float | None = None,
-        hook: tuple[int, int] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
+    def train(self, request: TrainRequest) -> tuple[np.ndarray, np.ndarray]:
+        """Make steps; returns (losses, right rows) of each.
 
-        order: codes.ROW_NUMBER, or None for the rows as they are. passes: how many times the `total` rows are gone
-        over; they follow each other in the order, or without one are the same; `steps` are those of all passes.
-        target: integer labels (n,) for softmax cross-entropy, else (n, O). weight: float64 (n,) or None. scales:
-        float64, what each step's sum of weighted row losses is multiplied by. metric: one of codes.METRICS. state: the
-        optimiser's arrays, like the parameters, one for each of the update's slots. scalars: float64 (steps, n), the
-        update's, in C order. l2: for all steps, or one each; the losses hold its term. noise: (dropout's seed, below
-        2^63, the number of the first step), or None: then nothing is dropped. clip_norm: the largest norm of the whole
-        gradient that an update takes as it is. hook: (address of a C function `void f(int64)`, its argument), called
-        before each update; not on every device.
         Raises ValueError for a label that is none of the outputs (codes.WRONG_LABEL).
         """
 

@@ -274,7 +274,7 @@ def network_loss_and_gradients(
 ) -> tuple[float, list[Array], list[Array], Array]:
     """(loss, [dw], [db], dx) of a whole network; db is returned without biases too, as if they were zero.
 
-    `loss` None is the output's default; ("huber", delta), say, is a loss with its parameter. `weight` (B,) are row
+    `loss` None is the output's default; a pair (name, parameter) is a loss with its parameter. `weight` (B,) are row
     weights; `l2` adds l2 / 2 * sum(w^2) over all weights, biases excepted. `factors` has an array (B, width), which its
     output is multiplied by, for each hidden layer: see `dropout_factors`.
     """

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from fastnn import data, plots
+from fastnn import plots
 from fastnn.history import History
 from fastnn.recipes import console, options
+from fastnn.tables import data
 
 LAYERS = [30, 32, 16, 1]
 EPOCHS, BATCH_SIZE, HELD_OUT = 50, 32, 0.2

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import progress
 from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.model import MLP
 from fastnn.optimizers import Optimizer
-from fastnn.training import Data
+from fastnn.training import progress
+from fastnn.training.data import Data
 
 BLOCKS, SHADES = "▁▂▃▄▅▆▇█", " ░▒▓█"
 ASCII_BLOCKS, ASCII_SHADES = "_.-=+*%#", " .+%#"  # where stdout cannot encode the others
@@ -52,7 +52,7 @@ class Watch(Callback):
 def prepare(net: MLP, X: Any, y: Any, optimizer: Optimizer, loss: str | None = None) -> None:
     """Load the kernels that `fit` with these arguments and `predict` run; a line on stderr says so if they compile."""
     data = Data.checked(net, X, y, loss)
-    net.prepare(progress.line, *data.needs(optimizer, len(data.X), outputs=True))
+    net.prepare(progress.line, data.needs(optimizer, len(data.X), outputs=True))
 
 
 def finished(history: History) -> History:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from fastnn import data, plots
+from fastnn import plots
 from fastnn.history import History
 from fastnn.recipes import console, options
 from fastnn.schedules import CosineDecay
-from fastnn.table import DataError
+from fastnn.tables import data
+from fastnn.tables.table import DataError
 
 EPOCHS, BATCH_SIZE, RATE = 30, 32, 0.2
 MNIST_TRAIN = 5000  # as many as the article had; all others are held out

@@ -5,20 +5,25 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-from fastnn import cli, plots
+from fastnn import plots
+from fastnn.cli import arguments
 from fastnn.history import History
-from fastnn.table import write_csv
+from fastnn.tables.table import write_csv
 
 
 def parser(name: str, description: str, *, seed: int = 0) -> ArgumentParser:
     """A parser with the options that every recipe has."""
-    parser = cli.Parser(prog=f"fastnn recipe {name}", description=description)
+    parser = arguments.Parser(prog=f"fastnn recipe {name}", description=description)
     parser.add_argument("--plot", metavar="DIR", help="draw pictures into this folder")
     parser.add_argument("--metrics", metavar="FILE.csv", help="write what was measured in each epoch")
     parser.add_argument(
-        "--seed", metavar="N", type=cli.seed, default=seed, help=f"default {seed}; each seed is the same run each time"
+        "--seed",
+        metavar="N",
+        type=arguments.seed,
+        default=seed,
+        help=f"default {seed}; each seed is the same run each time",
     )
-    parser.add_argument("--threads", metavar="N", type=cli.count, help="default: all cores")
+    parser.add_argument("--threads", metavar="N", type=arguments.count, help="default: all cores")
     return parser
 
 

@@ -34,7 +34,7 @@ class Activation:
     slope_reads : "z" or "y".
     aliases : other names.
     init : what a network with init="auto" draws the weights below it by, "he" or "xavier".
-    onnx : an ONNX operator, or a function of a fastnn.interop.Graph and the name of z that returns the name of y.
+    onnx : an ONNX operator, or a function of a fastnn.files.onnx.Graph and the name of z that returns the name of y.
     torch, torch_arguments : a module of torch.nn, and what it is made with and known by.
     floor : fastnn's own: -inf or 0 where y is max(z, floor), which a product on the CPU does by itself.
 

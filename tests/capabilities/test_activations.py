@@ -16,9 +16,9 @@ from kernels import reference
 from kernels.activations import ACTIVATIONS
 from kernels.cpu.measure.counts import operations_of
 from tests import oracle
+from tests.fastnn.files.test_interop import check_onnx, check_torch
 from tests.fastnn.test_gradients import check as check_gradients
 from tests.fastnn.test_gradients import make_data, make_model
-from tests.fastnn.test_interop import check_onnx, check_torch
 from tests.layouts import LAYOUTS, WRITABLE
 from tests.programs import ROOT
 

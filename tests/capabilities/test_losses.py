@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
-from fastnn import cli
+from fastnn.cli import arguments
 from fastnn.losses import loss_for
 from kernels import losses, reference
 from kernels.cpu.measure import counts
@@ -365,7 +365,7 @@ def test_names_and_signatures(loss):
     assert [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY] == list(parameters)[3:]
     assert "weight: (B,)" in function.__doc__
     assert (declared.targets.must or "target") in function.__doc__
-    given = cli._loss(loss + (f":{LOSS_PARAMETERS[loss][1]:g}" if loss in LOSS_PARAMETERS else ""))
+    given = arguments.loss(loss + (f":{LOSS_PARAMETERS[loss][1]:g}" if loss in LOSS_PARAMETERS else ""))
     for output in declared.outputs:
         assert loss_for(output, given) == oracle.loss_with_parameter(loss)
 

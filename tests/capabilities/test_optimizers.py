@@ -2,7 +2,7 @@
 
 import itertools
 import pickle
-from argparse import Namespace
+from argparse import ArgumentParser
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from numba import njit
 
 import fastnn
 import kernels
-from fastnn import cli, commands, optimizers
+from fastnn import optimizers
+from fastnn.cli.commands import train
 from fastnn.schedules import InverseScaling
 from kernels import reference
 from kernels.cpu.measure.counts import operations_of
@@ -208,10 +209,11 @@ def test_its_rule_is_counted(name, update, options):
 
 @pytest.mark.parametrize("name", list(known))
 def test_it_is_known_by_its_name(name):
-    assert name in cli._Optimizers()
     assert type(optimizers.get(name)) is known[name] is getattr(optimizers, known[name].__name__)
-    assert commands._optimizer(Namespace(optimizer=name, learning_rate=None)) == known[name]()
-    assert commands._optimizer(Namespace(optimizer=name, learning_rate=0.5)) == known[name](0.5)
+    parser = ArgumentParser()
+    train.add_arguments(parser)
+    for rate, expected in (([], known[name]()), (["--learning-rate", "0.5"], known[name](0.5))):
+        assert train.make_optimizer(parser.parse_args(["iris", "--optimizer", name, *rate])) == expected
     assert name in kernels.__all__
 
 

@@ -10,8 +10,9 @@ from numba import njit
 
 import fastnn
 import kernels
-from fastnn import commands, losses
-from fastnn.table import DataError
+from fastnn import losses
+from fastnn.cli import models
+from fastnn.tables.table import DataError
 from kernels import reference
 from kernels.cpu.rowwise.loss import losses as compiled
 from kernels.maths import exp, log1p, select
@@ -175,7 +176,7 @@ def test_a_saved_model_says_which_loss_is_not_known(tmp_path):
     net.metadata |= {"inputs": {}, "target": {}, "loss": ["theirs", 0.5]}
     net.save(path)
     with pytest.raises(DataError, match=r"net\.npz: has learnt by the loss 'theirs', which is not known"):
-        commands._load_model(Namespace(model=path, precision=None))
+        models.load(Namespace(model=path, precision=None))
     assert fastnn.load(path).metadata["loss"] == ["theirs", 0.5]
 
 

@@ -260,7 +260,7 @@ def test_a_callback_that_raises(event):
 def test_a_schedule_that_is_wrong_after_the_steps_looked_at(monkeypatch):
     """Its error names the step, callbacks hear of the end, and the model keeps what it has learnt."""
     monkeypatch.setattr("kernels.optimizers.rates.CHECKED_STEPS", 4)
-    monkeypatch.setattr("fastnn.training.SLICE_SECONDS", 0.0)  # one step a slice
+    monkeypatch.setattr("fastnn.training.learner.SLICE_SECONDS", 0.0)  # one step a slice
     ended = []
 
     class Other(Callback):

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastnn.training import load_kernels
+from fastnn.training.loading import load_kernels
+from kernels.engine.requests import Needs
 from kernels.process import announcing
 from tests.programs import PATIENCE, environment, run
 
@@ -122,11 +123,11 @@ def test_warmup_leaves_nothing_to_compile():
 def test_several_kernels_are_announced_once():
     said = []
 
-    def load():
+    def load(needs):
         for _ in range(3):
             announcing.announce()
 
-    assert load_kernels(SimpleNamespace(load=load), said.append) > 0
+    assert load_kernels(SimpleNamespace(load=load), said.append, Needs()) > 0
     assert len(said) == 2
     assert said[0] == "compiling kernels once ..."
     assert said[1].startswith("compiled in 0.0 s")
@@ -136,18 +137,18 @@ def test_several_kernels_are_announced_once():
 
 def test_nothing_is_announced_where_nothing_is_compiled():
     said = []
-    assert load_kernels(SimpleNamespace(load=lambda: None), said.append) == 0.0
+    assert load_kernels(SimpleNamespace(load=lambda needs: None), said.append, Needs()) == 0.0
     assert said == []
 
 
 def test_a_signal_handler_that_comes_while_kernels_are_loaded_does_not_wait_for_ever():
     said, done = [], []
 
-    def interrupted():
-        load_kernels(SimpleNamespace(load=lambda: done.append("handler")), said.append)
+    def interrupted(needs):
+        load_kernels(SimpleNamespace(load=lambda needs: done.append("handler")), said.append, Needs())
 
     worker = threading.Thread(
-        target=lambda: done.append(load_kernels(SimpleNamespace(load=interrupted), said.append)), daemon=True
+        target=lambda: done.append(load_kernels(SimpleNamespace(load=interrupted), said.append, Needs())), daemon=True
     )
     worker.start()
     worker.join(PATIENCE)

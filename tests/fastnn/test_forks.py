@@ -23,9 +23,10 @@ from numba.core.compiler_lock import global_compiler_lock
 
 import fastnn
 import kernels
-from fastnn import MLP, sharing, training
-from fastnn import model as models
-from fastnn.sharing import Share
+from fastnn import MLP
+from fastnn.network import base
+from fastnn.training import loading, sharing
+from fastnn.training.sharing import Share
 from kernels.cpu.threads import workers
 from kernels.process import apart, forks
 from tests.oracle import random_arrays, random_labels
@@ -88,7 +89,7 @@ def held_by_another_thread(*locks):
 def test_locks_of_other_threads_are_open_in_the_child():
     expected, model = learn(make()), make()
     engine, pool = model.engine(), workers.of_process
-    locks = [models._making, training._compiling, apart._starting, engine._lock, pool._lock]
+    locks = [base._making, loading._compiling, apart._starting, engine._lock, pool._lock]
     locks.append(model.random.bit_generator.lock)
 
     def child():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fastnn
 from fastnn import MLP
-from fastnn.formats import load_arrays, save_arrays
+from fastnn.files.formats import load_arrays, save_arrays
 from kernels import reference
 from kernels.losses import names_for
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_target

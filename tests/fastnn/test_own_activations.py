@@ -17,9 +17,9 @@ from kernels.activations.silu import silu as plain_silu
 from kernels.activations.silu import slope as silu_slope
 from kernels.maths import exp, select, tanh
 from tests import oracle
+from tests.fastnn.files.test_interop import run as run_onnx
 from tests.fastnn.test_gradients import check as check_gradients
 from tests.fastnn.test_gradients import make_data, make_model
-from tests.fastnn.test_interop import run as run_onnx
 from tests.programs import environment, run
 
 STEEPNESS = np.float64(2.0)

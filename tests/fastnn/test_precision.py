@@ -5,6 +5,7 @@ import pytest
 
 import fastnn
 from fastnn import MLP, profile
+from fastnn.network import base
 from kernels import cpu
 from kernels.cpu.compiler import jit
 from kernels.cpu.product import bf16
@@ -47,7 +48,7 @@ def rounded(x):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_equal_rows_of_one_call_come_out_equal(precision, monkeypatch):
-    monkeypatch.setattr(fastnn.model, "FORWARD_BLOCK", 1 << 30)
+    monkeypatch.setattr(base, "FORWARD_BLOCK", 1 << 30)
     model = MLP([784, 256, 128, 10], seed=0, precision=precision, device="cpu")
     row = np.random.default_rng(0).standard_normal((1, 784)).astype(np.float32)
     rows = np.tile(row, (10_000, 1))  # in several parts, of which the last is smaller
@@ -102,7 +103,7 @@ def test_profile_measures_them_by_their_own_ceiling(monkeypatch):
 def test_warmup_compiles_them(monkeypatch):
     loaded = []
     monkeypatch.setattr(jit.Kernel, "load", lambda kernel: loaded.append(kernel.family))
-    monkeypatch.setattr(cpu._team, "load", lambda: None)
+    monkeypatch.setattr(cpu._workers, "load", lambda: None)
     cpu.warmup(("float64",))
     assert not {gemm_amx, gemm_dot, gemm_split} & set(loaded)
     cpu.warmup()

@@ -8,8 +8,8 @@ import pytest
 
 import fastnn
 from fastnn import MLP
-from fastnn.preprocessing import Preprocessing
-from fastnn.targets import Target
+from fastnn.tables.preprocessing import Preprocessing
+from fastnn.tables.targets import Target
 
 X, Y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
 CALLS = {

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import cli, progress, training
+from fastnn import cli
 from fastnn.history import History
 from fastnn.recipes import RECIPES, breast_cancer, console, digits, moons, options, plain_numpy, xor
+from fastnn.training import progress
+from fastnn.training.loading import load_kernels
 from tests.oracle import assert_close, network_depth
 
 ROOT = Path(__file__).parents[2]
@@ -201,18 +203,17 @@ def test_a_seed_is_the_same_run_with_any_number_of_threads(name, short):
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_a_recipe_compiles_is_said_before(name, short, monkeypatch):
     said, unsaid = set(), set()
-    load_kernels = training.load_kernels
 
-    def load(engine, say, *needs):
-        loss, update, (X, target, _), *_ = needs
-        found = {("loss", loss), ("update", update), ("data", X), ("target", target)}
+    def load(engine, say, needs):
+        X, target, _ = needs.gathered
+        found = {("loss", needs.loss), ("update", needs.update), ("data", X), ("target", target)}
         if say is progress.line:
             said.update(found)
         else:
             unsaid.update(found - said)
-        return load_kernels(engine, say, *needs)
+        return load_kernels(engine, say, needs)
 
-    monkeypatch.setattr(training, "load_kernels", load)
+    monkeypatch.setattr("fastnn.network.base.load_kernels", load)
     assert cli.main(["recipe", name]) == 0
     assert {kind for kind, _ in said} == {"loss", "update", "data", "target"}
     assert unsaid == set()

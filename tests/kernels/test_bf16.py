@@ -15,9 +15,11 @@ from kernels.cpu.product import bf16
 from kernels.cpu.product.gemm import gemm
 from kernels.cpu.product.gemm_bf16 import gemm_amx, gemm_dot, gemm_split, product_for
 from kernels.cpu.tuning import BF16_KC, BF16_MC, LEAST_ROUNDED, LEAST_SPLIT
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.optimizers.sgd import SGD
 from tests.oracle import random_arrays, random_labels, random_network
+from tests.requests import train_request
 
 UNIT = bf16.unit()
 needs_amx = pytest.mark.skipif(UNIT != "amx", reason="this CPU or system has no AMX")
@@ -174,13 +176,13 @@ def test_infinity_and_nan(kernel):
 
 
 def make_engine(widths, precision, threads=1, activation="relu"):
-    layout = Layout.of(widths, "float32", True)
+    layout = Layout.of(perceptron(widths), "float32")
     parameters = aligned_zeros(layout.size, "float32")
     weights, biases = random_network(0, widths)
     for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=True):
         view[...] = values
     hidden = [activation] * (len(widths) - 2)
-    return Engine(widths, hidden, "softmax", parameters, True, threads, (), precision)
+    return Engine(perceptron(widths, hidden), parameters, threads, precision)
 
 
 def trained(widths, precision, threads=1, rows=300, steps=3):
@@ -188,11 +190,11 @@ def trained(widths, precision, threads=1, rows=300, steps=3):
     engine = make_engine(widths, precision, threads)
     (x,) = random_arrays(1, (rows, widths[0]), dtype="float32")
     scalars = np.full((steps, 1), 0.1)
-    losses, _ = engine.train(
-        x, random_labels(2, rows, widths[-1]), order=None, weight=None, first=0, total=rows, batch_size=rows // steps,
-        steps=steps, scales=np.full(steps, steps / rows), loss="softmax_cross_entropy", metric=None,
-        update=SGD().update, state=[], scalars=scalars,
-    )  # fmt: skip
+    losses, _ = engine.train(train_request(
+        x, random_labels(2, rows, widths[-1]), total=rows, size=rows // steps,
+        scales=np.full(steps, steps / rows), loss="softmax_cross_entropy", update=SGD().update, state=[],
+        scalars=scalars,
+    ))  # fmt: skip
     outputs = np.empty((rows, widths[-1]), np.float32)
     engine.forward(x, out=outputs)
     return losses, engine.parameters, outputs

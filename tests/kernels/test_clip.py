@@ -7,10 +7,12 @@ import pytest
 
 from kernels import reference
 from kernels.cpu.engine.engine import Engine
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.adam import Adam
 from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
+from tests.requests import train_request
 
 DTYPES = ["float32", "float64"]
 WIDTHS = [[7, 3], [300, 290, 70, 5], [60, 13, 3]]
@@ -20,13 +22,13 @@ OPTIMIZERS = [SGD(1.0, momentum=0.9), Adam(1.0)]
 
 
 def make(widths, dtype, threads=1):
-    layout = Layout.of(widths, dtype)
+    layout = Layout.of(perceptron(widths), dtype)
     parameters = aligned_zeros(layout.size, dtype)
     for view, values in zip(
         layout.weights(parameters) + layout.biases(parameters), itertools.chain(*random_network(0, widths)), strict=True
     ):
         view[...] = values
-    return Engine(widths, ["relu"] * (len(widths) - 2), "softmax", parameters, True, threads)
+    return Engine(perceptron(widths, ["relu"] * (len(widths) - 2)), parameters, threads)
 
 
 def train(engine, optimizer=DESCENT, steps=1, scale=1.0, l2=0.0, **options):
@@ -35,12 +37,11 @@ def train(engine, optimizer=DESCENT, steps=1, scale=1.0, l2=0.0, **options):
     (x,) = random_arrays(1, (rows, widths[0]), dtype=engine.dtype)
     state = [aligned_zeros(engine.layout.size, engine.dtype) for _ in optimizer.slots]
     scalars = optimizer.scalars(0, optimizer.rates(0, steps))
-    losses, _ = engine.train(
-        np.tile(x, (steps, 1)), np.tile(random_labels(2, rows, widths[-1]), steps), order=None, weight=None, first=0,
-        total=steps * rows, batch_size=rows, steps=steps, scales=np.full(steps, scale / rows),
-        loss="softmax_cross_entropy", metric=None, update=optimizer.update, state=state, scalars=scalars,
-        l2=l2, **options,
-    )  # fmt: skip
+    losses, _ = engine.train(train_request(
+        np.tile(x, (steps, 1)), np.tile(random_labels(2, rows, widths[-1]), steps), total=steps * rows, size=rows,
+        scales=np.full(steps, scale / rows), loss="softmax_cross_entropy", update=optimizer.update, state=state,
+        scalars=scalars, l2=l2, **options,
+    ))  # fmt: skip
     return losses, engine.parameters, *state
 
 

@@ -8,9 +8,11 @@ import pytest
 from kernels import reference
 from kernels.cpu.engine.engine import Engine
 from kernels.engine.codes import ROW_NUMBER
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
+from tests.requests import train_request
 
 DTYPES = ["float32", "float64"]
 # The three kinds of slope: of an output that is dropped in place, of the output, of the pre-activation
@@ -31,13 +33,13 @@ class Setting:
     def __init__(self, kind="rows", activation="relu", threads=1, dtype="float64", rates=RATES):
         self.widths, self.rows, self.rest = KINDS[kind]
         self.activations, self.rates = [activation] * 2, rates
-        layout = Layout.of(self.widths, dtype)
+        layout = Layout.of(perceptron(self.widths), dtype)
         self.parameters = aligned_zeros(layout.size, dtype)
         self.weights, self.biases = layout.weights(self.parameters), layout.biases(self.parameters)
         weights, biases = random_network(0, self.widths)
         for view, values in zip(self.weights + self.biases, weights + biases, strict=True):
             view[...] = values
-        self.engine = Engine(self.widths, self.activations, "softmax", self.parameters, True, threads, rates)
+        self.engine = Engine(perceptron(self.widths, self.activations, dropout=rates), self.parameters, threads)
         self.n = self.rows + self.rest
         (self.x,) = random_arrays(1, (self.n, self.widths[0]), dtype=dtype)
         self.y = random_labels(2, self.n, self.widths[-1])
@@ -47,11 +49,11 @@ class Setting:
         """Steps of descent, the second on fewer rows; returns their losses."""
         scalars = np.full((steps, 1), 0.5)
         sizes = np.array([self.rows, self.rest])[first : first + steps]
-        losses, _ = self.engine.train(
-            self.x, self.y, order=self.order, weight=None, first=first * self.rows, total=int(sizes.sum()),
-            batch_size=self.rows, steps=steps, scales=1 / sizes, loss="softmax_cross_entropy", metric="label",
+        losses, _ = self.engine.train(train_request(
+            self.x, self.y, order=self.order, first=first * self.rows, total=int(sizes.sum()),
+            size=self.rows, scales=1 / sizes, loss="softmax_cross_entropy", metric="label",
             update=SGD().update, state=[], scalars=scalars, noise=noise, **options,
-        )  # fmt: skip
+        ))  # fmt: skip
         return losses
 
     def reference(self, weights, biases, step, l2=0.0):

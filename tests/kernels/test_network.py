@@ -16,10 +16,12 @@ from kernels.cpu.engine.job import STOP
 from kernels.cpu.ir import memory
 from kernels.cpu.threads import workers
 from kernels.engine.codes import ROW_NUMBER
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.adam import Adam
 from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_row_weights
+from tests.requests import train_request
 
 DTYPES = ["float32", "float64"]
 DESCENT, MOMENTUM, ADAM = SGD().update, SGD(momentum=0.9).update, Adam().update
@@ -31,12 +33,13 @@ SCALARS = {
 
 
 def make_engine(widths, dtype="float32", activation="relu", output="softmax", bias=True, threads=1, dropout=()):
-    layout = Layout.of(widths, dtype, bias)
+    layout = Layout.of(perceptron(widths, bias=bias), dtype)
     parameters = aligned_zeros(layout.size, dtype)
     weights, biases = random_network(0, widths)
     for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=False):
         view[...] = values
-    return Engine(widths, [activation] * (len(widths) - 2), output, parameters, bias, threads, dropout)
+    network = perceptron(widths, [activation] * (len(widths) - 2), output, bias=bias, dropout=dropout)
+    return Engine(network, parameters, threads)
 
 
 def train(engine, steps=3, batch_size=40, update=DESCENT, rate=0.1, l2=0.0, hook=None):
@@ -47,12 +50,11 @@ def train(engine, steps=3, batch_size=40, update=DESCENT, rate=0.1, l2=0.0, hook
     scalars = np.tile(SCALARS[update][1:], (steps, 1))
     scalars = np.insert(scalars, 0, rate, axis=1)
     rows = np.minimum(batch_size, 100 - batch_size * np.arange(steps))
-    losses, right = engine.train(
-        x, labels, order=np.random.default_rng(3).permutation(100).astype(ROW_NUMBER), weight=None, first=0,
-        total=int(rows.sum()),
-        batch_size=batch_size, steps=steps, scales=1.0 / rows, loss="softmax_cross_entropy", metric="label",
+    losses, right = engine.train(train_request(
+        x, labels, order=np.random.default_rng(3).permutation(100).astype(ROW_NUMBER), total=int(rows.sum()),
+        size=batch_size, scales=1.0 / rows, loss="softmax_cross_entropy", metric="label",
         update=update, state=state, scalars=scalars, l2=l2, hook=hook,
-    )  # fmt: skip
+    ))  # fmt: skip
     return losses, right, engine.parameters, *state
 
 
@@ -165,12 +167,12 @@ class TestPasses:
             for part in range(parts):
                 order = np.concatenate([[0, 0], *orders]) if passes == 3 else np.concatenate([[0, 0], orders[part]])
                 losses += [
-                    engine.train(
+                    engine.train(train_request(
                         x, labels, order=order.astype(ROW_NUMBER) if ordered else None, weight=weight, first=2,
-                        total=100, batch_size=batch_size, steps=steps, passes=passes,
+                        total=100, size=batch_size, passes=passes,
                         scales=np.tile(1.0 / sizes, passes), loss="softmax_cross_entropy", metric="label",
                         update=ADAM, state=state, scalars=scalars, l2=0.01, noise=(7, 5 + part * len(sizes)),
-                    )
+                    ))
                 ]  # fmt: skip
             results.append([engine.parameters, *state, *np.concatenate(losses, axis=1)])
         for one, other in zip(*results, strict=True):
@@ -315,11 +317,10 @@ def labelled(engine, labels, order, weight=None):
     """A step on each 20 rows of the order, whose labels nobody has checked."""
     (x,) = random_arrays(1, (100, engine.layout.widths[0]), dtype=engine.dtype)
     steps = len(order) // 20
-    return engine.train(
-        x, labels, order=order, weight=weight, first=0, total=len(order), batch_size=20, steps=steps,
-        scales=np.full(steps, 1 / 20), loss="softmax_cross_entropy", metric="label", update=DESCENT, state=[],
-        scalars=np.full((steps, 1), 0.1),
-    )  # fmt: skip
+    return engine.train(train_request(
+        x, labels, order=order, weight=weight, total=len(order), size=20, scales=np.full(steps, 1 / 20),
+        loss="softmax_cross_entropy", metric="label", update=DESCENT, state=[], scalars=np.full((steps, 1), 0.1),
+    ))  # fmt: skip
 
 
 class TestWhatIndexesMemory:
@@ -381,11 +382,10 @@ class TestStop:
         labels = random_labels(2, rows, engine.layout.widths[-1])
         scalars = np.array([SCALARS[ADAM]])
         state = [aligned_zeros(engine.layout.size, "float32") for _ in range(2)]
-        engine.train(
-            x, labels, order=None, weight=None, first=0, total=rows, batch_size=rows, steps=1,
-            scales=np.array([1 / rows]), loss="softmax_cross_entropy", metric="label", update=ADAM, state=state,
-            scalars=scalars, **options,
-        )  # fmt: skip
+        engine.train(train_request(
+            x, labels, total=rows, size=rows, scales=np.array([1 / rows]), loss="softmax_cross_entropy", metric="label",
+            update=ADAM, state=state, scalars=scalars, **options,
+        ))  # fmt: skip
         return engine.parameters, *state
 
     @pytest.mark.parametrize("threads", [1, 2])

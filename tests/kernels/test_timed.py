@@ -1,5 +1,6 @@
 """The network with a clock in it, what it counts, and the measured ceilings."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import llvmlite.binding as llvm
@@ -13,49 +14,47 @@ from kernels.cpu.engine.engine import Engine
 from kernels.cpu.measure import ceilings, stamps
 from kernels.cpu.measure.counts import operations_of, step_counts
 from kernels.cpu.measure.timed_engine import TimedEngine
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.optimizers.adam import adam
 from kernels.optimizers.sgd import SGD, momentum, sgd
 from tests.oracle import random_arrays, random_labels
+from tests.requests import train_request
 
 WIDTHS, ROWS, STEPS = [30, 300, 40, 10], 200, 20
 # By layers as far as their weights are more than what goes in and out; rows through all layers; with shares of dw
 BATCHES = 64, 128, 2048
 
 
-def train(kind, threads, activations, batch, **more):
-    """The engine after some steps, and what it was told."""
-    parameters = aligned_zeros(Layout.of(WIDTHS, "float32").size, np.float32)
+def train(kind, threads, activations, batch, clip_norm=None):
+    """The engine after some steps, and what it was asked for."""
+    parameters = aligned_zeros(Layout.of(perceptron(WIDTHS), "float32").size, np.float32)
     parameters[...] = 0.1 * random_arrays(0, parameters.shape, dtype=np.float32)[0]
-    engine = kind(WIDTHS, activations, "softmax", parameters, True, threads)
+    engine = kind(perceptron(WIDTHS, activations), parameters, threads)
     (x,) = random_arrays(1, (ROWS, WIDTHS[0]))
-    told = {
-        "order": np.resize(np.arange(ROWS, dtype=np.uint32)[::-1], STEPS * batch), "weight": None,
-        "loss": "softmax_cross_entropy", "metric": "label", "update": SGD().update, "state": [], "l2": 0.1,
-    }  # fmt: skip
-    scalars = np.full((STEPS, 1), 0.1)
-    data = x, random_labels(2, ROWS, WIDTHS[-1])
-    engine.train(
-        *data, first=0, total=STEPS * batch, batch_size=batch, steps=STEPS, scales=np.full(STEPS, 1 / batch),
-        scalars=scalars, **told, **more,
+    request = train_request(
+        x, random_labels(2, ROWS, WIDTHS[-1]), order=np.resize(np.arange(ROWS, dtype=np.uint32)[::-1], STEPS * batch),
+        total=STEPS * batch, size=batch, scales=np.full(STEPS, 1 / batch), loss="softmax_cross_entropy", metric="label",
+        l2=0.1, update=SGD().update, state=[], scalars=np.full((STEPS, 1), 0.1), clip_norm=clip_norm,
     )  # fmt: skip
-    return engine, data, told
+    engine.train(request)
+    return engine, request
 
 
 @pytest.mark.parametrize("activations", [["relu", "tanh"], ["silu", "identity"]])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", BATCHES)
 def test_the_clock_changes_no_bit(batch, threads, activations):
-    timed, _, _ = train(TimedEngine, threads, activations, batch)
-    plain, _, _ = train(Engine, threads, activations, batch)
+    timed, _ = train(TimedEngine, threads, activations, batch)
+    plain, _ = train(Engine, threads, activations, batch)
     np.testing.assert_array_equal(timed.parameters, plain.parameters)
 
 
 @pytest.mark.parametrize("activations", [["relu", "tanh"], ["silu", "identity"]])
 @pytest.mark.parametrize("batch", BATCHES)
 def test_what_is_counted_is_what_is_done(batch, activations):
-    engine, data, told = train(TimedEngine, 2, activations, batch)
-    counted = step_counts(engine, *data, rows=batch, **told, clips=False)
+    engine, request = train(TimedEngine, 2, activations, batch)
+    counted = step_counts(engine, request)
     done = {(n, stamps.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
     assert done == counted.keys()
     assert engine.ticks.min() >= 0
@@ -66,12 +65,13 @@ def test_what_is_counted_is_what_is_done(batch, activations):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_clipping_is_a_phase(threads):
-    engine, data, told = train(TimedEngine, threads, ["relu", "tanh"], 64, clip_norm=1.0)
-    counted = step_counts(engine, *data, rows=64, **told, clips=True)
+    engine, request = train(TimedEngine, threads, ["relu", "tanh"], 64, clip_norm=1.0)
+    counted = step_counts(engine, request)
     assert (0, "clip") in {(n, stamps.PHASES[phase]) for n, phase in np.argwhere(engine.ticks > 0)}
     n_parameters = sum(i * o + o for i, o in pairwise(WIDTHS))
     assert counted[0, "clip"] == (2 * n_parameters, 4 * n_parameters)
-    assert counted.keys() - step_counts(engine, *data, rows=64, **told, clips=False).keys() == {(0, "clip")}
+    plain = replace(request, descent=replace(request.descent, clip_norm=None))
+    assert counted.keys() - step_counts(engine, plain).keys() == {(0, "clip")}
 
 
 def test_operations_of_scalar_functions():

@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from itertools import pairwise
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -23,13 +22,14 @@ from kernels.cuda.engine.operations.clip import clip, squares
 from kernels.cuda.engine.operations.dropout import dropout as dropout_kernel
 from kernels.cuda.engine.operations.gather import SOURCES
 from kernels.cuda.engine.operations.update import column_sums, decay, kernel_of, sum_parts
-from kernels.cuda.engine.steps import Batches, Buffers, Steps, job_for, target_constants
+from kernels.cuda.engine.steps import Buffers, PlacedBatches, Steps, job_for, target_constants
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_threads
 from kernels.engine.codes import WRONG_LABEL
+from kernels.engine.network import Network
+from kernels.engine.requests import Batches, Needs, TrainRequest
 from kernels.layout import Layout
 from kernels.losses import LossChoice, loss_and_parameter
-from kernels.optimizers.declaration import Update
 from kernels.process import forks
 
 PLANS = 16  # sizes of a batch whose products are remembered
@@ -65,52 +65,44 @@ class Engine:
 
     def __init__(
         self,
-        widths: Sequence[int],
-        activations: Sequence[str],
-        output: str,
+        network: Network,
         parameters: np.ndarray,
-        bias: bool = True,
         threads: int | None = None,
-        dropout: Sequence[float] = (),
         precision: str = "float32",
     ) -> None:
-        self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
+        if not all(stage.is_dense for stage in network.stages):
+            raise NotImplementedError("normalisation has no kernels for device 'cuda': use device='cpu'")
+        self.network, self.parameters, self.precision = network, parameters, precision
         self.dtype = parameters.dtype
-        self.layout = Layout.of(widths, self.dtype.name, bias)
-        self.activations = [ACTIVATIONS[name] for name in activations]
-        self.multiply_adds = sum(a * b for a, b in pairwise(widths))
+        self.layout = Layout.of(network, self.dtype.name)
+        *hidden, _ = network.stages
+        self.activations = [ACTIVATIONS[stage.layer.activation] for stage in hidden]
+        self.dropout = [stage.dropout for stage in hidden]
+        self.multiply_adds = network.n_weights
         self.process = os.getpid()
         self._lock = forks.lock()
         self._resident, self._host_may_differ, self._device_is_newer = False, False, False
-        self._buffers = Buffers(self.layout.size, len(widths) - 1, self.dtype)
+        self._buffers = Buffers(self.layout.size, len(network.stages), self.dtype)
         self._plans: dict[tuple[int, bool, bool], Plan] = {}
         self._repeated = Repeated()
 
-    def load(
-        self,
-        loss: LossChoice | None = None,
-        update: Update | None = None,
-        gathered: Sequence[np.dtype | None] = (),
-        rows: int = 1,
-        clips: bool = False,
-        decays: bool = False,
-        outputs: bool = False,
-    ) -> None:
-        """Compile what the jobs run, or load it from the cache; else the first job does that.
+    def load(self, needs: Needs) -> None:
+        """Compile what jobs with these needs run, or load it from the cache; else the first job does that.
 
-        The arguments are those of backends.Engine. Batches of another size than `rows` may take products of other
-        shapes, which are compiled when they are first needed.
+        Batches of another size than their `rows` may take products of other shapes, which are compiled when they are
+        first needed.
         """
+        update, rows = needs.update, needs.rows
         name, drops = self.dtype.name, update is not None and any(self.dropout)
         plans = [self._plan(rows, update is not None, drops)]
         plans += [self._plan(rows, gradients=False)] if drops else []  # nothing is dropped where a step is not made
         threads = row_threads(self.layout.widths[-1])
-        kernels = [output(name, threads)] if outputs else []
-        if gathered:
-            data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in gathered[:2])
+        kernels = [output(name, threads)] if needs.outputs else []
+        if needs.gathered:
+            data, target = (dtype if dtype is None else memory.placed_dtype(dtype) for dtype in needs.gathered[:2])
             kernels += [kernel for plan in plans for kernel in plan.kernels(name if data is None else SOURCES[data])]
-            if loss is not None:
-                declared, _ = loss_and_parameter(loss)
+            if needs.loss is not None:
+                declared, _ = loss_and_parameter(needs.loss)
                 kernels.append(losses[declared.name](name, threads, *target_constants(target)))
         if update is not None:
             kernels += [
@@ -119,8 +111,8 @@ class Engine:
                 step_sums(name, tuning.THREADS),
             ]
             kernels += [extremes(name, tuning.THREADS)] + ([dropout_kernel(name)] if drops else [])
-            kernels += [decay(name, tuning.THREADS)] if decays else []
-            if clips:
+            kernels += [decay(name, tuning.THREADS)] if needs.decays else []
+            if needs.clips:
                 kernels += [sum_parts(name), squares(name, tuning.THREADS)]
                 kernels += [clip(name, tuning.THREADS, tuning.CLIP_PARTS)]
         for kernel in kernels:
@@ -218,46 +210,25 @@ class Engine:
                 raise ValueError(WRONG_LABEL.format(most, wrong[0]))
 
     @_alone
-    def train(
-        self,
-        x: Host,
-        target: Host,
-        *,
-        order: np.ndarray | None,
-        weight: Host | None,
-        first: int,
-        total: int,
-        batch_size: int,
-        steps: int,
-        passes: int = 1,
-        scales: np.ndarray,
-        loss: LossChoice,
-        metric: str | None,
-        update: Update,
-        state: Sequence[Any],
-        scalars: np.ndarray,
-        l2: Any = 0.0,
-        noise: tuple[int, int] | None = None,
-        clip_norm: float | None = None,
-        hook: tuple[int, int] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`steps` steps on batches of the rows order[first : first + total]; returns (losses, right rows) per step.
+    def train(self, request: TrainRequest) -> tuple[np.ndarray, np.ndarray]:
+        """Make steps; returns (losses, right rows) of each.
 
-        The arguments are those of backends.Engine.train; there is no hook. All steps are enqueued before the host
-        waits for the last one.
+        There is no hook. All steps are enqueued before the host waits for the last one.
         """
-        if hook is not None:
+        objective, descent, steps = request.objective, request.descent, request.batches.steps
+        update, clip_norm, noise = descent.update, descent.clip_norm, request.noise
+        if descent.hook is not None:
             raise NotImplementedError("hook must be None on device 'cuda', whose steps call no function of the host")
-        plan = self._plan(batch_size, gradients=True, drops=noise is not None and any(self.dropout))
-        self._buffers.reserve(plan, batch_size)
-        declared, parameter = loss_and_parameter(loss)
-        of_step = StepNumbers(scale=scales, decay=l2, parameter=parameter)
-        of_biases = [update.of_biases(scalars)] if update.weights_alone else []
-        numbers = numbers_of_steps(steps, of_step, scalars, *of_biases)
-        decays = bool(np.any(l2))
-        batches = Batches(*self.place(x, target, weight), order, first, total, batch_size, passes)
-        held, sums = self.hold(state), self._buffers.room("sums", 2 * steps, self.dtype)
-        job = job_for(plan, self._buffers, batches, self.output, metric)
+        plan = self._plan(request.batches.size, gradients=True, drops=noise is not None and any(self.dropout))
+        self._buffers.reserve(plan, request.batches.size)
+        declared, parameter = loss_and_parameter(objective.loss)
+        of_step = StepNumbers(scale=objective.scales, decay=objective.l2, parameter=parameter)
+        of_biases = [update.of_biases(descent.scalars)] if update.weights_alone else []
+        numbers = numbers_of_steps(steps, of_step, descent.scalars, *of_biases)
+        decays = bool(np.any(objective.l2))
+        batches = PlacedBatches(*self.place(request.x, request.target, request.weight), request.batches)
+        held, sums = self.hold(descent.state), self._buffers.room("sums", 2 * steps, self.dtype)
+        job = job_for(plan, self._buffers, batches, self.network.output, objective.metric)
         job.seed, job.first_step = noise or (0, 0)
         job.advance = 1
         job.decay_parts = self._buffers.parts.size if decays else 0
@@ -279,7 +250,7 @@ class Engine:
         self._device_is_newer = True
         self._repeated(streams.recorded(step), steps)
         results = memory.read(sums[: 2 * steps]).astype(np.float64).reshape(steps, 2)
-        for array, on_device in zip(state, held, strict=True):
+        for array, on_device in zip(descent.state, held, strict=True):
             if array is not on_device:
                 memory.read(on_device, array)
         if not self._resident:
@@ -305,8 +276,8 @@ class Engine:
         buffers.reserve(plan, rows)
         declared, parameter = loss_and_parameter(loss)
         numbers = numbers_of_steps(1, StepNumbers(scale=scale, decay=l2, parameter=parameter))
-        batches = Batches(*self.place(x, target, weight), None, 0, rows, rows)
-        job = job_for(plan, buffers, batches, self.output)
+        batches = PlacedBatches(*self.place(x, target, weight), Batches(None, 0, rows, rows))
+        job = job_for(plan, buffers, batches, self.network.output)
         job.decay_parts = buffers.parts.size if l2 else 0
         launches = Steps(plan, buffers, batches, numbers.astype(self.dtype), job)
         sums = memory.empty(2, self.dtype)
@@ -347,10 +318,10 @@ class Engine:
         chunk = min(total, max(1, tuning.FORWARD_ELEMENTS // sum(self.layout.strides)))
         plan, steps = self._plan(chunk, gradients=False), -(-total // chunk)
         self._buffers.reserve(plan, total)
-        batches = Batches(*self.place(x, target, weight), order, 0, total, chunk)
+        batches = PlacedBatches(*self.place(x, target, weight), Batches(order, 0, total, chunk))
         declared, parameter = loss_and_parameter(loss)
         numbers = numbers_of_steps(steps, StepNumbers(scale=1.0, parameter=parameter))
-        job = job_for(plan, self._buffers, batches, self.output, metric)
+        job = job_for(plan, self._buffers, batches, self.network.output, metric)
         job.keep_rows = 1
         launches = Steps(plan, self._buffers, batches, numbers.astype(self.dtype), job, steps)
         on_host = isinstance(out, np.ndarray)

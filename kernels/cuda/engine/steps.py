@@ -18,6 +18,7 @@ from kernels.cuda.engine.operations.update import column_sums, decay, kernel_of,
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_blocks, row_threads
 from kernels.engine.codes import METRICS, OUTPUTS
+from kernels.engine.requests import Batches
 from kernels.maths import random
 from kernels.optimizers.declaration import Update
 
@@ -58,23 +59,19 @@ class Buffers:
         return array
 
 
-class Batches:
-    """What a job's batches are taken from: data on the GPU, `total` rows of it, `size` at a time, in `passes` passes.
+class PlacedBatches:
+    """What a job's batches are taken from: data on the GPU, and the numbers of those of its rows that have an order."""
 
-    With an order, they are the rows order[first : first + passes * total].
-    """
-
-    def __init__(
-        self, x: Placed, target: Any, weight: Any, order: np.ndarray | None, first: int, total: int, size: int,
-        passes: int = 1,
-    ) -> None:  # fmt: skip
-        self.x, self.target, self.weight, self.first, self.total, self.size = x, target, weight, first, total, size
-        self.order = None if order is None else np.array(order[first : first + passes * total], np.int64)
+    def __init__(self, x: Placed, target: Any, weight: Any, batches: Batches) -> None:
+        self.x, self.target, self.weight = x, target, weight
+        self.first, self.total, self.size, order = batches.first, batches.total, batches.size, batches.order
+        end = self.first + batches.passes * self.total
+        self.order = None if order is None else np.array(order[self.first : end], np.int64)
         if self.order is not None and self.order.size and self.order.max() >= x.shape[0]:
             raise IndexError(f"an order must hold rows below {x.shape[0]}, got {self.order.max()}")
 
 
-def job_for(plan: Plan, buffers: Buffers, batches: Batches, output: str, metric: str | None = None) -> Job:
+def job_for(plan: Plan, buffers: Buffers, batches: PlacedBatches, output: str, metric: str | None = None) -> Job:
     """The header of a job on these batches."""
     work, last = plan.workspace, plan.workspace.strides[-1]
     columns, parameters = plan.layout.widths[-1], plan.layout.size
@@ -98,7 +95,7 @@ class Steps:
     """
 
     def __init__(
-        self, plan: Plan, buffers: Buffers, batches: Batches, numbers: np.ndarray, job: Job, steps: int = 1
+        self, plan: Plan, buffers: Buffers, batches: PlacedBatches, numbers: np.ndarray, job: Job, steps: int = 1
     ) -> None:
         self.plan, self.buffers, self.batches, self.output = plan, buffers, batches, job.output
         self.dtype, self.widths = plan.layout.dtype, plan.layout.widths

@@ -15,11 +15,13 @@ from kernels.cpu.engine.engine import Engine as CpuEngine
 from kernels.cuda import tuning
 from kernels.cuda.engine import graph, launches
 from kernels.cuda.engine.engine import Engine
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.adam import Adam
 from kernels.optimizers.sgd import SGD
 from tests.kernels.cuda.device import SIMULATED
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network, random_target
+from tests.requests import train_request
 
 DTYPES = ["float32", "float64"]
 ROWS, BATCH = 11, 6
@@ -45,12 +47,13 @@ if not SIMULATED:
 
 
 def make_engine(kind, widths, activation, output, dtype, bias=True, dropout=()):
-    layout = Layout.of(widths, dtype, bias)
+    layout = Layout.of(perceptron(widths, bias=bias), dtype)
     parameters = aligned_zeros(layout.size, dtype)
     weights, biases = random_network(0, widths)
     for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=False):
         view[...] = values
-    return kind(widths, [activation] * (len(widths) - 2), output, parameters, bias, 1, dropout)
+    network = perceptron(widths, [activation] * (len(widths) - 2), output, bias=bias, dropout=dropout)
+    return kind(network, parameters, 1)
 
 
 def make_data(widths, loss, metric, weighted, dtype):
@@ -76,11 +79,10 @@ def test_a_slice_of_steps_is_that_of_the_cpu(network, dtype):
     for kind in (CpuEngine, Engine):
         engine = make_engine(kind, widths, activation, output, dtype, bias)
         state = [aligned_zeros(engine.layout.size, dtype) for _ in optimizer.slots]
-        losses, right = engine.train(
-            x, target, order=order, weight=weight, first=1, total=10, batch_size=BATCH, steps=2,
-            scales=np.array([1 / 6, 1 / 4]), loss=loss, metric=metric, update=optimizer.update, state=state,
-            scalars=scalars, l2=l2,
-        )  # fmt: skip
+        losses, right = engine.train(train_request(
+            x, target, order=order, weight=weight, first=1, total=10, size=BATCH, scales=np.array([1 / 6, 1 / 4]),
+            loss=loss, metric=metric, update=optimizer.update, state=state, scalars=scalars, l2=l2,
+        ))  # fmt: skip
         results.append((losses, right, engine.parameters, *state))
     before = make_engine(CpuEngine, widths, activation, output, dtype, bias).parameters
     depth = 2 * network_depth(widths, BATCH)
@@ -106,12 +108,12 @@ def test_several_passes_are_those_of_as_many_calls(ordered):
         scalars = np.tile([0.1, 0.9, 1.0], (2 * passes, 1))
         for part in range(2 // passes):
             losses += [
-                engine.train(
+                engine.train(train_request(
                     x, target, order=orders if ordered else None, weight=weight,
-                    first=1 + (10 * part if ordered else 0), total=10, batch_size=BATCH, steps=2 * passes,
-                    passes=passes, scales=np.tile([1 / 6, 1 / 4], passes), loss="softmax_cross_entropy",
-                    metric="label", update=SGD(momentum=0.9).update, state=state, scalars=scalars, noise=(7, 2 * part),
-                )
+                    first=1 + (10 * part if ordered else 0), total=10, size=BATCH, passes=passes,
+                    scales=np.tile([1 / 6, 1 / 4], passes), loss="softmax_cross_entropy", metric="label",
+                    update=SGD(momentum=0.9).update, state=state, scalars=scalars, noise=(7, 2 * part),
+                ))
             ]  # fmt: skip
         results.append([engine.parameters, *state, *np.concatenate(losses, axis=1)])
     for one, other in zip(*results, strict=True):
@@ -127,11 +129,10 @@ def test_dropout_is_that_of_the_cpu(activation, dtype):
     for kind in (CpuEngine, Engine):
         engine = make_engine(kind, widths, activation, "softmax", dtype, dropout=rates)
         scalars = np.full((2, 1), 0.1)
-        losses, _ = engine.train(
-            x, target, order=order, weight=None, first=0, total=ROWS, batch_size=BATCH, steps=2,
-            scales=np.array([1 / 6, 1 / 5]), loss="softmax_cross_entropy", metric=None, update=SGD().update, state=[],
-            scalars=scalars, noise=(2**40 + 7, 2**31 + 3),
-        )  # fmt: skip
+        losses, _ = engine.train(train_request(
+            x, target, order=order, total=ROWS, size=BATCH, scales=np.array([1 / 6, 1 / 5]),
+            loss="softmax_cross_entropy", update=SGD().update, state=[], scalars=scalars, noise=(2**40 + 7, 2**31 + 3),
+        ))  # fmt: skip
         engine.forward(x, out=(out := np.empty((ROWS, 2), dtype)))  # which drops nothing
         results.append((losses.astype(dtype), engine.parameters, out))
     depth = 2 * network_depth(widths, BATCH)
@@ -152,11 +153,10 @@ def test_clipping_is_that_of_the_cpu(limit, scale, dtype):
         engine = make_engine(kind, widths, "relu", "softmax", dtype)
         before = engine.parameters.copy()
         scalars = np.full((1, 1), 1.0)
-        engine.train(
-            x, target, order=None, weight=None, first=0, total=ROWS, batch_size=ROWS, steps=1,
-            scales=np.array([scale]), loss="softmax_cross_entropy", metric=None, update=SGD().update, state=[],
-            scalars=scalars, clip_norm=limit,
-        )  # fmt: skip
+        engine.train(train_request(
+            x, target, total=ROWS, size=ROWS, scales=np.array([scale]), loss="softmax_cross_entropy",
+            update=SGD().update, state=[], scalars=scalars, clip_norm=limit,
+        ))  # fmt: skip
         results.append(engine.parameters - before)
     np.testing.assert_array_equal(np.isnan(results[1]), np.isnan(results[0]))
     assert np.isnan(results[0]).any() == np.isinf(scale)
@@ -207,11 +207,11 @@ def test_the_same_call_gives_the_same_bits():
     results = []
     for _ in range(2):
         engine = make_engine(Engine, widths, "relu", "softmax", "float32")
-        losses, right = engine.train(
-            x, target, order=order, weight=None, first=0, total=ROWS, batch_size=BATCH, steps=2, scales=np.ones(2),
+        losses, right = engine.train(train_request(
+            x, target, order=order, total=ROWS, size=BATCH, scales=np.ones(2),
             loss="softmax_cross_entropy", metric="label", update=SGD().update, state=[],
             scalars=np.full((2, 1), 0.1),
-        )  # fmt: skip
+        ))  # fmt: skip
         results.append((losses, right, engine.parameters))
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -234,11 +234,11 @@ def test_narrow_networks_have_the_bits_of_others(widths, activation, dtype, monk
         out = np.empty((ROWS, widths[-1]), dtype)
         every = engine.forward(x, out=out, target=target, metric="label")
         gradients = engine.gradients(x, target, weight=weight, scale=0.1, loss="softmax_cross_entropy", l2=0.1)
-        steps = engine.train(
-            x, target, order=order, weight=weight, first=0, total=ROWS, batch_size=BATCH, steps=2, scales=np.ones(2),
+        steps = engine.train(train_request(
+            x, target, order=order, weight=weight, total=ROWS, size=BATCH, scales=np.ones(2),
             loss="softmax_cross_entropy", metric="label", update=SGD().update, state=[],
             scalars=np.full((2, 1), 0.1),
-        )  # fmt: skip
+        ))  # fmt: skip
         assert (engine._plan(BATCH, True).narrow is None) == (not tiles[dtype])
         results.append((out, *every, *gradients, *steps, engine.parameters))
     for one, other in zip(*results, strict=True):
@@ -268,13 +268,13 @@ def test_every_tile_of_narrow_networks_gives_the_bits_of_others(tile, dtype, mon
     ids=str,
 )
 def test_other_networks_take_a_launch_per_layer(widths, activations):
-    layout, activations = Layout.of(widths, "float32", True), [ACTIVATIONS[name] for name in activations]
+    layout, activations = Layout.of(perceptron(widths), "float32"), [ACTIVATIONS[name] for name in activations]
     assert launches.Plan(layout, activations, BATCH, True).narrow is None
     assert launches.Plan(layout, activations, BATCH, False).narrow is None
 
 
 def test_a_narrow_network_that_drops_takes_a_launch_per_layer():
-    layout, relu = Layout.of([3, 4, 2], "float32", True), [ACTIVATIONS["relu"]]
+    layout, relu = Layout.of(perceptron([3, 4, 2]), "float32"), [ACTIVATIONS["relu"]]
     assert launches.Plan(layout, relu, BATCH, True, [0.0]).narrow is not None
     assert launches.Plan(layout, relu, BATCH, True, [0.5]).narrow is None
 
@@ -290,11 +290,11 @@ def test_bits_do_not_depend_on_how_an_epoch_is_cut_into_calls(total, monkeypatch
         losses = []
         for start, end in cuts:
             rows = min(total, end * BATCH) - start * BATCH
-            part, _ = engine.train(
-                x, target, order=order, weight=weight, first=start * BATCH, total=rows, batch_size=BATCH,
-                steps=end - start, scales=np.ones(end - start), loss="softmax_cross_entropy", metric="label",
+            part, _ = engine.train(train_request(
+                x, target, order=order, weight=weight, first=start * BATCH, total=rows, size=BATCH,
+                scales=np.ones(end - start), loss="softmax_cross_entropy", metric="label",
                 update=SGD().update, state=[], scalars=np.full((end - start, 1), 0.1), l2=0.1,
-            )  # fmt: skip
+            ))  # fmt: skip
             losses.extend(part)
         results.append((losses, engine.parameters))
     for one, other in zip(*results, strict=True):
@@ -346,11 +346,11 @@ def test_parameters_stay_on_the_device_while_training_and_come_back():
 
     def step():
         next(steps)
-        engine.train(
-            x, target, order=None, weight=None, first=0, total=ROWS, batch_size=ROWS, steps=1, scales=np.ones(1),
-            loss="softmax_cross_entropy", metric=None, update=SGD().update, state=[],
+        engine.train(train_request(
+            x, target, total=ROWS, size=ROWS, scales=np.ones(1),
+            loss="softmax_cross_entropy", update=SGD().update, state=[],
             scalars=np.full((1, 1), 0.1),
-        )  # fmt: skip
+        ))  # fmt: skip
 
     first = engine.parameters.copy()
     with engine.training():
@@ -383,11 +383,11 @@ def test_slices_on_the_same_arrays_share_a_graph_which_is_let_go_with_them(monke
     state = engine.hold([np.zeros(engine.layout.size, np.float32)])
     with engine.training():
         for steps in (2, 1, 1, 2):
-            engine.train(
-                x, target, order=order, weight=None, first=0, total=min(ROWS, steps * BATCH), batch_size=BATCH,
-                steps=steps, scales=np.ones(steps), loss="softmax_cross_entropy", metric="label",
+            engine.train(train_request(
+                x, target, order=order, total=min(ROWS, steps * BATCH), size=BATCH,
+                scales=np.ones(steps), loss="softmax_cross_entropy", metric="label",
                 update=SGD(momentum=0.9).update, state=state, scalars=np.tile([0.1, 0.9, 0.0], (steps, 1)),
-            )  # fmt: skip
+            ))  # fmt: skip
         assert len(captures) == 1
         assert any(x.flat is array for array in captures[0][0][2])
         assert engine._repeated._launches
@@ -397,11 +397,10 @@ def test_slices_on_the_same_arrays_share_a_graph_which_is_let_go_with_them(monke
 def test_there_is_no_hook():
     engine = make_engine(Engine, [3, 2], "relu", "softmax", "float32")
     with pytest.raises(NotImplementedError, match="hook must be None on device 'cuda'"):
-        engine.train(
-            np.zeros((1, 3)), np.zeros(1, int), order=None, weight=None, first=0, total=1, batch_size=1, steps=1,
-            scales=np.ones(1), loss="softmax_cross_entropy", metric=None, update=SGD().update, state=[],
-            scalars=np.zeros((1, 1)), hook=(0, 0),
-        )  # fmt: skip
+        engine.train(train_request(
+            np.zeros((1, 3)), np.zeros(1, int), total=1, size=1, scales=np.ones(1), loss="softmax_cross_entropy",
+            update=SGD().update, state=[], scalars=np.zeros((1, 1)), hook=(0, 0),
+        ))  # fmt: skip
 
 
 @pytest.mark.parametrize("label", [-1, 3, 10**12])
@@ -412,11 +411,10 @@ def test_a_label_of_no_output_is_an_error_that_names_its_row(label):
     engine = make_engine(Engine, [5, 9, 3], "relu", "softmax", "float32")
     steps = -(-ROWS // BATCH)
     with pytest.raises(ValueError, match=r"^labels must stay from 0 to 2 .* row 7 "):
-        engine.train(
-            x, labels, order=None, weight=None, first=0, total=ROWS, batch_size=BATCH, steps=steps,
-            scales=np.full(steps, 1 / BATCH), loss="softmax_cross_entropy", metric="label", update=SGD().update,
-            state=[], scalars=np.full((steps, 1), 0.1),
-        )  # fmt: skip
+        engine.train(train_request(
+            x, labels, total=ROWS, size=BATCH, scales=np.full(steps, 1 / BATCH), loss="softmax_cross_entropy",
+            metric="label", update=SGD().update, state=[], scalars=np.full((steps, 1), 0.1),
+        ))  # fmt: skip
     assert np.isfinite(engine.parameters).all()
     with pytest.raises(ValueError, match=r"row 7 "):
         engine.forward(x, target=labels)

@@ -98,7 +98,7 @@ def test_callbacks_see_and_may_change_the_parameters():
 @pytest.mark.parametrize("callbacks", [[], [fastnn.Callback()]], ids=["together", "watched"])
 @pytest.mark.parametrize("optimizer", [lambda rate: fastnn.SGD(rate, momentum=0.5), fastnn.Adam])
 def test_a_training_that_diverges_ends_with_its_last_finite_parameters(monkeypatch, callbacks, optimizer):
-    monkeypatch.setattr("fastnn.training.SLICE_SECONDS", 1e9)
+    monkeypatch.setattr("fastnn.training.learner.SLICE_SECONDS", 1e9)
     model, twin = (fastnn.MLP([3, 2], seed=0, device="cuda") for _ in range(2))
     lost = optimizer(lambda step: np.where(step < 11, 0.1, 1e39))
     with pytest.warns(RuntimeWarning, match=r"^training diverged in epoch 6: .* from the end of epoch 5; lower"):
