@@ -10,9 +10,11 @@ from fastnn import inputs, optimizers
 from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.inputs import architectures
-from fastnn.network.base import Network
+from fastnn.network.base import Model
+from fastnn.network.folding import fold
 from fastnn.training import evaluation
-from fastnn.training import loop as training
+from fastnn.training import fit as training
+from fastnn.training.arguments import FitOptions
 from fastnn.training.data import Data
 from kernels.engine.requests import Needs
 from kernels.losses import LossChoice
@@ -28,7 +30,7 @@ def _for_outputs(dtype: np.dtype) -> Needs:
     return Needs(gathered=(dtype, None, None), outputs=True)
 
 
-class MLP(Network):
+class MLP(Model):
     """A dense network: layers of x @ w + b, an activation after each hidden one, an output activation at the end.
 
     Parameters
@@ -45,6 +47,11 @@ class MLP(Network):
         rate in [0, 1) or one per layer. What is not training drops nothing.
     bias : bool
         Whether layers have biases.
+    norm : str, optional
+        What normalises each hidden layer between its product and its activation. "layer" takes each row's mean and
+        variance over its columns. "batch" takes each column's over the rows of a training step, and running ones, which
+        steps move by a tenth towards theirs, wherever nothing is learnt. Either is scaled by `gamma` and shifted by
+        `beta` of `norms`, which are learnt, and neither decayed nor in the l2 term. It needs device "cpu".
     init : str or tuple
         How the first weights are drawn: "auto" (he for the ReLU family, xavier otherwise), a name of
         fastnn.initializers, or ("normal", scale).
@@ -179,10 +186,12 @@ class MLP(Network):
             After Ctrl-C, which ends training. The history so far is returned, its `interrupted` True. A step that would
             take longer is given up: some of its weights may have been updated, each by its whole gradient.
         """
-        return training.fit(
-            self, X, y, epochs, batch_size, optimizer, loss, l2, shuffle, validation_data, validation_split,
-            sample_weight, class_weight, callbacks, progress, stop_if_diverged,
+        options = FitOptions(
+            epochs=epochs, batch_size=batch_size, optimizer=optimizer, loss=loss, l2=l2, shuffle=shuffle,
+            validation_data=validation_data, validation_split=validation_split, sample_weight=sample_weight,
+            class_weight=class_weight, callbacks=callbacks, progress=progress, stop_if_diverged=stop_if_diverged,
         )  # fmt: skip
+        return training.fit(self, X, y, options)
 
     def train_on_batch(
         self,
@@ -273,7 +282,8 @@ class MLP(Network):
         """
         data = Data.checked(self, X, y, loss, sample_weight)
         self.engine(data.needs(outputs=data.target.metric is None))
-        return evaluation.measure(self, data.X, data.target, data.loss, weight=data.weight)
+        request = evaluation.EvaluateRequest(data.X, data.target, data.loss, weight=data.weight)
+        return evaluation.measure(self, request)
 
     def loss_and_gradients(
         self, X: Any, y: Any, *, loss: LossChoice | None = None, l2: float = 0.0, sample_weight: Any = None
@@ -305,10 +315,33 @@ class MLP(Network):
         check_number("l2", l2, 0)
         n = len(data.X)
         (scale,) = data.scales(data.mass(None, n))
-        value, gradient, dx = self.engine(data.needs(rows=n)).gradients(
+        value, gradient, dx = self.engine(data.needs(rows=n, gradients=True)).gradients(
             data.X, data.target.values, weight=data.weight, scale=scale, loss=data.loss, l2=l2
         )
-        return value, self._layout.weights(gradient), self._layout.biases(gradient), dx
+        return value, self.layout.weights(gradient), self.layout.biases(gradient), dx
+
+    def folded(self) -> "MLP":
+        """The same function without normalisation: each is made a part of the dense layer before it.
+
+        Returns
+        -------
+        MLP
+            A new network without `norm`, whose `predict` gives the same up to rounding. It has biases. Of a network
+            without normalisation it is a copy.
+
+        Raises
+        ------
+        ValueError
+            With norm "layer", which goes by each row's own mean and variance.
+        """
+        net = MLP(
+            self.layers, self.activations, self.output, dropout=self.dropout, bias=self.bias or bool(self.norm),
+            init="zeros", dtype=self.dtype, device=self.device, precision=self.precision, threads=self.threads,
+            seed=self.seed,
+        )  # fmt: skip
+        fold(self, net)
+        net.metadata = {**self.metadata}
+        return net
 
     def profile(
         self,

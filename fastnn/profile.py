@@ -169,16 +169,7 @@ def profile(
         row_order.shuffle(np.random.default_rng(0), order)
 
     instruments = backends.instruments(model.device)
-    engine = instruments.TimedEngine(
-        model.layers,
-        model.activations,
-        model.output,
-        aligned_copy(model.parameters),
-        model.bias,
-        model.threads,
-        model.dropout,
-        model.precision,
-    )
+    engine = instruments.TimedEngine(model.network, aligned_copy(model.parameters), model.threads, model.precision)
     load_kernels(engine, reports.line, data.needs(optimizer, batch_size, l2))
     memory = Memory.fresh(model, optimizer)
     memory.noise = dataclasses.replace(memory.noise)
@@ -236,7 +227,7 @@ def _measure(
     """
     buffers = [aligned_zeros(max(touched // threads, instruments.LEAST_BUFFER), np.uint8) for _ in range(threads)]
     rounds: list[tuple[float, np.ndarray]] = []
-    products = {instruments.PRODUCTS.get(engine.product(n), 0) for n in range(len(engine.layout.widths) - 1)}
+    products = {instruments.PRODUCTS.get(engine.product(n), 0) for n in range(len(engine.layout.stages))}
     each = max(products)  # of one kind, besides multiply-adds
     flops: list[float] = []
     product_flops = [] if each else [0.0]

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kernels import arrays, devices
+from kernels.engine.network import Network
 from kernels.engine.requests import Needs, TrainRequest
 from kernels.layout import Layout
 from kernels.losses import LossChoice
@@ -75,9 +76,9 @@ class Engine(Protocol):
     """
 
     parameters: np.ndarray  # the host's, laid out as `layout` says; jobs read them, training writes to them
+    network: Network
     layout: Layout
     dtype: np.dtype
-    output: str  # the output activation
     multiply_adds: int  # of a forward pass on one row
     threads: int  # of the host, at most as many as `most_threads`, that a job may use
     most_threads: int
@@ -85,20 +86,16 @@ class Engine(Protocol):
 
     def __init__(
         self,
-        widths: Sequence[int],
-        activations: Sequence[str],
-        output: str,
+        network: Network,
         parameters: np.ndarray,
-        bias: bool = True,
         threads: int | None = None,
-        dropout: Sequence[float] = (),
         precision: str = "float32",
     ) -> None:
-        """A network with these widths (of input, hidden layers and output) and activations (of hidden layers).
+        """What runs a network.
 
-        parameters: the flat buffer of `Layout.of(widths, dtype, bias)`, changed in place by training. threads: the most
-        that jobs use of the host's, None for as many as there are cores. dropout: a rate for each hidden layer, or
-        nothing. precision: to what products round their factors, one of devices.PRECISIONS.
+        parameters: the flat buffer of `Layout.of(network, dtype)`, changed in place by training. threads: the most that
+        jobs use of the host's, None for as many as there are cores. precision: to what products round their factors,
+        one of devices.PRECISIONS.
         """
 
     def load(self, needs: Needs) -> None:

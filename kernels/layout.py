@@ -1,12 +1,14 @@
-"""How a network's parameters lie in one flat buffer: per layer w (I, O) with padded rows, then b (O,)."""
+"""How a network's parameters lie in one flat buffer: per layer w with padded rows, then b, then statistics."""
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from kernels.engine.network import Network, Stage
 
 # Rows start at multiples of the widest register. A row stride that is a multiple of 1 KiB would map the rows of a
 # block onto a few cache sets, so one register more is added there: 65 -> 108 GFLOP/s for a forward product of 512 x
@@ -59,39 +61,71 @@ def aligned_copy(array: np.ndarray) -> np.ndarray:
     return copy
 
 
+class Norm(NamedTuple):
+    """Views (O,) into a buffer of what a normalisation has; mean, variance: the running ones, where it keeps them."""
+
+    gamma: np.ndarray
+    beta: np.ndarray
+    mean: np.ndarray | None = None
+    variance: np.ndarray | None = None
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Offsets, in elements, of every layer's w and b in the flat buffer of a network with these widths."""
+    """Where each stage's w, b and statistics lie in the flat buffer of a network: offsets in elements.
 
-    widths: tuple[int, ...]
+    widths: of the inputs and of each stage's outputs. strides: row strides of matrices with so many columns.
+    """
+
+    stages: tuple[Stage, ...]
     dtype: str
-    bias: bool
-    strides: tuple[int, ...]  # row stride of a matrix with widths[i] columns
+    widths: tuple[int, ...]
+    strides: tuple[int, ...]
     w_offsets: tuple[int, ...]
     b_offsets: tuple[int, ...]
+    statistics: tuple[int, ...]  # offsets of the first one of each stage
     size: int
 
     @classmethod
-    def of(cls, widths: Sequence[int], dtype: str, bias: bool = True) -> "Layout":
+    def of(cls, network: Network, dtype: str) -> "Layout":
+        widths = (network.inputs, *(stage.outputs for stage in network.stages))
         strides = tuple(leading_dimension(width, np.dtype(dtype).itemsize) for width in widths)
-        w_offsets, b_offsets, at = [], [], 0
-        for rows, stride in zip(widths, strides[1:]):
+        w_offsets, b_offsets, statistics, at = [], [], [], 0
+        for stage, stride in zip(network.stages, strides[1:], strict=True):
             w_offsets.append(at)
-            at += rows * stride
+            at += stage.w_rows * stride
             b_offsets.append(at)
-            at += stride if bias else 0
-        return cls(tuple(widths), dtype, bias, strides, tuple(w_offsets), tuple(b_offsets), at)
+            at += stride if stage.layer.bias else 0
+            statistics.append(at)
+            at += stage.layer.statistics * stride
+        return cls(
+            network.stages, dtype, widths, strides, tuple(w_offsets), tuple(b_offsets), tuple(statistics), at
+        )  # fmt: skip
+
+    @property
+    def bias(self) -> bool:
+        """Whether the last layer has a bias; all dense ones of a perceptron have one, or none has."""
+        return self.stages[-1].layer.bias
 
     def weights(self, flat: np.ndarray) -> list[np.ndarray]:
-        """Views (I, O) of each layer's weights."""
-        views = []
-        for i, (rows, columns) in enumerate(zip(self.widths, self.widths[1:])):
-            at, stride = self.w_offsets[i], self.strides[i + 1]
-            views.append(flat[at : at + rows * stride].reshape(rows, stride)[:, :columns])
-        return views
+        """Views (I, O) of each dense layer's weights."""
+        return [w for stage, (w, *_) in self.arrays(flat) if stage.is_dense]
 
     def biases(self, flat: np.ndarray) -> list[np.ndarray]:
-        """Views (O,) of each layer's bias; an empty list for a network without."""
-        if not self.bias:
-            return []
-        return [flat[at : at + columns] for at, columns in zip(self.b_offsets, self.widths[1:], strict=True)]
+        """Views (O,) of each dense layer's bias; an empty list for a network without."""
+        return [b for stage, (_, *rest) in self.arrays(flat) if stage.is_dense for b in rest]
+
+    def norms(self, flat: np.ndarray) -> list[Norm]:
+        """What each normalisation has."""
+        return [Norm(w[0], *rest) for stage, (w, *rest) in self.arrays(flat) if not stage.is_dense]
+
+    def arrays(self, flat: np.ndarray) -> list[tuple[Stage, tuple[np.ndarray, ...]]]:
+        """Each stage with views: its w, its b (O,) where there is one, and its statistics (O,)."""
+        found = []
+        for n, stage in enumerate(self.stages):
+            columns, stride, first = self.widths[n + 1], self.strides[n + 1], self.w_offsets[n]
+            w = flat[first : self.b_offsets[n]].reshape(stage.w_rows, stride)[:, :columns]
+            vectors = [self.b_offsets[n]] * stage.layer.bias
+            vectors += [self.statistics[n] + k * stride for k in range(stage.layer.statistics)]
+            found.append((stage, (w, *(flat[at : at + columns] for at in vectors))))
+        return found

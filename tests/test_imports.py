@@ -16,8 +16,8 @@ FILES = {
 PUBLIC = {"kernels", "kernels.api", "kernels.backends", "kernels.nopython", "kernels.stepping"}
 BACKENDS = {"kernels.cpu", "kernels.cuda"}
 # Folders that one backend has and the other has no use for: other libraries' arrays on the GPU, and its driver; the
-# host's threads, and what is clocked on them
-OWN_FOLDERS = {"kernels.cpu": {"measure", "threads"}, "kernels.cuda": {"arrays", "driver"}}
+# host's threads, what is clocked on them, and kernels of kinds of layers, of which a GPU has the dense one alone
+OWN_FOLDERS = {"kernels.cpu": {"engine/layers", "measure", "threads"}, "kernels.cuda": {"arrays", "driver"}}
 
 
 def imported(source: str, module: str, package: bool, known: set[str]) -> set[str]:

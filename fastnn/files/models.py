@@ -51,15 +51,20 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
                 why = f"activation {name!r} is not known here: make it with fastnn.Activation before loading"
                 raise DataError(f"{os.fspath(path)} cannot be loaded: {why}")
         layers, bias = architectures.widths(formats.entry(a, "layers", list)), formats.entry(a, "bias", bool)
-        arrays = {name: file.read(name, shape) for name, shape in architectures.shapes(layers, bias)}
+        norm = architectures.norm(a.get("norm"))
+        arrays = {name: file.read(name, shape) for name, shape in architectures.shapes(layers, bias, norm)}
         model = MLP(
             layers, names, formats.entry(a, "output", str),
-            dropout=a.get("dropout", 0.0), bias=bias, dtype=formats.entry(a, "dtype", str), init="zeros",
+            dropout=a.get("dropout", 0.0), bias=bias, norm=norm, dtype=formats.entry(a, "dtype", str), init="zeros",
             **{**options, "precision": "float32"},
         )  # fmt: skip
         for views, letter in ((model.weights, "w"), (model.biases, "b")):
             for n, view in enumerate(views):
                 view[...] = arrays[f"{letter}{n}"]
+        for n, each in enumerate(model.norms):
+            for name, view in each._asdict().items():
+                if view is not None:
+                    view[...] = arrays[f"{name}{n}"]
         model.metadata = user
     try:
         precision = options.get("precision", a.get("precision", "float32"))

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.files.networks import network
 from fastnn.model import MLP
 from kernels.activations import ACTIVATIONS
+from kernels.layers import Normalization
 from kernels.maths.functions import SERIES
 
 OPSET, IR_VERSION = 17, 9
@@ -46,9 +47,13 @@ def to_onnx(model: Any) -> Any:
     net = network(model)
     graph = Graph(onnx, net.dtype)
     name = "X"
-    for n, activate in enumerate([*[graph.activate] * len(net.activations), graph.activate_output]):
-        constants = [graph.constant(array) for array in (net.weights[n], *net.biases[n : n + 1])]
-        name = activate([*net.activations, net.output][n], graph.node("Gemm", [name, *constants]))
+    for stage, (w, *vectors) in net.layout.arrays(net.parameters):
+        if isinstance(stage.layer, Normalization):
+            name = stage.layer.onnx(graph, name, w[0], *vectors)
+        else:
+            name = graph.node("Gemm", [name, *(graph.constant(array) for array in (w, *vectors))])
+        name = graph.activate(stage.layer.activation, name)
+    name = graph.activate_output(net.output, name)
     outputs = _classifier_outputs(graph, model, name) if hasattr(model, "classes_") else _outputs(graph, model, name)
     inputs = [onnx.helper.make_tensor_value_info("X", graph.real, [None, net.layers[0]])]
     made = onnx.helper.make_model(

@@ -8,6 +8,10 @@ from typing import Any
 from fastnn.files.networks import network
 from fastnn.model import MLP
 from kernels.activations import ACTIVATIONS
+from kernels.layers import NORMS, Normalization
+
+# The tensors of a normalisation's module, in the order of `fastnn.MLP.norms`
+NORMALIZED = ("weight", "bias", "running_mean", "running_var")
 
 
 def to_torch(model: Any) -> Any:
@@ -21,8 +25,9 @@ def to_torch(model: Any) -> Any:
     Returns
     -------
     torch.nn.Sequential
-        Linear, activation, and so on to the output activation, with copies of the weights. Called on a tensor (n,
-        inputs) it returns what `MLP.predict` does; with dropout, after `.eval()`.
+        Linear, maybe BatchNorm1d or LayerNorm, activation, and so on to the output activation, with copies of what they
+        hold. Called on a tensor (n, inputs) it returns what `MLP.predict` does; with dropout or BatchNorm1d, after
+        `.eval()`.
 
     Raises
     ------
@@ -37,19 +42,21 @@ def to_torch(model: Any) -> Any:
     torch, net, modules = _torch(), network(model), []
     if net.output == "exp":
         raise ValueError("model must have softmax, sigmoid or identity outputs for PyTorch, got exp")
-    for n, w in enumerate(net.weights):
-        linear = torch.nn.Linear(*w.shape, bias=net.bias, dtype=getattr(torch, net.dtype))
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(w.T.copy()))
-            if net.bias:
-                linear.bias.copy_(torch.from_numpy(net.biases[n].copy()))
-        modules.append(linear)
-        if n == len(net.activations) and net.output == "softmax":
-            modules.append(torch.nn.Softmax(dim=1))
+    dtype = getattr(torch, net.dtype)
+    for stage, (w, *vectors) in net.layout.arrays(net.parameters):
+        layer = stage.layer
+        if isinstance(layer, Normalization):
+            part = getattr(torch.nn, layer.torch)(stage.outputs, eps=layer.epsilon, dtype=dtype)
+            arrays = dict(zip(NORMALIZED, (w[0], *vectors)))
         else:
-            modules += _modules(torch, [*net.activations, net.output][n])
-        if n < len(net.dropout) and net.dropout[n]:
-            modules.append(torch.nn.Dropout(net.dropout[n]))
+            part = torch.nn.Linear(*w.shape, bias=layer.bias, dtype=dtype)
+            arrays = dict(zip(("weight", "bias"), (w.T, *vectors)))
+        with torch.no_grad():
+            for name, array in arrays.items():
+                getattr(part, name).copy_(torch.from_numpy(array.copy()))
+        modules += [part, *_modules(torch, layer.activation)]
+        modules += [torch.nn.Dropout(stage.dropout)] if stage.dropout else []
+    modules += [torch.nn.Softmax(dim=1)] if net.output == "softmax" else _modules(torch, net.output)
     return torch.nn.Sequential(*modules)
 
 
@@ -63,7 +70,8 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
     ----------
     module : torch.nn.Sequential
         Linear layers, each but the last followed by at most one activation of those that fastnn has
-        (docs/activations.md).
+        (docs/activations.md). Between the two there may be a BatchNorm1d or a LayerNorm, of all layers or of none. The
+        momentum of BatchNorm1d is not taken over.
     output : str, optional
         The output activation. By default it is that of the last module: Softmax, Sigmoid, or none (identity). A module
         that ends in logits is given one: output="softmax".
@@ -88,6 +96,7 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
     linear: list[Any] = []
     activations: list[str] = []
     rates: list[float] = []  # of dropout, after each layer
+    norms: dict[int, tuple[str, Any]] = {}  # by layer: the name in fastnn, and the module
     for n, part in enumerate(part for part in module if not isinstance(part, torch.nn.Identity)):
         if isinstance(part, torch.nn.Dropout):
             rates[-1:] = [rate + part.p - rate * part.p for rate in rates[-1:]]
@@ -95,6 +104,8 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
             linear.append(part)
             activations.append("identity")
             rates.append(0.0)
+        elif linear and activations[-1] == "identity" and len(linear) - 1 not in norms and _norm(torch, part):
+            norms[len(linear) - 1] = _checked_norm(torch, part, n, linear[-1].out_features)
         elif linear and activations[-1] == "identity":
             activations[-1] = _activation(torch, part, n)
         else:
@@ -109,12 +120,45 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
     layers = [linear[0].in_features, *(part.out_features for part in linear)]
     dtype = str(linear[0].weight.dtype).removeprefix("torch.")
     options = {"dropout": rates[:-1], **options}
-    net = MLP(layers, activations[:-1], output, bias=bias, dtype=dtype, init="zeros", **options)
+    norm = _one_norm(norms, len(linear) - 1)
+    net = MLP(layers, activations[:-1], output, bias=bias, norm=norm, dtype=dtype, init="zeros", **options)
     for n, part in enumerate(linear):
         net.weights[n][...] = part.weight.detach().cpu().numpy().T
         if part.bias is not None:
             net.biases[n][...] = part.bias.detach().cpu().numpy()
+    for views, (_, part) in zip(net.norms, norms.values(), strict=True):
+        for view, name in zip(views, NORMALIZED, strict=True):
+            tensor = getattr(part, name, None)  # none where there is nothing to learn
+            if view is not None and tensor is not None:
+                view[...] = tensor.detach().cpu().numpy()
     return net
+
+
+def _norm(torch: Any, part: Any) -> str:
+    """The name in fastnn of a normalisation's module, or nothing."""
+    return next((name for name in NORMS if type(part) is getattr(torch.nn, NORMS[name].torch)), "")
+
+
+def _checked_norm(torch: Any, part: Any, n: int, width: int) -> tuple[str, Any]:
+    """The name of a normalisation and its module, or a ValueError where fastnn has none that does the same."""
+    name = _norm(torch, part)
+    epsilon = NORMS[name]().epsilon
+    if part.eps != epsilon:
+        raise ValueError(f"module[{n}] must have eps {epsilon}, got {part}")
+    if NORMS[name].statistics and part.running_mean is None:
+        raise ValueError(f"module[{n}] must have track_running_stats True, got {part}")
+    size = getattr(part, "num_features", None) or tuple(part.normalized_shape)
+    if size not in (width, (width,)):
+        raise ValueError(f"module[{n}] must be for the {width} outputs before it, got {part}")
+    return name, part
+
+
+def _one_norm(norms: dict[int, tuple[str, Any]], hidden: int) -> str | None:
+    """What normalises all of the hidden layers, or None."""
+    names = {name for name, _ in norms.values()}
+    if names and (len(names) > 1 or list(norms) != list(range(hidden))):
+        raise ValueError("module must have the same normalisation after each Linear layer but the last, or none")
+    return names.pop() if names else None
 
 
 def _modules(torch: Any, activation: str) -> list[Any]:

@@ -9,6 +9,8 @@ import numpy as np
 from kernels import backends, devices
 from kernels.activations import ACTIVATIONS
 from kernels.engine.codes import OUTPUTS
+from kernels.layers import NORMS
+from kernels.layout import Norm
 from kernels.ranges import check_count, check_number
 
 
@@ -45,12 +47,15 @@ def widths(layers: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
-def shapes(layers: Sequence[int], bias: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The arrays of a network with these widths, as its files name them: w0 (I, O), b0 (O,), w1, ..."""
+def shapes(layers: Sequence[int], bias: bool, norm: str | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The arrays of a network with these widths, as its files name them: w0 (I, O), b0 (O,), gamma0 (O,), ..., w1."""
     for n, (inputs, outputs) in enumerate(itertools.pairwise(layers)):
         yield f"w{n}", (inputs, outputs)
         if bias:
             yield f"b{n}", (outputs,)
+        if norm and n < len(layers) - 2:
+            kept = NORMS[norm].statistics
+            yield from ((f"{name}{n}", (outputs,)) for name in Norm._fields[: 2 + kept])
 
 
 def activations(activation: Any, hidden: int) -> tuple[str, ...]:
@@ -95,9 +100,17 @@ def dtype(value: Any) -> str:
     return name
 
 
-def device(name: Any) -> str:
-    """The device that "auto" or a name stands for; see kernels.devices."""
-    return devices.device(name)
+def norm(name: Any) -> str | None:
+    """What normalises hidden layers, a name of kernels.layers.NORMS, or None."""
+    return None if name is None else NORMS.canonical(name)
+
+
+def device(name: Any, norm: str | None = None) -> str:
+    """The device that "auto" or a name stands for, see kernels.devices; with a norm "auto" stands for the CPU."""
+    found = devices.device("cpu" if norm and name == "auto" else name)
+    if norm and found == "cuda":
+        raise ValueError(f"norm {norm!r} needs device 'cpu', got 'cuda'")
+    return found
 
 
 def precision(name: Any, dtype: str, device: str) -> str:

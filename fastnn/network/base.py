@@ -16,8 +16,9 @@ from fastnn.training.loading import load_kernels
 from fastnn.training.optimizer_state import Memory, Noise
 from kernels import backends
 from kernels.activations import ACTIVATIONS
+from kernels.engine.network import Network, perceptron
 from kernels.engine.requests import Needs
-from kernels.layout import Layout, address, aligned_copy, aligned_zeros
+from kernels.layout import Layout, Norm, address, aligned_copy, aligned_zeros
 from kernels.process import forks
 from kernels.ranges import check_count
 
@@ -28,7 +29,7 @@ FORWARD_ROWS = 1 << 16
 _making = forks.lock()  # engines
 
 
-class Network:
+class Model:
     """The base of MLP, which says what the arguments are."""
 
     layers = decided("layers", "The widths of input, hidden layers and output.")
@@ -36,6 +37,7 @@ class Network:
     output = decided("output", "The name of the output activation.")
     dropout = decided("dropout", "The share of each hidden layer's outputs that training drops.")
     bias = decided("bias", "Whether layers have biases.")
+    norm = decided("norm", 'What normalises hidden layers: "layer", "batch" or None.')
     init = decided("init", "How the first weights were drawn.")
     dtype = decided("dtype", 'That of the parameters: "float32" or "float64".')
     device = decided("device", 'Where the model runs: "cpu" or "cuda".', by="MLP or fastnn.load")
@@ -51,6 +53,7 @@ class Network:
         *,
         dropout: float | Sequence[float] = 0.0,
         bias: bool = True,
+        norm: str | None = None,
         init: str | tuple[str, float] = "auto",
         dtype: str = "float32",
         device: str = "auto",
@@ -64,7 +67,8 @@ class Network:
         self._dropout = architectures.dropout(dropout, len(self.activations))
         if not isinstance(bias, (bool, np.bool_)):
             raise TypeError(f"bias must be True or False, got {bias!r}")
-        self._bias, self._dtype, self._device = bool(bias), architectures.dtype(dtype), architectures.device(device)
+        self._bias, self._norm = bool(bias), architectures.norm(norm)
+        self._dtype, self._device = architectures.dtype(dtype), architectures.device(device, self.norm)
         self._precision = architectures.precision(precision, self.dtype, self.device)
         if threads is not None:
             check_count("threads", threads)
@@ -78,8 +82,15 @@ class Network:
         self.optimizer_state: Memory | None = None
         self._engine: Any = None
         self._loaded: set[Needs] = set()  # what the engine has been asked to load
-        self._layout = Layout.of(self.layers, self.dtype, self.bias)
-        self._parameters = aligned_zeros(self._layout.size, self.dtype)
+        self._network = perceptron(
+            self.layers, self.activations, self.output, bias=self.bias, dropout=self.dropout, norm=self.norm
+        )
+        self._layout = Layout.of(self.network, self.dtype)
+        self._parameters = aligned_zeros(self.layout.size, self.dtype)
+        for each in self.norms:
+            each.gamma[...] = 1.0
+            if each.variance is not None:
+                each.variance[...] = 1.0
         for n, w in enumerate(self.weights):
             w[...] = initializers.draw(self._scheme(n), w.shape[0], w.shape[1], self.random, self.dtype)
 
@@ -89,8 +100,18 @@ class Network:
         return ACTIVATIONS[self.activations[n]].init if n < len(self.activations) else "xavier"
 
     @property
+    def network(self) -> Network:
+        """The layers, as engines take them."""
+        return self._network
+
+    @property
+    def layout(self) -> Layout:
+        """How `parameters` is laid out."""
+        return self._layout
+
+    @property
     def parameters(self) -> np.ndarray:
-        """The flat buffer of all weights and biases (and padding); writing to it changes the model.
+        """The flat buffer of all that is learnt and kept (and padding); writing to it changes the model.
 
         While a GPU trains, asking for it, or for weights or biases, reads them back: a callback asks anew each time.
         """
@@ -108,7 +129,7 @@ class Network:
     @property
     def weights(self) -> Views:
         """Views (I, O) of each layer's weights; writing to them changes the model."""
-        return Views(self._layout.weights(self.parameters))
+        return Views(self.layout.weights(self.parameters))
 
     @weights.setter
     def weights(self, value: Any) -> None:
@@ -117,16 +138,25 @@ class Network:
     @property
     def biases(self) -> Views:
         """Views (O,) of each layer's bias, none for a network without; writing to them changes the model."""
-        return Views(self._layout.biases(self.parameters))
+        return Views(self.layout.biases(self.parameters))
 
     @biases.setter
     def biases(self, value: Any) -> None:
         raise AttributeError("biases cannot be replaced: write into them, as in biases[0][...] = values")
 
     @property
+    def norms(self) -> tuple[Norm, ...]:
+        """What normalises each hidden layer: gamma, beta, and with norm "batch" running mean and variance, views (O,).
+
+        Writing to them changes the model. Empty for a network without `norm`.
+        """
+        return tuple(self.layout.norms(self.parameters))
+
+    @property
     def n_parameters(self) -> int:
-        """The number of weights and biases."""
-        return sum(w.size for w in self.weights) + sum(b.size for b in self.biases)
+        """The number of weights, biases, and what normalisations learn."""
+        learnt = [*self.weights, *self.biases, *(array for norm in self.norms for array in (norm.gamma, norm.beta))]
+        return sum(array.size for array in learnt)
 
     def engine(self, needs: Needs | None = None) -> Any:
         """What runs this network: its buffers and compiled code, made when first asked for; needs as for `prepare`."""
@@ -159,9 +189,8 @@ class Network:
         with _making:  # or two threads would each make one, and train at once
             if self._engine is None or self._engine.process != os.getpid():
                 self._engine = backends.engine(self.device, self.precision)(
-                    self.layers, self.activations, self.output, self._parameters, self.bias, self.threads, self.dropout,
-                    self.precision,
-                )  # fmt: skip
+                    self.network, self._parameters, self.threads, self.precision
+                )
                 self._loaded = set()
         return self._engine
 
@@ -172,10 +201,15 @@ class Network:
 
     def summary(self) -> None:
         """Print the network as a table: per layer its widths, activation and number of parameters."""
-        print(f"{'layer':>5}  {'inputs':>7}  {'outputs':>7}  {'activation':<10}  {'parameters':>11}")
-        for n, (w, name) in enumerate(zip(self.weights, [*self.activations, self.output], strict=True), 1):
-            size = w.size + (w.shape[1] if self.bias else 0)
-            print(f"{n:>5}  {w.shape[0]:>7,}  {w.shape[1]:>7,}  {name:<10}  {size:>11,}")
+        stages = self.network.stages
+        names = [stage.layer.activation for stage in stages[:-1]] + [self.output]
+        if self.norm:  # of each hidden layer the activation follows that
+            names[:-1] = [name for each in self.activations for name in ("", f"{self.norm} norm, {each}")]
+        width = max(10, *map(len, names))
+        print(f"{'layer':>5}  {'inputs':>7}  {'outputs':>7}  {'activation':<{width}}  {'parameters':>11}")
+        for n, (stage, name) in enumerate(zip(stages, names, strict=True), 1):
+            size = (stage.w_rows + stage.layer.bias) * stage.outputs
+            print(f"{n:>5}  {stage.inputs:>7,}  {stage.outputs:>7,}  {name:<{width}}  {size:>11,}")
         biases = "" if self.bias else ", no biases"
         products = "" if self.precision == "float32" else f", products in {self.precision}"
         print(f"{self.n_parameters:,} parameters in {self.dtype}{biases}{products}, on the {self.device}")
@@ -203,6 +237,8 @@ class Network:
         """
         arrays = {f"w{n}": w for n, w in enumerate(self.weights)}
         arrays |= {f"b{n}": b for n, b in enumerate(self.biases)}
+        for n, norm in enumerate(self.norms):
+            arrays |= {f"{name}{n}": array for name, array in norm._asdict().items() if array is not None}
         for name, array in arrays.items():
             if not (allow_nan or np.isfinite(array).all()):
                 got = f"{array[~np.isfinite(array)][0]} in {name}"
@@ -211,7 +247,7 @@ class Network:
                 )
         architecture = {
             "layers": self.layers, "activations": self.activations, "output": self.output, "bias": self.bias,
-            "dtype": self.dtype, "dropout": self.dropout, "precision": self.precision,
+            "dtype": self.dtype, "dropout": self.dropout, "precision": self.precision, "norm": self.norm,
         }  # fmt: skip
         formats.save_arrays(path, arrays, {"architecture": architecture, "user": self.metadata})
 
@@ -232,6 +268,7 @@ class Network:
         if any(self.dropout):
             parts.append(f"dropout={self.dropout[0] if len(set(self.dropout)) == 1 else list(self.dropout)!r}")
         parts += [] if self.bias else ["bias=False"]
+        parts += [f"norm={self.norm!r}"] if self.norm else []
         parts.append(f"dtype={self.dtype!r}")
         parts += [] if self.precision == "float32" else [f"precision={self.precision!r}"]
         return f"MLP({', '.join(parts)})"

@@ -4,7 +4,7 @@ The parameters are those of scikit-learn's estimators of the same names, drawn f
 the same rows in the same order: where both can do a thing, they learn the same weights up to rounding.
 """
 
-import contextlib
+import functools
 import itertools
 import math
 import warnings
@@ -21,14 +21,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastnn.inputs import architectures
 from fastnn.model import MLP
 from fastnn.sklearn import parameters
-from fastnn.sklearn.solvers import Pace, Problem, minimise, passes, sparse_outputs
+from fastnn.sklearn.observers import Best, Lost, NoChange, Records
+from fastnn.sklearn.solvers import EpochRates, Problem, minimise, sparse_outputs
 from fastnn.training import row_order
 from fastnn.training.arguments import check_monitors, checked_callbacks
 from fastnn.training.learner import Learner
-from fastnn.training.loop import nothing
+from fastnn.training.loop import Ending, run
+from fastnn.training.observers import Callbacks, Observers, Validation
 from fastnn.training.optimizer_state import Noise
 from fastnn.training.progress import line
-from fastnn.training.sharing import Share
 from kernels.engine.requests import Needs
 from kernels.process import forks
 
@@ -39,10 +40,6 @@ NOT_CONVERGED = (
     "Stochastic Optimizer: Maximum iterations ({0.max_iter}) reached and the optimization hasn't converged yet."
 )
 LOST = "Stochastic Optimizer: the parameters are not finite after iteration {0.n_iter_}, nor will they be again."
-STALLED = {
-    False: "Training loss did not improve more than tol={0.tol:f} for {0.n_iter_no_change} consecutive epochs.",
-    True: "Validation score did not improve more than tol={0.tol:f} for {0.n_iter_no_change} consecutive epochs.",
-}
 
 
 class Perceptron(BaseEstimator):
@@ -51,7 +48,7 @@ class Perceptron(BaseEstimator):
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
     loss_curve_: list[float]
-    _optimizer: Pace
+    _optimizer: EpochRates
     best_loss_: Any
     best_validation_score_: Any
     validation_scores_: Any
@@ -120,7 +117,7 @@ class Perceptron(BaseEstimator):
                 f"{widths}"
             )
         if self.solver == "lbfgs":
-            net.prepare(line, Needs(problem.loss))
+            net.prepare(line, Needs(problem.loss, gradients=True))
             self.loss_, self.n_iter_ = minimise(
                 net, problem, self.alpha, self.tol, self.max_iter, self.max_fun, self._say
             )
@@ -160,73 +157,42 @@ class Perceptron(BaseEstimator):
             warnings.warn(f"batch_size {self.batch_size} is larger than the {n} rows: it is clipped", stacklevel=4)
         callbacks = checked_callbacks(self.callbacks or ())
         check_monitors(callbacks, problem, held_out is not None)
+        rates, epochs = self._prepared(net, incremental), 1 if incremental else self.max_iter
+        memory = rates.memory
+        net.prepare(line, problem.needs(memory.optimizer, batch_size, self.alpha))
+        learner = Learner(net.engine(), problem, memory, batch_size, self.alpha)
+        best, lost = Best(self, net, rates), Lost(learner.engine, epochs)
+        validation = [] if held_out is None else [Validation(functools.partial(held_out.measure, net))]
+        told = Callbacks(net, callbacks, memory)
+        observers = Observers(Records(self, n), *validation, best, told, NoChange(self, rates), lost)
+        orders = self._orders(order, batch_size, problem.X.shape[0])
+        self.n_iter_ = 0
+        ending = run(learner, functools.partial(next, orders), n, epochs, observers)
+        if ending is Ending.COMPLETE and not incremental:
+            warnings.warn(NOT_CONVERGED.format(self), ConvergenceWarning, stacklevel=4)
+        if lost.lost:
+            warnings.warn(LOST.format(self), ConvergenceWarning, stacklevel=4)
+        if ending is Ending.INTERRUPTED:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        best.restore()
 
-        def tell(event: str, *args: Any) -> bool:
-            return any([getattr(callback, event, nothing)(net, *args) for callback in callbacks])
-
+    def _prepared(self, net: MLP, incremental: bool) -> EpochRates:
+        """What epochs add to, and the optimiser: those of the fit before where they are gone on with."""
         if not hasattr(self, "loss_curve_") or (self.best_loss_ is None) != self.early_stopping:
             self._start_records()
         if not (incremental and hasattr(self, "_optimizer") and self._optimizer.fits(net)):
             self._optimizer = self._fresh_optimizer(net)
-        pace, memory = self._optimizer, self._optimizer.memory
         if any(net.dropout) and not hasattr(self, "_noise"):
             self._noise = net.noise = Noise(int(self._random_state.randint(np.iinfo(np.int32).max)))
-        memory.noise = net.noise
-        net.prepare(line, problem.needs(memory.optimizer, batch_size, self.alpha))
-        learner = Learner(net.engine(), problem, memory, batch_size, self.alpha)
-        watched = held_out is not None or callbacks or pace.schedule == "invscaling" or incremental
-        watched = watched or not isinstance(problem.X, np.ndarray)
+        self._optimizer.memory.noise = net.noise
+        return self._optimizer
 
-        def certain() -> int:
-            left = self.n_iter_no_change + 1 - self._no_improvement_count  # until it may stop, or lower its rate
-            return 1 if watched else int(min(left, self.max_iter - self.n_iter_))
-
-        best = net.parameters.copy() if self.early_stopping else None
-        self.n_iter_ = 0
-        with learner.engine.training(), Share(learner.engine) as share, contextlib.ExitStack() as stack:
-            epochs = passes(learner, self._orders(order, batch_size, problem.X.shape[0]), share, certain)
-            stack.callback(epochs.close)
-            try:
-                tell("on_train_begin")
-                for logs, complete in epochs:
-                    stop = tell("on_slice_end", memory.step - 1, dict(logs))
-                    if not (complete or stop):
-                        continue
-                    self.n_iter_, self.t_, self.loss_ = self.n_iter_ + 1, self.t_ + n, logs["loss"]
-                    self.loss_curve_.append(self.loss_)
-                    self._say(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                    if held_out is not None:
-                        logs |= {f"val_{name}": value for name, value in held_out.measure(net).items()}
-                    if self._improved(logs) and best is not None:
-                        best[...] = net.parameters
-                    logs["learning_rate"] = memory.learning_rate
-                    pace.end_epoch(self.t_)
-                    stop |= tell("on_epoch_end", self.n_iter_ - 1, logs)
-                    if self._no_improvement_count > self.n_iter_no_change:
-                        stop |= pace.stalled(STALLED[self.early_stopping].format(self), self._say)
-                        if not stop:
-                            self._no_improvement_count = 0
-                    if stop or incremental:
-                        break
-                    if self.n_iter_ == self.max_iter:
-                        warnings.warn(NOT_CONVERGED.format(self), ConvergenceWarning, stacklevel=4)
-                        break
-                    if not math.isfinite(self.loss_) and not learner.engine.finite():
-                        warnings.warn(LOST.format(self), ConvergenceWarning, stacklevel=4)
-                        break
-            except KeyboardInterrupt:
-                warnings.warn("Training interrupted by user.", stacklevel=4)
-            finally:
-                tell("on_train_end")
-        if best is not None:
-            net.parameters[...] = best
-
-    def _fresh_optimizer(self, net: MLP) -> Pace:
+    def _fresh_optimizer(self, net: MLP) -> EpochRates:
         options = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
         if self.solver == "sgd":
             options = {"momentum": self.momentum, "nesterov": self.nesterovs_momentum}
         options["clip_norm"] = self.clip_norm
-        return Pace(net, self.solver, self.learning_rate, self.learning_rate_init, self.power_t, **options)
+        return EpochRates(net, self.solver, self.learning_rate, self.learning_rate_init, self.power_t, **options)
 
     def _orders(self, order: np.ndarray, batch_size: int, n_rows: int) -> Iterator[np.ndarray | None]:
         """The rows of each epoch, shuffled as scikit-learn does; None for all of n_rows as they lie."""
@@ -237,22 +203,6 @@ class Perceptron(BaseEstimator):
                 self._random_state.shuffle(permutation)  # drawn even for a single batch: others draw after us
                 order = order[permutation] if shuffled else order
             yield order if shuffled or len(order) < n_rows else None
-
-    def _improved(self, logs: dict[str, float]) -> bool:
-        """Note what an epoch reached, and how many have passed without progress; whether it is the best so far."""
-        score = logs.get("val_accuracy", logs.get("val_r2", math.nan))
-        if "val_loss" in logs:
-            self.validation_scores_ = [*(self.validation_scores_ or []), score]
-            self.validation_loss_curve_ = [*(self.validation_loss_curve_ or []), logs["val_loss"]]
-            self._say(f"Validation score: {score:f}")
-        if not self.early_stopping:
-            stalled, better = self.loss_ > self.best_loss_ - self.tol, self.loss_ < self.best_loss_
-            self.best_loss_ = self.loss_ if better else self.best_loss_
-        else:
-            stalled, better = score < self.best_validation_score_ + self.tol, score > self.best_validation_score_
-            self.best_validation_score_ = score if better else self.best_validation_score_
-        self._no_improvement_count = self._no_improvement_count + 1 if stalled else 0
-        return better
 
     def _split(self, problem: Problem, held_out: Problem | None) -> tuple[np.ndarray, Problem | None]:
         """The rows to train on, and what to validate on: what the caller gave, or what early_stopping sets aside."""

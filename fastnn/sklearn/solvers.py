@@ -1,7 +1,7 @@
 """What the estimators train with: scikit-learn's losses, penalty and schedules, and its solvers, on the engine."""
 
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,16 +12,12 @@ from fastnn import optimizers
 from fastnn.inputs import Targets
 from fastnn.schedules import Schedule
 from fastnn.training.data import Data
-from fastnn.training.learner import Learner
 from fastnn.training.optimizer_state import Memory
 from fastnn.training.sharing import Share
 from kernels.engine.requests import Batches
-from kernels.layout import Layout
 from kernels.maths import sqrt
 from kernels.optimizers import adam
 from kernels.optimizers.declaration import Update
-
-Epochs = Generator[tuple[dict[str, float], bool]]
 
 SMALLEST_RATE = 1e-6  # below it "adaptive" gives up
 BLOCK_BYTES = 1 << 26  # of sparse rows made dense at a time
@@ -67,9 +63,14 @@ class Problem(Data):
         """The reported loss of several batches out of those of each."""
         return self.reported * super().mean(losses, mass)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether X is dense."""
+        return isinstance(self.X, np.ndarray)
+
     def locate(self, batches: Batches) -> tuple[Data, Batches]:
         """Where compiled code finds these batches: in place, or for sparse rows in a dense copy of them."""
-        if isinstance(self.X, np.ndarray):
+        if self.in_place:
             return self, batches
         rows: Any = slice(batches.first, batches.first + batches.total)
         rows = rows if batches.order is None else batches.order[rows]
@@ -139,7 +140,7 @@ def blocks(X: Any, net: Any) -> list[slice]:
 
 def sparse_outputs(net: Any, X: Any) -> np.ndarray:
     """The outputs of a network for sparse rows, the first product by SciPy, which passes over the zeros."""
-    layout = Layout.of(net.layers, net.dtype, net.bias)
+    layout = net.layout
     columns, stride = layout.widths[0], layout.strides[1]
     first = net.parameters[: columns * stride].reshape(columns, stride)  # with its padding: SciPy would copy a view
     outputs = []
@@ -174,7 +175,7 @@ class Adam(optimizers.Adam):
     updates: ClassVar[tuple[Update, ...]] = (replace(optimizers.Adam.updates[0], scalars=_adam_scalars),)
 
 
-class Pace:
+class EpochRates:
     """An optimiser's state between epochs: its memory, and the learning rate of the next epoch.
 
     schedule: "constant", "invscaling" (initial / (rows seen + 1) ** power), "adaptive" (a fifth whenever training
@@ -213,30 +214,6 @@ class Pace:
         return False
 
 
-def passes(learner: Learner, orders: Iterator[np.ndarray | None], share: Share, certain: Callable[[], int]) -> Epochs:
-    """Epoch after epoch; after each slice of its steps what was measured, and whether this was the epoch's last.
-
-    certain: how many epochs are still to come, whatever they bring. Those that take less than coming back to Python
-    does are run together, as many as are certain and make a slice.
-    """
-    n = 1
-    while True:
-        if n == 1:
-            order = next(orders)
-            n_rows = learner.data.X.shape[0] if order is None else len(order)
-            n_steps = learner.steps(n_rows)
-            for done, logs in learner.epoch(order):
-                share.take()
-                n_steps -= done
-                yield logs, n_steps == 0
-        else:
-            ended = learner.epochs(lambda: next(orders), n)
-            share.take()
-            for logs in ended:
-                yield logs, True
-        n = learner.together(n_rows, certain())
-
-
 def minimise(
     net: Any, problem: Problem, alpha: float, gtol: float, max_iter: int, max_fun: int, say: Callable[[str], None]
 ) -> tuple[float, int]:
@@ -244,7 +221,7 @@ def minimise(
     from scipy.optimize import minimize
     from sklearn.exceptions import ConvergenceWarning
 
-    iterations, layout = 0, Layout.of(net.layers, net.dtype, net.bias)
+    iterations, layout = 0, net.layout
     own = np.zeros(layout.size, bool)
     for view in [*layout.weights(own), *layout.biases(own)]:
         view[...] = True

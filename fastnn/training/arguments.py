@@ -1,6 +1,7 @@
 """The arguments of a training, checked."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,49 @@ from fastnn import optimizers
 from fastnn.callbacks import Callback
 from fastnn.optimizers import Optimizer
 from fastnn.training.data import Data
+from kernels.losses import LossChoice
 from kernels.optimizers.rates import check_rates
+from kernels.ranges import check_count, check_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """The arguments of MLP.fit, but for the data."""
+
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer | str
+    loss: LossChoice | None
+    l2: float
+    shuffle: bool
+    validation_data: tuple[Any, ...] | None
+    validation_split: float
+    sample_weight: Any
+    class_weight: Any
+    callbacks: Iterable[Callback]
+    progress: bool | None
+    stop_if_diverged: bool
+
+    def checked(self, data: Data) -> tuple[Optimizer, list[Callback]]:
+        """The optimiser and the callbacks, or a ValueError or TypeError that says which argument is wrong."""
+        check_count("epochs", self.epochs)
+        check_count("batch_size", self.batch_size)
+        check_flags(self.shuffle, self.progress, self.stop_if_diverged)
+        check_number("l2", self.l2, 0)
+        check_number("validation_split", self.validation_split, 0, 1, closed="left")
+        n_train = len(data.X) - held_out_rows(len(data.X), self.validation_split)
+        optimizer = checked_optimizer(self.optimizer, self.epochs * -(-n_train // self.batch_size))
+        callbacks = checked_callbacks(self.callbacks)
+        check_monitors(callbacks, data, self.validation_data is not None or bool(self.validation_split))
+        return optimizer, callbacks
+
+
+def held_out_rows(n: int, fraction: float) -> int:
+    """How many of n rows are held out."""
+    held_out = round(n * fraction)
+    if fraction and not 0 < held_out < n:
+        raise ValueError(f"validation_split must leave rows on both sides, got {fraction} of {n} rows")
+    return held_out
 
 
 def check_flags(shuffle: Any, progress: Any, stop_if_diverged: Any = True) -> None:

@@ -41,12 +41,24 @@ class Data:
         """What the loss says of itself."""
         return loss_and_parameter(self.loss)[0]
 
-    def needs(self, optimizer: Optimizer | None = None, rows: int = 1, l2: float = 0.0, outputs: bool = False) -> Needs:
+    @property
+    def in_place(self) -> bool:
+        """Whether compiled code finds all rows where they lie, and not in copies of some of them."""
+        return True
+
+    def needs(
+        self,
+        optimizer: Optimizer | None = None,
+        rows: int = 1,
+        l2: float = 0.0,
+        outputs: bool = False,
+        gradients: bool = False,
+    ) -> Needs:
         """What an engine's `load` wants to know of training, or without an optimiser of evaluation; rows of a batch."""
         target = self.target.values.dtype if self.target.values.ndim == 2 else None
         gathered = (self.X.dtype, target, None if self.weight is None else self.weight.dtype)
         if optimizer is None:
-            return Needs(self.loss, gathered=gathered, rows=rows, outputs=outputs)
+            return Needs(self.loss, gathered=gathered, rows=rows, outputs=outputs, gradients=gradients)
         return Needs(self.loss, optimizer.update, gathered, rows, optimizer.clip_norm is not None, l2 > 0, outputs)
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:

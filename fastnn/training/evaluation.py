@@ -1,6 +1,7 @@
 """How good a network is on given rows: its loss, and its accuracy or coefficient of determination."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,26 @@ from fastnn import inputs
 from kernels.losses import LossChoice, loss_and_parameter
 
 
-def measure(
-    model: Any, X: Any, target: inputs.Targets, loss: LossChoice, rows: np.ndarray | None = None,
-    weight: np.ndarray | None = None, values: Any = None,
-) -> dict[str, float]:  # fmt: skip
-    """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, on all rows of checked input or some.
+@dataclass(frozen=True, eq=False)
+class EvaluateRequest:
+    """What to measure a network on: all rows of checked input, or `rows`, the numbers of some.
 
-    weight: float64 (n,), what each row counts in all of them; None where all count alike. X may be what the engine's
-    `place` made of it; `values` is then what it made of the target's.
+    weight: float64 (n,), what each row counts in all that is measured; None where all count alike. X may be what the
+    engine's `place` made of it; `values` is then what it made of the target's.
     """
-    values = target.values if values is None else values
+
+    X: Any
+    target: inputs.Targets
+    loss: LossChoice
+    rows: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    values: Any = None
+
+
+def measure(model: Any, request: EvaluateRequest) -> dict[str, float]:
+    """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes."""
+    X, target, loss, rows, weight = request.X, request.target, request.loss, request.rows, request.weight
+    values = target.values if request.values is None else request.values
     n = len(X) if rows is None else len(rows)
     mass = n if weight is None else float(weight[slice(None) if rows is None else rows].sum())
     total, right, residual, spread = 0.0, 0.0, np.zeros(model.layers[-1]), np.zeros(model.layers[-1])

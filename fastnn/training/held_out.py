@@ -6,21 +6,21 @@ import numpy as np
 
 from fastnn import inputs
 from fastnn.training import row_order
+from fastnn.training.arguments import FitOptions, held_out_rows
 from fastnn.training.data import Data, in_range
+from fastnn.training.evaluation import EvaluateRequest
 
 
-def split(
-    model: Any, data: Data, validation_data: Any, fraction: float, sample_weight: Any
-) -> tuple[np.ndarray | None, tuple[Any, ...] | None]:
-    """All rows, still to be drawn from, None without a split, and what `evaluation.measure` takes, if anything."""
-    n = len(data.X)
+def split(model: Any, data: Data, options: FitOptions) -> tuple[np.ndarray | None, EvaluateRequest | None]:
+    """The numbers of all rows, the first of which are to be held out, None without a split; what to validate on."""
+    n, validation_data, fraction = len(data.X), options.validation_data, options.validation_split
     if validation_data is None and not fraction:
         return None, None
     if validation_data is None:
         order = row_order.numbered(n)
         # without the class weights, which weigh in learning alone
-        weight = inputs.row_weights(sample_weight, None, data.target, n, dtype=model.dtype)
-        return order, (data.X, data.target, data.loss, order[: held_out_rows(n, fraction)], in_range(weight, data.loss))
+        weight = in_range(inputs.row_weights(options.sample_weight, None, data.target, n, dtype=model.dtype), data.loss)
+        return order, EvaluateRequest(data.X, data.target, data.loss, order[: held_out_rows(n, fraction)], weight)
     if fraction:
         raise ValueError("validation_split must be 0 with validation_data, got both")
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
@@ -34,23 +34,4 @@ def split(
     )  # fmt: skip
     weights = validation_data[2] if len(validation_data) == 3 else None
     weight = inputs.row_weights(weights, None, target, len(X), "validation_data[2]", dtype=model.dtype)
-    return None, (X, target, data.loss, None, in_range(weight, data.loss))
-
-
-def draw(model: Any, order: np.ndarray, n_train: int, weight: np.ndarray | None) -> np.ndarray:
-    """Draw the rows held out, which come first in `order`; the others. ValueError where none held out has a weight."""
-    held_out, train = order[:-n_train], order[-n_train:]
-    row_order.shuffle(model.random, order)
-    held_out.sort()
-    train.sort()
-    if weight is not None and not weight[held_out].any():
-        raise ValueError(f"sample_weight must not be 0 for all {len(held_out)} rows that validation_split holds out")
-    return train
-
-
-def held_out_rows(n: int, fraction: float) -> int:
-    """How many of n rows are held out."""
-    held_out = round(n * fraction)
-    if fraction and not 0 < held_out < n:
-        raise ValueError(f"validation_split must leave rows on both sides, got {fraction} of {n} rows")
-    return held_out
+    return None, EvaluateRequest(X, target, data.loss, weight=in_range(weight, data.loss))

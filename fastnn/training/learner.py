@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fastnn import inputs
 from fastnn.training.data import MANY_ROWS, Data
+from fastnn.training.evaluation import EvaluateRequest
 from fastnn.training.optimizer_state import Memory, are_ours
 from kernels.engine.requests import Batches, Descent, Objective, TrainRequest
-from kernels.losses import LossChoice
 from kernels.process import forks
 from kernels.ranges import check_count
 
@@ -41,13 +41,11 @@ class Learner:
         """The data where the engine reads them best: asked for by who runs on all of it, not on dense parts."""
         return self.engine.place(self.data.X, self.data.target.values, self.data.weight)
 
-    def placed(
-        self, X: Any, target: inputs.Targets, loss: LossChoice, rows: np.ndarray | None, weight: np.ndarray | None
-    ) -> tuple[Any, ...]:
-        """What `evaluation.measure` takes, with its data where the engine reads it best."""
-        same = X is self.data.X and target is self.data.target
-        x, values, _ = self._placed if same else self.engine.place(X, target.values)
-        return x, target, loss, rows, weight, values
+    def placed(self, request: EvaluateRequest) -> EvaluateRequest:
+        """The same request, with its data where the engine reads them best."""
+        same = request.X is self.data.X and request.target is self.data.target
+        x, values, _ = self._placed if same else self.engine.place(request.X, request.target.values)
+        return replace(request, X=x, values=values)
 
     @property
     def lost_step(self) -> int:
@@ -85,6 +83,8 @@ class Learner:
 
     def together(self, n_rows: int, most: int) -> int:
         """How many epochs of n_rows rows make a slice, from 1 to `most`."""
+        if not self.data.in_place:
+            return 1
         return max(1, min(self._slice // self.steps(n_rows), MANY_ROWS // n_rows, most))
 
     def epochs(self, next_order: Callable[[], np.ndarray | None], n: int) -> list[dict[str, float]]:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+from fastnn.training.observers import Epoch, Observer
+
 LINE_SECONDS = 1.0  # between two lines, the first and the last excepted
 BAR_SECONDS = 0.1  # between two looks of the bar
 
@@ -18,7 +20,7 @@ def line(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
 
-class Progress:
+class Progress(Observer):
     """The progress of one fit; use as a context manager.
 
     progress: None for a bar when tqdm is installed and stderr is a terminal or a notebook, otherwise a line per epoch,
@@ -47,16 +49,16 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def slice(self, epoch: int, steps: int, logs: Mapping[str, float]) -> None:
-        """So many more steps of epoch number `epoch`, counted from 0, have been made, with these values so far."""
+    def slice_ended(self, epoch: Epoch) -> None:
+        """Move the bar."""
         if self._bar is not None:
-            self._bar.update(steps)
-            self._later(epoch, logs, BAR_SECONDS)
+            self._bar.update(epoch.steps)
+            self._later(epoch.number, epoch.logs, BAR_SECONDS)
 
-    def epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Epoch number `epoch`, counted from 0, has ended with these values."""
+    def epoch_ended(self, epoch: Epoch) -> None:
+        """Show what an epoch has reached."""
         if not self.silent:
-            self._later(epoch, logs, BAR_SECONDS if self._bar is not None else LINE_SECONDS)
+            self._later(epoch.number, epoch.logs, BAR_SECONDS if self._bar is not None else LINE_SECONDS)
 
     def _later(self, epoch: int, logs: Mapping[str, float], interval: float) -> None:
         """Show these values, now or, where others have just been shown, at the end if none come after them."""

@@ -1,5 +1,7 @@
 """The order in which the rows of a data set are learnt from."""
 
+from typing import Any
+
 import numpy as np
 
 from kernels.engine.codes import ROW_NUMBER
@@ -39,3 +41,44 @@ def shuffle(random: np.random.Generator, order: np.ndarray) -> None:
     for start, end in zip(free - sizes, free, strict=True):
         random.shuffle(dealt[start:end])
         order[start:end] = dealt[start:end]
+
+
+class Orders:
+    """The order of the rows in each epoch of a training.
+
+    rows: the numbers of the rows, or None for all as they lie. shuffled: whether each epoch has an order of its own,
+    which `random` draws, into the same array.
+    """
+
+    def __init__(self, random: np.random.Generator, rows: np.ndarray | None, shuffled: bool) -> None:
+        self.random, self.rows, self.shuffled = random, rows, shuffled
+
+    def next(self) -> np.ndarray | None:
+        """The order of the next epoch."""
+        if self.shuffled and self.rows is not None:
+            shuffle(self.random, self.rows)
+        return self.rows
+
+    def hold_out(self, n: int) -> np.ndarray:
+        """Draw n rows that are in no epoch from now on; their numbers, in the memory where those of the first n were.
+
+        Both they and the others are in the order of their numbers.
+        """
+        assert self.rows is not None
+        held_out, others = self.rows[:n], self.rows[n:]
+        shuffle(self.random, self.rows)
+        held_out.sort()
+        others.sort()
+        self.rows = others
+        return held_out
+
+    def state(self) -> Any:
+        """What the orders to come depend on."""
+        if not self.shuffled or self.rows is None:
+            return None
+        return self.rows.copy(), self.random.bit_generator.state
+
+    def put_back(self, state: Any) -> None:
+        """Give them the state that they had."""
+        if state is not None and self.rows is not None:
+            self.rows[...], self.random.bit_generator.state = state

@@ -12,11 +12,13 @@ from kernels.activations import ACTIVATIONS
 from kernels.checks import Checks
 from kernels.cpu import tuning
 from kernels.cpu.compiler import cache, jit
-from kernels.cpu.engine import scheduler as _network
+from kernels.cpu.engine.layers import dense as _dense
+from kernels.cpu.engine.layers.dropout import dropout as _dropout
 from kernels.cpu.engine.operations.clip import clip as _clip
-from kernels.cpu.engine.operations.dropout import dropout as _dropout
 from kernels.cpu.engine.operations.gather import gathers as _gathers
 from kernels.cpu.engine.operations.update import kernels_of as _kernels_of
+from kernels.cpu.engine.schedule import OPERATIONS as _OPERATIONS
+from kernels.cpu.engine.scheduler import run_job as _run_job
 from kernels.cpu.ir import simd
 from kernels.cpu.ir.transpose import transpose as _transpose
 from kernels.cpu.product import bf16
@@ -221,7 +223,9 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
     """Compile, or load from the cache, every kernel for these dtypes; returns the seconds it took."""
     start = time.perf_counter()
     for dtype in dtypes:
-        _network.network[dtype].load()
+        _run_job[dtype].load()
+        for family in (*_OPERATIONS, _dense.forward, _dense.backward, _dense.gradient):
+            family[dtype].load()
         for family in (_linear.linear, _linear.linear_backward, _tasks.products):
             family[dtype].load()
         for name in ACTIVATIONS:

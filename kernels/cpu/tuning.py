@@ -138,6 +138,9 @@ LOOK, DISTURBED_PERCENT = 100_000_000, 25
 # Nanoseconds that it works alone, which double each time.
 FIRST_PAUSE, MOST_PAUSE = 250_000_000, 4_000_000_000
 
+# Columns that batch normalisation does at once: whole cache lines, and enough tiles for the threads.
+NORM_COLUMNS = 64
+
 # --- Row by row: kernels/cpu/rowwise and kernels/cpu/ir
 
 # Vectors of rows in a block that is transposed.

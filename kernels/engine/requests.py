@@ -17,7 +17,7 @@ class Needs(NamedTuple):
 
     update: the optimiser's, None where no steps are made. gathered: the dtypes of data, of targets (None for labels)
     and of weights. rows: of a batch. clips: whether steps have a clip_norm. decays: whether they have an l2. outputs:
-    whether those are asked for.
+    whether those are asked for. gradients: whether gradients without steps are.
     """
 
     loss: LossChoice | None = None
@@ -27,6 +27,7 @@ class Needs(NamedTuple):
     clips: bool = False
     decays: bool = False
     outputs: bool = False
+    gradients: bool = False
 
 
 @dataclass(eq=False, slots=True)

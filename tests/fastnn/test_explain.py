@@ -23,7 +23,7 @@ def test_the_page_shows_what_explain_prints():
 )
 def test_there_is_a_line_for_each_phase(layers, rows, threads):
     net = fastnn.MLP(layers, output="identity", threads=threads)
-    engine = Engine(layers, net.activations, "identity", net.parameters, threads=threads)
+    engine = Engine(net.network, net.parameters, threads)
     schedule = engine._step_schedule(rows, engine.training_threads(rows), dx=False, split=False)
     text = net.explain(rows)
     lines = text.splitlines()[3:-2]

@@ -15,6 +15,7 @@ from kernels.cpu.product import bf16
 from kernels.cpu.product.gemm import gemm
 from kernels.cpu.product.gemm_bf16 import gemm_amx, gemm_dot, gemm_split, product_for
 from kernels.cpu.tuning import BF16_KC, BF16_MC, LEAST_ROUNDED, LEAST_SPLIT
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.optimizers.sgd import SGD
 from tests.oracle import random_arrays, random_labels, random_network
@@ -175,13 +176,13 @@ def test_infinity_and_nan(kernel):
 
 
 def make_engine(widths, precision, threads=1, activation="relu"):
-    layout = Layout.of(widths, "float32", True)
+    layout = Layout.of(perceptron(widths), "float32")
     parameters = aligned_zeros(layout.size, "float32")
     weights, biases = random_network(0, widths)
     for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=True):
         view[...] = values
     hidden = [activation] * (len(widths) - 2)
-    return Engine(widths, hidden, "softmax", parameters, True, threads, (), precision)
+    return Engine(perceptron(widths, hidden), parameters, threads, precision)
 
 
 def trained(widths, precision, threads=1, rows=300, steps=3):

@@ -7,6 +7,7 @@ import pytest
 
 from kernels import reference
 from kernels.cpu.engine.engine import Engine
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.adam import Adam
 from kernels.optimizers.sgd import SGD
@@ -21,13 +22,13 @@ OPTIMIZERS = [SGD(1.0, momentum=0.9), Adam(1.0)]
 
 
 def make(widths, dtype, threads=1):
-    layout = Layout.of(widths, dtype)
+    layout = Layout.of(perceptron(widths), dtype)
     parameters = aligned_zeros(layout.size, dtype)
     for view, values in zip(
         layout.weights(parameters) + layout.biases(parameters), itertools.chain(*random_network(0, widths)), strict=True
     ):
         view[...] = values
-    return Engine(widths, ["relu"] * (len(widths) - 2), "softmax", parameters, True, threads)
+    return Engine(perceptron(widths, ["relu"] * (len(widths) - 2)), parameters, threads)
 
 
 def train(engine, optimizer=DESCENT, steps=1, scale=1.0, l2=0.0, **options):

@@ -8,6 +8,7 @@ import pytest
 
 import kernels
 from kernels import api, backends, cpu, devices, reference
+from kernels.engine.network import perceptron
 from kernels.layout import Layout
 from kernels.losses import LOSSES
 from tests.programs import run
@@ -295,8 +296,8 @@ def test_engines_have_the_attributes_that_the_protocol_says(device):
         pytest.skip(devices.EXTRA)
     if device == "cuda" and devices.missing_gpu():
         pytest.skip(devices.missing_gpu())
-    layout = Layout.of((3, 2), "float32")
-    engine = engines()[device]((3, 2), (), "softmax", np.zeros(layout.size, np.float32))
+    network = perceptron((3, 2))
+    engine = engines()[device](network, np.zeros(Layout.of(network, "float32").size, np.float32))
     for name in backends.Engine.__annotations__:
         assert hasattr(engine, name), name
 

@@ -8,6 +8,7 @@ import pytest
 from kernels import reference
 from kernels.cpu.engine.engine import Engine
 from kernels.engine.codes import ROW_NUMBER
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
@@ -32,13 +33,13 @@ class Setting:
     def __init__(self, kind="rows", activation="relu", threads=1, dtype="float64", rates=RATES):
         self.widths, self.rows, self.rest = KINDS[kind]
         self.activations, self.rates = [activation] * 2, rates
-        layout = Layout.of(self.widths, dtype)
+        layout = Layout.of(perceptron(self.widths), dtype)
         self.parameters = aligned_zeros(layout.size, dtype)
         self.weights, self.biases = layout.weights(self.parameters), layout.biases(self.parameters)
         weights, biases = random_network(0, self.widths)
         for view, values in zip(self.weights + self.biases, weights + biases, strict=True):
             view[...] = values
-        self.engine = Engine(self.widths, self.activations, "softmax", self.parameters, True, threads, rates)
+        self.engine = Engine(perceptron(self.widths, self.activations, dropout=rates), self.parameters, threads)
         self.n = self.rows + self.rest
         (self.x,) = random_arrays(1, (self.n, self.widths[0]), dtype=dtype)
         self.y = random_labels(2, self.n, self.widths[-1])

@@ -16,6 +16,7 @@ from kernels.cpu.engine.job import STOP
 from kernels.cpu.ir import memory
 from kernels.cpu.threads import workers
 from kernels.engine.codes import ROW_NUMBER
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.adam import Adam
 from kernels.optimizers.sgd import SGD
@@ -32,12 +33,13 @@ SCALARS = {
 
 
 def make_engine(widths, dtype="float32", activation="relu", output="softmax", bias=True, threads=1, dropout=()):
-    layout = Layout.of(widths, dtype, bias)
+    layout = Layout.of(perceptron(widths, bias=bias), dtype)
     parameters = aligned_zeros(layout.size, dtype)
     weights, biases = random_network(0, widths)
     for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=False):
         view[...] = values
-    return Engine(widths, [activation] * (len(widths) - 2), output, parameters, bias, threads, dropout)
+    network = perceptron(widths, [activation] * (len(widths) - 2), output, bias=bias, dropout=dropout)
+    return Engine(network, parameters, threads)
 
 
 def train(engine, steps=3, batch_size=40, update=DESCENT, rate=0.1, l2=0.0, hook=None):

@@ -7,10 +7,14 @@ import pytest
 
 from kernels import reference
 from kernels.cpu import tuning
-from kernels.cpu.engine import job as codes
 from kernels.cpu.engine import schedule as schedules
 from kernels.cpu.engine.engine import Engine
+from kernels.cpu.engine.operations.layers import backward_layer, forward_layer
+from kernels.cpu.engine.operations.rows_through_layers import gather_batch, rows_through_layers, rows_to_outputs
+from kernels.cpu.engine.operations.update_weights import transpose_weights
+from kernels.cpu.engine.operations.weights import weights
 from kernels.engine.codes import ROW_NUMBER
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.sgd import SGD
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels, random_network
@@ -27,41 +31,45 @@ KINDS = {
 
 
 def operations(widths, rows, threads=2):
-    schedule = schedules.for_step(tuple(widths), rows, threads, 4, gathered=True, dx=False, split=False)
-    return [int(phase["operation"]) for phase in schedule.phases], schedule.gradient_groups
+    schedule = schedules.for_step(perceptron(widths), rows, threads, 4, gathered=True, dx=False, split=False)
+    return [phase.operation for phase in schedule.phases], schedule.gradient_groups
 
 
 def test_the_kinds_are_what_they_are_called():
-    assert operations(*KINDS["rows"][:2]) == ([codes.TRANSPOSE, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS], 0)
+    assert operations(*KINDS["rows"][:2]) == ([transpose_weights, rows_through_layers, weights], 0)
     layers = [
-        codes.TRANSPOSE,
-        codes.GATHER,
-        *[codes.FORWARD] * 2,
-        codes.ROWS_THROUGH_LAYERS,
-        codes.BACKWARD,
-        codes.WEIGHTS,
+        transpose_weights,
+        gather_batch,
+        *[forward_layer] * 2,
+        rows_through_layers,
+        backward_layer,
+        weights,
     ]
     assert operations(*KINDS["layers"][:2]) == (layers, 0)
-    alone = [codes.TRANSPOSE, codes.GATHER, codes.FORWARD, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS]
+    alone = [transpose_weights, gather_batch, forward_layer, rows_through_layers, weights]
     assert operations(*KINDS["layers alone"][:2]) == (alone, 0)
-    assert operations(*KINDS["groups"][:2])[0] == [codes.TRANSPOSE, codes.ROWS_THROUGH_LAYERS, codes.WEIGHTS]
+    assert operations(*KINDS["groups"][:2])[0] == [transpose_weights, rows_through_layers, weights]
     assert operations(*KINDS["groups"][:2])[1] >= tuning.GROUPS_AT_ONCE
 
 
 @pytest.mark.parametrize("rows", [1, 2, 31, 128, 1000, 5000, 100_003, 10_000_019])
 @pytest.mark.parametrize("widths", [(2, 25, 1), (400, 25, 10), (784, 256, 128, 10), (1024, 2048, 2048, 1024, 10)])
 def test_what_decides_a_sum_depends_on_the_sizes_alone(widths, rows):
-    for_threads = [schedules.for_step(widths, rows, n, 4, gathered=True, dx=False, split=False) for n in (1, 2, 7, 64)]
+    for_threads = [
+        schedules.for_step(perceptron(widths), rows, n, 4, gathered=True, dx=False, split=False) for n in (1, 2, 7, 64)
+    ]
     assert len({(schedule.gradient_groups, schedule.group_rows) for schedule in for_threads}) == 1
     groups, height = for_threads[0].gradient_groups, for_threads[0].group_rows
     assert groups == 0 or (groups - 1) * height < rows <= groups * height
-    assert groups == 0 or groups * Layout.of(widths, "float32").size <= rows * sum(widths)  # not more than it saves
+    assert groups == 0 or groups * Layout.of(perceptron(widths), "float32").size <= rows * sum(
+        widths
+    )  # not more than it saves
 
 
 @pytest.mark.parametrize("widths", [(1, 1), (2, 25, 1), (784, 256, 128, 10), (1024, 2048, 2048, 1024, 10)])
 def test_the_weight_tiles_cover_every_weight_once(widths):
     covered = [np.zeros(shape, int) for shape in pairwise(widths)]
-    for layer, i0, i1, j0, j1 in schedules.weight_tiles(widths):
+    for layer, i0, i1, j0, j1 in schedules.weight_tiles(perceptron(widths)):
         covered[layer][i0:i1, j0:j1] += 1
     assert all((layer == 1).all() for layer in covered)
 
@@ -70,10 +78,10 @@ def test_the_weight_tiles_cover_every_weight_once(widths):
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_the_tiles_of_a_layer_cover_it(rows, threads):
     widths = (300, 2049, 1030)
-    schedule = schedules.for_step(widths, rows, threads, 4, gathered=True, dx=True, split=False)
+    schedule = schedules.for_step(perceptron(widths), rows, threads, 4, gathered=True, dx=True, split=False)
     for operation, layer, height, across, width, *_ in schedule.phases:
-        if operation in (codes.FORWARD, codes.BACKWARD):
-            columns = widths[layer + 1] if operation == codes.FORWARD else widths[layer]
+        if operation in (forward_layer, backward_layer):
+            columns = widths[layer + 1] if operation == forward_layer else widths[layer]
             assert 0 < height <= max(rows, 1)
             assert (across - 1) * width < columns <= across * width
 
@@ -83,14 +91,14 @@ class Setting:
 
     def __init__(self, kind, activation, threads, labels=np.int64, in_place=False):
         self.widths, self.rows, self.rest = KINDS[kind]
-        layout = Layout.of(self.widths, "float64")
+        layout = Layout.of(perceptron(self.widths), "float64")
         self.parameters = aligned_zeros(layout.size, "float64")
         self.weights, self.biases = layout.weights(self.parameters), layout.biases(self.parameters)
         weights, biases = random_network(0, self.widths)
         for view, values in zip(self.weights + self.biases, weights + biases, strict=True):
             view[...] = values
         self.activations = [activation] * (len(self.widths) - 2)
-        self.engine = Engine(self.widths, self.activations, "softmax", self.parameters, threads=threads)
+        self.engine = Engine(perceptron(self.widths, self.activations), self.parameters, threads)
         n = self.rows + self.rest
         (self.x,) = random_arrays(1, (n, self.widths[0]))
         self.y = random_labels(2, n, self.widths[-1]).astype(labels)
@@ -187,7 +195,7 @@ def never_transposed(monkeypatch):
 @pytest.mark.parametrize("kind", ["rows", "layers", "groups"])
 def test_a_gradient_made_as_its_transpose_has_the_same_bits(kind, never_transposed):
     widths, rows, _ = KINDS[kind]
-    assert any(schedules.for_step(tuple(widths), rows, 1, 8, gathered=True, dx=False, split=False).transposed_dw)
+    assert any(schedules.for_step(perceptron(widths), rows, 1, 8, gathered=True, dx=False, split=False).transposed_dw)
     found = []
     for forget in (lambda: None, never_transposed):
         forget()
@@ -197,7 +205,9 @@ def test_a_gradient_made_as_its_transpose_has_the_same_bits(kind, never_transpos
             setting.x, setting.y, weight=None, scale=1.0, loss="softmax_cross_entropy"
         )
         found.append([losses, setting.parameters, value, gradient])
-    assert not any(schedules.for_step(tuple(widths), rows, 1, 8, gathered=True, dx=False, split=False).transposed_dw)
+    assert not any(
+        schedules.for_step(perceptron(widths), rows, 1, 8, gathered=True, dx=False, split=False).transposed_dw
+    )
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -209,13 +219,16 @@ WIDE = (300, 700, 800, 700, 6)
 @pytest.mark.parametrize("rows", [1, 2, 33, tuning.FORWARD_ROWS, tuning.FORWARD_ROWS + 1])
 def test_few_rows_go_forward_by_parts_of_large_layers(rows, in_place):
     """Layer 0 is not large, layers 1 and 2 are; the last is done with the outputs."""
-    phases = schedules.for_outputs(WIDE, rows, 2, 4, not in_place, rows).phases["operation"].tolist()
+    phases = [
+        phase.operation for phase in schedules.for_outputs(perceptron(WIDE), rows, 2, 4, not in_place, rows).phases
+    ]
     by_layers = rows <= tuning.FORWARD_ROWS
-    assert phases == [*[codes.GATHER] * (not in_place), *[codes.FORWARD] * 3, codes.PREDICT][0 if by_layers else -1 :]
-    assert schedules.for_outputs(WIDE, rows, 1, 4, not in_place, rows).phases["operation"].tolist() == [codes.PREDICT]
+    assert phases == [*[gather_batch] * (not in_place), *[forward_layer] * 3, rows_to_outputs][0 if by_layers else -1 :]
+    (phase,) = schedules.for_outputs(perceptron(WIDE), rows, 1, 4, not in_place, rows).phases
+    assert phase.operation is rows_to_outputs
     weights, biases = random_network(3, WIDE)
-    parameters = aligned_zeros(Layout.of(WIDE, "float32").size, np.float32)
-    layout = Layout.of(WIDE, "float32")
+    parameters = aligned_zeros(Layout.of(perceptron(WIDE), "float32").size, np.float32)
+    layout = Layout.of(perceptron(WIDE), "float32")
     for w, b, values, bias in zip(layout.weights(parameters), layout.biases(parameters), weights, biases, strict=True):
         w[...], b[...] = values, bias
     (x,) = random_arrays(4, (rows, WIDE[0]))
@@ -223,7 +236,7 @@ def test_few_rows_go_forward_by_parts_of_large_layers(rows, in_place):
     labels = random_labels(5, rows, WIDE[-1])
     results = []
     for threads in (1, 2, 3):
-        engine = Engine(WIDE, ["relu", "gelu", "tanh"], "softmax", parameters, True, threads)
+        engine = Engine(perceptron(WIDE, ["relu", "gelu", "tanh"]), parameters, threads)
         out = np.full((rows, WIDE[-1]), np.nan, np.float32)
         results.append((out, *engine.forward(x, out=out, target=labels, loss="softmax_cross_entropy", metric="label")))
     expected = x.astype(np.float64)
@@ -241,4 +254,4 @@ def test_few_rows_go_forward_by_parts_of_large_layers(rows, in_place):
     ((1 << 16, 4, 10), 1, 2, 0),  # whose columns are one tile, however narrow the vectors are
 ])  # fmt: skip
 def test_few_rows_go_one_by_one_through_layers_of_which_each_thread_reads_a_part(widths, rows, threads, layers):
-    assert schedules.streamed(widths, rows, threads, 4) == layers
+    assert schedules.streamed(perceptron(widths), rows, threads, 4) == layers

@@ -14,6 +14,7 @@ from kernels.cpu.engine.engine import Engine
 from kernels.cpu.measure import ceilings, stamps
 from kernels.cpu.measure.counts import operations_of, step_counts
 from kernels.cpu.measure.timed_engine import TimedEngine
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.optimizers.adam import adam
 from kernels.optimizers.sgd import SGD, momentum, sgd
@@ -27,9 +28,9 @@ BATCHES = 64, 128, 2048
 
 def train(kind, threads, activations, batch, clip_norm=None):
     """The engine after some steps, and what it was asked for."""
-    parameters = aligned_zeros(Layout.of(WIDTHS, "float32").size, np.float32)
+    parameters = aligned_zeros(Layout.of(perceptron(WIDTHS), "float32").size, np.float32)
     parameters[...] = 0.1 * random_arrays(0, parameters.shape, dtype=np.float32)[0]
-    engine = kind(WIDTHS, activations, "softmax", parameters, True, threads)
+    engine = kind(perceptron(WIDTHS, activations), parameters, threads)
     (x,) = random_arrays(1, (ROWS, WIDTHS[0]))
     request = train_request(
         x, random_labels(2, ROWS, WIDTHS[-1]), order=np.resize(np.arange(ROWS, dtype=np.uint32)[::-1], STEPS * batch),

@@ -1,5 +1,6 @@
 """The LLVM functions that kernels are made of, with their attributes, and the C functions that call them."""
 
+import copy
 from typing import Any
 
 from llvmlite import ir
@@ -20,19 +21,36 @@ class _Lower(lowering.Lower):
         for attribute in self.attributes:  # llvmlite lists neither, but writes what the set holds
             set.add(self.function.attributes, attribute)
 
-    def create_cfunc_wrapper(self) -> None:
-        """Write the C function, as Numba does, but for matrices, of which it takes single words."""
-        context, fndesc = self.context, self.fndesc
+
+class _LowerKernel(_Lower):
+    """A kernel's own function becomes the body of a C function, so that a call of a kernel is one call."""
+
+    def setup_function(self, fndesc: Any) -> None:
+        body = copy.copy(fndesc)
+        body.mangled_name += "_body"
+        super().setup_function(body)
+        self.function.linkage = "internal"
+
+    def lower_normal_function(self, fndesc: Any) -> None:
+        """Lower the function, and write the C function that it goes into."""
+        super().lower_normal_function(fndesc)
+        context = self.context
+        self._write_c_function(fndesc)
+        # Numba asks where the function itself is. Nobody calls that
+        itself = context.declare_function(self.module, fndesc)
+        ir.IRBuilder(itself.append_basic_block("entry")).unreachable()
+
+    def _write_c_function(self, fndesc: Any) -> None:
+        """The C function, as Numba writes it, but for matrices, of which it takes single words."""
+        context = self.context
         words = [context.get_value_type(kind) for kind in flat(fndesc.argtypes)]
-        module = context.create_module("cfunc_wrapper")
-        fnty = context.call_conv.get_function_type(fndesc.restype, fndesc.argtypes)
-        callee = ir.Function(module, fnty, fndesc.llvm_func_name)
         fnty = ir.FunctionType(context.get_value_type(fndesc.restype), words)
-        wrapper = ir.Function(module, fnty, fndesc.llvm_cfunc_wrapper_name)
+        wrapper = ir.Function(self.module, fnty, fndesc.llvm_cfunc_wrapper_name)
+        set.add(wrapper.attributes, WIDE)
         builder = ir.IRBuilder(wrapper.append_basic_block("entry"))
         arguments = gathered(context, builder, fndesc.argtypes, wrapper.args)
         status, result = context.call_conv.call_function(
-            builder, callee, fndesc.restype, fndesc.argtypes, arguments, attrs=("noinline",)
+            builder, self.function, fndesc.restype, fndesc.argtypes, arguments, attrs=("alwaysinline",)
         )
         with builder.if_then(status.is_error, likely=False):
             python = context.get_python_api(builder)
@@ -43,7 +61,9 @@ class _Lower(lowering.Lower):
             python.decref(name)
             python.gil_release(state)
         builder.ret(result)
-        self.library.add_ir_module(module)
+
+    def create_cfunc_wrapper(self) -> None:
+        """It is there already."""
 
 
 class _LowerAddresses(_Lower):
@@ -60,6 +80,18 @@ class Lowering(NativeLowering):
     def lowering_class(self) -> type:
         """What writes a function's LLVM code."""
         return _Lower
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class LoweringOfKernel(Lowering):
+    """The same for a kernel's own function."""
+
+    _name = "fastnn_lowering_of_kernel"
+
+    @property
+    def lowering_class(self) -> type:
+        """What writes a function's LLVM code."""
+        return _LowerKernel
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -88,6 +120,6 @@ class KernelCompiler(Compiler):
     def define_pipelines(self) -> list[Any]:
         """The one list of passes."""
         self.state.flags.forceinline = False  # which Numba hands down from an inlined function that calls the kernel
-        passes = pipeline(self.state, Lowering)
+        passes = pipeline(self.state, LoweringOfKernel)
         passes.finalize()
         return [passes]

@@ -4,28 +4,27 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from itertools import pairwise
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from kernels.activations import ACTIVATIONS
 from kernels.cpu import tuning
 from kernels.cpu.engine.explain import explain
 from kernels.cpu.engine.job_memory import JobMemory
+from kernels.cpu.engine.layers.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations import clip
-from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.operations.gather import gathers
 from kernels.cpu.engine.operations.update import kernels_of
 from kernels.cpu.engine.schedule import StepSchedule, for_outputs, for_step
-from kernels.cpu.engine.scheduler import network
+from kernels.cpu.engine.scheduler import run_job
 from kernels.cpu.engine.thread_counts import ThreadCounts
 from kernels.cpu.rowwise.loss import losses, output
 from kernels.cpu.threads import workers
 from kernels.cpu.threads.thread_choice import ThreadChoice
 from kernels.engine.codes import METRICS, OUTPUTS, WRONG_LABEL
+from kernels.engine.network import Network
 from kernels.engine.requests import Batches, Needs, TrainRequest
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.losses import LossChoice, loss_and_parameter
@@ -65,50 +64,47 @@ class Engine:
 
     def __init__(
         self,
-        widths: Sequence[int],
-        activations: Sequence[str],
-        output: str,
+        network: Network,
         parameters: np.ndarray,
-        bias: bool = True,
         threads: int | None = None,
-        dropout: Sequence[float] = (),
         precision: str = "float32",
     ) -> None:
-        self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
-        self._drops = any(dropout)
+        self.network, self.parameters, self.precision = network, parameters, precision
         self.dtype = parameters.dtype
-        self.layout = Layout.of(widths, self.dtype.name, bias)
-        self.activations = [ACTIVATIONS[name] for name in activations]
+        self.layout = Layout.of(network, self.dtype.name)
         self.threads = self.most_threads = threads or workers.default_threads()
         self.process = os.getpid()  # the child of a fork makes an engine of its own: this one's may be at work
         self._lock, self._busy = forks.lock(), False
         forks.renewed(self)
-        self.kernel = network[self.dtype]
+        self.kernel = run_job[self.dtype]
         size = self.dtype.itemsize
-        self.memory = JobMemory(self.layout, self.activations, dropout, parameters, precision, self.threads)
+        self.memory = JobMemory(network, self.layout, parameters, precision, self.threads)
         self._job = self.memory.job
-        self._job.output = OUTPUTS[self.output]
-        self._thread_counts = ThreadCounts(widths, size, self.threads)
-        self.multiply_adds = sum(a * b for a, b in pairwise(widths))
-        self._row_cost = (3 * self.multiply_adds + tuning.MULTIPLY_ADDS_A_UNIT * sum(widths)) * size // 4
+        self._job.output = OUTPUTS[network.output]
+        self._thread_counts = ThreadCounts(network, size, self.threads)
+        self.multiply_adds = network.n_weights
+        self._row_cost = (3 * self.multiply_adds + tuning.MULTIPLY_ADDS_A_UNIT * sum(network.widths)) * size // 4
         self._step_cost = tuning.MULTIPLY_ADDS_A_PARAMETER * self.layout.size * size // 4
 
     def load(self, needs: Needs) -> None:
         """Compile what jobs with these needs run, or load it from the cache; else the first job does that.
 
-        Their `rows` and `decays` change nothing here.
+        Their `decays` change nothing here.
         """
         self.kernel.load()
-        for n in range(len(self.layout.widths) - 1):
+        for schedule in self._schedules_of(needs):
+            for phase in schedule.phases:
+                phase.operation[self.dtype].load()
+        for n in self.memory.products:
             self.memory.product(n, sys.maxsize).load()
-        self.memory.load_activations()
+        self.memory.load_kernels()
         if needs.loss is not None:
             losses[loss_and_parameter(needs.loss)[0].name][self.dtype].load()
         if needs.outputs:
             output[self.dtype].load()
         if needs.update is not None:
             kernels_of(needs.update)[self.dtype].load()
-            if self._drops:
+            if any(stage.dropout for stage in self.network.stages):
                 dropout_kernels[self.dtype].load()
             if needs.clips:
                 clip.clip[self.dtype].load()
@@ -117,6 +113,16 @@ class Engine:
                 gathers[dtype][self.dtype].load()
         if self.threads > 1:
             workers.load()
+
+    def _schedules_of(self, needs: Needs) -> Iterator[StepSchedule]:
+        """The schedules of jobs with these needs, as far as is known before the first."""
+        rows, size = needs.rows, self.dtype.itemsize
+        if needs.update is not None:
+            yield for_step(self.network, rows, self.training_threads(rows), size, True, dx=False, split=needs.clips)
+        if needs.gradients:
+            yield for_step(self.network, rows, self.threads_for(rows), size, True, dx=True, split=False)
+        if needs.outputs or not (needs.update or needs.gradients):
+            yield for_outputs(self.network, rows, self.forward_threads(rows), size, gathered=True, among=rows)
 
     def _at_fork_reinit(self) -> None:
         """In the child of a fork: whoever was at work here has stayed behind."""
@@ -167,7 +173,7 @@ class Engine:
 
     def _step_schedule(self, rows: int, threads: int, dx: bool, split: bool) -> StepSchedule:
         """The schedule of a step on `rows` rows of the data that have been set."""
-        return for_step(self.layout.widths, rows, threads, self.dtype.itemsize, self._job.x_gather != 0, dx, split)
+        return for_step(self.network, rows, threads, self.dtype.itemsize, self._job.x_gather != 0, dx, split)
 
     def _run(self, threads: int, first: int, last: int, cost: int, flush: bool) -> None:
         """Steps first to last; cost: in multiply-adds."""
@@ -203,7 +209,7 @@ class Engine:
 
     def explain(self, rows: int) -> str:
         """The schedule of a training step on `rows` rows, as text."""
-        return explain(self.layout.widths, rows, self.training_threads(rows), self.dtype)
+        return explain(self.network, rows, self.training_threads(rows), self.dtype)
 
     @_alone
     def train(self, request: TrainRequest) -> tuple[np.ndarray, np.ndarray]:
@@ -236,7 +242,7 @@ class Engine:
         job.l2, job.squares = address(decay), address(squares) if squares.size else 0
         job.gradient = address(self.gradient) - base if hook else 0
         job.hook, job.hook_argument = hook or (0, 0)
-        job.dx = 0
+        job.dx, job.by_batch, job.keeps = 0, 1, 1
 
         def schedule(threads: int) -> StepSchedule:
             # not of this call's rows, maybe the last few of an epoch: the bits would depend on where that is cut
@@ -289,6 +295,7 @@ class Engine:
         job.l2, job.squares = address(decay), address(squares) if l2 else 0
         job.gradient = address(gradient) - base
         job.dx, job.dx_row = address(dx), stride * self.dtype.itemsize
+        job.by_batch, job.keeps = 1, 0
         self._run(schedule.threads, 0, 1, rows * self._row_cost + self._step_cost, flush=False)
         return float(sums[0, 0] + 0.5 * l2 * squares.sum()), gradient, dx[:, : self.layout.widths[0]]
 
@@ -317,12 +324,12 @@ class Engine:
                 self._busy = True
                 self.memory.set_data(x, target, order, weight, 0, self.memory.one_batch(rows))
                 schedule = for_outputs(
-                    self.layout.widths, rows, self.forward_threads(rows), self.dtype.itemsize, job.x_gather != 0,
+                    self.network, rows, self.forward_threads(rows), self.dtype.itemsize, job.x_gather != 0,
                     max(rows, among),
                 )  # fmt: skip
                 self.memory.follow(schedule)
                 self.memory.drop(None)
-                job.out = job.row_losses = job.right_rows = 0
+                job.out = job.row_losses = job.right_rows = job.by_batch = 0
                 if out is not None:
                     job.out, job.out_row = address(out), out.strides[0]
                     job.activate_output = output[self.dtype].address

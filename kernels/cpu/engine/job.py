@@ -102,7 +102,11 @@ class Job(Record):
     dx_row: Bytes
     hook: Address  # a function that sees the whole gradient
     hook_argument: Address
-    times: Address  # each slot's record of the clock, for `timed_network`
+    times: Address  # each slot's record of the clock, or 0
+
+    # normalisation by batches
+    by_batch: Flag  # by the batch's statistics, not by the running ones
+    keeps: Flag  # these move towards the batch's
 
     # dropout
     seed: Count
@@ -117,11 +121,16 @@ class LayerRecord(Record):
     n_out: Count
     w: Address
     ldw: Bytes
+    w_rows: Count
+    decays: Flag  # w takes the l2 term, and what the optimiser does to weights alone
     b: Address  # or 0
     wt: Address  # the transpose of w, or 0
     ldwt: Bytes
 
     # kernels
+    forward: Address
+    backward: Address
+    gradient: Address
     product: Address  # of its matrix products
     relu_fused: Flag  # the product applies ReLU
     activate: Address  # another activation, or 0
@@ -139,6 +148,14 @@ class LayerRecord(Record):
     drop_limit: Count  # see kernels.maths.random
     dropped: Address  # where y goes when elements are dropped; may be y itself
 
+    # normalisation
+    normal: Address  # (x - mean) / deviation, laid out as y
+    scale: Address  # 1 / deviation: of each row, or of each column
+    mean: Address  # the running ones
+    variance: Address
+    epsilon: float  # added to variances
+    momentum: float  # the share of the batch's statistics in new running ones
+
     transposed_dw: Flag  # dw is made as its transpose
     ld_transposed_dw: Bytes
 
@@ -147,7 +164,7 @@ class LayerRecord(Record):
 class Phase(Record):
     """What is done, to which layer, by tiles of `rows` x `columns`, `across` side by side; 0 rows: `across` tiles."""
 
-    operation: Code
+    operation: Address  # a kernel
     layer: Count
     rows: Count
     across: Count
@@ -168,19 +185,6 @@ class WeightTile(Record):
 JOB_BYTES, LAYER_BYTES = ctypes.sizeof(Job), ctypes.sizeof(LayerRecord)
 PHASE_BYTES, TILE_BYTES = ctypes.sizeof(Phase), ctypes.sizeof(WeightTile)
 TICKET, DONE, SLOTS, STOP = (offset(Job, name) for name in ("ticket", "done", "slots", "stop"))
-
-# operations of a phase
-(
-    TRANSPOSE,  # w.T of the layers that keep one, by weight tiles
-    GATHER,  # rows of the batch out of the data
-    FORWARD,  # a layer's outputs
-    ROWS_THROUGH_LAYERS,  # rows from first_layer to the loss and back
-    BACKWARD,  # dz of the layer below, or dX
-    WEIGHTS,  # dw by weight tiles, and, fused, their update while they are hot, and the new w.T; the step's loss
-    CALL_HOOK,  # one call of a function that sees the whole gradient
-    UPDATE_WEIGHTS,  # the update alone, by weight tiles
-    PREDICT,  # rows to outputs, losses or both
-) = range(9)  # fmt: skip
 
 job_at, layer_at = record_at(Job), record_at(LayerRecord)
 phase_at, tile_at = record_at(Phase), record_at(WeightTile)

@@ -5,16 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from kernels.activations import Activation
+from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import jit
-from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord
-from kernels.cpu.engine.operations.dropout import dropout as dropout_kernels
+from kernels.cpu.compiler.records import dtype_of
+from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord, Phase
+from kernels.cpu.engine.layers.dropout import dropout as dropout_kernels
+from kernels.cpu.engine.layers.layer import kernels_of
 from kernels.cpu.engine.operations.gather import gathers
-from kernels.cpu.engine.schedule import StepSchedule, scratch_size, weight_tiles
+from kernels.cpu.engine.schedule import PlannedPhase, StepSchedule, scratch_size, weight_tiles
 from kernels.cpu.ir.simd import chosen
 from kernels.cpu.product.gemm_bf16 import product_for
 from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import losses
+from kernels.engine.network import Network
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.losses import LossChoice, loss_and_parameter
 from kernels.maths import random
@@ -27,19 +30,15 @@ class JobMemory:
     of an engine.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        activations: Sequence[Activation],
-        dropout: Sequence[float],
-        parameters: np.ndarray,
-        precision: str,
-        slots: int,
-    ) -> None:
-        self.layout, self.activations, self.dropout, self.parameters = layout, activations, dropout, parameters
+    def __init__(self, network: Network, layout: Layout, parameters: np.ndarray, precision: str, slots: int) -> None:
+        self.stages, self.layout, self.parameters = network.stages, layout, parameters
+        self.activations = [ACTIVATIONS[stage.layer.activation] for stage in self.stages]
+        self._kernels = [kernels_of(stage.layer) for stage in self.stages]
+        self.products = [n for n, stage in enumerate(self.stages) if stage.is_dense]
+        self._drops = [n for n, stage in enumerate(self.stages) if stage.dropout]
         self.dtype, self.precision = parameters.dtype, precision
         self.schedule: StepSchedule | None = None  # the last one that was followed
-        n_layers, size = len(layout.widths) - 1, self.dtype.itemsize
+        n_layers, size = len(self.stages), self.dtype.itemsize
         words = aligned_zeros((JOB_BYTES + LAYER_BYTES * n_layers) // 8, np.int64)
         self.at = address(words)
         self.job = Job.from_buffer(words.data)
@@ -47,7 +46,7 @@ class JobMemory:
         self._one, self._loss_parameter = np.ones(1, self.dtype), np.zeros(1)
         self._single = np.zeros((1, 2), np.int64)  # see `one_batch`
         self._single_at = address(self._single)
-        self.tiles = weight_tiles(layout.widths)
+        self.tiles = weight_tiles(network)
         scratch = scratch_size(self.tiles, chosen().lanes(size))
         self.scratch = aligned_zeros(scratch * slots, self.dtype)
         self.transposed: dict[int, tuple[int, np.ndarray]] = {}  # by layer, with its address
@@ -65,30 +64,39 @@ class JobMemory:
         layout, size, base = self.layout, self.dtype.itemsize, address(self.parameters)
         for n, record in enumerate(self.layers):
             record.n_in, record.n_out = layout.widths[n], layout.widths[n + 1]
+            stage = self.stages[n]
+            record.w_rows, record.decays = stage.w_rows, stage.layer.decays
             record.w, record.ldw = base + layout.w_offsets[n] * size, layout.strides[n + 1] * size
-            record.b = base + layout.b_offsets[n] * size if layout.bias else 0
+            record.b = base + layout.b_offsets[n] * size if stage.layer.bias else 0
+            if stage.layer.statistics:
+                record.mean = base + layout.statistics[n] * size
+                record.variance = record.mean + record.ldw
+            self._kernels[n].describe(record, stage.layer)
             record.ld_transposed_dw = layout.strides[n] * size
 
-    def load_activations(self) -> None:
-        """Compile the activations' kernels, or load them from the cache, and write where they are."""
-        for record, activation in zip(self.layers, self.activations, strict=False):
-            record.relu_fused = activation.is_relu
-            if activation.floor is None:
+    def load_kernels(self) -> None:
+        """Compile the layers' kernels, or load them from the cache, and write where they are."""
+        for record, kernels, activation in zip(self.layers, self._kernels, self.activations, strict=True):
+            record.forward = kernels.forward[self.dtype].address
+            record.backward = kernels.backward[self.dtype].address
+            record.gradient = kernels.gradient[self.dtype].address
+            if not (record.relu_fused or activation.is_identity):
                 record.activate = forward(activation)[self.dtype].address
             if not activation.is_identity:
                 record.activate_backward = backward(activation)[self.dtype].address
 
     def product(self, layer: int, rows: int) -> jit.Kernel:
         """What multiplies in a layer where there are `rows` rows."""
-        inputs, outputs = self.layout.widths[layer : layer + 2]
-        return product_for(self.precision, self.dtype, inputs, outputs, rows)[self.dtype]
+        stage = self.stages[layer]
+        return product_for(self.precision, self.dtype, stage.inputs, stage.outputs, rows)[self.dtype]
 
     def follow(self, schedule: StepSchedule) -> None:
         """Set the job's phases, and have the buffers that they need."""
         if schedule is self.schedule:
             return
         job, self.schedule = self.job, None
-        job.phases, job.once = address(schedule.phases), schedule.once
+        self._phases = self._described(schedule.phases)
+        job.phases, job.once = address(self._phases), schedule.once
         job.each_step = len(schedule.phases) - schedule.once
         job.first_layer, job.row_chunk = schedule.first_layer, schedule.row_chunk
         self.reserve(schedule.buffered)
@@ -97,14 +105,19 @@ class JobMemory:
             for n, record in enumerate(self.layers):
                 record.wt = self.transposed[n][0] if n in self.transposed else 0
                 record.ldwt = self.layout.strides[n] * self.dtype.itemsize
-        for n, record in enumerate(self.layers):
-            record.product = self.product(n, schedule.rows).address
+        for n in self.products:
+            self.layers[n].product = self.product(n, schedule.rows).address
         for record, transposed_dw in zip(self.layers, schedule.transposed_dw, strict=False):
             record.transposed_dw = transposed_dw
         job.group_gradients = 0
         if schedule.gradient_groups:
             self._reserve_groups(schedule.gradient_groups, schedule.group_rows)
         self.schedule = schedule
+
+    def _described(self, phases: Sequence[PlannedPhase]) -> np.ndarray:
+        """Records of Phase, with the operations' addresses."""
+        records = [(operation[self.dtype].address, *tiles) for operation, *tiles in phases]
+        return np.array(records, dtype_of(Phase))
 
     def _reserve_groups(self, groups: int, rows: int) -> None:
         """A gradient and sums for each gradient group."""
@@ -119,16 +132,19 @@ class JobMemory:
     def reserve(self, rows: int) -> None:
         """Have buffers for `rows` rows."""
         if not self._capacity:
-            self.load_activations()
+            self.load_kernels()
         if rows <= self._capacity:
             return
         self.buffers, self._capacity, self.schedule = [], 0, None  # until all that follows has been done
         strides, size = self.layout.strides, self.dtype.itemsize
 
+        def array(elements: int, dtype: Any = None) -> int:
+            made = aligned_zeros(elements, dtype or self.dtype)
+            self.buffers.append(made)
+            return address(made)
+
         def buffer(columns: int, dtype: Any = None) -> int:
-            array = aligned_zeros(rows * columns, dtype or self.dtype)
-            self.buffers.append(array)
-            return address(array)
+            return array(rows * columns, dtype)
 
         below = buffer(strides[0])
         for n, record in enumerate(self.layers):
@@ -136,10 +152,12 @@ class JobMemory:
             record.input, record.ld_input = below, strides[n] * size
             record.y = below = buffer(stride)
             record.dz, record.ld_out = buffer(stride), stride * size
-            if n < len(self.activations) and self.activations[n].slope_reads == "z":
+            if self.activations[n].slope_reads == "z":
                 record.pre, record.ld_pre = buffer(stride), stride * size
-            if n < len(self.dropout) and self.dropout[n]:  # relu's derivative is 0 where its output was dropped
-                record.drop_limit = random.limit(self.dropout[n])
+            for name, elements in self._kernels[n].buffers(rows, stride).items():
+                setattr(record, name, array(elements))
+            if self.stages[n].dropout:  # relu's derivative is 0 where its output was dropped
+                record.drop_limit = random.limit(self.stages[n].dropout)
                 record.dropped = record.y if self.activations[n].is_relu else buffer(stride)
         job = self.job
         job.batch_target, job.ld_batch_target = buffer(strides[-1]), strides[-1] * size
@@ -148,14 +166,11 @@ class JobMemory:
 
     def drop(self, noise: tuple[int, int] | None) -> None:
         """Have layers drop by a seed and the number of the job's first step, or not at all."""
-        if not any(self.dropout):
-            return
-        for n, rate in enumerate(self.dropout):
-            if rate:
-                layer, above = self.layers[n], self.layers[n + 1]
-                layer.drop = 0 if noise is None else dropout_kernels[self.dtype].address
-                above.input = layer.y if noise is None else layer.dropped
-        if noise is not None:
+        for n in self._drops:
+            layer, above = self.layers[n], self.layers[n + 1]
+            layer.drop = 0 if noise is None else dropout_kernels[self.dtype].address
+            above.input = layer.y if noise is None else layer.dropped
+        if self._drops and noise is not None:
             self.job.seed, self.job.first_step = map(int, noise)  # which may be NumPy's
 
     def _new_transposed(self, n: int) -> tuple[int, np.ndarray]:

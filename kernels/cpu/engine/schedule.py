@@ -8,28 +8,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from kernels.cpu import tuning
+from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.records import dtype_of
-from kernels.cpu.engine.job import (
-    BACKWARD,
-    CALL_HOOK,
-    FORWARD,
-    GATHER,
-    PREDICT,
-    ROWS_THROUGH_LAYERS,
-    TRANSPOSE,
-    UPDATE_WEIGHTS,
-    WEIGHTS,
-    Phase,
-    WeightTile,
-)
+from kernels.cpu.engine.job import WeightTile
+from kernels.cpu.engine.operations.layers import backward_layer, forward_layer
+from kernels.cpu.engine.operations.rows_through_layers import gather_batch, rows_through_layers, rows_to_outputs
+from kernels.cpu.engine.operations.update_weights import call_hook, transpose_weights, update_weights
+from kernels.cpu.engine.operations.weights import weights
 from kernels.cpu.ir.simd import chosen
 from kernels.cpu.product.linear import transposed_dw_pays
 from kernels.cpu.product.tiles import tile_grid
+from kernels.engine.network import Network, Stage
 from kernels.layout import leading_dimension
+
+OPERATIONS = (
+    transpose_weights, gather_batch, forward_layer, rows_through_layers, backward_layer, weights, call_hook,
+    update_weights, rows_to_outputs,
+)  # fmt: skip
+
+
+class PlannedPhase(NamedTuple):
+    """A phase: its operation, the layer it is for, and its tiles, as in job.Phase."""
+
+    operation: jit.Family
+    layer: int
+    rows: int
+    across: int
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -37,77 +47,84 @@ class StepSchedule:
     """The phases of a training step or of a forward pass, and the buffers that they need."""
 
     threads: int
-    phases: np.ndarray  # records of Phase
+    phases: tuple[PlannedPhase, ...]
     once: int  # how many come once; the others in every step
     first_layer: int  # of those that rows go through together
     row_chunk: int  # rows that do
     buffered: int  # rows of activations
     gradient_groups: int  # of rows, each with a dw of its own; 0 where dw is one sum over the batch
     group_rows: int
-    transposed: range  # the layers of which w.T is kept
+    transposed: tuple[int, ...]  # the layers of which w.T is kept
     rows: int  # of the batch, or of all that go forward
     transposed_dw: tuple[bool, ...] = ()  # whether a layer's dw is made as its transpose
 
 
 @lru_cache(maxsize=64)
 def for_step(
-    widths: tuple[int, ...], rows: int, threads: int, itemsize: int, gathered: bool, dx: bool, split: bool
+    network: Network, rows: int, threads: int, itemsize: int, gathered: bool, dx: bool, split: bool
 ) -> StepSchedule:
     """The schedule of a training step on `rows` rows, or of their gradients.
 
     gathered: X is not read in place. dx: its gradient is wanted. split: a hook sees the whole gradient.
     """
-    groups, n_tiles = _gradient_groups(widths, rows), len(weight_tiles(widths))
-    layers = 0 if groups else _layered(widths, rows)
+    stages, n_tiles = network.stages, len(weight_tiles(network))
+    coupled = max((n for n, stage in enumerate(stages, 1) if stage.layer.couples_rows), default=0)
+    groups = 0 if coupled else _gradient_groups(network, rows)
+    layers = 0 if groups else max(coupled, _layered(stages, rows))
+    tiles = partial(_layer_tiles, rows=rows, threads=threads, itemsize=itemsize)
     steps = []
     if layers and gathered:
-        steps.append((GATHER, 0, _rows_per_tile(rows, threads), 1, 0))
-    steps += [(FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
+        steps.append(PlannedPhase(gather_batch, 0, _rows_per_tile(rows, threads), 1, 0))
+    for n in range(layers):
+        steps.append(PlannedPhase(forward_layer, n, *tiles(stages[n], stages[n].outputs)))
     together = -(-rows // groups) if groups else _rows_per_tile(rows, threads)
     row_chunk = min(together, tuning.FORWARD_ROWS)
-    steps.append((ROWS_THROUGH_LAYERS, 0, together, 1, 0))
+    steps.append(PlannedPhase(rows_through_layers, 0, together, 1, 0))
     for n in range(layers - 1, -1 if dx else 0, -1):
-        steps.append((BACKWARD, n, *_layer_tiles(widths[n], rows, threads, itemsize)))
-    steps.append((WEIGHTS, 0, 0, n_tiles + 1, 0))
+        steps.append(PlannedPhase(backward_layer, n, *tiles(stages[n], stages[n].inputs)))
+    steps.append(PlannedPhase(weights, 0, 0, n_tiles + 1, 0))
     if split:
-        steps += [(CALL_HOOK, 0, 0, 1, 0), (UPDATE_WEIGHTS, 0, 0, n_tiles, 0)]
-    phases = [(TRANSPOSE, 0, 0, n_tiles, 0), *steps]
-    kept = range(max(layers, 0 if dx else 1), len(widths) - 1)
+        steps += [PlannedPhase(call_hook, 0, 0, 1, 0), PlannedPhase(update_weights, 0, 0, n_tiles, 0)]
+    phases = (PlannedPhase(transpose_weights, 0, 0, n_tiles, 0), *steps)
+    kept = tuple(n for n in range(max(layers, 0 if dx else 1), len(stages)) if stages[n].is_dense)
     buffered = row_chunk * threads if groups else rows
-    transposed_dw = tuple(_transposed_fits(rows, a, b, itemsize) for a, b in pairwise(widths))
+    transposed_dw = tuple(
+        stage.is_dense and _transposed_fits(rows, stage.inputs, stage.outputs, itemsize) for stage in stages
+    )
     group_rows = together if groups else 0
     return StepSchedule(
-        threads, _records(phases), once=1, first_layer=layers, row_chunk=row_chunk, buffered=buffered,
+        threads, phases, once=1, first_layer=layers, row_chunk=row_chunk, buffered=buffered,
         gradient_groups=groups, group_rows=group_rows, transposed=kept, rows=rows, transposed_dw=transposed_dw,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=64)
-def for_outputs(
-    widths: tuple[int, ...], rows: int, threads: int, itemsize: int, gathered: bool, among: int
-) -> StepSchedule:
+def for_outputs(network: Network, rows: int, threads: int, itemsize: int, gathered: bool, among: int) -> StepSchedule:
     """The schedule of a forward pass on `rows` rows, which are a part of `among`.
 
     gathered: X is not read in place. Few rows go through large layers one by one, of which each thread reads a part.
     """
-    tile_rows, layers, steps = _rows_per_tile(rows, threads), streamed(widths, rows, threads, itemsize), []
+    tile_rows, layers, steps = _rows_per_tile(rows, threads), streamed(network, rows, threads, itemsize), []
     if layers and gathered:
-        steps.append((GATHER, 0, tile_rows, 1, 0))
-    steps += [(FORWARD, n, *_layer_tiles(widths[n + 1], rows, threads, itemsize)) for n in range(layers)]
-    phases = _records([*steps, (PREDICT, 0, tile_rows, 1, 0)])
+        steps.append(PlannedPhase(gather_batch, 0, tile_rows, 1, 0))
+    for n, stage in enumerate(network.stages[:layers]):
+        tiles = _grid(stage.outputs, rows, threads, itemsize) if stage.is_dense else (tile_rows, 1, stage.outputs)
+        steps.append(PlannedPhase(forward_layer, n, *tiles))
+    phases = (*steps, PlannedPhase(rows_to_outputs, 0, tile_rows, 1, 0))
     return StepSchedule(
         threads, phases, once=0, first_layer=layers, row_chunk=tile_rows,
-        buffered=rows if layers else tile_rows * threads, gradient_groups=0, group_rows=0, transposed=range(0),
+        buffered=rows if layers else tile_rows * threads, gradient_groups=0, group_rows=0, transposed=(),
         rows=among,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=64)
-def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
+def weight_tiles(network: Network) -> np.ndarray:
     """The tiles of all layers' weights: records of WeightTile."""
-    height, width = _tile(sum(a * b for a, b in pairwise(widths)))
+    height, width = _tile(network.n_weights)
     tiles = []
-    for layer, (rows, columns) in enumerate(pairwise(widths)):
+    for layer, stage in enumerate(network.stages):
+        rows, columns = stage.w_rows, stage.outputs
         parts = -(-rows // height)
         edges = [rows * part // parts for part in range(parts + 1)]
         for i0, i1 in pairwise(edges):
@@ -116,10 +133,10 @@ def weight_tiles(widths: tuple[int, ...]) -> np.ndarray:
     return np.array(tiles, dtype_of(WeightTile))
 
 
-def _tile(weights: int) -> tuple[int, int]:
+def _tile(n_weights: int) -> tuple[int, int]:
     """(rows, columns) of a weight tile: as large as leaves LEAST_WEIGHT_TILES of them, since each packs its own dz."""
     return next(
-        (tile for tile in tuning.WEIGHT_TILES if weights >= tuning.LEAST_WEIGHT_TILES * tile[0] * tile[1]),
+        (tile for tile in tuning.WEIGHT_TILES if n_weights >= tuning.LEAST_WEIGHT_TILES * tile[0] * tile[1]),
         tuning.WEIGHT_TILES[-1],
     )
 
@@ -137,22 +154,22 @@ def _transposed_fits(rows: int, inputs: int, outputs: int, itemsize: int) -> boo
     return fits and transposed_dw_pays(rows, inputs, outputs, chosen().lanes(itemsize))
 
 
-def _gradient_groups(widths: Sequence[int], rows: int) -> int:
-    weights = sum(a * b for a, b in pairwise(widths))
-    least_rows = 2 * weights // sum(widths)  # or the groups' dw would be larger than what they save
+def _gradient_groups(network: Network, rows: int) -> int:
+    width = sum(network.widths)
+    least_rows = 2 * network.n_weights // width  # or the groups' dw would be larger than what they save
     least = max(tuning.GROUP_ROWS, least_rows, -(-rows // tuning.MOST_GROUPS))
     groups = rows // least // tuning.GROUPS_AT_ONCE * tuning.GROUPS_AT_ONCE
     if not groups and rows >= 2 * max(tuning.PAIR_ROWS, least_rows):
         groups = 2
-    return groups if rows * sum(widths) >= tuning.GROUPED_ACTIVATIONS else 0
+    return groups if rows * width >= tuning.GROUPED_ACTIVATIONS else 0
 
 
-def _layered(widths: Sequence[int], rows: int) -> int:
+def _layered(stages: Sequence[Stage], rows: int) -> int:
     """How many of the first layers are done one by one: those whose weights are more than what goes in and out."""
-    return _up_to_last(widths, lambda a, b: 2 * a * b > rows * (a + b)) if rows > 1 else 0
+    return _up_to_last(stages, lambda a, b: 2 * a * b > rows * (a + b)) if rows > 1 else 0
 
 
-def streamed(widths: Sequence[int], rows: int, threads: int, itemsize: int) -> int:
+def streamed(network: Network, rows: int, threads: int, itemsize: int) -> int:
     """How many of the first layers few rows go through one by one, up to the last with very many weights, of which
     each thread can read a part."""
 
@@ -160,16 +177,26 @@ def streamed(widths: Sequence[int], rows: int, threads: int, itemsize: int) -> i
         down, across, _ = tile_grid(rows, outputs, threads, itemsize)
         return inputs * outputs >= tuning.STREAMED_WEIGHTS and down * across > 1
 
-    return _up_to_last(widths, large) if threads > 1 and rows <= tuning.FORWARD_ROWS else 0
+    return _up_to_last(network.stages, large) if threads > 1 and rows <= tuning.FORWARD_ROWS else 0
 
 
-def _up_to_last(widths: Sequence[int], large: Callable[[int, int], bool]) -> int:
-    """How many layers there are up to the last that is large."""
-    return max((n for n, (a, b) in enumerate(pairwise(widths), 1) if large(a, b)), default=0)
+def _up_to_last(stages: Sequence[Stage], large: Callable[[int, int], bool]) -> int:
+    """How many layers there are up to the last dense one that is large."""
+    found = (n for n, stage in enumerate(stages, 1) if stage.is_dense and large(stage.inputs, stage.outputs))
+    return max(found, default=0)
 
 
-def _layer_tiles(columns: int, rows: int, threads: int, itemsize: int) -> tuple[int, int, int]:
-    """(rows, tiles across, columns) of the tiles of a layer that is done on its own."""
+def _layer_tiles(stage: Stage, columns: int, rows: int, threads: int, itemsize: int) -> tuple[int, int, int]:
+    """(rows, tiles across, columns) of the tiles of a layer that is done on its own in a training step."""
+    if stage.is_dense:
+        return _grid(columns, rows, threads, itemsize)
+    if stage.layer.couples_rows:
+        return rows, -(-columns // tuning.NORM_COLUMNS), tuning.NORM_COLUMNS
+    return _rows_per_tile(rows, threads), 1, columns
+
+
+def _grid(columns: int, rows: int, threads: int, itemsize: int) -> tuple[int, int, int]:
+    """(rows, tiles across, columns) of the tiles of a product."""
     down, across, wide = tile_grid(rows, columns, threads, itemsize)
     return -(-rows // down), across, wide
 
@@ -178,8 +205,3 @@ def _rows_per_tile(rows: int, threads: int) -> int:
     """Rows of one tile: each thread gets as many tiles as it takes for them to have at most FORWARD_ROWS, all alike."""
     chunks = threads * -(-rows // (threads * tuning.FORWARD_ROWS))
     return -(-rows // chunks)
-
-
-def _records(phases: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Records of Phase, with their fields in order."""
-    return np.array(phases, dtype_of(Phase))

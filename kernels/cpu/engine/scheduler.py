@@ -2,7 +2,8 @@
 
 A call is described by a job (see job.py), so that one specialisation per dtype serves every architecture. The job is a
 list of phases. The first come once, the others in every step. A phase is a number of tiles, which may be done in any
-order and by any thread. `schedule` says which phases there are, and `tiles` says which operation does a tile.
+order and by any thread. `schedule` says which phases there are. A phase has the address of the operation that does its
+tiles.
 
 Threads claim tiles from one atomic word (phase << 32 | next tile). Whoever finishes a phase's last tile opens the next
 phase. A thread is waited for only while it holds a tile, so one that comes late, or never, costs nothing.
@@ -23,9 +24,10 @@ from collections.abc import Callable
 from typing import Any
 
 from kernels.cpu import tuning
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import calls, jit
+from kernels.cpu.compiler.records import record_address
 from kernels.cpu.engine.job import DONE, PHASE_BYTES, SLOTS, TICKET, job_at, phase_at, rows_of, stopped
-from kernels.cpu.engine.tiles import tile_operations
+from kernels.cpu.engine.operations.operation import Operation
 from kernels.cpu.ir import floats, memory
 from kernels.cpu.ir.floats import FLUSH_SUBNORMALS
 from kernels.cpu.measure import stamps
@@ -35,19 +37,9 @@ LOW = (1 << 32) - 1  # of the ticket: phase << 32 | next tile
 
 
 @jit.kernel(like=Work)
-def network(real: Any) -> Any:
+def run_job(real: Any) -> Callable[..., Any]:
     """Run a job, with whoever else runs it; returns when no tile is left to claim."""
-    return _network(real, stamps.ignore)
-
-
-@jit.kernel(like=Work)
-def timed_network(real: Any) -> Any:
-    """Run a job as `network` does, and add the time of each phase of each layer to the slots' records at `times`."""
-    return _network(real, stamps.stamp)
-
-
-def _network(real: Any, stamp: Any) -> Callable[..., Any]:
-    do_tile = tile_operations(real, stamp)
+    run = calls.by_address(Operation, real)
 
     @jit.inline
     def tiles_of(job, phase, step):
@@ -63,7 +55,9 @@ def _network(real: Any, stamp: Any) -> Callable[..., Any]:
         if job.flush != 0:
             floats.set_mode(mode | FLUSH_SUBNORMALS)
         slot = memory.fetch_add(address + SLOTS, 1)
-        times = job.times + slot * (stamps.HEAD + stamps.WORDS * job.n_layers) * 8
+        times = job.times
+        if times != 0:
+            times += slot * (stamps.HEAD + stamps.WORDS * job.n_layers) * 8
         opened, step, n, phase, tiles, tile = -1, job.begin, -1, phase_at(job.phases), 0, -1
         waited = 0
         while True:
@@ -93,7 +87,8 @@ def _network(real: Any, stamp: Any) -> Callable[..., Any]:
                 if spins > tuning.PAUSES:
                     waited += stamps.ticks() - since
                 continue
-            do_tile(job, phase, step, tile, slot, times)
+            stamps.stamp(times, 0, stamps.CLAIMED)
+            run(phase.operation, address, record_address(phase), step, tile, slot, times)
             if not alone and memory.fetch_add(address + DONE, 1) == tiles - 1:
                 memory.store(address + DONE, 0)
                 memory.store(address + TICKET, (opened + 1) << 32)

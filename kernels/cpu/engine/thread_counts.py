@@ -1,21 +1,19 @@
 """On how many threads a network's jobs run, from their sizes."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 from kernels.cpu import tuning
 from kernels.cpu.engine.schedule import streamed
 from kernels.cpu.threads import workers
 from kernels.cpu.threads.thread_choice import ThreadChoice
+from kernels.engine.network import Network
 
 
 class ThreadCounts:
     """How many of at most `threads` threads a network's jobs use, by their rows."""
 
-    def __init__(self, widths: Sequence[int], itemsize: int, threads: int) -> None:
-        self._row = sum(a * b for a, b in pairwise(widths)) * itemsize // 4  # multiply-adds forward, in float32
+    def __init__(self, network: Network, itemsize: int, threads: int) -> None:
+        self._row = network.n_weights * itemsize // 4  # multiply-adds forward, in float32
         self._forward = (
-            tuning.STREAMED_PER_THREAD if streamed(widths, 1, threads, itemsize) else tuning.FORWARD_PER_THREAD
+            tuning.STREAMED_PER_THREAD if streamed(network, 1, threads, itemsize) else tuning.FORWARD_PER_THREAD
         )
         self._choices: dict[tuple[int, int], ThreadChoice] = {}  # by rows, and the threads there may be
 

@@ -8,13 +8,13 @@ first use to its last. Sizes are the network's own, without padding.
 import inspect
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
 from kernels.activations import ACTIVATIONS
 from kernels.activations.sigmoid import sigmoid
+from kernels.cpu.engine.layers.layer import kernels_of
 from kernels.cpu.measure.timed_engine import TimedEngine
 from kernels.engine.requests import TrainRequest
 from kernels.losses import LossChoice, loss_and_parameter
@@ -30,41 +30,40 @@ def step_counts(engine: TimedEngine, request: TrainRequest) -> dict[tuple[int, s
     x, target, weight, order = request.x, request.target, request.weight, request.batches.order
     rows, objective, descent = request.batches.size, request.objective, request.descent
     size, layout, dtype = engine.dtype.itemsize, engine.layout, engine.dtype.name
-    n_inputs, n_outputs, last = layout.widths[0], layout.widths[-1], len(layout.widths) - 2
+    n_inputs, n_outputs, last = layout.widths[0], layout.widths[-1], len(layout.stages) - 1
     schedule = engine.schedule
     decays, groups = bool(np.any(objective.l2)), max(schedule.gradient_groups, 1)
     result: dict[tuple[int, str], tuple[int, int]] = {}
     if engine.gathers_x:
         number = 0 if order is None else order.itemsize
         result[0, "gather"] = 0, rows * (n_inputs * (x.itemsize + size) + number)
-    for n, (i, o) in enumerate(pairwise(layout.widths)):
-        w, b = i * o, o if layout.bias else 0
-        product = 2 * rows * w, size * (rows * (i + o) + w)
-        result[n, "forward"] = product[0], product[1] + size * b
-        chosen = engine.activations[n] if n < last else ACTIVATIONS["identity"]
+    for n, stage in enumerate(engine.network.stages):
+        o, declared = stage.outputs, ACTIVATIONS[stage.layer.activation]
+        n_weights, n_parameters = stage.w_rows * o, (stage.w_rows + stage.layer.bias) * o
+        for phase, (operations, elements) in kernels_of(stage.layer).work(stage, rows, groups).items():
+            if n > 0 or phase != "dx":
+                result[n, phase] = operations, size * elements
         activation, derivative = [], []  # (operations, operands) of each output
-        if chosen.floor is None:  # else it is part of the product
-            activation.append((operations_of(chosen.function, dtype), 2))
-        if not chosen.is_identity:
-            derivative.append((1 + operations_of(chosen.slope, dtype), 3))
-        if n < len(engine.dropout) and engine.dropout[n]:  # where it draws bits and scales
+        if engine.activates(n):  # else it is part of the product
+            activation.append((operations_of(declared.function, dtype), 2))
+        if not declared.is_identity:
+            derivative.append((1 + operations_of(declared.slope, dtype), 3))
+        if stage.dropout:  # where it draws bits and scales
             activation.append((1, 2))
             derivative.append((1, 2))
         for phase, parts in (("activation", activation), ("derivative", derivative)):
             if parts:
                 operations, operands = map(sum, zip(*parts, strict=True))
                 result[n, phase] = rows * o * operations, operands * size * rows * o
-        if n > 0:
-            result[n, "dx"] = product
         if n in schedule.transposed:
-            result[n, "transpose"] = 0, 2 * size * w
-        result[n, "dw"] = product[0] + rows * b, size * (rows * (i + o) + groups * (w + b))
+            result[n, "transpose"] = 0, 2 * size * n_weights
         if schedule.gradient_groups:
-            result[n, "sum"] = (groups - 1) * (w + b), size * (groups + 1) * (w + b)
+            result[n, "sum"] = (groups - 1) * n_parameters, size * (groups + 1) * n_parameters
         each = 2 + operations_of(descent.update.rule, dtype)  # g + l2 * w, then the step
-        result[n, "update"] = (w + b) * each + (2 * w if decays else 0), size * (w + b) * (3 + 2 * len(descent.state))
+        decayed = n_weights if decays and stage.layer.decays else 0
+        result[n, "update"] = n_parameters * each + 2 * decayed, size * n_parameters * (3 + 2 * len(descent.state))
     if descent.clip_norm is not None:  # the norm, of what few steps scale
-        n_parameters = sum(i * o + (o if layout.bias else 0) for i, o in pairwise(layout.widths))
+        n_parameters = sum((stage.w_rows + stage.layer.bias) * stage.outputs for stage in engine.network.stages)
         result[0, "clip"] = 2 * n_parameters, size * n_parameters
     # z, dz and the row's loss; whether it is right; target and weight, each as the caller has it and as the batch does
     a_row = (
@@ -72,7 +71,7 @@ def step_counts(engine: TimedEngine, request: TrainRequest) -> dict[tuple[int, s
     )
     a_row += target.itemsize + 8 if target.ndim == 1 else n_outputs * (target.itemsize + size)
     result[last, "loss"] = (
-        rows * n_outputs * _of_loss(dtype, objective.loss, engine.output, target.ndim == 1),
+        rows * n_outputs * _of_loss(dtype, objective.loss, engine.network.output, target.ndim == 1),
         rows * a_row,
     )
     return result

@@ -36,15 +36,11 @@ def ticks(typingctx: Any) -> Any:
 
 @jit.inline
 def stamp(record, layer, phase):
-    """What has passed since the thread's last stamp belongs to this phase."""
-    words, now = integers(record), ticks()
-    words[HEAD + WORDS * layer + phase] += now - words[0]
-    words[0] = now
-
-
-@jit.plain
-def ignore(record, layer, phase):
-    """No clock: for the network that trains."""
+    """What has passed since the thread's last stamp belongs to this phase; without a record, nothing happens."""
+    if record != 0:
+        words, now = integers(record), ticks()
+        words[HEAD + WORDS * layer + phase] += now - words[0]
+        words[0] = now
 
 
 @jit.kernel

@@ -8,7 +8,6 @@ import numpy as np
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.engine.schedule import StepSchedule
-from kernels.cpu.engine.scheduler import timed_network
 from kernels.cpu.measure import stamps
 from kernels.layout import address, aligned_zeros
 
@@ -18,7 +17,6 @@ class TimedEngine(Engine):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.kernel = timed_network[self.dtype]
         self.seconds = 0.0
         n_words = self.threads * stamps.record_words(len(self.memory.layers))
         self._records = aligned_zeros(n_words, np.int64)
@@ -45,8 +43,14 @@ class TimedEngine(Engine):
         """Whether the last step copied its rows of X, instead of reading them in place."""
         return bool(self._job.x_gather)
 
-    def product(self, layer: int) -> jit.Family:
-        """What multiplied in a layer in the last step."""
+    def activates(self, layer: int) -> bool:
+        """Whether a layer's activation is not a part of its product."""
+        return bool(self.memory.layers[layer].activate)
+
+    def product(self, layer: int) -> jit.Family | None:
+        """What multiplied in a layer in the last step; None in one that is no product."""
+        if layer not in self.memory.products:
+            return None
         return self.memory.product(layer, self.schedule.rows).family
 
     @property

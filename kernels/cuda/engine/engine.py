@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from itertools import pairwise
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -27,6 +26,7 @@ from kernels.cuda.engine.steps import Buffers, PlacedBatches, Steps, job_for, ta
 from kernels.cuda.rowwise.loss import losses, output, step_sums
 from kernels.cuda.rowwise.row_reductions import row_threads
 from kernels.engine.codes import WRONG_LABEL
+from kernels.engine.network import Network
 from kernels.engine.requests import Batches, Needs, TrainRequest
 from kernels.layout import Layout
 from kernels.losses import LossChoice, loss_and_parameter
@@ -65,24 +65,24 @@ class Engine:
 
     def __init__(
         self,
-        widths: Sequence[int],
-        activations: Sequence[str],
-        output: str,
+        network: Network,
         parameters: np.ndarray,
-        bias: bool = True,
         threads: int | None = None,
-        dropout: Sequence[float] = (),
         precision: str = "float32",
     ) -> None:
-        self.parameters, self.output, self.dropout, self.precision = parameters, output, dropout, precision
+        if not all(stage.is_dense for stage in network.stages):
+            raise NotImplementedError("normalisation has no kernels for device 'cuda': use device='cpu'")
+        self.network, self.parameters, self.precision = network, parameters, precision
         self.dtype = parameters.dtype
-        self.layout = Layout.of(widths, self.dtype.name, bias)
-        self.activations = [ACTIVATIONS[name] for name in activations]
-        self.multiply_adds = sum(a * b for a, b in pairwise(widths))
+        self.layout = Layout.of(network, self.dtype.name)
+        *hidden, _ = network.stages
+        self.activations = [ACTIVATIONS[stage.layer.activation] for stage in hidden]
+        self.dropout = [stage.dropout for stage in hidden]
+        self.multiply_adds = network.n_weights
         self.process = os.getpid()
         self._lock = forks.lock()
         self._resident, self._host_may_differ, self._device_is_newer = False, False, False
-        self._buffers = Buffers(self.layout.size, len(widths) - 1, self.dtype)
+        self._buffers = Buffers(self.layout.size, len(network.stages), self.dtype)
         self._plans: dict[tuple[int, bool, bool], Plan] = {}
         self._repeated = Repeated()
 
@@ -228,7 +228,7 @@ class Engine:
         decays = bool(np.any(objective.l2))
         batches = PlacedBatches(*self.place(request.x, request.target, request.weight), request.batches)
         held, sums = self.hold(descent.state), self._buffers.room("sums", 2 * steps, self.dtype)
-        job = job_for(plan, self._buffers, batches, self.output, objective.metric)
+        job = job_for(plan, self._buffers, batches, self.network.output, objective.metric)
         job.seed, job.first_step = noise or (0, 0)
         job.advance = 1
         job.decay_parts = self._buffers.parts.size if decays else 0
@@ -277,7 +277,7 @@ class Engine:
         declared, parameter = loss_and_parameter(loss)
         numbers = numbers_of_steps(1, StepNumbers(scale=scale, decay=l2, parameter=parameter))
         batches = PlacedBatches(*self.place(x, target, weight), Batches(None, 0, rows, rows))
-        job = job_for(plan, buffers, batches, self.output)
+        job = job_for(plan, buffers, batches, self.network.output)
         job.decay_parts = buffers.parts.size if l2 else 0
         launches = Steps(plan, buffers, batches, numbers.astype(self.dtype), job)
         sums = memory.empty(2, self.dtype)
@@ -321,7 +321,7 @@ class Engine:
         batches = PlacedBatches(*self.place(x, target, weight), Batches(order, 0, total, chunk))
         declared, parameter = loss_and_parameter(loss)
         numbers = numbers_of_steps(steps, StepNumbers(scale=1.0, parameter=parameter))
-        job = job_for(plan, self._buffers, batches, self.output, metric)
+        job = job_for(plan, self._buffers, batches, self.network.output, metric)
         job.keep_rows = 1
         launches = Steps(plan, self._buffers, batches, numbers.astype(self.dtype), job, steps)
         on_host = isinstance(out, np.ndarray)

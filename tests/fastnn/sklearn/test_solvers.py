@@ -6,7 +6,7 @@ import scipy.sparse
 
 from fastnn import MLP
 from fastnn.inputs import Targets
-from fastnn.sklearn.solvers import Pace, Problem, minimise
+from fastnn.sklearn.solvers import EpochRates, Problem, minimise
 from tests.oracle import (
     assert_gradient,
     random_arrays,
@@ -105,10 +105,10 @@ def test_lbfgs_is_not_shown_the_padding(monkeypatch):
 
 def test_adaptive_rate():
     said = []
-    pace = Pace(network("identity", 1), "sgd", "adaptive", 1e-4, 0.5, momentum=0.9, nesterov=True)
-    rates = [pace.learning_rate]
-    while not pace.stalled("No progress.", said.append):
-        rates.append(pace.learning_rate)
+    of_epochs = EpochRates(network("identity", 1), "sgd", "adaptive", 1e-4, 0.5, momentum=0.9, nesterov=True)
+    rates = [of_epochs.learning_rate]
+    while not of_epochs.stalled("No progress.", said.append):
+        rates.append(of_epochs.learning_rate)
     np.testing.assert_allclose(rates, 1e-4 / 5.0 ** np.arange(4))
     assert said == [
         "No progress. Setting learning rate to 0.000020", "No progress. Setting learning rate to 0.000004",

@@ -14,6 +14,7 @@ import pytest
 
 from fastnn import MLP
 from fastnn.training import progress
+from fastnn.training.observers import Epoch
 from fastnn.training.progress import Progress
 from tests.programs import PATIENCE, environment
 
@@ -66,7 +67,7 @@ def test_lines_where_nobody_sees_a_bar(capsys, asked):
 def test_a_line_a_second_and_the_last(capsys, clock):
     with Progress(None, 10, 1) as report:
         for epoch in range(10):
-            report.epoch(epoch, {"loss": epoch / 3})
+            report.epoch_ended(Epoch(epoch, {"loss": epoch / 3}))
             clock.now += 0.4
     assert capsys.readouterr().err.splitlines() == [
         "epoch 1/10: loss 0", "epoch 4/10: loss 1", "epoch 7/10: loss 2", "epoch 10/10: loss 3",
@@ -75,8 +76,8 @@ def test_a_line_a_second_and_the_last(capsys, clock):
 
 def test_the_last_line_is_said_when_training_ends_early(capsys, clock):
     report = Progress(None, 10, 1)
-    report.epoch(0, {"loss": 1.0})
-    report.epoch(1, {"loss": 2.0})
+    report.epoch_ended(Epoch(0, {"loss": 1.0}))
+    report.epoch_ended(Epoch(1, {"loss": 2.0}))
     report.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
     assert capsys.readouterr().err.splitlines() == ["epoch 1/10: loss 1", "epoch 2/10: loss 2"]
 

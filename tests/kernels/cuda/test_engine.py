@@ -15,6 +15,7 @@ from kernels.cpu.engine.engine import Engine as CpuEngine
 from kernels.cuda import tuning
 from kernels.cuda.engine import graph, launches
 from kernels.cuda.engine.engine import Engine
+from kernels.engine.network import perceptron
 from kernels.layout import Layout, aligned_zeros
 from kernels.optimizers.adam import Adam
 from kernels.optimizers.sgd import SGD
@@ -46,12 +47,13 @@ if not SIMULATED:
 
 
 def make_engine(kind, widths, activation, output, dtype, bias=True, dropout=()):
-    layout = Layout.of(widths, dtype, bias)
+    layout = Layout.of(perceptron(widths, bias=bias), dtype)
     parameters = aligned_zeros(layout.size, dtype)
     weights, biases = random_network(0, widths)
     for view, values in zip(layout.weights(parameters) + layout.biases(parameters), weights + biases, strict=False):
         view[...] = values
-    return kind(widths, [activation] * (len(widths) - 2), output, parameters, bias, 1, dropout)
+    network = perceptron(widths, [activation] * (len(widths) - 2), output, bias=bias, dropout=dropout)
+    return kind(network, parameters, 1)
 
 
 def make_data(widths, loss, metric, weighted, dtype):
@@ -266,13 +268,13 @@ def test_every_tile_of_narrow_networks_gives_the_bits_of_others(tile, dtype, mon
     ids=str,
 )
 def test_other_networks_take_a_launch_per_layer(widths, activations):
-    layout, activations = Layout.of(widths, "float32", True), [ACTIVATIONS[name] for name in activations]
+    layout, activations = Layout.of(perceptron(widths), "float32"), [ACTIVATIONS[name] for name in activations]
     assert launches.Plan(layout, activations, BATCH, True).narrow is None
     assert launches.Plan(layout, activations, BATCH, False).narrow is None
 
 
 def test_a_narrow_network_that_drops_takes_a_launch_per_layer():
-    layout, relu = Layout.of([3, 4, 2], "float32", True), [ACTIVATIONS["relu"]]
+    layout, relu = Layout.of(perceptron([3, 4, 2]), "float32"), [ACTIVATIONS["relu"]]
     assert launches.Plan(layout, relu, BATCH, True, [0.0]).narrow is not None
     assert launches.Plan(layout, relu, BATCH, True, [0.5]).narrow is None
 

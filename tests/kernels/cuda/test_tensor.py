@@ -20,6 +20,7 @@ from kernels.cuda.engine import launches
 from kernels.cuda.product.blocks import Tile
 from kernels.cuda.product.gemm import LAYOUTS
 from kernels.cuda.product.products import multiply
+from kernels.engine.network import perceptron
 from kernels.layout import Layout
 from tests.kernels.cuda.device import SIMULATED
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels
@@ -184,10 +185,10 @@ def test_a_network_rounds_in_layers_that_are_wide_enough(precision, monkeypatch)
 
 def test_narrow_networks_that_round_nowhere_keep_their_one_kernel():
     for precision, layers, is_narrow in (("float32", [3, 7, 6, 2], True), ("tf32", [3, 7, 6, 2], False)):
-        layout = Layout.of(layers, "float32", True)
+        layout = Layout.of(perceptron(layers), "float32")
         plan = launches.Plan(layout, [ACTIVATIONS["relu"]] * 2, 8, True, precision=precision)
         assert (plan.narrow is not None) == is_narrow
-    layout = Layout.of([3, 7, 2], "float32", True)
+    layout = Layout.of(perceptron([3, 7, 2]), "float32")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "TENSOR_WIDTH", 4)
         assert launches.Plan(layout, [ACTIVATIONS["relu"]], 8, True, precision="tf32").narrow is not None

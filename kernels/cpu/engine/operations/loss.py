@@ -11,6 +11,7 @@ from kernels.cpu.engine.operations.gather import Gather
 from kernels.cpu.ir import memory
 from kernels.cpu.ir.simd import itemsize
 from kernels.cpu.measure import stamps
+from kernels.cpu.measure.stamps import stamp
 from kernels.cpu.rowwise.loss import RowLoss
 
 _integers, _doubles = memory.pointer(types.int64), memory.pointer(types.float64)
@@ -44,7 +45,7 @@ def _read_labels(job, position, rows, n_outputs, target):
         _integers(target)[r] = label
 
 
-def loss_of_rows(real: Any, stamp: Any) -> Callable[..., Any]:
+def loss_of_rows(real: Any) -> Callable[..., Any]:
     """A function: the loss of rows that have been forwarded, and dz of the last layer.
 
     at: their first row in the buffers. position: in the order or the data. scale: what the loss is multiplied by. row:

@@ -6,14 +6,16 @@ from typing import Any
 from numba import types
 
 from kernels.cpu.compiler import calls, jit
-from kernels.cpu.engine.job import layer_of, tile_of
+from kernels.cpu.engine.job import job_at, layer_of, tile_of
 from kernels.cpu.engine.operations.clip import Hook
+from kernels.cpu.engine.operations.operation import Operation
 from kernels.cpu.engine.operations.update import Step
 from kernels.cpu.ir import floats, memory
 from kernels.cpu.ir.floats import FLUSH_SUBNORMALS
 from kernels.cpu.ir.simd import itemsize
 from kernels.cpu.ir.transpose import transpose as transpose_kernel
 from kernels.cpu.measure import stamps
+from kernels.cpu.measure.stamps import stamp
 
 _doubles = memory.pointer(types.float64)
 
@@ -21,10 +23,10 @@ _doubles = memory.pointer(types.float64)
 @jit.inline
 def has_bias(layer, tile):
     """1 where the tile's rows of w are followed by its bias, in the parameters and in all that is like them; else 0."""
-    return types.int64(tile.i1 == layer.n_in and layer.b != 0)
+    return types.int64(tile.i1 == layer.w_rows and layer.b != 0)
 
 
-def transpose_of_tile(real: Any) -> Callable[..., Any]:
+def _transpose_of_tile(real: Any) -> Callable[..., Any]:
     """A function: a tile's part of w.T, out of w."""
     size, transpose = itemsize(real), transpose_kernel(real)
 
@@ -36,13 +38,12 @@ def transpose_of_tile(real: Any) -> Callable[..., Any]:
     return refresh
 
 
-def step_of_tile(real: Any, stamp: Any, refresh: Callable[..., Any]) -> Callable[..., Any]:
+def step_of_tile(real: Any) -> Callable[..., Any]:
     """A function: an optimiser's step on a tile, and on its bias, by g with the bias after its rows; then its w.T.
 
-    at: bytes from w to the tile. squares: where the sum of the tile's squared weights goes, or 0 without l2. refresh:
-    what `transpose_of_tile` makes.
+    at: bytes from w to the tile. squares: where the sum of the tile's squared weights goes, or 0 without l2.
     """
-    update = calls.by_address(Step, real)
+    update, refresh = calls.by_address(Step, real), _transpose_of_tile(real)
 
     @jit.inline
     def update_rows(job, layer, at, rows, columns, g, ldg, scalars, decay):
@@ -53,7 +54,10 @@ def step_of_tile(real: Any, stamp: Any, refresh: Callable[..., Any]) -> Callable
     def step_tile(job, layer, tile, step, at, g, ldg, squares, times):
         rows, columns, bias = tile.i1 - tile.i0, tile.j1 - tile.j0, has_bias(layer, tile)
         scalars = job.scalars + step * job.scalars_bytes
-        if squares == 0 and job.scalars_of_biases == job.scalars:
+        if layer.decays == 0:
+            scalars = job.scalars_of_biases + step * job.scalars_bytes
+            update_rows(job, layer, at, rows + bias, columns, g, ldg, scalars, 0.0)
+        elif squares == 0 and job.scalars_of_biases == job.scalars:
             update_rows(job, layer, at, rows + bias, columns, g, ldg, scalars, 0.0)
         else:
             decay = 0.0
@@ -73,44 +77,47 @@ def step_of_tile(real: Any, stamp: Any, refresh: Callable[..., Any]) -> Callable
     return step_tile
 
 
-def update_of_tile(real: Any, step_tile: Callable[..., Any]) -> Callable[..., Any]:
-    """A function: the update of a tile out of the job's gradient."""
-    size = itemsize(real)
+@jit.kernel(like=Operation)
+def update_weights(real: Any) -> Callable[..., Any]:
+    """The update of a weight tile out of the job's gradient."""
+    size, step_tile = itemsize(real), step_of_tile(real)
 
-    @jit.inline
-    def update_tile(job, step, number, times):
-        tile = tile_of(job, number)
-        layer = layer_of(job, tile.layer)
-        at = tile.i0 * layer.ldw + tile.j0 * size
-        step_tile(job, layer, tile, step, at, layer.w + job.gradient + at, layer.ldw, 0, times)
+    def function(address, at, step, tile, slot, times):
+        job = job_at(address)
+        block = tile_of(job, tile)
+        layer = layer_of(job, block.layer)
+        begin = block.i0 * layer.ldw + block.j0 * size
+        step_tile(job, layer, block, step, begin, layer.w + job.gradient + begin, layer.ldw, 0, times)
 
-    return update_tile
+    return function
 
 
-def first_transpose_of_tile(stamp: Any, refresh: Callable[..., Any]) -> Callable[..., Any]:
-    """A function: a tile's part of w.T before the first step, where its layer keeps w.T."""
+@jit.kernel(like=Operation)
+def transpose_weights(real: Any) -> Callable[..., Any]:
+    """A weight tile's part of w.T before the first step, where its layer keeps w.T."""
+    refresh = _transpose_of_tile(real)
 
-    @jit.inline
-    def transpose_tile(job, number, times):
-        tile = tile_of(job, number)
-        layer = layer_of(job, tile.layer)
+    def function(address, at, step, tile, slot, times):
+        job = job_at(address)
+        block = tile_of(job, tile)
+        layer = layer_of(job, block.layer)
         if layer.wt != 0:
-            refresh(layer, tile)
-            stamp(times, tile.layer, stamps.TRANSPOSE)
+            refresh(layer, block)
+            stamp(times, block.layer, stamps.TRANSPOSE)
 
-    return transpose_tile
+    return function
 
 
-def hook_caller(stamp: Any) -> Callable[..., Any]:
-    """A function that calls the job's hook, with subnormal numbers as they are."""
-    hook = calls.by_address(Hook, types.float32)
+@jit.kernel(like=Operation)
+def call_hook(real: Any) -> Callable[..., Any]:
+    """The job's hook, with subnormal numbers as they are."""
+    hook = calls.by_address(Hook, real)
 
-    @jit.inline
-    def call_hook(job, times):
-        mode = floats.mode()
+    def function(address, at, step, tile, slot, times):
+        job, mode = job_at(address), floats.mode()
         floats.set_mode(mode & ~FLUSH_SUBNORMALS)
         hook(job.hook, job.hook_argument)
         floats.set_mode(mode)
         stamp(times, 0, stamps.CLIP)
 
-    return call_hook
+    return function

@@ -6,21 +6,10 @@ from typing import Any
 from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.job import stopped
-from kernels.cpu.ir.simd import chosen, itemsize
+from kernels.cpu.ir.simd import itemsize
 from kernels.cpu.product.gemm import Product
 
 NO_FLOOR = float("-inf")  # what a product's results are at least, where no ReLU is part of it
-
-
-def whole_vectors(real: Any) -> Callable[..., Any]:
-    """A function: columns -> the columns of whole vectors that hold them. Rows are padded, so loops may run over it."""
-    lanes = chosen().lanes(itemsize(real))
-
-    @jit.plain
-    def whole(columns):
-        return (columns + lanes - 1) // lanes * lanes
-
-    return whole
 
 
 def columns_at_once(real: Any) -> Callable[..., Any]:
@@ -53,7 +42,7 @@ def gradient_product(real: Any) -> Callable[..., Any]:
             at = c + j * size
             product(
                 layer.product, m, min(part, n - j), k, a, rsa, csa, b + j * (ldb if transposed != 0 else size), ldb,
-                at, ldc, at if adds else 0, ldc, none, transposed, lanes_exist,
+                at, ldc, at if adds != 0 else 0, ldc, none, transposed, lanes_exist,
             )  # fmt: skip
 
     return multiply

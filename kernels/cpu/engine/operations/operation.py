@@ -1,0 +1,16 @@
+"""What an operation is: a kernel that does one tile of a phase."""
+
+from typing import Protocol
+
+from kernels.cpu.compiler.declaration import Address, Index
+
+
+class Operation(Protocol):
+    """One tile of a phase, in a step of a job.
+
+    address: the job's. at: the phase's. slot: the thread's number. times: its record of the clock, or 0.
+    """
+
+    def __call__(
+        self, address: Address, at: Address, step: Index, tile: Index, slot: Index, times: Address
+    ) -> None: ...
