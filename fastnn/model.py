@@ -10,12 +10,12 @@ from fastnn import inputs, optimizers
 from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.inputs import architectures
+from fastnn.inputs.arguments import FitOptions
+from fastnn.inputs.data import Data
 from fastnn.network.base import Model
 from fastnn.network.folding import fold
 from fastnn.training import evaluation
 from fastnn.training import fit as training
-from fastnn.training.arguments import FitOptions
-from fastnn.training.data import Data
 from kernels.engine.requests import Needs
 from kernels.losses import LossChoice
 from kernels.ranges import check_number

@@ -11,8 +11,8 @@ from fastnn import initializers
 from fastnn.files import formats
 from fastnn.inputs import architectures
 from fastnn.network.attributes import Views, decided
+from fastnn.network.loading import load_kernels
 from fastnn.training import progress as reports
-from fastnn.training.loading import load_kernels
 from fastnn.training.optimizer_state import Memory, Noise
 from kernels import backends
 from kernels.activations import ACTIVATIONS

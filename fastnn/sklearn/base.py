@@ -19,12 +19,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.inputs import architectures
+from fastnn.inputs.arguments import check_monitors, checked_callbacks
 from fastnn.model import MLP
 from fastnn.sklearn import parameters
 from fastnn.sklearn.observers import Best, Lost, NoChange, Records
 from fastnn.sklearn.solvers import EpochRates, Problem, minimise, sparse_outputs
 from fastnn.training import row_order
-from fastnn.training.arguments import check_monitors, checked_callbacks
 from fastnn.training.learner import Learner
 from fastnn.training.loop import Ending, run
 from fastnn.training.observers import Callbacks, Observers, Validation

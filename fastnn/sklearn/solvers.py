@@ -10,8 +10,8 @@ import numpy as np
 import kernels
 from fastnn import optimizers
 from fastnn.inputs import Targets
+from fastnn.inputs.data import Data
 from fastnn.schedules import Schedule
-from fastnn.training.data import Data
 from fastnn.training.optimizer_state import Memory
 from fastnn.training.sharing import Share
 from kernels.engine.requests import Batches

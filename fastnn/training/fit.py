@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastnn.history import History
+from fastnn.inputs.arguments import FitOptions, checked_optimizer, held_out_rows
+from fastnn.inputs.data import Data
 from fastnn.optimizers import Optimizer
 from fastnn.training import evaluation, row_order
 from fastnn.training import progress as reports
-from fastnn.training.arguments import FitOptions, checked_optimizer, held_out_rows
-from fastnn.training.data import Data
 from fastnn.training.divergence import WHAT_TO_TRY, Guard
 from fastnn.training.held_out import split
 from fastnn.training.learner import Learner

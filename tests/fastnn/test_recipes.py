@@ -12,9 +12,9 @@ import pytest
 import fastnn
 from fastnn import cli
 from fastnn.history import History
+from fastnn.network.loading import load_kernels
 from fastnn.recipes import RECIPES, breast_cancer, console, digits, moons, options, plain_numpy, xor
 from fastnn.training import progress
-from fastnn.training.loading import load_kernels
 from tests.oracle import assert_close, network_depth
 
 ROOT = Path(__file__).parents[2]
