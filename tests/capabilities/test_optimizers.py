@@ -89,7 +89,7 @@ def test_the_public_function_is_the_reference(name, update, options, dtype):
         np.testing.assert_array_equal(g, gradient, err_msg="the gradient was changed")
 
 
-# A call takes seconds to compile, and no text there asks for the dtype: one each, in turn
+# A call takes half a second and more to compile, and no text there asks for the dtype: one each, in turn
 @pytest.mark.parametrize(
     ("name", "update", "options", "dtype"),
     [pytest.param(*case.values, dtype, id=f"{case.id}-{dtype}") for case, dtype in zip(CASES, itertools.cycle(DTYPES))],

@@ -156,7 +156,7 @@ def check(call: str, given: dict[str, np.ndarray], function: Callable[..., Any],
 
 
 DTYPES = ("float32", "float64")
-# A call takes seconds to compile, and no text there asks for the dtype: one each, in turn
+# A call takes half a second and more to compile, and no text there asks for the dtype: one each, in turn
 COMPILED_FOR = dict(zip(CALLS, itertools.cycle(DTYPES)))
 each_call = pytest.mark.parametrize("call", CALLS)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
