@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn.files import formats
 from fastnn.tables.table import append_csv, write_csv
-from kernels.ranges import check_count, check_number
+from kernels.declarations.ranges import check_count, check_number
 
 Logs = Mapping[str, float]
 

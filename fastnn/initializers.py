@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from kernels.ranges import check_number
+from kernels.declarations.ranges import check_number
 
 AT_ONCE = 1 << 20  # weights that NumPy draws in one call: Ctrl-C waits for it
 

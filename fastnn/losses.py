@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kernels.declarations.ranges import check_number
 from kernels.losses import LOSSES, Loss, LossChoice, Parameter, Targets, names_for
-from kernels.ranges import check_number
 
 __all__ = ["LOSSES", "Loss", "Parameter", "Targets", "checked_loss", "loss_for"]
 

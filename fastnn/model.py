@@ -16,9 +16,9 @@ from fastnn.network.base import Model
 from fastnn.network.folding import fold
 from fastnn.training import evaluation
 from fastnn.training import fit as training
+from kernels.declarations.ranges import check_number
 from kernels.engine.requests import Needs
 from kernels.losses import LossChoice
-from kernels.ranges import check_number
 
 if TYPE_CHECKING:
     from fastnn.profile import Profile

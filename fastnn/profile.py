@@ -20,10 +20,10 @@ from fastnn.training import row_order
 from fastnn.training.learner import Learner
 from fastnn.training.optimizer_state import Memory
 from kernels import backends
+from kernels.declarations.ranges import check_count, check_number
 from kernels.engine.requests import Batches
 from kernels.layout import aligned_copy, aligned_zeros
 from kernels.losses import LossChoice
-from kernels.ranges import check_count, check_number
 
 SECONDS = 1.0  # of measuring, where a step is short enough for LEAST_ROUNDS
 ROUND_SECONDS = 0.05

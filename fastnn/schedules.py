@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels.declarations.ranges import check_count, check_number, is_real
 from kernels.optimizers.rates import Schedule, check_rate
-from kernels.ranges import check_count, check_number, is_real
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from kernels import backends
+from kernels.declarations.ranges import Range, check_count
 from kernels.optimizers.declaration import Optimizer, ranges
-from kernels.ranges import Range, check_count
 
 
 def public(name: str, declaration: type[Optimizer]) -> Callable[..., None]:

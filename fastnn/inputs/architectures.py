@@ -8,10 +8,10 @@ import numpy as np
 
 from kernels import backends, devices
 from kernels.activations import ACTIVATIONS
+from kernels.declarations.ranges import check_count, check_number
 from kernels.engine.codes import OUTPUTS
 from kernels.layers import NORMS
 from kernels.layout import Norm
-from kernels.ranges import check_count, check_number
 
 
 def chain(architecture: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[str], list[float]]:

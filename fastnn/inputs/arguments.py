@@ -10,9 +10,9 @@ from fastnn import optimizers
 from fastnn.callbacks import Callback
 from fastnn.inputs.data import Data
 from fastnn.optimizers import Optimizer
+from kernels.declarations.ranges import check_count, check_number
 from kernels.losses import LossChoice
 from kernels.optimizers.rates import check_rates
-from kernels.ranges import check_count, check_number
 
 
 @dataclass(frozen=True, kw_only=True)

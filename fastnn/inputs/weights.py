@@ -7,7 +7,7 @@ import numpy as np
 
 from fastnn.inputs.arrays import array, check_finite, on_host
 from fastnn.inputs.labels import Targets
-from kernels.ranges import check_number
+from kernels.declarations.ranges import check_number
 
 _BLOCK_LABELS = 1 << 16
 

@@ -16,11 +16,11 @@ from fastnn.training import progress as reports
 from fastnn.training.optimizer_state import Memory, Noise
 from kernels import backends
 from kernels.activations import ACTIVATIONS
+from kernels.declarations.ranges import check_count
 from kernels.engine.network import Network, perceptron
 from kernels.engine.requests import Needs
 from kernels.layout import Layout, Norm, address, aligned_copy, aligned_zeros
 from kernels.process import forks
-from kernels.ranges import check_count
 
 # Multiply-adds between two looks for Ctrl-C, about 0.1 s of them, and the most rows, for what each row needs
 FORWARD_BLOCK = 1 << 33

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils import check_array
 
 from fastnn.inputs import architectures
+from kernels.declarations.ranges import check_count, check_number
 from kernels.optimizers.declaration import check_clip_norm
-from kernels.ranges import check_count, check_number
 
 SOLVERS = ("lbfgs", "sgd", "adam")
 SCHEDULES = ("constant", "invscaling", "adaptive")

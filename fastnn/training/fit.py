@@ -20,8 +20,8 @@ from fastnn.training.loop import Ending, run
 from fastnn.training.observers import Callbacks, Epoch, Observer, Observers, Validation
 from fastnn.training.optimizer_state import Memory
 from fastnn.training.row_order import Orders
+from kernels.declarations.ranges import check_number
 from kernels.losses import LossChoice
-from kernels.ranges import check_number
 
 DIVERGED = f"the loss is {{}} after epoch {{}}: {WHAT_TO_TRY}"
 LOST = f"parameters are not finite at the end of the training: {WHAT_TO_TRY}"

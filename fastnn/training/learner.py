@@ -10,9 +10,9 @@ import numpy as np
 from fastnn.inputs.data import MANY_ROWS, Data
 from fastnn.training.evaluation import EvaluateRequest
 from fastnn.training.optimizer_state import Memory, are_ours
+from kernels.declarations.ranges import check_count
 from kernels.engine.requests import Batches, Descent, Objective, TrainRequest
 from kernels.process import forks
-from kernels.ranges import check_count
 
 SLICE_SECONDS = 0.1  # how long compiled code runs before Ctrl-C, callbacks and the progress bar get their turn
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from kernels.declarations.registry import Registry
+from kernels.declarations.rules import check_derivative, checked
+from kernels.declarations.sources import rule_hash
 from kernels.process import forks
-from kernels.registry import Registry
-from kernels.rules import check_derivative, checked
-from kernels.sources import rule_hash
 
 # Where a program's slope is compared with its function: not at 0 nor other round numbers, where slopes have kinks
 POINTS = np.linspace(-20.0, 20.0, 400).tolist()

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kernels.declarations.registry import Registry
 from kernels.layers.declaration import Activated, Array
-from kernels.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from kernels.declarations.ranges import Range
+from kernels.declarations.registry import Registry
+from kernels.declarations.sources import rule_hash
 from kernels.losses.verification import verify
 from kernels.process import forks
-from kernels.ranges import Range
-from kernels.registry import Registry
-from kernels.sources import rule_hash
 
 LossChoice = str | tuple[str, float]  # a loss as engines are told of it: its name, or its name and its parameter
 

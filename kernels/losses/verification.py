@@ -6,8 +6,8 @@ import math
 import sys
 from typing import Any
 
+from kernels.declarations.rules import check_derivative, checked, value_at
 from kernels.engine.codes import OUTPUTS
-from kernels.rules import check_derivative, checked, value_at
 
 # Far from round numbers, where kinks lie, and from each other
 _Z = (-2.7183, -1.3217, -0.6193, -0.2357, -0.0471, 0.0529, 0.3183, 0.7323, 1.6177, 3.1419)

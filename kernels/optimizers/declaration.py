@@ -9,11 +9,11 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
 
+from kernels.declarations.ranges import Range
+from kernels.declarations.registry import Registry
+from kernels.declarations.rules import checked
 from kernels.optimizers.rates import Schedule, check_rate, rates_of
 from kernels.process import forks
-from kernels.ranges import Range
-from kernels.registry import Registry
-from kernels.rules import checked
 
 WEIGHT_DECAY = "weight_decay"  # a scalar of this name is 0 for biases
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kernels.ranges import check_number, is_real
+from kernels.declarations.ranges import check_number, is_real
 
 Schedule = Callable[[np.ndarray], np.ndarray]
 # Steps of a training's schedule that are looked at before the first step is made, and those at a time. The schedules of

@@ -11,8 +11,8 @@ import fastnn
 from fastnn import optimizers
 from fastnn.optimizers import Optimizer, Rate, Update, declare
 from kernels.cpu.engine.operations.update import kernels_of
+from kernels.declarations.sources import rule_hash
 from kernels.optimizers import known
-from kernels.sources import rule_hash
 from tests.oracle import random_arrays, random_labels
 
 PAGE = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text()

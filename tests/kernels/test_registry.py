@@ -2,9 +2,9 @@
 
 import pytest
 
+from kernels.declarations.registry import Registry
+from kernels.declarations.sources import rule_hash
 from kernels.maths import erf, exp, tanh
-from kernels.registry import Registry
-from kernels.sources import rule_hash
 from tests.programs import run
 
 

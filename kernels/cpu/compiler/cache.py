@@ -8,7 +8,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
-from kernels.sources import source_hash
+from kernels.declarations.sources import source_hash
 
 STAMP = source_hash("cpu", "nopython", "activations", "engine/codes.py", "losses", "maths", "optimizers", "layout.py")
 

@@ -6,7 +6,7 @@ from typing import Any
 import numba_cuda
 from numba.cuda.dispatcher import CUDACache
 
-from kernels.sources import source_hash
+from kernels.declarations.sources import source_hash
 
 STAMP = source_hash("cuda", "activations", "engine/codes.py", "losses", "maths", "optimizers")
 

@@ -12,10 +12,10 @@ from kernels.cpu.ir import memory
 from kernels.cpu.ir.adam_avx512 import rows_of_adam
 from kernels.cpu.ir.masked_rows import rows_of_sgd
 from kernels.cpu.ir.maths import maths_of
+from kernels.declarations.sources import rule_hash
 from kernels.optimizers.adam import adam
 from kernels.optimizers.declaration import Update, known_updates
 from kernels.optimizers.sgd import sgd
-from kernels.sources import rule_hash
 
 # Code by hand for rows of parameters, by the rule that it is of. Each makes a function (rows, columns, w, ldw, g, ldg,
 # the slots' addresses, the scalars, l2) for a dtype, or None where this machine is better off without

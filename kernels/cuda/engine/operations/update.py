@@ -10,8 +10,8 @@ from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import PRODUCT_WORDS, SCALARS, job_of, numbers_of, product_at, rows_of
 from kernels.cuda.ir.ptx import maths_of
 from kernels.cuda.rowwise.reduce import block_sum
+from kernels.declarations.sources import rule_hash
 from kernels.optimizers.declaration import Update
-from kernels.sources import rule_hash
 
 
 @jit.inline

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.declarations.sources import OFFERED
 from kernels.maths.functions import frozen
-from kernels.sources import OFFERED
 
 STEP = float(np.cbrt(np.finfo(np.float64).eps / 2))  # central differences lose by it as much as by rounding
 KINK = 1e-3  # the share of a slope by which those on both sides of a point differ at most where there is no kink

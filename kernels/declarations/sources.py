@@ -12,7 +12,7 @@ def source_hash(*names: str) -> str:
     """A hash of these files and folders of `kernels`, of folders all modules."""
     digest = hashlib.sha256()
     for name in names:
-        path = Path(__file__).parent / name
+        path = Path(__file__).parents[1] / name
         for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
