@@ -1,6 +1,6 @@
 """A job in memory: its record, the records of its layers, and the buffers that these point to."""
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from kernels.cpu.engine.job import JOB_BYTES, LAYER_BYTES, Job, LayerRecord, Pha
 from kernels.cpu.engine.layers.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.layers.layer import kernels_of
 from kernels.cpu.engine.operations.gather import gathers
-from kernels.cpu.engine.schedule import PlannedPhase, StepSchedule, scratch_size, weight_tiles
+from kernels.cpu.engine.schedule import StepSchedule, scratch_size, weight_tiles
 from kernels.cpu.ir.simd import chosen
 from kernels.cpu.product.gemm_bf16 import product_for
 from kernels.cpu.rowwise.elementwise import backward, forward
@@ -21,6 +21,14 @@ from kernels.engine.network import Network
 from kernels.layout import Layout, address, aligned_zeros
 from kernels.losses import LossChoice, loss_and_parameter
 from kernels.maths import random
+
+PHASES = dtype_of(Phase)
+
+
+@lru_cache(maxsize=64)  # as schedules are: calls of an engine go to and fro between two
+def _records_of(schedule: StepSchedule, dtype: np.dtype) -> np.ndarray:
+    """The phases of a schedule as records, with the addresses of their operations."""
+    return np.array([(operation[dtype].address, *tiles) for operation, *tiles in schedule.phases], PHASES)
 
 
 class JobMemory:
@@ -95,7 +103,7 @@ class JobMemory:
         if schedule is self.schedule:
             return
         job, self.schedule = self.job, None
-        self._phases = self._described(schedule.phases)
+        self._phases = _records_of(schedule, self.dtype)
         job.phases, job.once = address(self._phases), schedule.once
         job.each_step = len(schedule.phases) - schedule.once
         job.first_layer, job.row_chunk = schedule.first_layer, schedule.row_chunk
@@ -113,11 +121,6 @@ class JobMemory:
         if schedule.gradient_groups:
             self._reserve_groups(schedule.gradient_groups, schedule.group_rows)
         self.schedule = schedule
-
-    def _described(self, phases: Sequence[PlannedPhase]) -> np.ndarray:
-        """Records of Phase, with the operations' addresses."""
-        records = [(operation[self.dtype].address, *tiles) for operation, *tiles in phases]
-        return np.array(records, dtype_of(Phase))
 
     def _reserve_groups(self, groups: int, rows: int) -> None:
         """A gradient and sums for each gradient group."""

@@ -42,7 +42,7 @@ class PlannedPhase(NamedTuple):
     columns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepSchedule:
     """The phases of a training step or of a forward pass, and the buffers that they need."""
 
