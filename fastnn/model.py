@@ -10,15 +10,15 @@ from fastnn import inputs, optimizers
 from fastnn.callbacks import Callback
 from fastnn.history import History
 from fastnn.inputs import architectures
+from fastnn.inputs.arguments import FitOptions
+from fastnn.inputs.data import Data
 from fastnn.network.base import Model
 from fastnn.network.folding import fold
 from fastnn.training import evaluation
 from fastnn.training import fit as training
-from fastnn.training.arguments import FitOptions
-from fastnn.training.data import Data
 from kernels.engine.requests import Needs
 from kernels.losses import LossChoice
-from kernels.ranges import check_count, check_number
+from kernels.ranges import check_number
 
 if TYPE_CHECKING:
     from fastnn.profile import Profile
@@ -384,24 +384,3 @@ class MLP(Model):
         from fastnn.profile import profile
 
         return profile(self, X, y, batch_size, optimizer, loss, l2, shuffle, sample_weight, class_weight)
-
-    def explain(self, rows: int) -> str:
-        """How a training step is made. Nothing is compiled.
-
-        Parameters
-        ----------
-        rows : int
-            The rows of the batch, at least 1.
-
-        Returns
-        -------
-        str
-            Phases and their tiles, or a GPU's launches, in the words of kernels/engine/README.md.
-
-        Raises
-        ------
-        ValueError
-            For `rows` that is no integer of at least 1.
-        """
-        check_count("rows", rows)
-        return str(self._made().explain(rows))

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.inputs.arguments import check_flags, checked_optimizer
+from fastnn.inputs.data import Data
+from fastnn.network.loading import load_kernels
 from fastnn.optimizers import Optimizer
 from fastnn.training import progress as reports
 from fastnn.training import row_order
-from fastnn.training.arguments import check_flags, checked_optimizer
-from fastnn.training.data import Data
 from fastnn.training.learner import Learner
-from fastnn.training.loading import load_kernels
 from fastnn.training.optimizer_state import Memory
 from kernels import backends
 from kernels.engine.requests import Batches

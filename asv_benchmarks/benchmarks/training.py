@@ -8,6 +8,7 @@ from typing import Any
 
 from fastnn.profile import Profile
 from kernels.cpu.measure.stamps import PHASES
+from kernels.layers import NORMS
 
 from .common import Sampled, once, sweep, use_threads
 from .devices import DEVICES, use
@@ -71,6 +72,22 @@ class Precision(Sampled):
         return 100.0 * (1.0 - self.model.evaluate(*self.data)["accuracy"])
 
     track_error_rate.unit = "% of rows wrong"
+
+
+class Normalized(Sampled):
+    """The same `fit` with normalised hidden layers; `Fit` has that without."""
+
+    params = [sweep(*NORMS), sweep("small32", "mnist"), THREADS]
+    param_names = ["norm", "workload", "threads"]
+
+    @once
+    def setup(self, norm: str, name: str, threads: int) -> Callable[[], Any]:
+        use("cpu", threads)
+        workload = replace(WORKLOADS[name], norm=norm)
+        return workload.fit(workload.model(threads), *workload.data())
+
+    def time_fit(self, norm: str, name: str, threads: int) -> None:
+        self.call()
 
 
 class Step(Sampled):

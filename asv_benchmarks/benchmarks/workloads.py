@@ -21,6 +21,7 @@ class Workload:
     epochs: int  # of one measurement
     output: str = "softmax"
     precision: str = "float32"  # of the products
+    norm: str | None = None  # what normalises hidden layers
 
     @property
     def multiply_adds(self) -> int:
@@ -41,7 +42,13 @@ class Workload:
     def model(self, threads: int | None = None, device: str = "cpu") -> fastnn.MLP:
         """The network with its initial weights."""
         return fastnn.MLP(
-            self.layers, output=self.output, precision=self.precision, threads=threads, device=device, seed=0
+            self.layers,
+            output=self.output,
+            norm=self.norm,
+            precision=self.precision,
+            threads=threads,
+            device=device,
+            seed=0,
         )
 
     def fit(self, model: fastnn.MLP, X: np.ndarray, y: np.ndarray) -> Callable[[], Any]:

@@ -43,7 +43,8 @@ def describe(
         scaled = "numbers as they are" if args.no_scaling else "numbers standardised"
     line("inputs", f"{preprocessing.n_inputs:,}, {scaled}" + (", text one-hot encoded" if n_texts else ""))
     widths = [*(f"{width} {args.activation}" for width in args.layers), f"{target.n_outputs} {model.output}"]
-    more = f", dropout {args.dropout:g}" if args.dropout else ""
+    more = f", {args.norm} norm" if args.norm else ""
+    more += f", dropout {args.dropout:g}" if args.dropout else ""
     more += "" if model.precision == "float32" else f", products in {model.precision}"
     line("network", f"{' -> '.join([str(preprocessing.n_inputs), *widths])}, {model.n_parameters:,} parameters{more}")
     held_out = f"{100 * args.validation:.3g} % of the rows held out" if validates else "no rows held out"

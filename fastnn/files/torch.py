@@ -3,7 +3,10 @@
 A model is a fastnn.MLP, or a fitted MLPClassifier or MLPRegressor.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from fastnn.files.networks import network
 from fastnn.model import MLP
@@ -93,45 +96,74 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
     torch = _torch()
     if not isinstance(module, torch.nn.Sequential):
         raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}")
-    linear: list[Any] = []
-    activations: list[str] = []
-    rates: list[float] = []  # of dropout, after each layer
-    norms: dict[int, tuple[str, Any]] = {}  # by layer: the name in fastnn, and the module
-    for n, part in enumerate(part for part in module if not isinstance(part, torch.nn.Identity)):
-        if isinstance(part, torch.nn.Dropout):
-            rates[-1:] = [rate + part.p - rate * part.p for rate in rates[-1:]]
-        elif isinstance(part, torch.nn.Linear):
-            linear.append(part)
-            activations.append("identity")
-            rates.append(0.0)
-        elif linear and activations[-1] == "identity" and len(linear) - 1 not in norms and _norm(torch, part):
-            norms[len(linear) - 1] = _checked_norm(torch, part, n, linear[-1].out_features)
-        elif linear and activations[-1] == "identity":
-            activations[-1] = _activation(torch, part, n)
-        else:
-            raise ValueError(f"module[{n}] must be a Linear layer, got {part}")
-    if not linear:
-        raise ValueError(f"module must hold at least one Linear layer, got {module}")
+    parts = _Parts.of(torch, module)
     if output is None:
-        output = activations[-1]
-    elif activations[-1] not in ("identity", output):
-        raise ValueError(f"output must be {activations[-1]!r}, as the last module, or None, got {output!r}")
-    bias = any(part.bias is not None for part in linear)
-    layers = [linear[0].in_features, *(part.out_features for part in linear)]
-    dtype = str(linear[0].weight.dtype).removeprefix("torch.")
-    options = {"dropout": rates[:-1], **options}
-    norm = _one_norm(norms, len(linear) - 1)
-    net = MLP(layers, activations[:-1], output, bias=bias, norm=norm, dtype=dtype, init="zeros", **options)
-    for n, part in enumerate(linear):
-        net.weights[n][...] = part.weight.detach().cpu().numpy().T
+        output = parts.activations[-1]
+    elif parts.activations[-1] not in ("identity", output):
+        raise ValueError(f"output must be {parts.activations[-1]!r}, as the last module, or None, got {output!r}")
+    layers = [parts.linear[0].in_features, *(part.out_features for part in parts.linear)]
+    options = {"dropout": parts.dropout[:-1], **options}
+    net = MLP(
+        layers, parts.activations[:-1], output, bias=any(part.bias is not None for part in parts.linear),
+        norm=parts.norm, dtype=str(parts.linear[0].weight.dtype).removeprefix("torch."), init="zeros", **options,
+    )  # fmt: skip
+    for n, part in enumerate(parts.linear):
+        _copy(part.weight.T, net.weights[n])
         if part.bias is not None:
-            net.biases[n][...] = part.bias.detach().cpu().numpy()
-    for views, (_, part) in zip(net.norms, norms.values(), strict=True):
+            _copy(part.bias, net.biases[n])
+    for views, (_, part) in zip(net.norms, parts.norms.values(), strict=True):
         for view, name in zip(views, NORMALIZED, strict=True):
-            tensor = getattr(part, name, None)  # none where there is nothing to learn
-            if view is not None and tensor is not None:
-                view[...] = tensor.detach().cpu().numpy()
+            _copy(getattr(part, name, None), view)
     return net
+
+
+@dataclass
+class _Parts:
+    """The modules of a network, by its layers. norms: by the layer's number, the name in fastnn and the module."""
+
+    linear: list[Any] = field(default_factory=list)
+    activations: list[str] = field(default_factory=list)
+    dropout: list[float] = field(default_factory=list)
+    norms: dict[int, tuple[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, torch: Any, module: Any) -> "_Parts":
+        """Those of a torch.nn.Sequential, or a ValueError that names the module which has no place."""
+        parts = cls()
+        for n, part in enumerate(part for part in module if not isinstance(part, torch.nn.Identity)):
+            parts._take(torch, part, n)
+        if not parts.linear:
+            raise ValueError(f"module must hold at least one Linear layer, got {module}")
+        return parts
+
+    def _take(self, torch: Any, part: Any, n: int) -> None:
+        last = len(self.linear) - 1
+        if isinstance(part, torch.nn.Dropout):
+            self.dropout[-1:] = [rate + part.p - rate * part.p for rate in self.dropout[-1:]]
+        elif isinstance(part, torch.nn.Linear):
+            self.linear.append(part)
+            self.activations.append("identity")
+            self.dropout.append(0.0)
+        elif not self.linear or self.activations[-1] != "identity":
+            raise ValueError(f"module[{n}] must be a Linear layer, got {part}")
+        elif _norm(torch, part) and last not in self.norms:
+            self.norms[last] = _checked_norm(torch, part, n, self.linear[-1].out_features)
+        else:
+            self.activations[-1] = _activation(torch, part, n)
+
+    @property
+    def norm(self) -> str | None:
+        """What normalises all of the hidden layers, or None."""
+        names = {name for name, _ in self.norms.values()}
+        if names and (len(names) > 1 or list(self.norms) != list(range(len(self.linear) - 1))):
+            raise ValueError("module must have the same normalisation after each Linear layer but the last, or none")
+        return names.pop() if names else None
+
+
+def _copy(tensor: Any, view: np.ndarray | None) -> None:
+    """Write a tensor into a network's array; nothing where there is none, as where a module has nothing to learn."""
+    if view is not None and tensor is not None:
+        view[...] = tensor.detach().cpu().numpy()
 
 
 def _norm(torch: Any, part: Any) -> str:
@@ -153,14 +185,6 @@ def _checked_norm(torch: Any, part: Any, n: int, width: int) -> tuple[str, Any]:
     return name, part
 
 
-def _one_norm(norms: dict[int, tuple[str, Any]], hidden: int) -> str | None:
-    """What normalises all of the hidden layers, or None."""
-    names = {name for name, _ in norms.values()}
-    if names and (len(names) > 1 or list(norms) != list(range(hidden))):
-        raise ValueError("module must have the same normalisation after each Linear layer but the last, or none")
-    return names.pop() if names else None
-
-
 def _modules(torch: Any, activation: str) -> list[Any]:
     """The module of an activation, none for the identity."""
     found = ACTIVATIONS[activation]
@@ -177,8 +201,8 @@ def _activation(torch: Any, part: Any, n: int) -> str:
     known |= {"softmax": ("Softmax", {"dim": 1}), "softmax of rows": ("Softmax", {"dim": -1})}
     same = {name: having for name, (kind, having) in known.items() if type(part) is getattr(torch.nn, kind)}
     if not same:
-        kinds = ", ".join(dict.fromkeys(kind for kind, _ in known.values()))
-        raise ValueError(f"module[{n}] must be one of Linear, {kinds}, got {part}")
+        kinds = dict.fromkeys([*(NORMS[norm].torch for norm in NORMS), *(kind for kind, _ in known.values())])
+        raise ValueError(f"module[{n}] must be one of Linear, {', '.join(kinds)}, got {part}")
     for name, having in same.items():
         if all(getattr(part, attribute) == value for attribute, value in having.items()):
             return name.removesuffix(" of rows")

@@ -42,20 +42,23 @@ def targets(
     if values.shape[1] != n_outputs:
         raise ValueError(f"{name} must have {n_outputs} columns, one for each output, got shape {values.shape}")
     check_finite(values, name, dtype)
-    low, high = bounds(values) if len(values) and classes else (0, 0)
+    if not classes:
+        check_numbers(values, loss, name)
+        return Targets(values, None, None)
+    _check_shares(values, output, name)
+    labels = values.reshape(len(values)) if n_outputs == 1 and values.dtype.kind in "iub" else None
+    return Targets(values, "largest" if output == "softmax" else "outputs", labels)
+
+
+def _check_shares(values: Any, output: str, name: str) -> None:
+    """Raise ValueError for numbers (n, outputs) outside of [0, 1]."""
+    low, high = bounds(values) if len(values) else (0, 0)
     if low < 0 or high > 1:
         got = f"numbers from {low} to {high}"
         if isinstance(values, np.ndarray):
             bad = np.argwhere((values < 0) | (values > 1))[0]
             got = f"{values[tuple(bad)]} at [{bad[0]}, {bad[1]}]"
         raise ValueError(f"{name} must lie in [0, 1] for {output} outputs, got {got}")
-    if not classes:
-        check_numbers(values, loss, name)
-    labels = None
-    if n_outputs == 1 and classes and values.dtype.kind in "iub":
-        labels = values.reshape(len(values))
-    metric = None if not classes else ("largest" if output == "softmax" else "outputs")
-    return Targets(values, metric, labels)
 
 
 def check_numbers(values: Any, loss: LossChoice, name: str = "y") -> None:

@@ -11,8 +11,8 @@ from fastnn import initializers
 from fastnn.files import formats
 from fastnn.inputs import architectures
 from fastnn.network.attributes import Views, decided
+from fastnn.network.loading import load_kernels
 from fastnn.training import progress as reports
-from fastnn.training.loading import load_kernels
 from fastnn.training.optimizer_state import Memory, Noise
 from kernels import backends
 from kernels.activations import ACTIVATIONS
@@ -198,6 +198,27 @@ class Model:
         """Slices of n rows, each the work of a moment."""
         rows = min(max(1, FORWARD_BLOCK // self.engine().multiply_adds), FORWARD_ROWS)
         return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
+
+    def explain(self, rows: int) -> str:
+        """How a training step is made. Nothing is compiled.
+
+        Parameters
+        ----------
+        rows : int
+            The rows of the batch, at least 1.
+
+        Returns
+        -------
+        str
+            Phases and their tiles, or a GPU's launches, in the words of kernels/engine/README.md.
+
+        Raises
+        ------
+        ValueError
+            For `rows` that is no integer of at least 1.
+        """
+        check_count("rows", rows)
+        return str(self._made().explain(rows))
 
     def summary(self) -> None:
         """Print the network as a table: per layer its widths, activation and number of parameters."""

@@ -11,10 +11,10 @@ import numpy as np
 
 from fastnn.callbacks import Callback
 from fastnn.history import History
+from fastnn.inputs.data import Data
 from fastnn.model import MLP
 from fastnn.optimizers import Optimizer
 from fastnn.training import progress
-from fastnn.training.data import Data
 
 BLOCKS, SHADES = "▁▂▃▄▅▆▇█", " ░▒▓█"
 ASCII_BLOCKS, ASCII_SHADES = "_.-=+*%#", " .+%#"  # where stdout cannot encode the others

@@ -19,12 +19,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.inputs import architectures
+from fastnn.inputs.arguments import check_monitors, checked_callbacks
 from fastnn.model import MLP
 from fastnn.sklearn import parameters
 from fastnn.sklearn.observers import Best, Lost, NoChange, Records
 from fastnn.sklearn.solvers import EpochRates, Problem, minimise, sparse_outputs
 from fastnn.training import row_order
-from fastnn.training.arguments import check_monitors, checked_callbacks
 from fastnn.training.learner import Learner
 from fastnn.training.loop import Ending, run
 from fastnn.training.observers import Callbacks, Observers, Validation
@@ -162,9 +162,9 @@ class Perceptron(BaseEstimator):
         net.prepare(line, problem.needs(memory.optimizer, batch_size, self.alpha))
         learner = Learner(net.engine(), problem, memory, batch_size, self.alpha)
         best, lost = Best(self, net, rates), Lost(learner.engine, epochs)
-        validation = [] if held_out is None else [Validation(functools.partial(held_out.measure, net))]
-        told = Callbacks(net, callbacks, memory)
-        observers = Observers(Records(self, n), *validation, best, told, NoChange(self, rates), lost)
+        validation = [] if held_out is None else [Validation(functools.partial(held_out.validate, net))]
+        told = [Callbacks(net, callbacks, memory)] if callbacks else []
+        observers = Observers(Records(self, n), *validation, best, *told, NoChange(self, rates), lost)
         orders = self._orders(order, batch_size, problem.X.shape[0])
         self.n_iter_ = 0
         ending = run(learner, functools.partial(next, orders), n, epochs, observers)

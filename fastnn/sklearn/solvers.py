@@ -10,8 +10,8 @@ import numpy as np
 import kernels
 from fastnn import optimizers
 from fastnn.inputs import Targets
+from fastnn.inputs.data import Data
 from fastnn.schedules import Schedule
-from fastnn.training.data import Data
 from fastnn.training.optimizer_state import Memory
 from fastnn.training.sharing import Share
 from kernels.engine.requests import Batches
@@ -94,8 +94,11 @@ class Problem(Data):
         """One per row."""
         return np.ones(self.X.shape[0]) if self.weight is None else self.weight
 
-    def measure(self, net: Any) -> dict[str, float]:
-        """{"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, both by weight; NaN after overflow."""
+    def validate(self, net: Any) -> dict[str, float]:
+        """What a network reaches here: {"loss", "accuracy"}, or {"loss", "r2"} where there are no classes, by weight.
+
+        The loss is the reported one, as the steps' is. The score is NaN where outputs overflow.
+        """
         engine, w, losses, right, outputs = net.engine(), self.weights(), [], [], []
         for block in blocks(self.X, net):
             part = self.dense(block)
@@ -109,9 +112,12 @@ class Problem(Data):
             right.append(hits if metric else np.zeros(0))
             outputs.append(out)
         out, total = np.concatenate(outputs), w.sum()
-        score = float(w @ np.concatenate(right) / total) if self.target.metric else r2(self.target.values, out, w)
+        if self.target.metric:
+            name, score = "accuracy", float(w @ np.concatenate(right) / total)
+        else:
+            name, score = "r2", weighted_r2(self.target.values, out, w)
         loss = float(self.reported * self.factor * sum(losses) / total)
-        return {"loss": loss, "accuracy" if self.target.metric else "r2": score if np.isfinite(out).all() else np.nan}
+        return {"loss": loss, name: score if np.isfinite(out).all() else np.nan}
 
     def loss_and_gradient(self, net: Any, alpha: float) -> tuple[float, np.ndarray]:
         """The loss whose gradient is returned, laid out like the network's parameters, in float64."""
@@ -153,8 +159,11 @@ def sparse_outputs(net: Any, X: Any) -> np.ndarray:
     return np.concatenate(outputs)
 
 
-def r2(y: np.ndarray, outputs: np.ndarray, weight: np.ndarray) -> float:
-    """The coefficient of determination by weight, averaged over outputs, as scikit-learn's r2_score."""
+def weighted_r2(y: np.ndarray, outputs: np.ndarray, weight: np.ndarray) -> float:
+    """The coefficient of determination by weight, averaged over outputs, as scikit-learn's r2_score.
+
+    Of all rows at once, as scikit-learn's estimators have it; `evaluation.measure` adds up blocks, in another order.
+    """
     y = y.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges has an R2 of -inf or NaN
         residual = weight @ (y - outputs) ** 2

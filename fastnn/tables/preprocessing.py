@@ -75,15 +75,7 @@ class Preprocessing:
         categories: dict[str, tuple[str, ...]] = {}
         mean, deviation = np.zeros(len(names)), np.ones(len(names))
         if isinstance(inputs, Table):
-            inputs.check_columns([*names, *text])
-            texts = [name for name in names if name in text or not inputs.is_number(name)]
-            found = {name: _categories(inputs, name, rows, name in text) for name in texts}
-            categories = {name: kinds for name, kinds in found.items() if kinds is not None}
-            for name in [name for name in categories if name not in text]:
-                inputs.warn_of_numbers(name)
-            names = [name for name in names if name in categories or name not in found]
-            if not names:
-                raise DataError(f"{inputs.path}: no column is left to learn from")
+            names, categories = _columns_of(inputs, names, rows, text)
             mean, deviation = _table_moments(inputs, names, rows, categories)
             _warn_of_useless(inputs, [name for name in names if name not in categories], rows)
         elif inputs.dtype == np.uint8:
@@ -279,6 +271,22 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean = values.sum(axis=0, where=present) / count
         squares = np.square(values - mean).sum(axis=0, where=present)
         return mean, _varying(np.sqrt(squares / count), mean)
+
+
+def _columns_of(
+    table: Table, names: Sequence[str], rows: Rows, text: Sequence[str]
+) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """The columns to learn from, and the categories of those that are text."""
+    table.check_columns([*names, *text])
+    texts = [name for name in names if name in text or not table.is_number(name)]
+    found = {name: _categories(table, name, rows, name in text) for name in texts}
+    categories = {name: kinds for name, kinds in found.items() if kinds is not None}
+    for name in [name for name in categories if name not in text]:
+        table.warn_of_numbers(name)
+    left = [name for name in names if name in categories or name not in found]
+    if not left:
+        raise DataError(f"{table.path}: no column is left to learn from")
+    return left, categories
 
 
 def _table_moments(

@@ -9,6 +9,8 @@ import numpy as np
 from fastnn import inputs
 from kernels.losses import LossChoice, loss_and_parameter
 
+NEARLY_EQUAL = 2.0**-30  # differences from the mean, relative to it, that rounding may have made
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluateRequest:
@@ -31,7 +33,8 @@ def measure(model: Any, request: EvaluateRequest) -> dict[str, float]:
     X, target, loss, rows, weight = request.X, request.target, request.loss, request.rows, request.weight
     values = target.values if request.values is None else request.values
     n = len(X) if rows is None else len(rows)
-    mass = n if weight is None else float(weight[slice(None) if rows is None else rows].sum())
+    counted = slice(None) if rows is None else rows
+    mass = n if weight is None else float(weight[counted].sum())
     total, right, residual, spread = 0.0, 0.0, np.zeros(model.layers[-1]), np.zeros(model.layers[-1])
     mean = 0.0
     if target.metric is None:
@@ -56,7 +59,18 @@ def measure(model: Any, request: EvaluateRequest) -> dict[str, float]:
                 residual += _sum((out - y) ** 2, weight, part)
             spread += _sum((y - mean) ** 2, weight, part)
     result = {"loss": total / mass if loss_and_parameter(loss)[0].averaged else total}
-    return result | ({"accuracy": right / mass} if target.metric else {"r2": _r2(residual, spread)})
+    if target.metric:
+        return result | {"accuracy": right / mass}
+    near = np.sqrt(spread / mass) <= NEARLY_EQUAL * np.abs(mean)
+    if near.any():
+        spread[near & _unvarying(numbers[counted], None if weight is None else weight[counted])] = 0.0
+    return result | {"r2": r2(residual, spread)}
+
+
+def _unvarying(y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Which outputs have the same target in all rows that count: their mean may be rounded, and differ from them."""
+    y = y if weight is None else y[weight > 0]
+    return np.all(y == y[:1], axis=0)
 
 
 def _sum(values: np.ndarray, weight: np.ndarray | None, part: slice | np.ndarray) -> Any:
@@ -69,8 +83,11 @@ def _parts(model: Any, n: int, rows: np.ndarray | None) -> Iterator[slice | np.n
     return (block if rows is None else rows[block] for block in model.blocks(n))
 
 
-def _r2(residual: np.ndarray, spread: np.ndarray) -> float:
-    """The coefficient of determination, averaged over outputs, as scikit-learn's r2_score."""
+def r2(residual: np.ndarray, spread: np.ndarray) -> float:
+    """The coefficient of determination, averaged over outputs, as scikit-learn's r2_score.
+
+    residual: sums of squared errors (outputs,), by weight. spread: those of the differences from the mean.
+    """
     constant = spread == 0
     score = 1.0 - residual / np.where(constant, 1.0, spread)
     score = np.where(constant, np.where(residual == 0, 1.0, 0.0), score)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastnn.history import History
+from fastnn.inputs.arguments import FitOptions, checked_optimizer, held_out_rows
+from fastnn.inputs.data import Data
 from fastnn.optimizers import Optimizer
 from fastnn.training import evaluation, row_order
 from fastnn.training import progress as reports
-from fastnn.training.arguments import FitOptions, checked_optimizer, held_out_rows
-from fastnn.training.data import Data
 from fastnn.training.divergence import WHAT_TO_TRY, Guard
 from fastnn.training.held_out import split
 from fastnn.training.learner import Learner
@@ -53,8 +53,9 @@ def fit(model: Any, X: Any, y: Any, options: FitOptions) -> History:
         validations.append(Validation(lambda: unknown if guard.message else evaluation.measure(model, placed)))
     record = _Record(history, options.stop_if_diverged)
     with reports.Progress(options.progress, options.epochs, learner.steps(n_train)) as report:
-        told, start = Callbacks(model, callbacks, memory), _Start(model, orders, len(data.X) - n_train, validation)
-        observers = Observers(guard, *validations, record, report, told, start)
+        told = [Callbacks(model, callbacks, memory)] if callbacks else []
+        start = _Start(model, orders, len(data.X) - n_train, validation)
+        observers = Observers(guard, *validations, record, report, *told, start)
         ending = run(learner, orders.next, n_train, options.epochs, observers)
     if guard.unseen and not history.diverged:
         warnings.warn(LOST, RuntimeWarning, stacklevel=3)

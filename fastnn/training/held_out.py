@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import inputs
+from fastnn.inputs.arguments import FitOptions, held_out_rows
+from fastnn.inputs.data import Data, in_range
 from fastnn.training import row_order
-from fastnn.training.arguments import FitOptions, held_out_rows
-from fastnn.training.data import Data, in_range
 from fastnn.training.evaluation import EvaluateRequest
 
 

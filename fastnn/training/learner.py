@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.training.data import MANY_ROWS, Data
+from fastnn.inputs.data import MANY_ROWS, Data
 from fastnn.training.evaluation import EvaluateRequest
 from fastnn.training.optimizer_state import Memory, are_ours
 from kernels.engine.requests import Batches, Descent, Objective, TrainRequest

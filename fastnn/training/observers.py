@@ -59,54 +59,57 @@ class Observers(Observer):
     """Several as one, which are told in their order."""
 
     def __init__(self, *observers: Observer) -> None:
-        self.observers = observers
+        self._methods: dict[str, list[Callable[..., Any]]] = {  # of those that do anything there
+            name: [getattr(observer, name) for observer in observers if getattr(type(observer), name) is not method]
+            for name, method in vars(Observer).items()
+            if not name.startswith("_")
+        }
 
     def together(self, left: int) -> int:
         """As many as all of them allow."""
-        for observer in self.observers:
-            left = min(left, observer.together(left))
+        for together in self._methods["together"]:
+            left = min(left, together(left))
         return left
 
     def train_begin(self) -> None:
         """Tell all."""
-        for observer in self.observers:
-            observer.train_begin()
+        self._tell("train_begin")
 
     def epochs_begin(self, together: int) -> None:
         """Tell all."""
-        for observer in self.observers:
-            observer.epochs_begin(together)
+        self._tell("epochs_begin", together)
 
     def accepts(self, ended: Sequence[dict[str, float]]) -> bool:
         """Whether all of them do."""
-        return all([observer.accepts(ended) for observer in self.observers])
+        return all([accepts(ended) for accepts in self._methods["accepts"]])
 
     def slice_ended(self, epoch: Epoch) -> bool:
         """Tell all; whether one of them ends training."""
-        for observer in self.observers:
-            epoch.stopping |= bool(observer.slice_ended(epoch))
+        for slice_ended in self._methods["slice_ended"]:
+            epoch.stopping |= bool(slice_ended(epoch))
         return epoch.stopping
 
     def epoch_ended(self, epoch: Epoch) -> bool:
         """Tell all; whether one of them ends training."""
-        for observer in self.observers:
-            epoch.stopping |= bool(observer.epoch_ended(epoch))
+        for epoch_ended in self._methods["epoch_ended"]:
+            epoch.stopping |= bool(epoch_ended(epoch))
         return epoch.stopping
 
     def failed(self) -> None:
         """Tell all."""
-        for observer in self.observers:
-            observer.failed()
+        self._tell("failed")
 
     def steps_ended(self) -> None:
         """Tell all."""
-        for observer in self.observers:
-            observer.steps_ended()
+        self._tell("steps_ended")
 
     def train_end(self) -> None:
         """Tell all."""
-        for observer in self.observers:
-            observer.train_end()
+        self._tell("train_end")
+
+    def _tell(self, event: str, *args: Any) -> None:
+        for method in self._methods[event]:
+            method(*args)
 
 
 class Callbacks(Observer):
@@ -116,8 +119,8 @@ class Callbacks(Observer):
         self.model, self.callbacks, self.memory = model, callbacks, memory
 
     def together(self, left: int) -> int:
-        """Callbacks are told of each epoch while its parameters are there."""
-        return 1 if self.callbacks else left
+        """They are told of each epoch while its parameters are there."""
+        return 1
 
     def train_begin(self) -> None:
         """Tell of the start."""

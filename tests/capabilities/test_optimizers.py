@@ -79,13 +79,7 @@ def check(name, update, options, before, g, step, after):
 @cases
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_public_function_is_the_reference(name, update, options, dtype):
-    """At all shapes, at an early step and a late one; inside compiled code too."""
-    given = {slot: f"s[{k}]" for k, slot in enumerate(update.slots)} | options
-    given |= {"learning_rate": known[name].learning_rate} | ({"step": "step"} if "step" in update.options else {})
-    text = ", ".join(f"{argument}={value}" for argument, value in given.items())
-    scope = {"kernels": kernels}
-    exec(f"def function(w, g, s, step): kernels.{name}(w, g, {text})", scope)
-    inside = njit(scope["function"])
+    """At all shapes, at an early step and a late one."""
     for shape, step in itertools.product(SHAPES, (4, 10**6)):
         w, state = some_state(name, update, options, shape, dtype)
         g = random_arrays(2, shape, dtype=dtype)[0]
@@ -93,10 +87,27 @@ def test_the_public_function_is_the_reference(name, update, options, dtype):
         call(kernels, name, update, w, g, state, step, **options)
         check(name, update, options, before, g, step, (w, state))
         np.testing.assert_array_equal(g, gradient, err_msg="the gradient was changed")
-        if len(shape) == 2:
-            w, state = before[0].copy(), [array.copy() for array in before[1]]
-            inside(w, g, tuple(state), step)
-            check(name, update, options, before, g, step, (w, state))
+
+
+# A call takes seconds to compile, and no text there asks for the dtype: one each, in turn
+@pytest.mark.parametrize(
+    ("name", "update", "options", "dtype"),
+    [pytest.param(*case.values, dtype, id=f"{case.id}-{dtype}") for case, dtype in zip(CASES, itertools.cycle(DTYPES))],
+)
+def test_inside_compiled_code_it_is_the_reference(name, update, options, dtype):
+    given = {slot: f"s[{k}]" for k, slot in enumerate(update.slots)} | options
+    given |= {"learning_rate": known[name].learning_rate} | ({"step": "step"} if "step" in update.options else {})
+    text = ", ".join(f"{argument}={value}" for argument, value in given.items())
+    scope = {"kernels": kernels}
+    exec(f"def function(w, g, s, step): kernels.{name}(w, g, {text})", scope)
+    inside = njit(scope["function"])
+    for shape, step in itertools.product([shape for shape in SHAPES if len(shape) == 2], (4, 10**6)):
+        w, state = some_state(name, update, options, shape, dtype)
+        g = random_arrays(2, shape, dtype=dtype)[0]
+        before, gradient = (w.copy(), [array.copy() for array in state]), np.copy(g)
+        inside(w, g, tuple(state), step)
+        check(name, update, options, before, g, step, (w, state))
+        np.testing.assert_array_equal(g, gradient, err_msg="the gradient was changed")
 
 
 @cases
@@ -217,9 +228,18 @@ TORCH = {
 }
 
 
-@cases
-def test_fifty_steps_are_those_of_pytorch(name, update, options):
+@pytest.fixture
+def torch():
+    """PyTorch in float64, its counts too, of which NAdam's product is in the default dtype."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(before)
+
+
+@cases
+def test_fifty_steps_are_those_of_pytorch(torch, name, update, options):
     if name not in TORCH:
         pytest.skip(f"PyTorch has no {name}")
     optimizer = known[name](**options)

@@ -7,6 +7,7 @@ import pytest
 
 import fastnn
 from fastnn import MLP, SGD, Adam, profile
+from fastnn.files import formats
 from kernels import reference
 from tests.oracle import assert_close, network_depth, random_arrays, random_labels
 
@@ -100,7 +101,7 @@ def test_a_file_from_before_there_was_dropout_has_none(tmp_path):
     net = make(0.0)
     architecture = {name: getattr(net, name) for name in ("layers", "activations", "output", "bias", "dtype")}
     arrays = {f"w{n}": w for n, w in enumerate(net.weights)} | {f"b{n}": b for n, b in enumerate(net.biases)}
-    fastnn.formats.save_arrays(tmp_path / "old.npz", arrays, {"architecture": architecture, "user": {}})
+    formats.save_arrays(tmp_path / "old.npz", arrays, {"architecture": architecture, "user": {}})
     assert fastnn.load(tmp_path / "old.npz").dropout == (0.0, 0.0)
 
 

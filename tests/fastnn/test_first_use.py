@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastnn.training.loading import load_kernels
+from fastnn.network.loading import load_kernels
 from kernels.engine.requests import Needs
 from kernels.process import announcing
 from tests.programs import PATIENCE, environment, run

@@ -24,8 +24,8 @@ from numba.core.compiler_lock import global_compiler_lock
 import fastnn
 import kernels
 from fastnn import MLP
-from fastnn.network import base
-from fastnn.training import loading, sharing
+from fastnn.network import base, loading
+from fastnn.training import sharing
 from fastnn.training.sharing import Share
 from kernels.cpu.threads import workers
 from kernels.process import apart, forks

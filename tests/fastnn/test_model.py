@@ -152,6 +152,15 @@ class TestPredictAndEvaluate:
         assert model.evaluate(np.ones((5, 2)), np.zeros(5))["r2"] == 1.0
         assert model.evaluate(np.ones((5, 2)), np.ones(5)) == {"loss": 1.0, "r2": 0.0}
 
+    @pytest.mark.parametrize("first", [0.1, 5.0])
+    @pytest.mark.parametrize("scale", [1.0, 1e-300])
+    def test_r2_of_a_constant_target_whose_mean_is_rounded(self, first, scale):
+        """The mean of three tenths is no tenth; a row of another target counts where it has a weight."""
+        model = MLP([2, 1], output="identity", init="zeros", dtype="float64")
+        y, weight = np.array([first, 0.1, 0.1, 0.1]), scale * np.array([0.0, 1.0, 1.0, 1.0])
+        assert model.evaluate(np.ones((4, 2)), y, sample_weight=weight)["r2"] == 0.0
+        assert model.evaluate(np.ones((3, 2)), y[1:])["r2"] == 0.0
+
 
 class TestCopiesAndFiles:
     @pytest.mark.parametrize("dtype", DTYPES)

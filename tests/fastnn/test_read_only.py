@@ -15,7 +15,8 @@ X = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
 Y = np.arange(60) % 3
 OTHER = {
     "layers": [3, 9, 3], "activations": ["tanh", "tanh"], "output": "identity", "dropout": [0.5, 0.5], "bias": False,
-    "init": "zeros", "dtype": "float64", "device": "cuda", "precision": "bf16", "threads": 2, "seed": 5,
+    "norm": "batch", "init": "zeros", "dtype": "float64", "device": "cuda", "precision": "bf16", "threads": 2,
+    "seed": 5,
 }  # fmt: skip
 
 

@@ -12,9 +12,9 @@ import pytest
 import fastnn
 from fastnn import cli
 from fastnn.history import History
+from fastnn.network.loading import load_kernels
 from fastnn.recipes import RECIPES, breast_cancer, console, digits, moons, options, plain_numpy, xor
 from fastnn.training import progress
-from fastnn.training.loading import load_kernels
 from tests.oracle import assert_close, network_depth
 
 ROOT = Path(__file__).parents[2]
@@ -213,7 +213,7 @@ def test_what_a_recipe_compiles_is_said_before(name, short, monkeypatch):
             unsaid.update(found - said)
         return load_kernels(engine, say, needs)
 
-    monkeypatch.setattr("fastnn.model.load_kernels", load)
+    monkeypatch.setattr("fastnn.network.base.load_kernels", load)
     assert cli.main(["recipe", name]) == 0
     assert {kind for kind, _ in said} == {"loss", "update", "data", "target"}
     assert unsaid == set()

@@ -22,6 +22,7 @@ from fastnn.tables.data import Dataset, load
 from fastnn.tables.preprocessing import Preprocessing, check_magnitude
 from fastnn.tables.table import DataError, Table
 from fastnn.tables.targets import Target
+from kernels.layers import NORMS
 from kernels.losses import names_for
 
 
@@ -53,6 +54,7 @@ def _add_data(group: Any) -> None:
 def _add_network(group: Any) -> None:
     group.add_argument("--layers", type=arguments.widths, default=(64, 64), help="hidden widths (default 64,64)")
     group.add_argument("--activation", default="relu", help="of the hidden layers (default relu)")
+    group.add_argument("--norm", choices=NORMS, help="what normalises the hidden layers (default nothing)")
     group.add_argument(
         "--dropout", metavar="SHARE", type=arguments.share, default=0.0, help="of the hidden layers (default 0)"
     )
@@ -234,6 +236,7 @@ def _network(args: Namespace, rows: Rows, target: Target) -> Any:
     model = fastnn.MLP(
         [rows.preprocessing.n_inputs, *args.layers, target.n_outputs],
         activation=args.activation,
+        norm=args.norm,
         dropout=args.dropout,
         output="softmax" if target.classes else "identity",
         device=args.device,

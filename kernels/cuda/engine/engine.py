@@ -39,7 +39,7 @@ R = TypeVar("R")
 Host = np.ndarray | Placed
 
 
-def _alone(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
+def _with_parameters(method: Callable[Concatenate["Engine", P], R]) -> Callable[Concatenate["Engine", P], R]:
     """One job at a time: other Python threads that call the same engine wait. The parameters are the host's before."""
 
     @wraps(method)
@@ -164,14 +164,14 @@ class Engine:
             self._device_is_newer = False
             memory.read(self._buffers.parameters, self.parameters)
 
-    @_alone
+    @_with_parameters
     def finite(self) -> bool:
         """Whether all parameters are finite numbers."""
         flat, parts = self._buffers.parameters, self._buffers.room("extremes", 2 * tuning.EXTREMES_PARTS, self.dtype)
         extremes(self.dtype.name, tuning.THREADS)(tuning.EXTREMES_PARTS, flat, parts, 1, flat.size, 0, 0, 1)
         return bool(np.isfinite(memory.read(parts[: 2 * tuning.EXTREMES_PARTS])).all())
 
-    @_alone
+    @_with_parameters
     def keep(self, state: Sequence[Any] = (), into: list[Any] | None = None) -> list[Any]:
         """Copies on the GPU of the parameters and of an optimiser's arrays, in those of an earlier call if given."""
         # now, so that `finite` cannot fail after the steps
@@ -182,7 +182,7 @@ class Engine:
             memory.fill(copy, array)
         return copies
 
-    @_alone
+    @_with_parameters
     def put_back(self, copies: Sequence[Any], state: Sequence[Any] = ()) -> None:
         """Give the parameters, and as many of the optimiser's arrays as were kept, the values of `keep`'s copies."""
         self._device_is_newer = True
@@ -209,7 +209,7 @@ class Engine:
             if wrong.size:
                 raise ValueError(WRONG_LABEL.format(most, wrong[0]))
 
-    @_alone
+    @_with_parameters
     def train(self, request: TrainRequest) -> tuple[np.ndarray, np.ndarray]:
         """Make steps; returns (losses, right rows) of each.
 
@@ -259,7 +259,7 @@ class Engine:
         self._check_labels(batches.target, results[:, 0])
         return results[:, 0], results[:, 1]
 
-    @_alone
+    @_with_parameters
     def gradients(
         self,
         x: Host,
@@ -293,7 +293,7 @@ class Engine:
         self._check_labels(batches.target, loss_of_all)
         return float(loss_of_all[0]), gradient, dx[:, : self.layout.widths[0]]
 
-    @_alone
+    @_with_parameters
     def forward(
         self,
         x: Host,

@@ -352,17 +352,17 @@ def test_options_reach_the_model(linear, capsys):
     write_kinds(Path("kinds.csv"))
     options = (
         "--layers 8,4 --activation tanh --epochs 7 --batch-size 5 --optimizer sgd --learning-rate 0.5 --l2 0.25 "
-        "--validation 0.5 --seed 3 --threads 1 --device cpu --dropout 0.25 --early-stopping 4 --metrics m.csv "
-        "--no-scaling"
+        "--validation 0.5 --seed 3 --threads 1 --device cpu --norm batch --dropout 0.25 --early-stopping 4 "
+        "--metrics m.csv --no-scaling"
     )
     assert cli.main(["train", "kinds.csv", "--target", "kind", "--ignore", "id", *options.split()]) == 0
     model = linear.last
     assert model.layers == [4, 8, 4, 3]
     assert model.options == {
-        "activation": "tanh", "dropout": 0.25, "output": "softmax", "device": "cpu", "precision": "float32",
-        "threads": 1, "seed": 3,
+        "activation": "tanh", "norm": "batch", "dropout": 0.25, "output": "softmax", "device": "cpu",
+        "precision": "float32", "threads": 1, "seed": 3,
     }  # fmt: skip
-    assert "15 parameters, dropout 0.25\n" in capsys.readouterr().out
+    assert "15 parameters, batch norm, dropout 0.25\n" in capsys.readouterr().out
     fit = model.fit_options
     assert (fit["epochs"], fit["batch_size"], fit["l2"]) == (7, 5, 0.25)
     assert fit["optimizer"] == fastnn.optimizers.SGD(0.5)

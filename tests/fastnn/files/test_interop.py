@@ -136,11 +136,11 @@ class TestTorch:
         (X,) = random_arrays(0, (5, 4), dtype=np.float32)
         with torch.inference_mode():
             np.testing.assert_allclose(module.eval()(torch.from_numpy(X)).numpy(), net.predict(X), **CLOSE)
-        assert from_torch(module).dropout == [0.1, 0.0]
+        assert from_torch(module).dropout == (0.1, 0.0)
         nn = torch.nn
         layers = [nn.Dropout(0.9), nn.Linear(4, 8), nn.Dropout(0.5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)]
-        assert from_torch(nn.Sequential(*layers, nn.Dropout(0.9))).dropout == [0.75]
-        assert from_torch(nn.Sequential(*layers), dropout=0.2).dropout == [0.2]
+        assert from_torch(nn.Sequential(*layers, nn.Dropout(0.9))).dropout == (0.75,)
+        assert from_torch(nn.Sequential(*layers), dropout=0.2).dropout == (0.2,)
 
     def test_what_is_refused(self, torch):
         nn = torch.nn
@@ -148,7 +148,10 @@ class TestTorch:
             ([], "at least one Linear layer"),
             ([nn.ReLU()], r"module\[0\] must be a Linear layer, got ReLU\(\)"),
             ([nn.Linear(2, 2), nn.ReLU(), nn.Tanh()], r"module\[2\] must be a Linear layer"),
-            ([nn.Linear(2, 2), nn.BatchNorm1d(2)], r"module\[1\] must be one of Linear, ELU, "),
+            (
+                [nn.Linear(2, 2), nn.GroupNorm(1, 2)],
+                r"module\[1\] must be one of Linear, BatchNorm1d, LayerNorm, ELU, ",
+            ),
             ([nn.Linear(2, 2), nn.LeakyReLU(0.3), nn.Linear(2, 2)], r"module\[1\] must have negative_slope 0.01"),
             ([nn.Linear(2, 2), nn.Softmax(0)], r"module\[1\] must have dim 1 or dim -1"),
             ([nn.Linear(2, 2), nn.Tanh()], "output must be one of"),

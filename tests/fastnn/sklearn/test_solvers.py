@@ -62,29 +62,29 @@ def test_loss_and_gradient_belong_together(loss, output, n_outputs, sparse, monk
 
 
 @pytest.mark.parametrize(("loss", "output", "n_outputs"), PROBLEMS)
-def test_measure(loss, output, n_outputs):
+def test_validate(loss, output, n_outputs):
     """By weight, and in blocks of sparse rows what it is of dense ones."""
     data, net = problem(loss, output, n_outputs), network(output, n_outputs)
-    measured = data.measure(net)
+    measured = data.validate(net)
     assert measured["loss"] == pytest.approx(data.reported * data.loss_and_gradient(net, 0.0)[0], rel=1e-12)
     counts = np.arange(23) % 3
     copies = problem(loss, output, n_outputs, weighted=False).rows(np.repeat(np.arange(23), counts))
     repeated = Problem(data.X, data.target, counts.astype(float), loss, output, n_outputs)
-    for name, value in copies.measure(net).items():
-        assert repeated.measure(net)[name] == pytest.approx(value, rel=1e-12)
+    for name, value in copies.validate(net).items():
+        assert repeated.validate(net)[name] == pytest.approx(value, rel=1e-12)
     sparse = Problem(scipy.sparse.csr_array(data.X), data.target, data.weight, loss, output, n_outputs)
-    assert sparse.measure(net) == measured
+    assert sparse.validate(net) == measured
     net.biases[-1][...] = np.nan
-    assert np.isnan(data.measure(net)["r2" if data.target.metric is None else "accuracy"])
+    assert np.isnan(data.validate(net)["r2" if data.target.metric is None else "accuracy"])
 
 
 def test_a_target_that_never_varies():
     data = problem("mean_squared_error", "identity", 1, weighted=False)
     net = MLP([5, 7, 1], output="identity", init="zeros", dtype="float64")
     data.target.values[...] = 0.0
-    assert data.measure(net)["r2"] == 1.0
+    assert data.validate(net)["r2"] == 1.0
     data.target.values[...] = 2.0
-    assert data.measure(net)["r2"] == 0.0
+    assert data.validate(net)["r2"] == 0.0
 
 
 def test_lbfgs_is_not_shown_the_padding(monkeypatch):
@@ -95,11 +95,11 @@ def test_lbfgs_is_not_shown_the_padding(monkeypatch):
         "scipy.optimize.minimize", lambda f, x, **options: shown.append(len(x)) or minimize(f, x, **options)
     )
     net, task = network("identity", 2), problem("mean_squared_error", "identity", 2)
-    before = task.measure(net)["loss"]
+    before = task.validate(net)["loss"]
     loss, _ = minimise(net, task, 0.0, 1e-9, 500, 5000, lambda message: None)
     assert shown == [net.n_parameters]
     assert net.n_parameters < len(net.parameters)
-    assert loss == pytest.approx(task.measure(net)["loss"], rel=1e-6)
+    assert loss == pytest.approx(task.validate(net)["loss"], rel=1e-6)
     assert loss < 0.1 * before
 
 

@@ -76,15 +76,19 @@ def product_kernels(dtype):
 
 
 def other_kernels(dtype):
+    """All in float32; in float64, whose functions of one number are others, each rule, and once what is around them."""
+    everything = dtype == "float32"
     for name in ACTIVATIONS:
         yield name, forward(dtype, ACTIVATIONS[name])
         yield f"{name} backward", backward(dtype, ACTIVATIONS[name])
     for threads in (1, ROW_THREADS):
         for name, family in losses.items():
-            yield f"{name} of {threads}", family(dtype, threads, dtype, False)
+            if everything or threads == 1 or name == "softmax_cross_entropy":
+                yield f"{name} of {threads}", family(dtype, threads, dtype, False)
         yield f"labels of {threads}", losses["softmax_cross_entropy"](dtype, threads, "int64", True)
         yield f"output of {threads}", output(dtype, threads)
-    yield "sigmoid_cross_entropy uint8", losses["sigmoid_cross_entropy"](dtype, 1, "uint8", False)
+    if everything:
+        yield "sigmoid_cross_entropy uint8", losses["sigmoid_cross_entropy"](dtype, 1, "uint8", False)
     yield from ((update.name, kernel_of(update, dtype)) for update in known_updates())
     yield "step_sums", step_sums(dtype, THREADS)
     yield "column_sums", column_sums(dtype, *COLUMN_LANES)
@@ -93,7 +97,7 @@ def other_kernels(dtype):
     yield "dropout", dropout(dtype)
     yield "squares", squares(dtype, THREADS)
     yield "clip", clip(dtype, THREADS, CLIP_PARTS)
-    for source in SOURCES.values():
+    for source in SOURCES.values() if everything else ("float32", "int64"):
         yield f"gather {source}", gather(dtype, source)
     yield "copy", copy(dtype, dtype)
     yield "copy uint8", copy(dtype, "uint8")
@@ -117,7 +121,8 @@ TENSOR_KERNELS = [
     for name, kernel in tensor_kernels(precision)
 ]
 KERNELS += TENSOR_KERNELS
-COMPARED = [case.values[1] for case in KERNELS[::10]]  # compiled for each GPU
+SAMPLE = KERNELS[::20]  # compiled for each GPU
+COMPARED = [case.values[1] for case in SAMPLE]
 
 
 def capabilities(kernel):
@@ -170,7 +175,7 @@ def instructions(text):
     return "\n".join(line for line in text.splitlines() if re.match(r"\s+(@%?\w+\s+)?[a-z]", line))
 
 
-@pytest.mark.parametrize("kernel", COMPARED, ids=[case.id for case in KERNELS[::10]])
+@pytest.mark.parametrize("kernel", COMPARED, ids=[case.id for case in SAMPLE])
 def test_what_is_compiled_for_one_gpu_is_the_code_of_all(kernel):
     of_each = capabilities(kernel)
     texts = [text.replace(target(c), "") for c, text in zip(of_each, compiled(kernel, *of_each), strict=True)]
@@ -194,7 +199,10 @@ def test_every_kernel_compiles_and_counts_in_its_own_dtype(dtype, kernel):
 @pytest.mark.skipif(ptxas() is None, reason="ptxas is not there: pip install 'cuda-toolkit[nvcc]'")
 @pytest.mark.parametrize(("dtype", "kernel"), KERNELS)
 def test_every_kernel_assembles_without_spills(dtype, kernel, tmp_path):
-    for said in assembled(code(kernel), tmp_path):
+    texts = code(kernel)
+    if not (kernel.constants and isinstance(kernel.constants[0], Tile)):  # products alone need most of the registers
+        texts = dict([min(texts.items())])
+    for said in assembled(texts, tmp_path):
         stack, stores, loads = map(int, re.search(
             r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said
         ).groups())  # fmt: skip

@@ -8,8 +8,8 @@ import numpy as np
 
 from fastnn import optimizers
 from fastnn.callbacks import Callback
+from fastnn.inputs.data import Data
 from fastnn.optimizers import Optimizer
-from fastnn.training.data import Data
 from kernels.losses import LossChoice
 from kernels.optimizers.rates import check_rates
 from kernels.ranges import check_count, check_number

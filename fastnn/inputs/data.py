@@ -57,6 +57,7 @@ class Data:
         """What an engine's `load` wants to know of training, or without an optimiser of evaluation; rows of a batch."""
         target = self.target.values.dtype if self.target.values.ndim == 2 else None
         gathered = (self.X.dtype, target, None if self.weight is None else self.weight.dtype)
+        rows = int(rows)  # a schedule is handed no NumPy scalar
         if optimizer is None:
             return Needs(self.loss, gathered=gathered, rows=rows, outputs=outputs, gradients=gradients)
         return Needs(self.loss, optimizer.update, gathered, rows, optimizer.clip_norm is not None, l2 > 0, outputs)
