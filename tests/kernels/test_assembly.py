@@ -172,7 +172,8 @@ def test_the_block_fits_the_registers(isa):
 COMPILE = """
 import math, os
 from pathlib import Path
-from kernels.cpu.engine.operations import dropout, update
+from kernels.cpu.engine.layers import dropout
+from kernels.cpu.engine.operations import update
 from kernels.cpu.rowwise import elementwise, loss
 from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import cache, jit
