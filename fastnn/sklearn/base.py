@@ -152,7 +152,7 @@ class Perceptron(BaseEstimator):
         """Train by sgd or adam until max_iter, or until nothing improves; partial_fit for one epoch."""
         order, held_out = self._split(problem, held_out)
         n = len(order)
-        batch_size = min(200, n) if self.batch_size == "auto" else min(self.batch_size, n)
+        batch_size = min(200, n) if self.batch_size == "auto" else min(int(self.batch_size), n)
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(f"batch_size {self.batch_size} is larger than the {n} rows: it is clipped", stacklevel=4)
         callbacks = checked_callbacks(self.callbacks or ())

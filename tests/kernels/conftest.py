@@ -1,14 +1,4 @@
-"""Settings of the property-based tests: the same examples every time in CI, no limit on the time of one.
-
-And the order of the tests: first those that read assembly, which compile many of the kernels that the others need.
-"""
-
-import os
-
-import hypothesis
-
-hypothesis.settings.register_profile("kernels", deadline=None, max_examples=25, derandomize="CI" in os.environ)
-hypothesis.settings.load_profile("kernels")
+"""The order of the tests: first those that read assembly, which compile many of the kernels that the others need."""
 
 
 def pytest_collection_modifyitems(items):
