@@ -188,10 +188,13 @@ class Perceptron(BaseEstimator):
         return self._optimizer
 
     def _fresh_optimizer(self, net: MLP) -> EpochRates:
-        options = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
-        if self.solver == "sgd":
+        options: dict[str, Any] = {}  # of another optimiser than scikit-learn's its own defaults
+        if self.solver == "adam":
+            options = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
+        elif self.solver == "sgd":
             options = {"momentum": self.momentum, "nesterov": self.nesterovs_momentum}
-        options["clip_norm"] = self.clip_norm
+        if self.clip_norm is not None:
+            options["clip_norm"] = self.clip_norm
         return EpochRates(net, self.solver, self.learning_rate, self.learning_rate_init, self.power_t, **options)
 
     def _orders(self, order: np.ndarray, batch_size: int, n_rows: int) -> Iterator[np.ndarray | None]:

@@ -30,7 +30,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     activation : str or sequence of str
         "identity", "logistic", "tanh", "relu" or any other of docs/activations.md, one name or one per hidden layer.
     solver : str
-        "adam", "sgd", or "lbfgs", which has neither batches nor epochs.
+        "adam", "sgd", or "lbfgs", which has neither batches nor epochs. Or the name of any other optimiser
+        (docs/optimizers.md), one of your own among them, with its own defaults for what is no parameter here.
     alpha : float
         The strength of the penalty on squared weights, at least 0. It is divided by the weight of a batch's rows.
     batch_size : int or "auto"

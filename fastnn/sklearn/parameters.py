@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
+from fastnn import optimizers
 from fastnn.inputs import architectures
 from kernels.declarations.ranges import check_count, check_number
 from kernels.optimizers.declaration import check_clip_norm
 
-SOLVERS = ("lbfgs", "sgd", "adam")
+SOLVERS = ("lbfgs", "sgd", "adam")  # scikit-learn's; besides these all optimisers that are known
 SCHEDULES = ("constant", "invscaling", "adaptive")
 
 
@@ -33,7 +34,7 @@ def check(estimator: Any) -> list[int]:
         check_count("hidden_layer_sizes", size)
     architectures.activations(estimator.activation, len(hidden))
     architectures.dropout(estimator.dropout, len(hidden))
-    check_choice("solver", estimator.solver, SOLVERS)
+    check_choice("solver", estimator.solver, tuple(dict.fromkeys((*SOLVERS, *optimizers.known))))
     if not callable(estimator.learning_rate):
         check_choice("learning_rate", estimator.learning_rate, SCHEDULES)
     for name in ("alpha", "tol", "power_t"):

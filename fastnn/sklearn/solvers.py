@@ -195,7 +195,8 @@ class EpochRates:
         self.schedule, self.initial, self.power = schedule, float(initial), power
         self.learning_rate = self.initial
         rate = schedule if callable(schedule) else self
-        self.memory = Memory.fresh(net, {"adam": Adam, "sgd": optimizers.SGD}[solver](rate, **options))
+        kind: Any = Adam if solver == "adam" else optimizers.known[solver]
+        self.memory = Memory.fresh(net, kind(learning_rate=rate, **options))
 
     def fits(self, net: Any) -> bool:
         """Whether this is the memory of a network of that size and dtype."""

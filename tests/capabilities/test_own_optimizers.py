@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 import fastnn
 from fastnn import optimizers
@@ -95,3 +96,29 @@ def test_what_is_declared_wrongly_is_said_at_once(heavy_ball):
 
     with pytest.raises(TypeError, match=r"^scalars must return the tuple \(rate, other\), got 1 numbers$"):
         fastnn.MLP([2, 1], output="sigmoid", device="cpu").train_on_batch(np.ones((3, 2)), np.ones(3), Short())
+
+
+@pytest.mark.parametrize("kind", [fastnn.MLPClassifier, fastnn.MLPRegressor])
+def test_estimators_take_it_by_its_name(heavy_ball, kind):
+    X, y = random_arrays(3, (80, 4))[0], random_labels(4, 80, 3)
+    options = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0, "n_iter_no_change": 100}
+    found = []
+    for solver, more in (("heavy_ball", {}), ("sgd", {"momentum": 0.9, "nesterovs_momentum": False})):
+        model = kind(solver=solver, learning_rate_init=0.05, clip_norm=10.0, **options, **more)
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, y)
+        found.append(model)
+    assert isinstance(found[0]._optimizer.memory.optimizer, heavy_ball)
+    np.testing.assert_allclose(found[0].coefs_[0], found[1].coefs_[0], rtol=1e-9)
+    assert found[0]._optimizer.memory.optimizer.momentum == 0.9
+
+
+@pytest.mark.parametrize("solver", [name for name in known if name not in ("sgd", "adam")])
+def test_estimators_take_the_others_by_their_names(solver):
+    X, y = random_arrays(3, (80, 4))[0], random_labels(4, 80, 3)
+    model = fastnn.MLPClassifier(8, solver=solver, max_iter=4, random_state=0)
+    for _ in range(4):
+        model.partial_fit(X, y, classes=[0, 1, 2])
+    assert type(model._optimizer.memory.optimizer) is known[solver]
+    assert model._optimizer.memory.optimizer.learning_rate(np.zeros(1)) == 0.001
+    assert model.loss_curve_[-1] < model.loss_curve_[0]

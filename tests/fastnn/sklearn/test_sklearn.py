@@ -589,7 +589,7 @@ class TestInput:
             ({"hidden_layer_sizes": 2.5}, TypeError, "hidden_layer_sizes must be an integer >= 1, got 2.5"),
             ({"activation": "softness"}, ValueError, "activation must be one of .*identity, .*relu"),
             ({"activation": ["relu", "relu"]}, ValueError, "activation must be one name or one per hidden layer"),
-            ({"solver": "lion"}, ValueError, "solver must be one of 'lbfgs', 'sgd', 'adam', got 'lion'"),
+            ({"solver": "lions"}, ValueError, "solver must be one of 'lbfgs', 'sgd', 'adam', .*'lion'.*, got 'lions'"),
             ({"alpha": -1}, ValueError, r"alpha must be a finite number in \[0, inf\), got -1"),
             ({"batch_size": 0}, ValueError, "batch_size must be an integer >= 1, got 0"),
             ({"batch_size": "all"}, TypeError, "batch_size must be an integer >= 1, got 'all'"),
