@@ -10,6 +10,7 @@ from kernels import backends
 from kernels.activations import ACTIVATIONS
 from kernels.losses import Loss
 from kernels.optimizers import known as optimizers
+from kernels.optimizers.declaration import Optimizer
 from kernels.stepping import public
 
 
@@ -292,4 +293,11 @@ def _loss(loss: Loss, z: Any, target: Any, weight: Any, dz: Any, parameter: floa
     return value, outputs.own(gradient)
 
 
-steps = {name: public(name, optimizers[name]) for name in optimizers}  # of each optimiser
+steps: dict[str, Callable[..., None]] = {}  # the function of each optimiser
+
+
+def _add_step(name: str, declaration: type[Optimizer]) -> None:
+    steps[name] = public(name, declaration)
+
+
+optimizers.follow(_add_step)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kernels import backends
 from kernels.declarations.ranges import Range, check_count
-from kernels.optimizers.declaration import Optimizer, ranges
+from kernels.optimizers.declaration import Optimizer, by_name, ranges
 
 
 def public(name: str, declaration: type[Optimizer]) -> Callable[..., None]:
@@ -17,7 +17,7 @@ def public(name: str, declaration: type[Optimizer]) -> Callable[..., None]:
     scope: dict[str, Any] = {"step_on": _step(declaration, slots, options)}
     exec(
         f"""
-def {name}({", ".join(["w", "dw", *slots, "*", *options])}):
+def {name}({", ".join(["w", "dw", *slots, *["*"] * bool(options), *options])}):
     step_on({by_name(["w", "dw", *slots])}, {by_name(options)})
 """,
         scope,
@@ -61,11 +61,6 @@ def arguments_of(declaration: type[Optimizer]) -> tuple[list[str], list[str]]:
     parameters = inspect.signature(declaration.reference).parameters.values()
     options = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
     return [each.name for each in parameters if each.name not in ("w", "dw", *options)], options
-
-
-def by_name(names: list[str]) -> str:
-    """The text of a dict that holds variables by their names."""
-    return "{" + ", ".join(f"{name!r}: {name}" for name in names) + "}"
 
 
 def _step(declaration: type[Optimizer], slots: list[str], options: list[str]) -> Callable[..., None]:

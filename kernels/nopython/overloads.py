@@ -31,6 +31,7 @@ from kernels.nopython.arguments import (
     row_stride,
 )
 from kernels.nopython.losses import offer_loss
+from kernels.optimizers import known as optimizers
 
 
 @functools.cache
@@ -39,8 +40,9 @@ def register() -> None:
     for name, implement in _IMPLEMENTATIONS.items():
         overload(getattr(api, name), strict=False, prefer_literal=True)(implement)
     LOSSES.follow(offer_loss)
-    for name, function in api.steps.items():
-        overload(function, strict=False, prefer_literal=True)(stepping.typing(name))
+    optimizers.follow(
+        lambda name, _: overload(api.steps[name], strict=False, prefer_literal=True)(stepping.typing(name))
+    )
 
 
 def _linear(x, w, b=None, activation="identity", out=None, pre=None):

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from numba import types
@@ -12,8 +13,8 @@ from kernels.cpu.ir.maths import maths_of
 from kernels.cpu.ir.memory import address_of
 from kernels.nopython.arguments import at, check_array, check_given, check_written, is_none, one_dtype, rows_of
 from kernels.optimizers import known
-from kernels.optimizers.declaration import update_for
-from kernels.stepping import arguments_of, by_name
+from kernels.optimizers.declaration import by_name, update_for
+from kernels.stepping import arguments_of
 
 
 @functools.cache
@@ -51,7 +52,8 @@ def typing(name: str) -> Any:
             check_written(kind, each, ndim, name)
         check_array(dw, "dw", ndim, name)
         update = update_for(declaration, set(there))
-        return _compiled(name, header, update, one_dtype(name, w=w, dw=dw, **there), ndim, set(kinds) - set(there))
+        wrong = _refused(name, declaration.optional, set(kinds) - set(there), "step" in options)
+        return _compiled(name, header, wrong, update, one_dtype(name, w=w, dw=dw, **there), ndim)
 
     scope: dict[str, Any] = {"implementation": implementation}
     exec(
@@ -64,19 +66,23 @@ def typing{header}:
     return scope["typing"]
 
 
-def _compiled(name: str, header: str, update: Any, dtype: Any, ndim: int, missing: set[str]) -> Any:
-    """The step as Numba compiles it, with an update that lacks some slots."""
-    optional = known[name].optional
+def _refused(name: str, optional: Mapping[str, str], missing: set[str], counted: bool) -> str:
+    """The text that refuses options whose slots are missing, and the number of a step that is none."""
     wrong = "".join(
         f"""
     if {optional[slot]} != 0.0:
         raise ValueError("{name}: {slot} must be given with {optional[slot]}")"""
         for slot in missing
     )
-    if "step" in header:
+    if counted:
         wrong += f"""
     if step < 1:
         raise ValueError("{name}: step must be at least 1")"""
+    return wrong
+
+
+def _compiled(name: str, header: str, wrong: str, update: Any, dtype: Any, ndim: int) -> Any:
+    """The step as Numba compiles it. wrong: the text of what it refuses."""
     distances = "".join(f"distance({slot}, w), " for slot in update.slots)
     scope: dict[str, Any] = {
         "at": at, "address_of": address_of, "distance": _distance_in(name, update.slots),

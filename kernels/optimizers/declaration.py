@@ -3,8 +3,8 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
@@ -130,7 +130,8 @@ class Optimizer(_Options):
     infinity does not pass for a short one: it holds NaN afterwards.
 
     updates: the update that has all slots first; others, without some of them, after it. optional: by slot, the option
-    that must be on for it to be there. reference: the public function of `kernels`, in NumPy's float64.
+    that must be on for it to be there. reference: the public function of `kernels`, in NumPy's float64; `declare` makes
+    one of the rule where a program's has none.
     """
 
     updates: ClassVar[tuple[Update, ...]]
@@ -204,7 +205,44 @@ def declare(name: str) -> Callable[[D], D]:
     def add(declaration: D) -> D:
         if not (isinstance(declaration, type) and issubclass(declaration, Optimizer)):
             raise TypeError(f"an optimiser must be a class derived from Optimizer, got {declaration!r}")
+        if not hasattr(declaration, "reference"):
+            declaration.reference = staticmethod(_reference_of(name, declaration))
         known.add(name, declaration)
         return declaration
 
     return add
+
+
+def _reference_of(name: str, declaration: type[Optimizer]) -> Callable[..., None]:
+    """One step by the declaration's rule, which computes in NumPy when called from Python."""
+    update = declaration.updates[0]
+    defaults = {each.name: each.default for each in fields(declaration)}
+    slots = [f"{slot}=None" if slot in declaration.optional else slot for slot in update.slots]
+    options = [
+        f"{option}={defaults[option]!r}" if isinstance(defaults.get(option), (int, float)) else option
+        for option in update.options
+    ]
+
+    def step_by(arrays: dict[str, Any], given: dict[str, Any]) -> None:
+        made = update_for(declaration, {slot for slot in update.slots if arrays[slot] is not None})
+        names = ("w", "dw", *made.slots)
+        new = made.rule(*(np.asarray(arrays[each], np.float64) for each in names), *made.of_step(given))
+        for each, values in zip(("w", *made.slots), new, strict=True):
+            arrays[each][...] = values
+
+    scope: dict[str, Any] = {"step_by": step_by}
+    exec(
+        f"""
+def {name}({", ".join(["w", "dw", *slots, *["*"] * bool(options), *options])}):
+    step_by({by_name(("w", "dw", *update.slots))}, {by_name(update.options)})
+""",
+        scope,
+    )
+    function: Callable[..., None] = scope[name]
+    function.__doc__ = f"One step of {name}, in place on w and what is kept for it."
+    return function
+
+
+def by_name(names: Iterable[str]) -> str:
+    """The text of a dict that holds variables by their names."""
+    return "{" + ", ".join(f"{name!r}: {name}" for name in names) + "}"

@@ -1,20 +1,24 @@
 """An optimiser of a program's own, declared as those of this library are: the example of the documentation."""
 
+import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import njit
 from sklearn.exceptions import ConvergenceWarning
 
 import fastnn
+import kernels
 from fastnn import optimizers
 from fastnn.optimizers import Optimizer, Rate, Update, declare
+from kernels import api
 from kernels.cpu.engine.operations.update import kernels_of
 from kernels.declarations.sources import rule_hash
 from kernels.optimizers import known
-from tests.oracle import random_arrays, random_labels
+from tests.oracle import assert_close, random_arrays, random_labels
 
 PAGE = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text()
 
@@ -27,7 +31,8 @@ def heavy_ball(monkeypatch):
     scope = {"X": X, "y": y, "__name__": __name__}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(compile(block, __file__, "exec"), scope)
-    return scope["HeavyBall"]
+    yield scope["HeavyBall"]
+    del api.steps["heavy_ball"]
 
 
 def test_the_page_lists_what_is_known():
@@ -122,3 +127,23 @@ def test_estimators_take_the_others_by_their_names(solver):
     assert type(model._optimizer.memory.optimizer) is known[solver]
     assert model._optimizer.memory.optimizer.learning_rate(np.zeros(1)) == 0.001
     assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_its_step_is_a_function_of_kernels_also_in_compiled_code(heavy_ball, dtype):
+    @njit
+    def compiled(w, dw, velocity):
+        kernels.heavy_ball(w, dw, velocity, learning_rate=0.1, momentum=0.5)
+
+    w, dw, velocity = random_arrays(3, (5, 7), (5, 7), (5, 7), dtype=dtype)
+    new = 0.5 * velocity.astype(float) - 0.1 * dw
+    expected = w + new
+    steps = (compiled, lambda *arrays: kernels.heavy_ball(*arrays, learning_rate=0.1, momentum=0.5))
+    for step in (*steps, lambda *arrays: heavy_ball.reference(*arrays, learning_rate=0.1, momentum=0.5)):
+        mine = w.copy(), dw, velocity.copy()
+        step(*mine)
+        assert_close(mine[0], expected, dtype, 2)
+        assert_close(mine[2], new, dtype, 2)
+    assert str(inspect.signature(kernels.heavy_ball)) == "(w, dw, velocity, *, learning_rate=0.01, momentum=0.9)"
+    with pytest.raises(ValueError, match=r"^momentum must be a finite number in \[0, 1\], got 2$"):
+        kernels.heavy_ball(w, dw, velocity, momentum=2)
