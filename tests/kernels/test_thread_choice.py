@@ -21,15 +21,13 @@ class Machine:
         self.now, self.parts = 100.0, []
         monkeypatch.setattr(thread_choice.time, "perf_counter", lambda: self.now)
 
-    def part(self, threads, first, last):
-        self.parts.append((threads, first, last))
-        self.now += self.seconds[threads] * (last - first)
-        return last - first
-
     def run(self, choice, steps):
         """The number of threads of most of `steps` steps."""
         self.parts = []
-        choice.run(steps, 1, self.part)
+        for threads, first, last in choice.parts(steps, 1):
+            self.parts.append((threads, first, last))
+            self.now += self.seconds[threads] * (last - first)
+            choice.made(last - first)
         assert [first for _, first, _ in self.parts] == [0, *(last for _, _, last in self.parts[:-1])]
         assert self.parts[-1][2] == steps
         return max(self.parts, key=lambda part: part[2] - part[1])[0]
@@ -74,13 +72,11 @@ def test_a_small_last_batch_counts_for_its_rows(monkeypatch):
     machine, choice = Machine(monkeypatch, t1=2e-5, t2=1e-5), ThreadChoice([1, 2], STEP)
     rows = [4, 4, 4, 4, 1] * 100
 
-    def part(threads, first, last):
+    for threads, first, last in choice.parts(len(rows), 4):
         made = sum(rows[first:last])
         machine.now += machine.seconds[threads] * made
         machine.parts.append((threads, made))
-        return made
-
-    choice.run(len(rows), 4, part)
+        choice.made(made)
     assert {threads: round(seconds / 1e-5, 6) for threads, seconds in choice._best.items()} == {1: 2, 2: 1}
     assert all(made <= 13 for _, made in machine.parts[:-1])
     assert choice.threads == 2

@@ -248,20 +248,17 @@ class Engine:
             # not of this call's rows, maybe the last few of an epoch: the bits would depend on where that is cut
             return self._step_schedule(batch_size, threads, dx=False, split=hook is not None)
 
-        def part(threads: int, first: int, last: int) -> int:
-            self.memory.follow(schedule(threads))
-            self.memory.drop(request.noise)
-            rows = int(sizes[first:last].sum())
-            cost = rows * self._row_cost + (last - first) * self._step_cost
-            self._run(threads, first, last, cost, flush=True)
-            return rows
-
         choice = self.thread_choice(batch_size)
         buffered = schedule(choice.choices[-1]).buffered
         self.memory.reserve(buffered)  # for all parts, so that none fails when others have changed the parameters
         results = np.empty((2, buffered))
         job.row_losses, job.right_rows = address(results[0]), address(results[1]) if objective.metric else 0
-        choice.run(steps, batch_size, part)
+        for threads, first, last in choice.parts(steps, batch_size):
+            self.memory.follow(schedule(threads))
+            self.memory.drop(request.noise)
+            rows = int(sizes[first:last].sum())
+            self._run(threads, first, last, rows * self._row_cost + (last - first) * self._step_cost, flush=True)
+            choice.made(rows)
         values = sums[:, 0] + 0.5 * decay * squares.sum(1) if squares.size else sums[:, 0]
         return values, sums[:, 1]
 

@@ -8,7 +8,7 @@ again and again.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 from kernels.cpu import tuning
 
@@ -29,10 +29,11 @@ class ThreadChoice:
         if len(choices) > 1:
             self._try_again()
 
-    def run(self, steps: int, rows: int, part: Callable[[int, int, int], int]) -> None:
-        """Call part(threads, first, last) for all steps, on at most `rows` rows each, in one part or more.
+    def parts(self, steps: int, rows: int) -> Iterator[tuple[int, int, int]]:
+        """(threads, first, last): which of the steps are to be made next, on how many threads; one part or more.
 
-        part returns the rows of its steps. A trial may go on in the next call.
+        rows: of a step, at most. Whoever makes a part says by `made` how many rows it had, and asks for the next one
+        when it is done. A trial may go on in the next call.
         """
         first = 0
         while first < steps:
@@ -40,12 +41,16 @@ class ThreadChoice:
             if not self.settled:
                 threads, last = self._left[-1], min(steps, first - (self._rows - self._trial_rows) // rows)
             start = time.perf_counter()
-            self._rows += part(threads, first, last)
+            yield threads, first, last
             end = time.perf_counter()
             self._seconds, first = self._seconds + end - start, last
             if self._rows >= self._trial_rows:
                 self._judge(self._seconds / self._rows, end)
                 self._rows, self._seconds = 0, 0.0
+
+    def made(self, rows: int) -> None:
+        """Count the rows of a part."""
+        self._rows += rows
 
     @property
     def settled(self) -> bool:
