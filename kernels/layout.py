@@ -61,13 +61,22 @@ def aligned_copy(array: np.ndarray) -> np.ndarray:
     return copy
 
 
-class Norm(NamedTuple):
-    """Views (O,) into a buffer of what a normalisation has; mean, variance: the running ones, where it keeps them."""
-
+class _Norm(NamedTuple):
     gamma: np.ndarray
     beta: np.ndarray
     mean: np.ndarray | None = None
     variance: np.ndarray | None = None
+
+
+class Norm(_Norm):
+    """Views (O,) into a buffer of what a normalisation has; mean, variance: the running ones, where it keeps them."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Take back an array that is here already, as `norm.gamma *= 2` does; refuse any other."""
+        if value is not getattr(self, name):
+            raise AttributeError(f"{name} cannot be replaced: write into it, as in {name}[...] = values")
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
         layers, bias = architectures.widths(formats.entry(a, "layers", list)), formats.entry(a, "bias", bool)
         norm = architectures.norm(a.get("norm"))
         arrays = {name: file.read(name, shape) for name, shape in architectures.shapes(layers, bias, norm)}
+        if other := set(file.names) - set(arrays):
+            raise ValueError(f"{min(other)} belongs to no layer")
         model = MLP(
             layers, names, formats.entry(a, "output", str),
             dropout=a.get("dropout", 0.0), bias=bias, norm=norm, dtype=formats.entry(a, "dtype", str), init="zeros",
@@ -65,6 +67,8 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
             for name, view in each._asdict().items():
                 if view is not None:
                     view[...] = arrays[f"{name}{n}"]
+            if each.variance is not None and (each.variance < 0).any():
+                raise ValueError(f"variance{n} must be at least 0, got {each.variance.min()}")
         model.metadata = user
     try:
         precision = options.get("precision", a.get("precision", "float32"))

@@ -79,7 +79,7 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
         The output activation. By default it is that of the last module: Softmax, Sigmoid, or none (identity). A module
         that ends in logits is given one: output="softmax".
     **options
-        Those of MLP, but for dtype and bias.
+        Those of MLP, but for dtype, bias, norm and init.
 
     Returns
     -------
@@ -96,6 +96,9 @@ def from_torch(module: Any, output: str | None = None, **options: Any) -> MLP:
     torch = _torch()
     if not isinstance(module, torch.nn.Sequential):
         raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}")
+    decided = options.keys() & {"dtype", "bias", "norm", "init"}
+    if decided:
+        raise TypeError(f"options of from_torch must not be what the module decides, got {', '.join(sorted(decided))}")
     parts = _Parts.of(torch, module)
     if output is None:
         output = parts.activations[-1]
@@ -146,7 +149,9 @@ class _Parts:
             self.dropout.append(0.0)
         elif not self.linear or self.activations[-1] != "identity":
             raise ValueError(f"module[{n}] must be a Linear layer, got {part}")
-        elif _norm(torch, part) and last not in self.norms:
+        elif _norm(torch, part):
+            if last in self.norms or self.dropout[-1]:
+                raise ValueError(f"module[{n}] must come right after a Linear layer, got {part}")
             self.norms[last] = _checked_norm(torch, part, n, self.linear[-1].out_features)
         else:
             self.activations[-1] = _activation(torch, part, n)

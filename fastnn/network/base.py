@@ -152,6 +152,10 @@ class Model:
         """
         return tuple(self.layout.norms(self.parameters))
 
+    @norms.setter
+    def norms(self, value: Any) -> None:
+        raise AttributeError("norms cannot be replaced: write into them, as in norms[0].gamma[...] = values")
+
     @property
     def n_parameters(self) -> int:
         """The number of weights, biases, and what normalisations learn."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kernels.layers import NORMS, Activated, Dense, Dropout, Layer
 
@@ -65,6 +66,10 @@ class Network:
     def __hash__(self) -> int:
         """Made once: schedules are looked up by the network for every row that is predicted."""
         return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What pickles of it say: the hash of a text is another one in another process."""
+        return Network, (self.inputs, self.layers, self.output)
 
     @property
     def n_weights(self) -> int:

@@ -39,8 +39,10 @@ class BatchNorm(Normalization):
         return w * factor, (b - mean) * factor + beta
 
     def running(self, x: Array, mean: Array, variance: Array) -> tuple[Array, Array]:
-        """The reference: the running statistics after a batch, whose variance is divided by B - 1 where B > 1."""
-        unbiased = x.var(0, ddof=min(1, len(x) - 1))
+        """The reference: the running statistics after a batch; one row, without a variance, leaves them as they are."""
+        if len(x) == 1:
+            return mean, variance
+        unbiased = x.var(0, ddof=1)
         return mean + self.momentum * (x.mean(0) - mean), variance + self.momentum * (unbiased - variance)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn.files import formats
 from kernels import reference
 from kernels.activations import ACTIVATIONS
 from kernels.backends import engine as engine_of
@@ -192,13 +193,51 @@ def test_a_step_moves_the_running_statistics_and_nothing_else_does(dtype):
     assert not np.array_equal(after.mean, before.mean)
 
 
-def test_a_batch_of_one_row_gives_beta_and_keeps_finite():
-    """Its columns have no variance: PyTorch refuses it, Keras does this."""
+def test_a_batch_of_one_row_gives_beta_and_keeps_nothing():
+    """Its columns have no variance: PyTorch refuses it."""
     x, labels = data([5, 3], 9, "float32")
     model = fastnn.MLP([5, 8, 3], norm="batch", seed=0, device="cpu")
     history = model.fit(x, labels, epochs=2, batch_size=8, progress=False)  # the second batch has one row
     assert np.isfinite(history.loss).all()
     assert np.isfinite(model.parameters).all()
+    model.norms[0].beta[...] = 0.5
+    before = [one.copy() for one in model.norms[0]]
+    logits = np.maximum(before[1].astype(float), 0) @ model.weights[1] + model.biases[1]
+    expected, _ = reference.loss_and_gradient("softmax_cross_entropy", logits[np.newaxis], labels[:1])
+    loss = model.train_on_batch(x[:1], labels[:1], fastnn.SGD(0.1))["loss"]
+    assert loss == pytest.approx(expected, rel=1e-5)
+    for one, other in zip(model.norms[0][2:], before[2:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [1, 2, 7, 33, 100])
+def test_a_row_of_equal_numbers_gives_beta(width, dtype):
+    """However large they are, and however their mean is rounded."""
+    model = fastnn.MLP([1, width, width], "identity", "identity", norm="layer", init="zeros", dtype=dtype, device="cpu")
+    model.weights[1][...] = np.eye(width)
+    for value in (0.1, 110.3, 11000.7):
+        model.biases[0][...] = value
+        np.testing.assert_allclose(model.predict(np.zeros((1, 1))), 0.0, atol=1e-3)
+
+
+def test_what_is_learnt_and_kept_is_written_into():
+    model = fastnn.MLP([2, 3, 2], norm="batch")
+    model.norms[0].gamma *= 2
+    model.norms[0].mean += 1
+    np.testing.assert_array_equal(model.norms[0][:1] + model.norms[0][2:3], [[2, 2, 2], [1, 1, 1]])
+    with pytest.raises(AttributeError, match=r"^gamma cannot be replaced: write into it, as in gamma\[...\] = values$"):
+        model.norms[0].gamma = np.ones(3)
+    with pytest.raises(AttributeError, match=r"^norms cannot be replaced: write into them"):
+        model.norms = ()
+
+
+def test_a_network_is_the_same_in_another_process():
+    net = fastnn.MLP([2, 3, 2], norm="batch").network
+    again = pickle.loads(pickle.dumps(net))
+    assert again == net
+    assert hash(again) == hash(net)
+    assert b"_hash" not in pickle.dumps(net)
 
 
 @pytest.mark.parametrize("norm", [*NORMS])
@@ -338,6 +377,23 @@ def test_pytorch_learns_the_same(norm):
     np.testing.assert_allclose(back.parameters, model.parameters, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("change", ["norm", "variance"])
+def test_a_file_that_says_another_thing_is_refused(change, tmp_path):
+    """A network without what is in the file, and a variance that is none."""
+    model, _ = learnt("batch")
+    if change == "variance":
+        model.norms[1].variance[0] = -1
+    model.save(tmp_path / "model.npz")
+    arrays, metadata = formats.load_arrays(tmp_path / "model.npz")
+    if change == "norm":
+        metadata["architecture"]["norm"] = None
+    formats.save_arrays(tmp_path / "model.npz", arrays, metadata)
+    with pytest.raises(
+        ValueError, match="beta0 belongs to no layer" if change == "norm" else "variance1 must be at least 0"
+    ):
+        fastnn.load(tmp_path / "model.npz")
+
+
 def test_what_of_pytorch_cannot_be_taken():
     nn = pytest.importorskip("torch", reason="PyTorch is not installed").nn
     for parts, message in (
@@ -346,12 +402,19 @@ def test_what_of_pytorch_cannot_be_taken():
             r"module\[1\] must have eps 1e-05",
         ),
         ([nn.Linear(4, 5), nn.ReLU(), nn.BatchNorm1d(5), nn.Linear(5, 2)], r"module\[2\] must be a Linear layer"),
+        (
+            [nn.Linear(4, 5), nn.Dropout(), nn.LayerNorm(5), nn.Linear(5, 2)],
+            r"module\[2\] must come right after a Linear",
+        ),
+        ([nn.Linear(4, 5), nn.LayerNorm(5), nn.LayerNorm(5)], r"module\[2\] must come right after a Linear"),
         ([nn.Linear(4, 5), nn.LayerNorm(5), nn.Linear(5, 2), nn.LayerNorm(2)], "the same normalisation after each"),
         ([nn.Linear(4, 5), nn.LayerNorm(5), nn.Linear(5, 5), nn.Linear(5, 2)], "the same normalisation after each"),
         ([nn.Linear(4, 5), nn.BatchNorm1d(5, track_running_stats=False), nn.Linear(5, 2)], "track_running_stats True"),
     ):
         with pytest.raises(ValueError, match=message):
             fastnn.from_torch(nn.Sequential(*parts))
+    with pytest.raises(TypeError, match=r"^options of from_torch must not be what the module decides, got norm$"):
+        fastnn.from_torch(nn.Sequential(nn.Linear(2, 2)), norm="layer")
 
 
 @pytest.mark.parametrize("norm", [*NORMS])

@@ -1,4 +1,4 @@
-"""One network on the CPU: training steps, gradients and outputs, each a job that `network` runs."""
+"""One network on the CPU: training steps, gradients and outputs, each a job that `run_job` runs."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""What `network` runs: the records of a job, its layers, phases and weight tiles, and what compiled code asks of them.
+"""What `run_job` runs: the records of a job, its layers, phases and weight tiles, and what compiled code asks of them.
 
 A job lies before the records of its layers. Addresses are those of arrays or kernels, strides are in bytes.
 """

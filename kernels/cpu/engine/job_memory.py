@@ -32,7 +32,7 @@ def _records_of(schedule: StepSchedule, dtype: np.dtype) -> np.ndarray:
 
 
 class JobMemory:
-    """What `network` reads and writes for one model.
+    """What `run_job` reads and writes for one model.
 
     job, layers: the records, at the address `at`. slots: how many threads may be at work. The other arguments are those
     of an engine.

@@ -13,7 +13,7 @@ batch in order, or over gradient groups that depend on the sizes alone, added in
 of rows.
 
 A job that is told to stop is given up: threads look at that word whenever they have claimed a tile, and between any two
-parts of a product that takes longer than a MOMENT. What a tile was to compute is then missing, and so no tile of
+parts of a product above tuning.PART_BYTES. What a tile was to compute is then missing, and so no tile of
 weights is updated any more. Those of the same step that came before have been: each by its whole gradient.
 
 Subnormal numbers count as zero in training. Where a gradient vanishes or a unit is dead, Adam's running means decay

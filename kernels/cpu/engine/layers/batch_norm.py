@@ -57,6 +57,7 @@ def forward(real: Any) -> Callable[..., Any]:
     """
     size, elements, finish, one = itemsize(real), memory.pointer(real), outputs_of(real), real(1.0)
     doubles, sqrt, statistics = memory.pointer(types.float64), floats.bits(real).sqrt, _statistics(real)
+    sqrt_of_double = floats.bits(types.float64).sqrt
 
     @jit.inline
     def take_batch(layer, x, ldx, rows, first, columns, keeps, means, variances):
@@ -66,10 +67,10 @@ def forward(real: Any) -> Callable[..., Any]:
             elements(layer.scale + first * size), elements(layer.mean + first * size),
             elements(layer.variance + first * size),
         )  # fmt: skip
-        momentum, unbiased = layer.momentum, rows / max(rows - 1, 1)
         for j in range(columns):
-            scales[j] = one / sqrt(real(variances[j] + layer.epsilon))
-        if keeps != 0:
+            scales[j] = real(1.0 / sqrt_of_double(variances[j] + layer.epsilon))
+        if keeps != 0 and rows > 1:  # one row tells nothing of a variance
+            momentum, unbiased = layer.momentum, rows / (rows - 1)
             for j in range(columns):
                 mean[j] = real(mean[j] + momentum * (means[j] - mean[j]))
                 variance[j] = real(variance[j] + momentum * (variances[j] * unbiased - variance[j]))

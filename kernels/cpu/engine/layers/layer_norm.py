@@ -72,6 +72,9 @@ def forward(real: Any) -> Callable[..., Any]:
             mean = sum_of(source, columns, partial) * share
             for j in range(columns):
                 normal[j] = source[j] - mean
+            rest = sum_of(normal, columns, partial) * share  # of the mean, which was rounded: a row of equals gives 0
+            for j in range(columns):
+                normal[j] -= rest
             scale = one / sqrt(dot(normal, normal, columns, partial) * share + epsilon)
             scales[at + r] = scale
             for j in range(columns):
