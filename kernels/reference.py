@@ -11,13 +11,14 @@ backend.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels.activations import ACTIVATIONS
 from kernels.engine.codes import OUTPUTS
-from kernels.losses import LossChoice, loss_and_parameter, names_for
+from kernels.losses import LOSSES, LossChoice, loss_and_parameter, names_for
 from kernels.optimizers import known as optimizers
 
 Array = np.ndarray
@@ -192,6 +193,16 @@ def loss_and_gradient(
     divisor = z.shape[1] if declared.mean else 1
     value, gradient = _over_rows(losses.sum(axis=1) / divisor, slopes / divisor, weight, declared.averaged)
     return value, _deliver(gradient, dz)
+
+
+def __getattr__(name: str) -> Any:
+    """The function of a loss, with the parameters of that of `kernels`."""
+    if name not in LOSSES:
+        raise AttributeError(f"module 'kernels.reference' has no attribute {name!r}")
+    loss, scope = LOSSES[name], {"loss_and_gradient": loss_and_gradient}
+    choice = f"({name!r}, {loss.parameter.name})" if loss.parameter else repr(name)
+    exec(f"def {name}({loss.signature()}):\n    return loss_and_gradient({choice}, z, target, weight, dz=dz)", scope)
+    return scope[name]
 
 
 # Steps of optimisers, in place, on arrays of one shape ----------------------------------------------------------------
