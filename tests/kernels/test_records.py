@@ -5,10 +5,9 @@ import ctypes
 import numpy as np
 
 from kernels.cpu.compiler import jit
-from kernels.cpu.compiler.declaration import Address
+from kernels.cpu.compiler.declaration import Address, Size
 from kernels.cpu.compiler.records import (
     CACHE_LINE,
-    Count,
     Record,
     Shared,
     dtype_of,
@@ -27,7 +26,7 @@ class Account(Record):
     owner: Address
     visits: Shared
     visitors: Shared
-    rows: Count
+    rows: Size
     balance: float
 
 

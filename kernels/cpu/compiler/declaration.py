@@ -21,7 +21,7 @@ REAL = {"float32": types.float32, "float64": types.float64}
 
 Size: TypeAlias = int  # how many rows, columns, steps
 Index: TypeAlias = int  # which one
-Stride: TypeAlias = int  # from one row to the next, in bytes
+Stride: TypeAlias = int  # from one row, or array, to the next, in bytes
 Address: TypeAlias = int  # 0 stands for none where a kernel says so
 Flag: TypeAlias = int  # 1 or 0
 Code: TypeAlias = int  # one of a kernel's own numbers for what it can do

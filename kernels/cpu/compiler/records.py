@@ -5,12 +5,12 @@ A record class lists its fields with their types:
     @record_class
     class Phase(Record):
         operation: Code  # what is done
-        rows: Count  # of each tile
+        rows: Size  # of each tile
 
 Python makes one with `Phase.from_buffer(memory)` and writes `phase.rows = 8`. NumPy has arrays of `dtype_of(Phase)`.
 Compiled code gets the record at an address from `record_at(Phase)` and reads `phase.rows`.
 
-A field of type `int`, or of one of the names below, is an int64. A `float` is a float64.
+A field of type `int`, or of one of the words for it in declaration.py or below, is an int64. A `float` is a float64.
 """
 
 import ctypes
@@ -27,8 +27,6 @@ from kernels.cpu.compiler.attributes import pointer_of
 CACHE_LINE = 64  # bytes
 _OWN_LINE = "on a cache line of its own"
 
-Bytes = Annotated[int, "a stride or a length"]
-Count = Annotated[int, "a number of rows, columns, steps, ..."]
 Shared = Annotated[int, _OWN_LINE]  # a word that all threads write
 
 _C_TYPES: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double}

@@ -8,8 +8,8 @@ import ctypes
 from numba import types
 
 from kernels.cpu.compiler import jit
-from kernels.cpu.compiler.declaration import Address, Code, Flag
-from kernels.cpu.compiler.records import Bytes, Count, Record, Shared, offset, record_address, record_at, record_class
+from kernels.cpu.compiler.declaration import Address, Code, Flag, Index, Size, Stride
+from kernels.cpu.compiler.records import Record, Shared, offset, record_address, record_at, record_class
 from kernels.cpu.ir import memory
 
 
@@ -24,42 +24,42 @@ class Job(Record):
     stop: Flag  # the results are no longer wanted
 
     # steps and phases
-    n_layers: Count
-    begin: Count  # the first step
-    end: Count  # the step before which it ends
+    n_layers: Size
+    begin: Index  # the first step
+    end: Index  # the step before which it ends
     batches: Address  # (start, rows) of each step
-    first_position: Count  # from which starts are counted
+    first_position: Index  # from which starts are counted
     phases: Address  # records of Phase
-    once: Count  # the first of them, which come once
-    each_step: Count  # the others, which come in each step
-    first_layer: Count  # of those that rows go through together
-    row_chunk: Count  # rows that do
+    once: Size  # the first of them, which come once
+    each_step: Size  # the others, which come in each step
+    first_layer: Index  # of those that rows go through together
+    row_chunk: Size  # rows that do
     flush: Flag  # subnormal numbers count as zero
     alone: Flag  # one thread, which need not claim what it does
     waited: Address  # where to add the ticks for which a thread waited long for others
 
     # data, targets and row weights as the caller has them; 0 for a kernel that gathers X: X is read in place
     x: Address
-    x_row: Bytes
-    x_column: Bytes
+    x_row: Stride
+    x_column: Stride
     x_gather: Address
-    data_rows: Count
+    data_rows: Size
     target: Address
-    target_row: Bytes
-    target_column: Bytes
+    target_row: Stride
+    target_column: Stride
     target_gather: Address
-    target_columns: Count
+    target_columns: Size
     labels: Flag  # the targets are integers, `target_row` bytes from one to the next
-    label_bytes: Bytes  # of one label
+    label_bytes: Stride  # of one label
     label_signed: Flag
-    wrong_row: Count  # a row whose label was none of the outputs when it was read, or -1
+    wrong_row: Index  # a row whose label was none of the outputs when it was read, or -1
     order: Address  # uint32 row numbers, or 0 for the data's own order
     weight: Address  # of rows, or 0
     weight_gather: Address
 
     # the same of the batch
     batch_target: Address
-    ld_batch_target: Bytes
+    ld_batch_target: Stride
     batch_label: Address  # int64
     batch_weight: Address
 
@@ -76,30 +76,30 @@ class Job(Record):
 
     # arrays like the parameters, as the bytes from the parameters to them; 0 for none
     state: Address  # int64, of each slot of the optimiser's state
-    gradient: Bytes
-    group_gradients: Bytes  # the first gradient group's
-    group_gradient_bytes: Bytes  # from one gradient group's to the next one's
-    group_rows: Count
+    gradient: Stride
+    group_gradients: Stride  # the first gradient group's
+    group_gradient_bytes: Stride  # from one gradient group's to the next one's
+    group_rows: Size
 
     # updates
     update: Address  # a kernel
     scalars: Address  # float64 (steps, n), the update's
     scalars_of_biases: Address  # maybe the same
-    scalars_bytes: Bytes  # of one step
+    scalars_bytes: Stride  # of one step
     l2: Address  # float64, of each step
     squares: Address  # float64 (steps, tiles): sums of squared weights, or 0
     tiles: Address  # records of WeightTile
-    n_tiles: Count
+    n_tiles: Size
     scratch: Address  # each slot's
-    scratch_bytes: Bytes  # of one slot
+    scratch_bytes: Stride  # of one slot
     one: Address  # the number 1
 
     # results
     activate_output: Address  # a kernel
     out: Address  # outputs, or 0
-    out_row: Bytes
+    out_row: Stride
     dx: Address  # the gradient by X, or 0
-    dx_row: Bytes
+    dx_row: Stride
     hook: Address  # a function that sees the whole gradient
     hook_argument: Address
     times: Address  # each slot's record of the clock, or 0
@@ -109,23 +109,23 @@ class Job(Record):
     keeps: Flag  # these move towards the batch's
 
     # dropout
-    seed: Count
-    first_step: Count  # the number of the job's first step among all of a training
+    seed: int
+    first_step: Index  # the number of the job's first step among all of a training
 
 
 @record_class
 class LayerRecord(Record):
     """A layer: its parameters, its kernels, and its buffers of a batch."""
 
-    n_in: Count
-    n_out: Count
+    n_in: Size
+    n_out: Size
     w: Address
-    ldw: Bytes
-    w_rows: Count
+    ldw: Stride
+    w_rows: Size
     decays: Flag  # w takes the l2 term, and what the optimiser does to weights alone
     b: Address  # or 0
     wt: Address  # the transpose of w, or 0
-    ldwt: Bytes
+    ldwt: Stride
 
     # kernels
     forward: Address
@@ -139,13 +139,13 @@ class LayerRecord(Record):
 
     # buffers
     input: Address
-    ld_input: Bytes
+    ld_input: Stride
     pre: Address  # pre-activations where the derivative reads them, or 0
-    ld_pre: Bytes
+    ld_pre: Stride
     y: Address
     dz: Address
-    ld_out: Bytes  # of y, dz and dropped
-    drop_limit: Count  # see kernels.maths.random
+    ld_out: Stride  # of y, dz and dropped
+    drop_limit: int  # see kernels.maths.random
     dropped: Address  # where y goes when elements are dropped; may be y itself
 
     # normalisation
@@ -157,7 +157,7 @@ class LayerRecord(Record):
     momentum: float  # the share of the batch's statistics in new running ones
 
     transposed_dw: Flag  # dw is made as its transpose
-    ld_transposed_dw: Bytes
+    ld_transposed_dw: Stride
 
 
 @record_class
@@ -165,21 +165,21 @@ class Phase(Record):
     """What is done, to which layer, by tiles of `rows` x `columns`, `across` side by side; 0 rows: `across` tiles."""
 
     operation: Address  # a kernel
-    layer: Count
-    rows: Count
-    across: Count
-    columns: Count
+    layer: Index
+    rows: Size
+    across: Size
+    columns: Size
 
 
 @record_class
 class WeightTile(Record):
     """The weights w[i0:i1, j0:j1] of a layer; where i1 is the last row, the bias b[j0:j1] as well."""
 
-    layer: Count
-    i0: Count
-    i1: Count
-    j0: Count
-    j1: Count
+    layer: Index
+    i0: Index
+    i1: Index
+    j0: Index
+    j1: Index
 
 
 JOB_BYTES, LAYER_BYTES = ctypes.sizeof(Job), ctypes.sizeof(LayerRecord)

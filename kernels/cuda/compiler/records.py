@@ -4,7 +4,7 @@ A record class lists its fields, each of which is an element of the array that t
 
     @record_class
     class Product(Record):
-        m: Count  # rows of c
+        m: Size  # rows of c
         bias: Offset = 0
 
 Python makes one with `Product(m=8)`, and arrays of `words(...)`. Kernels get the record in an array from
@@ -22,7 +22,7 @@ from kernels.cuda.compiler.target import SIMULATED
 
 Offset = Annotated[int, "where something begins in an array, in elements"]
 Stride = Annotated[int, "elements from one row, or one part, to the next"]
-Count = Annotated[int, "a number of rows, columns, steps, ..."]
+Size = Annotated[int, "a number of rows, columns, steps, ..."]
 Code = Annotated[int, "one of a list of constants"]
 Flag = Annotated[int, "1 for yes, 0 for no"]
 Real = Annotated[Any, "a number of the kernel's real type; in `rows`, also an array of one for each row"]

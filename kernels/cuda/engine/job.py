@@ -12,11 +12,11 @@ import numpy as np
 from kernels.cuda.compiler import jit
 from kernels.cuda.compiler.records import (
     Code,
-    Count,
     Flag,
     Offset,
     Real,
     Record,
+    Size,
     Stride,
     record_at,
     record_class,
@@ -31,19 +31,19 @@ class Job(Record):
 
     # rows order[0 : total], or first and on, batch of them in a step; then the next total rows of the order, or first
     # and on again
-    total: Count = 1
-    batch: Count = 1
-    first: Count = 0
+    total: Size = 1
+    batch: Size = 1
+    first: Size = 0
     ordered: Flag = 0
-    pass_steps: Count = 1
+    pass_steps: Size = 1
 
     # the batch's rows
     x: Offset = 0
     x_row: Stride = 0
-    x_columns: Count = 0
+    x_columns: Size = 0
 
     # the loss
-    columns: Count = 0
+    columns: Size = 0
     z: Offset = 0
     z_row: Stride = 0
     dz: Offset = 0
@@ -56,33 +56,33 @@ class Job(Record):
     keep_rows: Flag = 0  # results are those of all steps' rows, not of the last step's
 
     # what an update works on
-    decay_parts: Count = 0  # partial sums of squared weights
-    w_rows: Count = 0
-    w_columns: Count = 0
+    decay_parts: Size = 0  # partial sums of squared weights
+    w_rows: Size = 0
+    w_columns: Size = 0
     w_row: Stride = 0
     g_row: Stride = 0
-    g_parts: Count = 0
+    g_parts: Size = 0
     g_spacing: Stride = 0
-    numbers: Count = 0  # of a step
-    first_dw: Count = 0  # where the record of the first layer's dw is, which says where its bias lies
+    numbers: Size = 0  # of a step
+    first_dw: Size = 0  # where the record of the first layer's dw is, which says where its bias lies
 
     # dropout: its key, and the number of the job's first step among all of a training
-    seed: Count = 0
-    first_step: Count = 0
+    seed: Size = 0
+    first_step: Size = 0
 
     # the step that is being made, and what step_sums adds to it
-    step: Count = 0
-    advance: Count = 0
-    layers: Count = 0
+    step: Size = 0
+    advance: Size = 0
+    layers: Size = 0
 
 
 @record_class
 class Product(Record):
     """c (m, n) = f(a (m, k) @ b (k, n)), see product/linear.py."""
 
-    m: Count = 0
-    n: Count = 0
-    k: Count = 0
+    m: Size = 0
+    n: Size = 0
+    k: Size = 0
     m_of_batch: Flag = 0  # m is the rows of the step's batch, whatever it says
     k_of_batch: Flag = 0
     a: Offset = 0
@@ -101,7 +101,7 @@ class Product(Record):
     with_db: Flag = 0
     db: Offset = 0  # the sums of b's columns
     # dw and db are summed in parts, each of a chunk of the batch's rows, which lie spacing apart
-    chunk: Count = 0
+    chunk: Size = 0
     spacing: Stride = 0
 
 
@@ -109,12 +109,12 @@ class Product(Record):
 class Drop(Record):
     """Dropout: target (rows, columns) = source, but for what a layer drops by its limit, see kernels.maths.random."""
 
-    columns: Count
-    layer: Count
+    columns: Size
+    layer: Size
     source: Offset
     target: Offset
     row: Stride
-    limit: Count
+    limit: Size
 
 
 @record_class

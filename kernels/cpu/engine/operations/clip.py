@@ -6,8 +6,8 @@ import numpy as np
 from numba import types
 
 from kernels.cpu.compiler import jit
-from kernels.cpu.compiler.declaration import Address
-from kernels.cpu.compiler.records import Count, Record, record_at, record_class
+from kernels.cpu.compiler.declaration import Address, Size
+from kernels.cpu.compiler.records import Record, record_at, record_class
 from kernels.cpu.engine.operations.update import sum_of_squares
 from kernels.cpu.ir import floats, memory
 from kernels.layout import address
@@ -18,7 +18,7 @@ class Clipping(Record):
     """The hook's argument."""
 
     gradient: Address
-    size: Count  # of the gradient, in elements
+    size: Size  # of the gradient, in elements
     limit: float
 
 
