@@ -383,4 +383,7 @@ class MLP(Model):
         """
         from fastnn.profile import profile
 
-        return profile(self, X, y, batch_size, optimizer, loss, l2, shuffle, sample_weight, class_weight)
+        return profile(
+            self, X, y, batch_size=batch_size, optimizer=optimizer, loss=loss, l2=l2, shuffle=shuffle,
+            sample_weight=sample_weight, class_weight=class_weight,
+        )  # fmt: skip

@@ -144,6 +144,7 @@ def profile(
     model: Any,
     X: Any,
     y: Any,
+    *,
     batch_size: int,
     optimizer: Optimizer | str,
     loss: LossChoice | None,
