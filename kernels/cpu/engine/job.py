@@ -230,6 +230,14 @@ def input_of(job, layer, n, at, position):
 
 
 @jit.inline
+def pre_activations_of(layer, at, begin):
+    """(address, stride) of a layer's pre-activations, `begin` bytes into row `at`: where y goes, or in their buffer."""
+    if layer.pre != 0:
+        return layer.pre + at * layer.ld_pre + begin, layer.ld_pre
+    return layer.y + at * layer.ld_out + begin, layer.ld_out
+
+
+@jit.inline
 def stopped(job):
     """Whether the job is given up."""
     return memory.load(record_address(job) + STOP) != 0

@@ -7,7 +7,7 @@ from numba import types
 
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
-from kernels.cpu.engine.job import LayerRecord, input_of, job_at, layer_of, start_of
+from kernels.cpu.engine.job import LayerRecord, input_of, job_at, layer_of, pre_activations_of, start_of
 from kernels.cpu.engine.layers import normalization
 from kernels.cpu.engine.layers.layer import Backward, Forward, LayerKernels, derivative_of, outputs_of
 from kernels.cpu.ir import floats, memory
@@ -80,9 +80,7 @@ def forward(real: Any) -> Callable[..., Any]:
         layer = layer_of(record, n)
         x, ldx = input_of(record, layer, n, at, start_of(record, step) + row)
         x, begin = x + first * size, at * layer.ld_out + first * size
-        z, ldz = layer.y + begin, layer.ld_out
-        if layer.pre != 0:
-            z, ldz = layer.pre + at * layer.ld_pre + first * size, layer.ld_pre
+        z, ldz = pre_activations_of(layer, at, first * size)
         gamma, beta = elements(layer.w + first * size), elements(layer.b + first * size)
         if record.by_batch != 0:
             means, variances = doubles(memory.stack(ROOM)), doubles(memory.stack(ROOM))

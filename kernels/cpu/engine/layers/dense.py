@@ -5,7 +5,7 @@ from typing import Any
 
 from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import calls, jit
-from kernels.cpu.engine.job import LayerRecord, input_of, job_at, layer_of, start_of, stopped
+from kernels.cpu.engine.job import LayerRecord, input_of, job_at, layer_of, pre_activations_of, start_of, stopped
 from kernels.cpu.engine.layers.layer import (
     Backward,
     Forward,
@@ -37,9 +37,7 @@ def forward(real: Any) -> Callable[..., Any]:
         layer = layer_of(record, n)
         x, ldx = input_of(record, layer, n, at, start_of(record, step) + row)
         b = layer.b + first * size if layer.b != 0 else 0
-        z, ldz = layer.y + at * layer.ld_out + first * size, layer.ld_out
-        if layer.pre != 0:
-            z, ldz = layer.pre + at * layer.ld_pre + first * size, layer.ld_pre
+        z, ldz = pre_activations_of(layer, at, first * size)
         part = part_of(rows, columns, layer.n_in)
         for j in range(0, columns, part):
             if j > 0 and stopped(record):

@@ -2,7 +2,9 @@
 
 from typing import Protocol
 
+from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Index
+from kernels.cpu.engine.job import rows_of
 
 
 class Operation(Protocol):
@@ -14,3 +16,10 @@ class Operation(Protocol):
     def __call__(
         self, address: Address, at: Address, step: Index, tile: Index, slot: Index, times: Address
     ) -> None: ...
+
+
+@jit.inline
+def rows_of_tile(job, phase, step, tile):
+    """(first row, rows) of a tile of whole rows, among those of the step's batch."""
+    row = tile * phase.rows
+    return row, min(phase.rows, rows_of(job, step) - row)

@@ -6,11 +6,11 @@ from typing import Any
 from numba import types
 
 from kernels.cpu.compiler import calls, jit
-from kernels.cpu.engine.job import job_at, layer_of, phase_at, rows_of, start_of, stopped
+from kernels.cpu.engine.job import job_at, layer_of, phase_at, start_of, stopped
 from kernels.cpu.engine.layers.layer import Backward, Forward, Gradient
 from kernels.cpu.engine.operations.gather import Gather
 from kernels.cpu.engine.operations.loss import loss_of_rows, sum_rows
-from kernels.cpu.engine.operations.operation import Operation
+from kernels.cpu.engine.operations.operation import Operation, rows_of_tile
 from kernels.cpu.ir import memory
 from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
@@ -86,8 +86,8 @@ def gather_batch(real: Any) -> Callable[..., Any]:
 
     def function(address, at, step, tile, slot, times):
         job, phase = job_at(address), phase_at(at)
-        row = tile * phase.rows
-        gather_rows(job, row, start_of(job, step) + row, min(phase.rows, rows_of(job, step) - row), times)
+        row, rows = rows_of_tile(job, phase, step, tile)
+        gather_rows(job, row, start_of(job, step) + row, rows, times)
 
     return function
 
@@ -117,8 +117,7 @@ def rows_through_layers(real: Any) -> Callable[..., Any]:
 
     def function(address, at, step, tile, slot, times):
         job, phase = job_at(address), phase_at(at)
-        row = tile * phase.rows
-        rows = min(phase.rows, rows_of(job, step) - row)
+        row, rows = rows_of_tile(job, phase, step, tile)
         grouped, chunk, total, right = job.group_gradients != 0, job.row_chunk, 0.0, 0.0
         for done in range(0, rows, chunk):  # one chunk, unless it is a group
             if stopped(job):
@@ -145,8 +144,7 @@ def rows_to_outputs(real: Any) -> Callable[..., Any]:
 
     def function(address, at, step, tile, slot, times):
         job, phase = job_at(address), phase_at(at)
-        row = tile * phase.rows
-        rows = min(phase.rows, rows_of(job, step) - row)
+        row, rows = rows_of_tile(job, phase, step, tile)
         begin = row if job.first_layer != 0 else slot * job.row_chunk
         if forth(job, address, begin, 0, row, rows, times):
             return
