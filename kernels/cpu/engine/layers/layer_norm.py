@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernels.cpu.compiler import jit
-from kernels.cpu.engine.job import input_of, job_at, layer_of, start_of
+from kernels.cpu.engine.job import input_of, job_at, layer_of, pre_activations_of, start_of
 from kernels.cpu.engine.layers.layer import Backward, Forward, LayerKernels, derivative_of, outputs_of
 from kernels.cpu.engine.layers.normalization import describe, gradient, work
 from kernels.cpu.ir import floats, memory
@@ -12,43 +12,43 @@ from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
 
 SUMS = 16  # partial ones, each of every 16th column: whole vectors are added
+ROOM = 8 * SUMS  # bytes
 
 
 def _sums(real: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Two functions: the sum of x over columns, and of x * y; partial: room for SUMS numbers."""
+    """Functions (x, y, columns, partial): the sum of x over columns, and of x * y; partial: room for SUMS numbers."""
+
+    @jit.plain
+    def first(a, b):
+        return a
+
+    @jit.plain
+    def both(a, b):
+        return a * b
+
+    return _sum_of(real, first), _sum_of(real, both)
+
+
+def _sum_of(real: Any, term: Callable[..., Any]) -> Callable[..., Any]:
+    """A function (x, y, columns, partial): the sum of term(x, y) over columns."""
     zero = real(0.0)
 
     @jit.inline
-    def sum_of(x, columns, partial):
+    def total_of(x, y, columns, partial):
         for k in range(SUMS):
             partial[k] = zero
         whole = columns // SUMS * SUMS
         for j in range(0, whole, SUMS):
             for k in range(SUMS):
-                partial[k] += x[j + k]
+                partial[k] += term(x[j + k], y[j + k])
         total = zero
         for j in range(whole, columns):
-            total += x[j]
+            total += term(x[j], y[j])
         for k in range(SUMS):
             total += partial[k]
         return total
 
-    @jit.inline
-    def dot(x, y, columns, partial):
-        for k in range(SUMS):
-            partial[k] = zero
-        whole = columns // SUMS * SUMS
-        for j in range(0, whole, SUMS):
-            for k in range(SUMS):
-                partial[k] += x[j + k] * y[j + k]
-        total = zero
-        for j in range(whole, columns):
-            total += x[j] * y[j]
-        for k in range(SUMS):
-            total += partial[k]
-        return total
-
-    return sum_of, dot
+    return total_of
 
 
 @jit.kernel(like=Forward, name="layer_norm_forward")
@@ -61,18 +61,18 @@ def forward(real: Any) -> Callable[..., Any]:
         record = job_at(job)
         layer = layer_of(record, n)
         x, ldx = input_of(record, layer, n, at, start_of(record, step) + row)
-        z, ldz = layer.y + at * layer.ld_out, layer.ld_out
-        if layer.pre != 0:
-            z, ldz = layer.pre + at * layer.ld_pre, layer.ld_pre
-        partial, gamma, beta = elements(memory.stack(128)), elements(layer.w), elements(layer.b)
+        z, ldz = pre_activations_of(layer, at, 0)
+        partial, gamma, beta = elements(memory.stack(ROOM)), elements(layer.w), elements(layer.b)
         scales, epsilon, share = elements(layer.scale), real(layer.epsilon), one / real(columns)
         for r in range(rows):
             source, target = elements(x + r * ldx), elements(z + r * ldz)
             normal = elements(layer.normal + (at + r) * layer.ld_out)
-            mean = sum_of(source, columns, partial) * share
+            mean = sum_of(source, source, columns, partial) * share
             for j in range(columns):
                 normal[j] = source[j] - mean
-            rest = sum_of(normal, columns, partial) * share  # of the mean, which was rounded: a row of equals gives 0
+            rest = (
+                sum_of(normal, normal, columns, partial) * share
+            )  # of the mean, which was rounded: a row of equals gives 0
             for j in range(columns):
                 normal[j] -= rest
             scale = one / sqrt(dot(normal, normal, columns, partial) * share + epsilon)
@@ -95,14 +95,14 @@ def backward(real: Any) -> Callable[..., Any]:
     def function(job, n, at, step, row, rows, first, columns, times):
         record = job_at(job)
         layer, below = layer_of(record, n), layer_of(record, n - 1)
-        partial, gamma = elements(memory.stack(128)), elements(layer.w)
+        partial, gamma = elements(memory.stack(ROOM)), elements(layer.w)
         scales, share, dx = elements(layer.scale), one / real(columns), below.dz + at * below.ld_out
         for r in range(rows):
             begin = (at + r) * layer.ld_out
             dz, normal, d = elements(layer.dz + begin), elements(layer.normal + begin), elements(dx + r * below.ld_out)
             for j in range(columns):
                 d[j] = dz[j] * gamma[j]
-            mean, along = sum_of(d, columns, partial) * share, dot(d, normal, columns, partial) * share
+            mean, along = sum_of(d, d, columns, partial) * share, dot(d, normal, columns, partial) * share
             scale = scales[at + r]
             for j in range(columns):
                 d[j] = (d[j] - mean - normal[j] * along) * scale
