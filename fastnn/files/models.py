@@ -60,13 +60,9 @@ def load(path: str | PathLike[str], **options: Any) -> MLP:
             dropout=a.get("dropout", 0.0), bias=bias, norm=norm, dtype=formats.entry(a, "dtype", str), init="zeros",
             **{**options, "precision": "float32"},
         )  # fmt: skip
-        for views, letter in ((model.weights, "w"), (model.biases, "b")):
-            for n, view in enumerate(views):
-                view[...] = arrays[f"{letter}{n}"]
+        for name, view in model.named_arrays.items():
+            view[...] = arrays[name]
         for n, each in enumerate(model.norms):
-            for name, view in each._asdict().items():
-                if view is not None:
-                    view[...] = arrays[f"{name}{n}"]
             if each.variance is not None and (each.variance < 0).any():
                 raise ValueError(f"variance{n} must be at least 0, got {each.variance.min()}")
         model.metadata = user

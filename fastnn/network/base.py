@@ -157,6 +157,15 @@ class Model:
         raise AttributeError("norms cannot be replaced: write into them, as in norms[0].gamma[...] = values")
 
     @property
+    def named_arrays(self) -> dict[str, np.ndarray]:
+        """Views of all that is learnt and kept, as files name it: w0, ..., b0, ..., gamma0, ..."""
+        arrays = {f"w{n}": w for n, w in enumerate(self.weights)}
+        arrays |= {f"b{n}": b for n, b in enumerate(self.biases)}
+        for n, norm in enumerate(self.norms):
+            arrays |= {f"{name}{n}": array for name, array in norm._asdict().items() if array is not None}
+        return arrays
+
+    @property
     def n_parameters(self) -> int:
         """The number of weights, biases, and what normalisations learn."""
         learnt = [*self.weights, *self.biases, *(array for norm in self.norms for array in (norm.gamma, norm.beta))]
@@ -260,10 +269,7 @@ class Model:
         OSError
             Where the file cannot be written.
         """
-        arrays = {f"w{n}": w for n, w in enumerate(self.weights)}
-        arrays |= {f"b{n}": b for n, b in enumerate(self.biases)}
-        for n, norm in enumerate(self.norms):
-            arrays |= {f"{name}{n}": array for name, array in norm._asdict().items() if array is not None}
+        arrays = self.named_arrays
         for name, array in arrays.items():
             if not (allow_nan or np.isfinite(array).all()):
                 got = f"{array[~np.isfinite(array)][0]} in {name}"
