@@ -83,7 +83,7 @@ class Norm(_Norm):
 class Layout:
     """Where each stage's w, b and statistics lie in the flat buffer of a network: offsets in elements.
 
-    widths: of the inputs and of each stage's outputs. strides: row strides of matrices with so many columns.
+    widths: of the inputs and of each stage's outputs. strides: those of rows of these widths.
     """
 
     stages: tuple[Stage, ...]
