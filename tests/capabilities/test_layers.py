@@ -43,15 +43,8 @@ class Network:
 
     def parts(self, flat):
         """(w, b, statistics) of each stage, in float64."""
-        dense = zip(self.layout.weights(flat), self.layout.biases(flat), strict=True)
-        norms = iter(self.layout.norms(flat))
-        for stage in self.network.stages:
-            if stage.is_dense:
-                parts = next(dense)
-            else:
-                gamma, beta, *statistics = next(norms)
-                parts = gamma[np.newaxis], beta, *(one for one in statistics if one is not None)
-            yield stage, [part.astype(np.float64) for part in parts]
+        for stage, arrays in self.layout.arrays(flat):
+            yield stage, [array.astype(np.float64) for array in arrays]
 
     def forward(self, x, by_batch, flat=None):
         """The logits, and of each stage its input, pre-activations, outputs, w and what its backward reads."""
@@ -74,14 +67,12 @@ class Network:
         ):
             dz = reference.activate_backward(dy, y, stage.layer.activation, pre=z)
             dy, dw, db = stage.layer.backward(dz, inputs, w, saved)
-            place[0][...], place[1][...] = dw if stage.is_dense else dw[0], db
+            place[0][...], place[1][...] = dw, db
         return value, gradient, dy
 
     def parts_of(self, flat):
         """Views of w and b of each stage."""
-        dense = zip(self.layout.weights(flat), self.layout.biases(flat), strict=True)
-        norms = iter(self.layout.norms(flat))
-        return [next(dense) if stage.is_dense else next(norms)[:2] for stage in self.network.stages]
+        return [arrays[:2] for _, arrays in self.layout.arrays(flat)]
 
     def depth(self, rows):
         """What is accumulated on the way, in float64 the means too."""
