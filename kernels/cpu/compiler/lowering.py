@@ -7,10 +7,14 @@ from llvmlite import ir
 from numba.core import lowering
 from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
-from numba.core.typed_passes import NativeLowering
+from numba.core.typed_passes import InlineOverloads, NativeLowering, NopythonRewrites
+from numba.core.untyped_passes import InlineClosureLikes
 
 from kernels.cpu.compiler.attributes import NULL_IS_VALID, WIDE
 from kernels.cpu.compiler.matrix import flat, gathered
+
+# Passes for what kernels do not hold: NumPy arrays, functions within functions, overloads to inline
+UNUSED = (InlineClosureLikes, InlineOverloads, NopythonRewrites)
 
 
 class _Lower(lowering.Lower):
@@ -107,10 +111,13 @@ class LoweringOfAddresses(Lowering):
 
 
 def pipeline(state: Any, lowering: type[Lowering]) -> Any:
-    """Numba's passes, with a lowering of these in the place of its own; not finalized."""
+    """Numba's passes, with a lowering of these in the place of its own, and without `UNUSED`; not finalized."""
     passes = DefaultPassBuilder.define_nopython_pipeline(state)
-    steps = [step for step, _ in passes.passes]
-    passes.passes[steps.index(NativeLowering)] = (lowering, "lowering with attributes")
+    passes.passes = [
+        (lowering, "lowering with attributes") if step is NativeLowering else (step, why)
+        for step, why in passes.passes
+        if step not in UNUSED
+    ]
     return passes
 
 
