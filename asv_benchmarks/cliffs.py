@@ -30,7 +30,7 @@ from compare import machine
 
 import fastnn
 from fastnn import optimizers
-from kernels.cpu.ir.simd import chosen
+from kernels.cpu.ir.instruction_sets import chosen
 from kernels.engine.codes import ROW_NUMBER
 from kernels.engine.requests import Batches, Descent, Objective, TrainRequest
 from kernels.optimizers import known

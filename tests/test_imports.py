@@ -21,7 +21,7 @@ OWN_FOLDERS = {"kernels.cpu": {"engine/layers", "measure", "threads"}, "kernels.
 
 
 def imported(source: str, module: str, package: bool, known: set[str]) -> set[str]:
-    """The known modules that a module's source imports, in functions and for types alone, too."""
+    """The known modules that a module's source imports, in functions, for types alone, and later on, too."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -33,6 +33,8 @@ def imported(source: str, module: str, package: bool, known: set[str]) -> set[st
                 here = parts[: len(parts) - node.level + package]
                 base = ".".join([*here, *base.split(".")] if base else here)
             found |= {name if (name := f"{base}.{alias.name}") in known else base for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "deferred.module":
+            found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
     return (found & known) - {module}
 
 
@@ -67,6 +69,7 @@ def test_what_is_imported_is_found():
     assert imported(source, "a.b", True, known) == {"a", "a.b.c", "a.d", "e"}
     assert imported("from . import c\nfrom ..d import x", "a.b.c", False, known) == {"a.d"}
     assert imported("import json, a.b", "e", False, known) == {"a.b"}
+    assert imported("x = deferred.module('a.b')", "e", False, known) == {"a.b"}
 
 
 def test_there_is_no_circle():

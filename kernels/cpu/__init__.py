@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from kernels import arrays
+from kernels import arrays, deferred
 from kernels.activations import ACTIVATIONS
 from kernels.checks import Checks
 from kernels.cpu import tuning
-from kernels.cpu.compiler import cache, jit
+from kernels.cpu.compiler import jit
 from kernels.cpu.engine.layers import dense as _dense
 from kernels.cpu.engine.layers.dropout import dropout as _dropout
 from kernels.cpu.engine.operations.clip import clip as _clip
@@ -19,9 +19,8 @@ from kernels.cpu.engine.operations.gather import gathers as _gathers
 from kernels.cpu.engine.operations.update import kernels_of as _kernels_of
 from kernels.cpu.engine.schedule import OPERATIONS as _OPERATIONS
 from kernels.cpu.engine.scheduler import run_job as _run_job
-from kernels.cpu.ir import simd
+from kernels.cpu.ir.instruction_sets import bf16_unit, chosen
 from kernels.cpu.ir.transpose import transpose as _transpose
-from kernels.cpu.product import bf16
 from kernels.cpu.product import linear as _linear
 from kernels.cpu.product import tasks as _tasks
 from kernels.cpu.product.gemm_bf16 import product_for as _product_for
@@ -36,6 +35,8 @@ from kernels.losses import LossChoice, loss_and_parameter
 from kernels.optimizers.declaration import Update
 from kernels.optimizers.declaration import known_updates as _known_updates
 
+_cache = deferred.module("kernels.cpu.compiler.cache")
+_compiling = deferred.module("kernels.cpu.compiler.compiling")
 check = Checks(arrays)
 
 
@@ -109,7 +110,7 @@ def linear_backward(
     threads = _threads_for(2 * m * n * k)
     tasks = _tasks.product_tasks((m, k, n), dz, w, dx, threads, b_transposed=True)
     transposed_dw = None
-    if _linear.transposed_dw_pays(m, k, n, simd.chosen().lanes(dtype.itemsize)):
+    if _linear.transposed_dw_pays(m, k, n, chosen().lanes(dtype.itemsize)):
         transposed_dw = aligned_empty((n, k), dtype)
         tasks += _tasks.product_tasks((n, k, m), dz, x, transposed_dw, threads, a_transposed=True)
     else:
@@ -200,23 +201,23 @@ def optimizer_step(
 
 def info() -> dict[str, str]:
     """What the kernels run on: instruction set, vector width, what multiplies bfloat16, threads, cache folder."""
-    isa = simd.chosen()
-    triple, cpu, _ = jit.target_machine()
+    isa = chosen()
+    triple, cpu, _ = _compiling.target_machine()
     return {
         "cpu": f"{cpu} ({triple})",
         "instruction set": isa.name,
         "vector width": f"{8 * isa.register_bytes} bits, {isa.lanes(4)} float32 lanes",
         "micro-kernel": f"{isa.mr} rows x {isa.nv} vectors",
-        "bfloat16": {"amx": "AMX", "avx512": "AVX512-BF16", "": "none"}[bf16.unit()],
+        "bfloat16": {"amx": "AMX", "avx512": "AVX512-BF16", "": "none"}[bf16_unit()],
         "threads": str(_workers.default_threads()),
         "threading layer": "fastnn's own workers (Numba's layers are not used)",
-        "cache": cache.cache_folder(),
+        "cache": _cache.cache_folder(),
     }
 
 
 def multiplies_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 numbers."""
-    return bool(bf16.unit())
+    return bool(bf16_unit())
 
 
 def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
@@ -238,7 +239,7 @@ def warmup(dtypes: Sequence[str] = ("float32",)) -> float:
             _kernels_of(update)[dtype].load()
         for family in (_output, _dropout, _clip, _transpose):
             family[dtype].load()
-        for precision in ("float32", "bf16") if bf16.unit() and dtype == "float32" else ():
+        for precision in ("float32", "bf16") if bf16_unit() and dtype == "float32" else ():
             _product_for(precision, np.dtype(dtype), sys.maxsize, sys.maxsize, sys.maxsize)[dtype].load()
     _workers.load()
     return time.perf_counter() - start

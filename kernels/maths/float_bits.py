@@ -3,11 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
+from kernels.deferred import cgutils, intrinsic, ir, types
 from kernels.maths.functions import Bits
 
 

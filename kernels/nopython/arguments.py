@@ -8,6 +8,7 @@ from numba.core.errors import TypingError
 
 from kernels.activations import ACTIVATIONS, Activation
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.declaration import DTYPES
 
 _NONE = (types.NoneType, types.Omitted)
 
@@ -19,7 +20,7 @@ def is_none(kind: Any) -> bool:
 
 def check_array(kind: Any, name: str, ndim: int, function: str) -> None:
     """An array of real numbers."""
-    if not isinstance(kind, types.Array) or kind.ndim != ndim or str(kind.dtype) not in jit.REAL:
+    if not isinstance(kind, types.Array) or kind.ndim != ndim or str(kind.dtype) not in DTYPES:
         wanted = f"a float32 or float64 array of {ndim} dimension{'s' * (ndim > 1)}"
         raise TypingError(f"{function}: {name} must be {wanted}, got {kind}")
 

@@ -217,7 +217,7 @@ def call(z, t, dz):
 
 z = np.ones((3, 2))
 value = call(z, 0.0 * z, z.copy())
-loaded = [kernel._cfunc.cache_hits for kernel in jit.Kernel.loaded if kernel.family.name == "loss_mine"]
+loaded = [kernel.code.cache_hits for kernel in jit.Kernel.loaded if kernel.family.name == "loss_mine"]
 print(json.dumps([value, sum(call.stats.cache_hits.values()), loaded]))
 """
 

@@ -162,10 +162,10 @@ PROGRAM = textwrap.dedent("""
     scale = 7.0  # what it reads is taken when it is made
 
     import kernels
-    from kernels.cpu.compiler import jit
+    from kernels.cpu.compiler import compiling
     compiled = []
-    compile = jit._CFunc._compile_uncached
-    jit._CFunc._compile_uncached = lambda self: (compiled.append(1), compile(self))[1]
+    compile = compiling._CFunc._compile_uncached
+    compiling._CFunc._compile_uncached = lambda self: (compiled.append(1), compile(self))[1]
     print(kernels.activate(np.ones((1, 1)), "mine")[0, 0] / np.tanh(1), len(compiled))
 """)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernels.cpu import tuning
-from kernels.cpu.compiler import cache, jit
+from kernels.cpu.compiler import cache, compiling, jit
 from kernels.cpu.product import tasks as lists
 from kernels.cpu.product.tiles import tiles
 from kernels.process.apart import STACK, apart, with_stack
@@ -98,8 +98,7 @@ def test_a_thread_has_the_stack_it_is_started_with():
 
 
 MOMENTS = {
-    "before": (jit._CFunc, "_compile_uncached"), "in the cache": (cache.Cache, "save_overload"),
-    "after": (jit.llvm, "add_symbol"),
+    "before": (compiling._CFunc, "_compile_uncached"), "in the cache": (cache.Cache, "save_overload"),
 }  # fmt: skip
 
 
@@ -124,7 +123,7 @@ def test_ctrl_c_while_a_kernel_is_compiled_leaves_the_compiler_to_its_end(moment
             assert left.wait(PATIENCE)
         return original(*args)
 
-    monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling.config, "CACHE_DIR", str(tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr(where, name, interrupted)
         with pytest.raises(KeyboardInterrupt):

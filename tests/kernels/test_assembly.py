@@ -16,7 +16,7 @@ from numba import types
 
 from kernels.activations import ACTIVATIONS
 from kernels.cpu import tuning
-from kernels.cpu.ir import simd
+from kernels.cpu.ir import instruction_sets
 from kernels.cpu.product import micro_kernel
 from kernels.losses import LOSSES
 from kernels.optimizers.declaration import known_updates
@@ -54,7 +54,7 @@ def assembly(cpu, real, blocks, masked, packed):
     name, triple = MACHINES[cpu]
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    written, names = code(simd.INSTRUCTION_SETS[name], triple, real, tuple(blocks), masked, packed)
+    written, names = code(instruction_sets.INSTRUCTION_SETS[name], triple, real, tuple(blocks), masked, packed)
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features="", opt=3)
     parsed = llvm.parse_assembly(written)
     parsed.verify()
@@ -138,7 +138,7 @@ def check(isa, real, mr, nv, body, packed):
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("cpu", MACHINES)
 def test_micro_kernels(cpu, real, packed):
-    isa = simd.INSTRUCTION_SETS[MACHINES[cpu][0]]
+    isa = instruction_sets.INSTRUCTION_SETS[MACHINES[cpu][0]]
     blocks = micro_kernel.blocks_of(isa)
     # where a masked load is not one instruction, ragged columns take a slow path of their own
     for masked in (False, True) if isa.masks else (False,):
@@ -149,7 +149,7 @@ def test_micro_kernels(cpu, real, packed):
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("cpu", MACHINES)
 def test_a_block_that_does_not_fit_is_seen(cpu, real):
-    isa = simd.INSTRUCTION_SETS[MACHINES[cpu][0]]
+    isa = instruction_sets.INSTRUCTION_SETS[MACHINES[cpu][0]]
     registers = 32 if isa.name in ("avx512", "neon") else 16
     rows = registers // isa.nv
     (body,) = assembly(cpu, REALS[real], [(rows, isa.nv)], masked=False, packed=True).values()
@@ -159,7 +159,7 @@ def test_a_block_that_does_not_fit_is_seen(cpu, real):
         check(isa, REALS[real], rows, isa.nv, body, packed=True)
 
 
-@pytest.mark.parametrize("isa", simd.INSTRUCTION_SETS.values(), ids=lambda isa: isa.name)
+@pytest.mark.parametrize("isa", instruction_sets.INSTRUCTION_SETS.values(), ids=lambda isa: isa.name)
 def test_the_block_fits_the_registers(isa):
     # accumulators, vectors of B, and one broadcast; and enough accumulators to hide the multiply-adds' latency
     registers = 32 if isa.name in ("avx512", "neon") else 16
@@ -222,7 +222,7 @@ def called(text):
 
 def vector_arithmetic(text):
     """How many instructions compute on whole registers of this machine's widest vectors."""
-    isa = simd.chosen().name
+    isa = instruction_sets.chosen().name
     if isa == "neon":
         return len(re.findall(r"\b(?:fmla|fmul|fadd|fmax\w*|fcm\w+)\s+v\d+\.(?:4s|2d)", text))
     register = {"avx512": "[yz]mm", "avx2": "ymm", "generic": "xmm"}[isa]  # compilers prefer ymm on some machines
@@ -240,7 +240,7 @@ def test_elementwise_kernels_are_vector_code(elementwise_kernels):
             assert vector_arithmetic(text) >= 10, name
 
 
-@pytest.mark.skipif(simd.chosen().name != "avx512", reason="the estimates are AVX-512's")
+@pytest.mark.skipif(instruction_sets.chosen().name != "avx512", reason="the estimates are AVX-512's")
 def test_adam_neither_divides_nor_takes_roots(elementwise_kernels):
     """Its code is there twice at least, for whole vectors and for the last few columns, and spills nothing."""
     text = elementwise_kernels["adam_float32"]

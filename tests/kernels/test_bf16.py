@@ -10,7 +10,7 @@ from numba import types
 
 from kernels.cpu import tuning
 from kernels.cpu.engine.engine import Engine
-from kernels.cpu.ir import simd
+from kernels.cpu.ir import instruction_sets
 from kernels.cpu.product import bf16
 from kernels.cpu.product.gemm import gemm
 from kernels.cpu.product.gemm_bf16 import gemm_amx, gemm_dot, gemm_split, product_for
@@ -260,7 +260,7 @@ def test_the_inner_loop_spills_no_register(cpu, block, instruction, count):
     llvm.initialize_all_asmprinters()
     module = ir.Module("block")
     module.triple = "x86_64-unknown-linux-gnu"
-    block(module, simd.INSTRUCTION_SETS["avx512"], types.float32).linkage = "external"
+    block(module, instruction_sets.INSTRUCTION_SETS["avx512"], types.float32).linkage = "external"
     machine = llvm.Target.from_triple(module.triple).create_target_machine(cpu=cpu, features="", opt=3)
     parsed = llvm.parse_assembly(str(module))
     options = llvm.create_pipeline_tuning_options(speed_level=3)

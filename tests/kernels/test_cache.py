@@ -45,7 +45,7 @@ def test_a_full_disk(monkeypatch):
     def save(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    kept = cache.Cache(test_a_full_disk)
+    kept = cache.Cache(test_a_full_disk, "stamp")
     monkeypatch.setattr(FunctionCache, "save_overload", save)
     with pytest.warns(RuntimeWarning, match="cannot be kept in .*: No space left on device; the next program"):
         kept.save_overload(None, None)

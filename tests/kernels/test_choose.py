@@ -6,13 +6,13 @@ import pytest
 from numba import types
 
 from kernels.cpu import tuning
-from kernels.cpu.ir import simd
+from kernels.cpu.ir import instruction_sets
 from kernels.cpu.product import choose
 from kernels.cpu.product.choose import IN_PLACE, ONE_ROW, PACKED
 from kernels.cpu.product.micro_kernel import blocks_of
 
 SIZE = 4
-LANES = simd.chosen().lanes(SIZE)
+LANES = instruction_sets.chosen().lanes(SIZE)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def plan(monkeypatch):
 
 
 def test_every_block_of_a_plan_has_a_micro_kernel(plan):
-    blocks = set(blocks_of(simd.chosen()))
+    blocks = set(blocks_of(instruction_sets.chosen()))
     sizes = 1, 2, 3, 7, 16, 33, 64, 200, 1000
     for m, n, k, transposed in itertools.product(sizes, sizes, sizes, (0, 1)):
         found = plan(m, n, k, transposed=transposed)

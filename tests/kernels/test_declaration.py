@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from kernels.cpu import compiler
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import compiling, jit
 from kernels.cpu.compiler.declaration import Address, B, I, Matrix, O, Real, Size, parameters_of, types_of
 from kernels.cpu.compiler.matrix import flat
 from kernels.cpu.ir import memory
@@ -124,11 +123,11 @@ def test_a_kernel_that_an_inlined_function_asks_for_is_compiled_as_any_other():
 @pytest.mark.parametrize("version", ["0.62.1", "0.69.0", "0.69.0dev0+4.g1", "1.0"])
 def test_versions_of_numba_that_are_not_tested_are_refused(version):
     with pytest.raises(ImportError, match=f"need numba >= 0.63 and < 0.69, got numba {version.replace('+', '.')}"):
-        compiler.check_version(version)
+        compiling.check_version(version)
 
 
 def test_the_package_asks_for_the_versions_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert f"numba>={compiler.LOWEST}.0,<{compiler.BELOW}" in project["dependencies"]
-    compiler.check_version("0.63.0")
-    compiler.check_version("0.68.1")
+    assert f"numba>={compiling.LOWEST}.0,<{compiling.BELOW}" in project["dependencies"]
+    compiling.check_version("0.63.0")
+    compiling.check_version("0.68.1")

@@ -4,16 +4,16 @@ import platform
 
 import pytest
 
-from kernels.cpu.ir import simd
+from kernels.cpu.ir import instruction_sets
 from tests.programs import environment, run
 
 PROGRAM = """
-from kernels.cpu.ir import simd
+from kernels.cpu.ir import instruction_sets
 from tests.fastnn import test_gradients as gradients
 from tests.kernels import test_linear as linear
 from tests.kernels import test_scalar as scalars
 
-assert simd.chosen().name == "NAME", simd.chosen()
+assert instruction_sets.chosen().name == "NAME", instruction_sets.chosen()
 linear.test_more_rows_than_are_packed_at_once()
 for dtype in linear.DTYPES:
     for rows in linear.SIZES:
@@ -38,7 +38,7 @@ for dtype in gradients.DTYPES:
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs a machine that runs x86-64 code")
 @pytest.mark.parametrize(("cpu", "name"), [("haswell", "avx2"), ("x86-64", "generic")])
 def test_older_instruction_sets(cpu, name, tmp_path):
-    if simd.chosen().name == name:
+    if instruction_sets.chosen().name == name:
         pytest.skip(f"all tests run on {name} on this machine")
     variables = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     run(PROGRAM.replace("NAME", name), env=environment(**variables))
@@ -46,13 +46,14 @@ def test_older_instruction_sets(cpu, name, tmp_path):
 
 # The geometry of NEON's block, three vectors of four, on the generic set
 THREE_VECTORS = """
-from kernels.cpu.ir import simd
-simd.INSTRUCTION_SETS["generic"] = simd.InstructionSet("generic", 16, mr=8, nv=3, fma=False, masks=False)
+from dataclasses import replace
+from kernels.cpu.ir.instruction_sets import INSTRUCTION_SETS, chosen
+INSTRUCTION_SETS["generic"] = replace(INSTRUCTION_SETS["generic"], mr=8, nv=3)
 import kernels
 from kernels import reference
 from tests.oracle import assert_close, random_arrays
 
-assert simd.chosen().nv == 3
+assert chosen().nv == 3
 for dtype in ("float32", "float64"):
     for m in (1, 2, 3, 8, 50):
         for n in (1, 11, 12, 13, 24, 33, 100):

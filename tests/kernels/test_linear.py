@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels import reference
-from kernels.cpu.ir import simd
+from kernels.cpu.ir import instruction_sets
 from kernels.cpu.tuning import STREAMED_BYTES
 from tests import oracle
 from tests.layouts import LAYOUTS, WRITABLE
@@ -83,7 +83,7 @@ def test_awkward_sizes(rows, dtype):
 @pytest.mark.parametrize("stride", [1024, 4096, 8192])
 def test_row_strides_that_map_to_one_cache_set(stride, rows, dtype):
     """Rows that lie a multiple of 4096 bytes apart are packed, and so are columns 1024 bytes apart or more."""
-    size, isa = np.dtype(dtype).itemsize, simd.chosen()
+    size, isa = np.dtype(dtype).itemsize, instruction_sets.chosen()
     wide = stride // size
     for inputs, outputs in ((wide, 2 * isa.nv * isa.lanes(size) + 1), (wide - 3, 130)):
         x, w, b, dy = layer(10, rows, wide, max(wide, outputs), dtype)

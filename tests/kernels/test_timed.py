@@ -90,7 +90,7 @@ def test_operations_of_scalar_functions():
 
 @pytest.mark.parametrize("n_bytes", [ceilings.LEAST_BUFFER, 3 * ceilings.LEAST_BUFFER + 100])
 def test_stream_reads_and_writes_what_it_says(n_bytes):
-    block = ceilings.STREAM * cpu.simd.chosen().register_bytes
+    block = ceilings.STREAM * cpu.instruction_sets.chosen().register_bytes
     blocks = n_bytes // 2 // block
     n = blocks * block // 4
     x, y = aligned_zeros(n, np.float32), aligned_zeros(n + 1, np.float32)

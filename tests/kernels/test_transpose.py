@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels.cpu.compiler import jit
-from kernels.cpu.ir import simd
+from kernels.cpu.ir import instruction_sets, simd
 from kernels.cpu.ir.transpose import transpose
 
 
@@ -27,7 +27,7 @@ def square_or_part(real):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_part_of_a_square(dtype):
     size = np.dtype(dtype).itemsize
-    lanes = simd.chosen().lanes(size)
+    lanes = instruction_sets.chosen().lanes(size)
     source = np.random.default_rng(0).random((lanes, lanes + 3)).astype(dtype)
     for rows in range(lanes + 1):
         for columns in range(1, lanes + 1) if rows else (lanes,):

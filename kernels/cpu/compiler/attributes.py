@@ -1,6 +1,11 @@
-"""What LLVM is told of a function beside its code: how wide its vectors are, and what its pointers may be."""
+"""What LLVM is told of functions beside their code: how wide vectors are, what pointers and floats may be."""
 
 from typing import Any
+
+# Numba's fast-math flags, by LLVM's names. `reassoc` would break the error-free reductions in exp, and `nnan` and
+# `ninf` would fold isnan away: NaN and Inf keep their meaning everywhere. `contract` lets a * b + c become one FMA.
+FASTMATH = {"nsz", "arcp", "contract", "afn"}
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": FASTMATH}
 
 # LLVM takes half of AVX-512's registers unless told otherwise
 WIDE = '"prefer-vector-width"="512"'

@@ -8,14 +8,6 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
-from kernels.declarations.sources import source_hash
-
-STAMP = source_hash("cpu", "nopython", "activations", "engine/codes.py", "losses", "maths", "optimizers", "layout.py")
-
-
-class StaleKernelError(OSError):
-    """A cached caller was compiled against other sources of the kernels."""
-
 
 class _MachineCode(CompileResultCacheImpl):
     """Numba's cache entry without the LLVM code, which only callers that inline need: here they call a symbol."""
@@ -36,7 +28,7 @@ class Cache(FunctionCache):
 
     _impl_class = _MachineCode
 
-    def __init__(self, function: Any, stamp: str = STAMP) -> None:
+    def __init__(self, function: Any, stamp: str) -> None:
         super().__init__(function)
         self._stamp = stamp
 
@@ -64,6 +56,6 @@ class Cache(FunctionCache):
 def cache_folder() -> str:
     """The folder that compiled kernels are cached in, or why there is none."""
     try:
-        return str(Cache(cache_folder).cache_path)
+        return str(Cache(cache_folder, "").cache_path)
     except RuntimeError:
         return "none: neither the package's folder nor the user's can be written to"

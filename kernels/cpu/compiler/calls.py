@@ -3,15 +3,11 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from llvmlite import ir
-from numba import extending, types
-from numba.core import cgutils
-
+from kernels import deferred
 from kernels.cpu.compiler.declaration import types_of
-from kernels.cpu.compiler.matrix import flat
+from kernels.deferred import cgutils, intrinsic, ir, types
 
-# What it makes is called without the typing context, which mypy does not know
-intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
+matrix = deferred.module("kernels.cpu.compiler.matrix")
 
 
 class Target(Protocol):
@@ -24,7 +20,7 @@ class Target(Protocol):
     def types(self) -> tuple[Any, tuple[Any, ...]]:
         """(what it returns, its arguments' types), as Numba has them."""
 
-    def load(self) -> Any:
+    def link(self) -> None:
         """Make the symbol known to the linker."""
 
 
@@ -52,7 +48,7 @@ def address(target: Target) -> Any:
 
 
 def _declare(target: Target, context: Any, builder: Any, fnty: Any) -> Any:
-    target.load()
+    target.link()
     context.environment.consts.append(target)  # travels with the caller's cache entry, see jit.py
     return cgutils.get_or_insert_function(builder.module, fnty, target.symbol)
 
@@ -65,7 +61,7 @@ def by_address(like: type, real: Any) -> Callable[..., Any]:
 def _call(name: str, restype: Any, argtypes: tuple[Any, ...], function: Callable[..., Any] | None) -> Any:
     """An intrinsic that calls what `function` declares, or, without it, what is at the address in its first
     argument. Matrices are given as single words, see declaration.py."""
-    argtypes = flat(argtypes)
+    argtypes = matrix.flat(argtypes)
     parameters = argtypes if function else (types.int64, *argtypes)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:

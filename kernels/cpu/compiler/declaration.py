@@ -13,11 +13,12 @@ is annotated.
 import inspect
 from typing import Any, Generic, NewType, TypeAlias, TypeVar, get_args, get_origin
 
-from numba import types
+from kernels import deferred
+from kernels.deferred import types
 
-from kernels.cpu.compiler.matrix import MatrixType
+matrix = deferred.module("kernels.cpu.compiler.matrix")
 
-REAL = {"float32": types.float32, "float64": types.float64}
+DTYPES = ("float32", "float64")  # of kernels
 
 Size: TypeAlias = int  # how many rows, columns, steps
 Index: TypeAlias = int  # which one
@@ -51,7 +52,12 @@ class Matrix(Generic[Rows, Columns]):
         """A pointer to a row's elements."""
 
 
-_TYPES: dict[Any, Any] = {int: types.int64, float: types.float64, None: types.void}
+_TYPES = {int: "int64", float: "float64", None: "void"}  # by their names in Numba
+
+
+def real_of(dtype: str) -> Any:
+    """Numba's type of a kernel's dtype."""
+    return getattr(types, dtype)
 
 
 def parameters_of(declared: Any) -> tuple[str, ...]:
@@ -62,15 +68,15 @@ def parameters_of(declared: Any) -> tuple[str, ...]:
 
 def types_of(declared: Any, real: Any) -> tuple[Any, tuple[Any, ...]]:
     """(what a kernel of dtype `real` returns, its arguments' types), by the annotations of a function or protocol."""
-    function, known = _function(declared), _TYPES | {Real: real}
+    function, known = _function(declared), _TYPES | {Real: str(real)}
     found = []
     for name in ("return", *parameters_of(declared)):
         annotation = function.__annotations__.get(name, "missing")
         if get_origin(annotation) is Matrix:
             rows, columns = (letter.__name__ for letter in get_args(annotation))
-            found.append(MatrixType(real, (rows, columns)))
+            found.append(matrix.MatrixType(real, (rows, columns)))
         elif annotation in known:
-            found.append(known[annotation])
+            found.append(getattr(types, known[annotation]))
         else:
             where = f"{function.__module__}.{function.__qualname__}"
             wanted = "int, float, Real, a Matrix or None"

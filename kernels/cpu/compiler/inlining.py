@@ -13,6 +13,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import AnalysisPass, register_pass
 
+from kernels.cpu.compiler.attributes import OPTIONS
 from kernels.cpu.compiler.lowering import Lowering, LoweringOfAddresses, pipeline
 
 
@@ -62,13 +63,13 @@ class _InliningOfAddresses(_Inlining):
     lowering = LoweringOfAddresses
 
 
-def inlined(function: Callable[..., Any], addresses: bool, **options: Any) -> Callable[..., Any]:
+def inlined(function: Callable[..., Any], addresses: bool) -> Callable[..., Any]:
     """The function for use inside compiled functions; Python cannot call it.
 
     addresses: whether it makes pointers of addresses, see attributes.py.
     """
     compiler = _InliningOfAddresses if addresses else _Inlining
-    dispatcher = njit(forceinline=True, pipeline_class=compiler, **options)(function)
+    dispatcher = njit(forceinline=True, pipeline_class=compiler, **OPTIONS)(function)
     template = dispatcher.get_call_template
 
     def without_literals(args: Any, kws: Any) -> Any:

@@ -6,70 +6,28 @@ it by that symbol, so no cached machine code ever holds an address. A caller's c
 itself as a pickled constant: loading the entry loads the kernel first, and where the sources have changed since
 then, it raises `StaleKernelError`, an OSError, which Numba's cache takes for a missing file and compiles the caller
 anew.
+
+Numba itself is imported when the first kernel has to be compiled, see compiling.py.
 """
 
-import contextlib
 import importlib
 from collections.abc import Callable
-from ctypes import CFUNCTYPE
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, overload
 
-import llvmlite.binding as llvm
 import numpy as np
-from llvmlite.binding import ffi
-from numba import config
-from numba.core.ccallback import CFunc
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
-from numba.core.typing.ctypes_utils import to_ctypes
 
-from kernels.cpu.compiler.cache import STAMP, Cache, StaleKernelError
+from kernels import deferred
 from kernels.cpu.compiler.calls import caller
-from kernels.cpu.compiler.declaration import REAL, parameters_of, types_of
-from kernels.cpu.compiler.inlining import inlined
-from kernels.cpu.compiler.lowering import KernelCompiler
-from kernels.cpu.compiler.matrix import flat
+from kernels.cpu.compiler.declaration import parameters_of, real_of, types_of
+from kernels.cpu.compiler.stamp import STAMP
+from kernels.deferred import llvm
 from kernels.process import forks
-from kernels.process.announcing import announce
-from kernels.process.apart import apart
 
-if config.DISABLE_JIT:  # type: ignore[attr-defined]
-    raise ImportError("fastnn's kernels have to be compiled: unset NUMBA_DISABLE_JIT")
-
-# Numba's fast-math flags, by LLVM's names. `reassoc` would break the error-free reductions in exp, and `nnan` and
-# `ninf` would fold isnan away: NaN and Inf keep their meaning everywhere. `contract` lets a * b + c become one FMA.
-FASTMATH = {"nsz", "arcp", "contract", "afn"}
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": FASTMATH}
-
-R = TypeVar("R")
+compiling = deferred.module("kernels.cpu.compiler.compiling")
 
 
-class _CFunc(CFunc):
-    """Numba's C function, which says when it has to be compiled, and takes matrices as single words."""
-
-    @forks.cached
-    def ctypes(self) -> Any:
-        """What Python calls. The GIL is released."""
-        taken = [to_ctypes(kind) for kind in flat(self._sig.args)]  # type: ignore[attr-defined]
-        returned = to_ctypes(self._sig.return_type)  # type: ignore[attr-defined]
-        return CFUNCTYPE(returned, *taken)(int(self.address or 0))
-
-    def _compile_uncached(self) -> Any:
-        announce()
-        return super()._compile_uncached()  # type: ignore[misc]
-
-
-def uninterrupted(work: Callable[[], R]) -> R:
-    """work(), which makes Numba compile. It runs apart, unless it is a part of what the calling thread compiles.
-
-    Numba registers its types and functions with itself when they are first needed. An exception in the midst of that,
-    Ctrl-C say, leaves it in a state in which it never compiles again.
-    """
-    return work() if global_compiler_lock.is_locked() else apart(work)
-
-
-forks.hold(global_compiler_lock)
-forks.hold(ffi.lib._lock)  # llvmlite's, which is taken inside the other, and without it when a module is freed
+class StaleKernelError(OSError):
+    """A cached caller was compiled against other sources of the kernels."""
 
 
 class Kernel:
@@ -80,13 +38,13 @@ class Kernel:
     def __init__(self, family: "Family", dtype: str) -> None:
         self.family, self.dtype = family, dtype
         self.symbol = f"fastnn_{family.name}_{dtype}_{family.stamp}"
-        self._cfunc: CFunc | None = None
+        self.code: Any = None  # with an `address`, and what Python calls, `ctypes`
         self._call: Callable[..., Any] = self._first_call
 
     @forks.cached
     def function(self) -> Callable[..., Any]:
         """What is compiled."""
-        function, like = self.family.factory(REAL[self.dtype]), self.family.like
+        function, like = self.family.factory(real_of(self.dtype)), self.family.like
         function.__name__ = function.__qualname__ = f"{self.family.name}_{self.dtype}"
         function.__module__ = self.family.module
         if like is not None and parameters_of(function) != parameters_of(like):
@@ -96,25 +54,17 @@ class Kernel:
     @property
     def types(self) -> tuple[Any, tuple[Any, ...]]:
         """(what it returns, its arguments' types), as Numba has them."""
-        return types_of(self.family.like or self.function, REAL[self.dtype])
+        return types_of(self.family.like or self.function, real_of(self.dtype))
 
-    def load(self) -> CFunc:
-        """Compile, or load from the cache, and make the symbol known to the linker."""
-        return uninterrupted(self._load) if self._cfunc is None else self._cfunc
+    def load(self) -> Any:
+        """Compile, or load from the cache; returns its code."""
+        if self.code is None:
+            compiling.load(self)
+        return self.code
 
-    @global_compiler_lock  # a kernel is loaded once, whoever else asks for it
-    def _load(self) -> CFunc:
-        if self._cfunc is None:
-            returned, taken = self.types
-            signature: Any = (taken, returned)
-            compiled = _CFunc(self.function, signature, locals={}, options=OPTIONS, pipeline_class=KernelCompiler)
-            with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
-                compiled._cache = Cache(self.function, self.family.stamp)  # type: ignore[attr-defined]
-            compiled.compile()
-            llvm.add_symbol(self.symbol, compiled.address)
-            self._cfunc = compiled
-            Kernel.loaded.append(self)
-        return self._cfunc
+    def link(self) -> None:
+        """Load it, and make its symbol known to the linker of compiled code."""
+        llvm.add_symbol(self.symbol, self.address)
 
     @forks.cached
     def address(self) -> int:
@@ -143,7 +93,7 @@ def _find(module: str, name: str, dtype: str, stamp: str) -> Kernel:
     if family is None or family.stamp != stamp:
         raise StaleKernelError(f"compiled against other sources of {name}")
     kernel = family[dtype]
-    kernel.load()
+    kernel.link()
     return kernel
 
 
@@ -189,17 +139,30 @@ def kernel(
     return lambda factory: Family(factory, like, name or factory.__name__, stamp)
 
 
-def inline(function: Callable[..., Any]) -> Callable[..., Any]:
+class Inlined:
+    """A function that becomes part of the kernels that call it; it is given to Numba when the first does.
+
+    addresses: whether it makes pointers of addresses, see attributes.py.
+    """
+
+    def __init__(self, function: Callable[..., Any], addresses: bool) -> None:
+        self.function, self.addresses = function, addresses
+
+    @forks.cached
+    def dispatcher(self) -> Any:
+        """Numba's own object for it."""
+        return deferred.module("kernels.cpu.compiler.inlining").inlined(self.function, self.addresses)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.dispatcher._numba_type_
+
+
+def inline(function: Callable[..., Any]) -> Any:
     """A function for use inside kernels; it becomes part of each. It may make pointers of addresses."""
-    return inlined(function, addresses=True, **OPTIONS)
+    return Inlined(function, addresses=True)
 
 
-def plain(function: Callable[..., Any]) -> Callable[..., Any]:
+def plain(function: Callable[..., Any]) -> Any:
     """The same of a function that makes no pointers of addresses, scalar maths say: LLVM optimises it further."""
-    return inlined(function, addresses=False, **OPTIONS)
-
-
-def target_machine() -> tuple[str, str, str]:
-    """(triple, CPU name, features) that Numba compiles for: NUMBA_CPU_NAME and the like included."""
-    triple, name, features = uninterrupted(lambda: cpu_target.target_context.codegen().magic_tuple())
-    return triple, name, features
+    return Inlined(function, addresses=False)

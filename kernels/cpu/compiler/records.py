@@ -17,12 +17,13 @@ import ctypes
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-import numba
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
+from kernels import deferred
 from kernels.cpu.compiler.attributes import pointer_of
+from kernels.deferred import intrinsic, types
+
+numpy_support = deferred.module("numba.np.numpy_support")
 
 CACHE_LINE = 64  # bytes
 _OWN_LINE = "on a cache line of its own"
@@ -84,14 +85,13 @@ def record_at(cls: type[Record]) -> Callable[..., Any]:
 
 def record_of(dtype: np.dtype) -> Callable[..., Any]:
     """An intrinsic: address (int64) -> the record of this structured dtype that lies there."""
-    kind = numba.from_dtype(dtype)
 
     @intrinsic
     def as_record(typingctx: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             return pointer_of(builder, args[0], context.get_value_type(sig.return_type))
 
-        return kind(types.int64), codegen
+        return numpy_support.from_dtype(dtype)(types.int64), codegen
 
     return as_record
 

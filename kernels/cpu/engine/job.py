@@ -5,8 +5,6 @@ A job lies before the records of its layers. Addresses are those of arrays or ke
 
 import ctypes
 
-from numba import types
-
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Code, Flag, Index, Size, Stride
 from kernels.cpu.compiler.records import Record, Shared, offset, record_address, record_at, record_class
@@ -188,7 +186,7 @@ TICKET, DONE, SLOTS, STOP = (offset(Job, name) for name in ("ticket", "done", "s
 
 job_at, layer_at = record_at(Job), record_at(LayerRecord)
 phase_at, tile_at = record_at(Phase), record_at(WeightTile)
-_integers = memory.pointer(types.int64)
+_integers = memory.pointer("int64")
 
 
 @jit.inline

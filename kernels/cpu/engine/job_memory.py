@@ -13,7 +13,7 @@ from kernels.cpu.engine.layers.dropout import dropout as dropout_kernels
 from kernels.cpu.engine.layers.layer import kernels_of
 from kernels.cpu.engine.operations.gather import gathers
 from kernels.cpu.engine.schedule import StepSchedule, scratch_size, weight_tiles
-from kernels.cpu.ir.simd import chosen
+from kernels.cpu.ir.instruction_sets import chosen
 from kernels.cpu.product.gemm_bf16 import product_for
 from kernels.cpu.rowwise.elementwise import backward, forward
 from kernels.cpu.rowwise.loss import losses

@@ -20,7 +20,7 @@ from kernels.cpu.engine.operations.layers import backward_layer, forward_layer
 from kernels.cpu.engine.operations.rows_through_layers import gather_batch, rows_through_layers, rows_to_outputs
 from kernels.cpu.engine.operations.update_weights import call_hook, transpose_weights, update_weights
 from kernels.cpu.engine.operations.weights import weights
-from kernels.cpu.ir.simd import chosen
+from kernels.cpu.ir.instruction_sets import chosen
 from kernels.cpu.product.linear import transposed_dw_pays
 from kernels.cpu.product.tiles import tile_grid
 from kernels.engine.network import Network, Stage

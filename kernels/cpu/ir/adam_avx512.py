@@ -10,8 +10,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from kernels.cpu.ir.instruction_sets import InstructionSet, chosen
 from kernels.cpu.ir.masked_rows import each_vector
-from kernels.cpu.ir.simd import I32, I64, InstructionSet, Vectors, calling, chosen, element, internal_function
+from kernels.cpu.ir.simd import I32, I64, Vectors, calling, element, internal_function
 
 POSITIVE_INFINITY = 0x08  # of vfpclassps
 SCALARS = (

@@ -3,11 +3,7 @@
 import platform
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
+from kernels.deferred import cgutils, intrinsic, ir, types
 from kernels.maths.float_bits import bits as bits
 
 # Subnormal numbers count as zero, as arguments and as results. MXCSR of x86: flush to zero, denormals are zero. FPCR

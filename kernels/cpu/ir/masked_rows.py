@@ -10,7 +10,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from kernels.cpu.ir.simd import I64, InstructionSet, Vectors, calling, chosen, element, internal_function
+from kernels.cpu.ir.instruction_sets import InstructionSet, chosen
+from kernels.cpu.ir.simd import I64, Vectors, calling, element, internal_function
 
 
 def each_vector(

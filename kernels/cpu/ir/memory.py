@@ -1,29 +1,23 @@
 """Memory by address inside kernels: pointers, atomics, calls through a pointer."""
 
-import ctypes
-import os
 from typing import Any
-
-import llvmlite.binding as llvm
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.attributes import pointer_of
-from kernels.cpu.compiler.calls import intrinsic
+from kernels.cpu.ir import system
+from kernels.deferred import cgutils, intrinsic, ir, types
 
 
 def pointer(dtype: Any) -> Any:
-    """An intrinsic: address (int64) -> pointer to `dtype`, indexed as p[i], without bounds."""
+    """An intrinsic: address (int64) -> pointer to `dtype`, a type of Numba's or its name, indexed as p[i] unbounded."""
 
     @intrinsic
     def as_pointer(typingctx: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             return pointer_of(builder, args[0], context.get_value_type(sig.return_type))
 
-        return types.CPointer(dtype)(types.int64), codegen
+        return types.CPointer(getattr(types, str(dtype)))(types.int64), codegen
 
     return as_pointer
 
@@ -161,23 +155,16 @@ def yield_core(typingctx: Any) -> Any:
     """Let another thread have the core."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), YIELD), [])
+        builder.call(
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), system.YIELD), []
+        )
         return context.get_dummy_value()
 
     return types.void(), codegen
 
 
-YIELD = "fastnn_yield"
-if os.name == "nt":
-    llvm.add_symbol(YIELD, ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value)  # type: ignore[attr-defined]
-else:
-    llvm.add_symbol(YIELD, ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value)
-
-
-def _of_python(name: str, *constants: int, returns: bool = False) -> Any:
-    """An intrinsic f(int64) that calls a function of CPython's C interface which asks nothing of the GIL."""
-    symbol = f"fastnn_{name}"
-    llvm.add_symbol(symbol, ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
+def _of_system(symbol: str, *constants: int, returns: bool = False) -> Any:
+    """An intrinsic f(int64) that calls a function of system.py."""
 
     @intrinsic
     def call(typingctx: Any, argument: Any) -> Any:
@@ -193,10 +180,10 @@ def _of_python(name: str, *constants: int, returns: bool = False) -> Any:
     return call
 
 
-acquire = _of_python("PyThread_acquire_lock", 1)
-release = _of_python("PyThread_release_lock")
-allocate = _of_python("PyMem_RawMalloc", returns=True)  # bytes -> address, 0 where there is no memory
-free = _of_python("PyMem_RawFree")
+acquire = _of_system(system.ACQUIRE, 1)
+release = _of_system(system.RELEASE)
+allocate = _of_system(system.ALLOCATE, returns=True)  # bytes -> address, 0 where there is no memory
+free = _of_system(system.FREE)
 
 
 @jit.plain

@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
+from kernels import deferred
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import B, Matrix, O
-from kernels.cpu.ir import simd
+from kernels.cpu.ir.instruction_sets import chosen, itemsize
+
+simd = deferred.module("kernels.cpu.ir.simd")
 
 
 @jit.kernel
 def transpose(real: Any) -> Callable[..., Any]:
     """target = source.T."""
-    size = simd.itemsize(real)
-    lanes = simd.chosen().lanes(size)
+    size = itemsize(real)
+    lanes = chosen().lanes(size)
     square, part = simd.transpose_square(real), simd.transpose_part(real)
 
     def function(source: Matrix[B, O], target: Matrix[O, B]) -> None:

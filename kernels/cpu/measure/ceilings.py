@@ -10,8 +10,10 @@ from numba.extending import intrinsic
 
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Size
-from kernels.cpu.ir.simd import I64, InstructionSet, Vectors, calling, chosen, internal_function
+from kernels.cpu.ir.instruction_sets import InstructionSet, bf16_unit, chosen
+from kernels.cpu.ir.simd import I64, Vectors, calling, internal_function
 from kernels.cpu.product import bf16
+from kernels.cpu.product.bf16_tiles import DEPTH, STEP, STRIP, SUMS_ROW
 from kernels.layout import address, aligned_zeros
 
 
@@ -116,18 +118,18 @@ def _rounds(real: Any, write_block: Any, tiles: bool) -> Any:
 
 def bf16_flops(seconds: float = 0.002) -> float:
     """Floating-point operations a second of one core in products of bfloat16 factors out of its L1."""
-    kernel, rounds = (amx_products if bf16.unit() == "amx" else dot_products)["float32"], 1000
-    strips = aligned_zeros((2 * STEPS * bf16.STEP + bf16.STRIP * bf16.SUMS_ROW) // 4, np.float32)
+    kernel, rounds = (amx_products if bf16_unit() == "amx" else dot_products)["float32"], 1000
+    strips = aligned_zeros((2 * STEPS * STEP + STRIP * SUMS_ROW) // 4, np.float32)
     # on zeros AMX makes 2.8 TFLOP/s, on numbers 1.2 to 1.5: its clock depends on how many bits change (Intel Xeon)
     strips[...] = np.random.default_rng(0).standard_normal(len(strips))
-    a, b = address(strips), address(strips) + STEPS * bf16.STEP
-    kernel(rounds, a, b, b + STEPS * bf16.STEP)
+    a, b = address(strips), address(strips) + STEPS * STEP
+    kernel(rounds, a, b, b + STEPS * STEP)
     while True:
         start = time.perf_counter()
-        kernel(rounds, a, b, b + STEPS * bf16.STEP)
+        kernel(rounds, a, b, b + STEPS * STEP)
         taken = time.perf_counter() - start
         if taken >= seconds / 2:
-            return 2 * rounds * bf16.STRIP**2 * STEPS * bf16.DEPTH / taken
+            return 2 * rounds * STRIP**2 * STEPS * DEPTH / taken
         rounds *= 2
 
 

@@ -3,13 +3,10 @@
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
 from kernels.cpu.compiler import jit
-from kernels.cpu.compiler.calls import intrinsic
 from kernels.cpu.ir import memory
+from kernels.deferred import cgutils, intrinsic, ir, types
 
 # What a step does, in order. `derivative` is dz = dy * f'(.) of an activation, which `activation` is the forward of;
 # `sum` adds up the dw of gradient groups, `clip` is done to the whole gradient and counts as layer 0's
@@ -19,7 +16,7 @@ CLAIMED = 15  # stamped when a tile is claimed: what was before is no phase's
 # A thread's record: the tick of its last stamp, HEAD words long; then WORDS words for each layer
 HEAD, WORDS = 8, 16
 
-integers = memory.pointer(types.int64)
+integers = memory.pointer("int64")
 
 
 def read_counter(builder: Any) -> Any:

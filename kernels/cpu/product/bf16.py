@@ -1,9 +1,4 @@
-"""Vector code for products of bfloat16 factors with float32 sums: tiles, and what multiplies blocks of them.
-
-A tile holds 16 rows of a, or 16 columns of b, along 32 steps of k, rounded to bfloat16 (to nearest, ties to even):
-16 x 16 pairs of steps i and i + 16, 4 bytes each. In a's tiles a row of 64 bytes is one of a's, in b's it is one pair:
-so AMX multiplies them (TDPBF16PS in the Intel 64 and IA-32 Architectures Software Developer's Manual), and so AVX-512's
-VDPBF16PS reads them too. Two tiles that lie one after the other, 32 rows or columns, are a step of a strip.
+"""Vector code for products of bfloat16 factors with float32 sums: tiles (bf16_tiles.py), and what multiplies blocks.
 
 A float32 number is exactly the sum of three bfloat16 numbers, of 8 significant bits each: high, middle and low. Strips
 of all three have six tiles a step. Of the nine products of parts the six largest are added up, in float32 (Henry, Tang
@@ -12,12 +7,8 @@ left out is less than 2^-24 of |a| @ |b|, and since a sum is rounded once for tw
 exact one than that of float32 multiply-adds. Parts and products below 2^-126 count as zero.
 """
 
-import ctypes
-import platform
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -25,46 +16,14 @@ from numba import types
 from numba.core import cgutils
 
 from kernels.cpu.compiler import jit
-from kernels.cpu.compiler.calls import intrinsic
 from kernels.cpu.ir import memory
-from kernels.cpu.ir.simd import (
-    I16,
-    I32,
-    I64,
-    InstructionSet,
-    Vectors,
-    calling,
-    chosen,
-    columns_of,
-    element,
-    internal_function,
-)
+from kernels.cpu.ir.instruction_sets import InstructionSet
+from kernels.cpu.ir.simd import I16, I32, I64, Vectors, calling, columns_of, element, internal_function
+from kernels.cpu.product.bf16_tiles import LINES, ROW, STEP, STRIP, SUMS_ROW, TILE
+from kernels.deferred import intrinsic
 
-LINES, DEPTH = 16, 32  # of a tile
-ROW = 64  # bytes
-TILE = LINES * ROW
-STRIP = 2 * LINES  # rows, or columns, of a block's product
-STEP = 2 * TILE  # bytes of one step of a strip
-SUMS_ROW = 4 * STRIP  # bytes from one row of a block's sums to the next
 I8 = ir.IntType(8)
 WORDS, PAIRS = ir.VectorType(I16, 2 * LINES), ir.VectorType(I32, LINES)
-
-
-@cache
-def unit() -> str:
-    """What multiplies bfloat16 numbers here: "amx", "avx512" or "", nothing."""
-    features = jit.target_machine()[2].split(",")
-    if "+avx512bf16" not in features or chosen().name != "avx512":
-        return ""
-    return "amx" if {"+amx-tile", "+amx-bf16"} <= set(features) and _tiles_allowed() else "avx512"
-
-
-def _tiles_allowed() -> bool:
-    """Ask Linux for AMX's registers, which no process has until it asks: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return False
-    system_call, request, tile_data = 158, 0x1023, 18
-    return ctypes.CDLL(None).syscall(system_call, request, tile_data) == 0
 
 
 def _tile(along_k: bool, transpose: bool, masked: bool, parts: int) -> Callable[..., ir.Function]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
-from kernels.cpu.ir import simd
+from kernels.cpu.ir.instruction_sets import WIDEST, chosen, itemsize
 
 # The algorithms, see gemm.py
 ONE_ROW, IN_PLACE, PACKED = range(3)
@@ -29,22 +29,22 @@ class ProductPlan(NamedTuple):
 
 def block_bytes(real: Any) -> int:
     """Bytes of a packed block of b, KC x NC, and of a panel past its end."""
-    isa, size = simd.chosen(), simd.itemsize(real)
+    isa, size = chosen(), itemsize(real)
     return tuning.KC * (tuning.NC_BYTES // size + isa.nv * isa.lanes(size)) * size
 
 
 def least_bytes(real: Any) -> int:
     """Bytes of the panel of b for which the stack has room."""
-    return tuning.KC_ON_STACK * simd.chosen().nv * simd.chosen().register_bytes
+    return tuning.KC_ON_STACK * chosen().nv * chosen().register_bytes
 
 
 def chooser(real: Any) -> Any:
     """A function for use inside kernels: choose(m, n, k, rsa, csa, ldb, transposed), as for `gemm`; a ProductPlan."""
-    isa, size = simd.chosen(), simd.itemsize(real)
+    isa, size = chosen(), itemsize(real)
     lanes, mr = isa.lanes(size), isa.mr
     nr, nc = isa.nv * lanes, tuning.NC_BYTES // size
     low, vectors_of_low = isa.low
-    low_columns, one_row_columns = vectors_of_low * lanes, simd.WIDEST * lanes
+    low_columns, one_row_columns = vectors_of_low * lanes, WIDEST * lanes
     panel_bytes = tuning.KC_FEW_ROWS * nr * size + 64
     packed_bytes = block_bytes(real) + (tuning.KC * tuning.MC_STRIPS * mr + nr) * size + 64
 

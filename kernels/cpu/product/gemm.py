@@ -7,12 +7,12 @@ panels of a block of b, which streams from L2, and c is visited along its rows, 
 
 from typing import Any, NamedTuple, Protocol
 
+from kernels import deferred
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Flag, Real, Size, Stride
-from kernels.cpu.ir import memory, simd
-from kernels.cpu.ir.masked_rows import rows_added
-from kernels.cpu.product import micro_kernel
+from kernels.cpu.ir import memory
+from kernels.cpu.ir.instruction_sets import WIDEST, chosen, itemsize
 from kernels.cpu.product.choose import (
     IN_PLACE,
     ONE_ROW,
@@ -22,6 +22,9 @@ from kernels.cpu.product.choose import (
     without_workspace,
 )
 from kernels.cpu.product.packing import panel_packer, rows_packer
+
+masked_rows = deferred.module("kernels.cpu.ir.masked_rows")
+micro_kernel = deferred.module("kernels.cpu.product.micro_kernel")
 
 
 class BlockedProduct(NamedTuple):
@@ -72,8 +75,8 @@ class Product(Protocol):
 @jit.kernel(like=Product)
 def gemm(real: Any) -> Any:
     """The product of numbers as they are."""
-    size, lanes = simd.itemsize(real), simd.chosen().lanes(simd.itemsize(real))
-    columns, panel_bytes = simd.WIDEST * lanes, least_bytes(real)
+    size, lanes = itemsize(real), chosen().lanes(itemsize(real))
+    columns, panel_bytes = WIDEST * lanes, least_bytes(real)
     zeros_bytes = columns * size
     kernels, elements, choose = micro_kernel.all_blocks(real), memory.pointer(real), chooser(real)
     no_terms, one_row, in_place, packed = _no_terms(real), _one_row(real), _in_place(real), _packed(real)
@@ -116,7 +119,7 @@ def gemm(real: Any) -> Any:
 
 def _packed(real: Any) -> Any:
     """b by packed panels, of which a block, KC x NC, stays in L2, or one alone in L1; a in place, or packed as well."""
-    isa, size = simd.chosen(), simd.itemsize(real)
+    isa, size = chosen(), itemsize(real)
     nr, a_offset, group = isa.nv * isa.lanes(size), block_bytes(real), tuning.MC_STRIPS
     block_of_c, pack_panel, pack_rows = _block_of_c(real), panel_packer(real), rows_packer(real)
 
@@ -163,7 +166,7 @@ def _packed(real: Any) -> Any:
 
 def _in_place(real: Any) -> Any:
     """Few rows, or a b in L1: nothing is packed."""
-    size = simd.itemsize(real)
+    size = itemsize(real)
     block_of_c = _block_of_c(real)
 
     @jit.inline
@@ -191,8 +194,8 @@ def _in_place(real: Any) -> Any:
 
 def _one_row(real: Any) -> Any:
     """One row by a b from beyond L2, of which KC rows are read at once, from end to end."""
-    size, elements, none, kc = simd.itemsize(real), memory.pointer(real), real(float("-inf")), tuning.KC_ONE_ROW
-    add_rows, add_row = rows_added(real, kc), rows_added(real, 1)
+    size, elements, none, kc = itemsize(real), memory.pointer(real), real(float("-inf")), tuning.KC_ONE_ROW
+    add_rows, add_row = masked_rows.rows_added(real, kc), masked_rows.rows_added(real, 1)
 
     @jit.inline
     def one_row(n, k, a, b, ldb, c, init, floor):
@@ -227,7 +230,7 @@ def _block_of_c(real: Any) -> Any:
     It begins with init in the first pass along k and with c itself in later ones, and ends with the floor in the last.
     packed: whether a has a unit stride along its rows, and lda is its stride along k.
     """
-    size, none = simd.itemsize(real), real(float("-inf"))
+    size, none = itemsize(real), real(float("-inf"))
     multiply = micro_kernel.block_product(real)
 
     @jit.inline

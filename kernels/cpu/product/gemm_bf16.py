@@ -6,29 +6,17 @@ Either each factor is rounded to one such number, or it is split into the three 
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 
+from kernels import deferred
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.ir import memory
-from kernels.cpu.ir.simd import calling, chosen, itemsize
-from kernels.cpu.product.bf16 import (
-    DEPTH,
-    LINES,
-    ROW,
-    STEP,
-    STRIP,
-    SUMS_ROW,
-    amx_block,
-    configuration,
-    dot_block,
-    finished_block,
-    finite_block,
-    release_tiles,
-    tile_writer,
-    unit,
-)
+from kernels.cpu.ir.instruction_sets import bf16_unit, chosen, itemsize
+from kernels.cpu.product.bf16_tiles import DEPTH, LINES, ROW, STEP, STRIP, SUMS_ROW
 from kernels.cpu.product.gemm import Product, gemm
+from kernels.deferred import types
+
+bf16, simd = deferred.module("kernels.cpu.product.bf16"), deferred.module("kernels.cpu.ir.simd")
 
 
 class TiledProduct(NamedTuple):
@@ -64,11 +52,11 @@ def product_for(precision: str, dtype: Any, inputs: int, outputs: int, rows: int
     """The product for a layer on `rows` rows, of a batch or of all that go forward."""
     weights, narrowest = inputs * outputs, min(inputs, outputs)
     if precision == "bf16" and weights >= tuning.LEAST_ROUNDED and narrowest >= tuning.NARROWEST_ROUNDED:
-        return gemm_amx if unit() == "amx" else gemm_dot
+        return gemm_amx if bf16_unit() == "amx" else gemm_dot
     padded = -(-inputs // STRIP) * -(-outputs // STRIP) * STRIP * STRIP
     pays = narrowest >= tuning.NARROWEST_SPLIT and 100 * padded <= tuning.PADDED_PERCENT * weights
     split = pays and weights * rows >= tuning.LEAST_SPLIT
-    if precision == "float32" and dtype == np.float32 and split and unit() == "amx":
+    if precision == "float32" and dtype == np.float32 and split and bf16_unit() == "amx":
         return gemm_split
     return gemm
 
@@ -76,19 +64,19 @@ def product_for(precision: str, dtype: Any, inputs: int, outputs: int, rows: int
 @jit.kernel(like=Product)
 def gemm_amx(real: Any) -> Any:
     """The same as `gemm`, of rounded factors, by AMX."""
-    return _product(real, amx_block(1), tiles=True)
+    return _product(real, bf16.amx_block(1), tiles=True)
 
 
 @jit.kernel(like=Product)
 def gemm_dot(real: Any) -> Any:
     """The same as `gemm`, of rounded factors, by AVX-512's dot products of bfloat16 pairs."""
-    return _product(real, dot_block, tiles=False)
+    return _product(real, bf16.dot_block, tiles=False)
 
 
 @jit.kernel(like=Product)
 def gemm_split(real: Any) -> Any:
     """The same as `gemm`, of factors in three parts, by AMX."""
-    return _product(real, amx_block(3), tiles=True, parts=3)
+    return _product(real, bf16.amx_block(3), tiles=True, parts=3)
 
 
 # How many products of bfloat16 numbers each product takes
@@ -97,8 +85,10 @@ PRODUCTS = {gemm_amx: 1, gemm_dot: 1, gemm_split: 6}
 
 def _packer(real: Any, parts: int, transpose_along: bool) -> Any:
     """What makes a tile of an operand whose rows are along k or across it, and which is transposed in one case."""
-    along, along_part = (tile_writer(real, True, transpose_along, masked, parts) for masked in (False, True))
-    across, across_part = (tile_writer(real, False, not transpose_along, masked, parts) for masked in (False, True))
+    along, along_part = (bf16.tile_writer(real, True, transpose_along, masked, parts) for masked in (False, True))
+    across, across_part = (
+        bf16.tile_writer(real, False, not transpose_along, masked, parts) for masked in (False, True)
+    )
 
     @jit.inline
     def pack(lines, depth, source, stride, along_k, target):
@@ -118,7 +108,7 @@ def _packer(real: Any, parts: int, transpose_along: bool) -> Any:
 
 def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
     size, lanes, step_bytes = itemsize(real), chosen().lanes(itemsize(real)), parts * STEP
-    elements, in_float32, configure = memory.pointer(real), gemm(real), configuration()
+    elements, in_float32, configure = memory.pointer(real), gemm(real), bf16.configuration()
     zero, kc, mc = real(0.0), tuning.BF16_KC, tuning.BF16_MC
     packed = _packed(real, write_block, parts)
 
@@ -149,7 +139,7 @@ def _product(real: Any, write_block: Any, tiles: bool, parts: int = 1) -> Any:
             )
         )  # fmt: skip
         if tiles:
-            release_tiles()
+            bf16.release_tiles()
         memory.free(heap)
 
     return function
@@ -220,8 +210,8 @@ def _strip_packer(real: Any, parts: int) -> Any:
 def _block_of_c(real: Any, write_block: Any, parts: int) -> Any:
     """A function: c from row i and column j on, out of the tiles of a at a_at and those of b."""
     size, elements, integers = itemsize(real), memory.pointer(real), memory.pointer(types.int64)
-    block, finite = calling(write_block, real, 4), calling(finite_block, real, 2)
-    finish, in_float32 = calling(finished_block, real, 7, 1), gemm(real)
+    block, finite = simd.calling(write_block, real, 4), simd.calling(bf16.finite_block, real, 2)
+    finish, in_float32 = simd.calling(bf16.finished_block, real, 7, 1), gemm(real)
     none, zero = real(float("-inf")), real(0.0)
 
     @jit.inline

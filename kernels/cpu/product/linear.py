@@ -6,7 +6,7 @@ from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.compiler.declaration import Address, B, Flag, I, Matrix, O
 from kernels.cpu.ir import memory
-from kernels.cpu.ir.simd import chosen, itemsize
+from kernels.cpu.ir.instruction_sets import chosen, itemsize
 from kernels.cpu.ir.transpose import transpose as transpose_kernel
 from kernels.cpu.product.gemm import gemm
 from kernels.cpu.rowwise.elementwise import Activation, ActivationBackward

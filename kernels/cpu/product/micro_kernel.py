@@ -14,7 +14,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from kernels.cpu import tuning
-from kernels.cpu.ir.simd import I64, WIDEST, InstructionSet, Vectors, chosen, element, internal_function, itemsize
+from kernels.cpu.ir.instruction_sets import WIDEST, InstructionSet, chosen, itemsize
+from kernels.cpu.ir.simd import I64, Vectors, element, internal_function
 
 
 def micro_kernel(

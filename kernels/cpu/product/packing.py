@@ -2,14 +2,18 @@
 
 from typing import Any
 
+from kernels import deferred
 from kernels.cpu.compiler import jit
-from kernels.cpu.ir import memory, simd
+from kernels.cpu.ir import memory
+from kernels.cpu.ir.instruction_sets import chosen, itemsize
+
+simd = deferred.module("kernels.cpu.ir.simd")
 
 
 def panel_packer(real: Any) -> Any:
     """A function for use inside kernels: pack_panel(k, columns, b, ldb, transposed, panel)."""
-    isa = simd.chosen()
-    size, lanes = simd.itemsize(real), isa.lanes(simd.itemsize(real))
+    isa = chosen()
+    size, lanes = itemsize(real), isa.lanes(itemsize(real))
     nr = isa.nv * lanes
     pack = simd.copy_panel(real)
     transpose, part = simd.transpose_square(real), simd.transpose_part(real)
@@ -38,7 +42,7 @@ def panel_packer(real: Any) -> Any:
 
 def rows_packer(real: Any) -> Any:
     """A function for use inside kernels: pack_rows(height, left, k, a, rsa, csa, target)."""
-    size, lanes = simd.itemsize(real), simd.chosen().lanes(simd.itemsize(real))
+    size, lanes = itemsize(real), chosen().lanes(itemsize(real))
     pack, transpose, elements = simd.copy_panel(real), simd.transpose_square(real), memory.pointer(real)
 
     @jit.inline

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 
 from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
@@ -14,6 +13,7 @@ from kernels.cpu.product.gemm import gemm
 from kernels.cpu.product.tiles import tiles
 from kernels.cpu.rowwise.elementwise import Activation
 from kernels.cpu.threads import workers
+from kernels.deferred import types
 from kernels.layout import address
 from kernels.process.apart import apart
 

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from kernels.cpu import tuning
-from kernels.cpu.ir.simd import chosen
+from kernels.cpu.ir.instruction_sets import chosen
 
 
 def tile_grid(m: int, n: int, threads: int, itemsize: int) -> tuple[int, int, int]:

@@ -7,13 +7,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from numba.core.errors import NumbaError
-
-from kernels import activations
+from kernels import activations, deferred
 from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import B, Matrix, O
 from kernels.cpu.ir.maths import maths_of
+
+errors = deferred.module("numba.core.errors")
 
 
 class Activation(Protocol):
@@ -32,8 +32,8 @@ def _compiled(activation: activations.Activation, what: str, real: Any) -> Any:
     """One of its rules, "function" or "slope", by itself, so that an error is about that."""
     rule = maths_of(real).rule(getattr(activation, what))
     try:
-        rule.compile((real,))
-    except NumbaError as error:
+        rule.dispatcher.compile((real,))
+    except errors.NumbaError as error:
         raise activation.cannot_compile(what, error) from error
     return rule
 

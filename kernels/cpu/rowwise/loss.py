@@ -6,14 +6,13 @@ Blocks of rows are transposed, see row_blocks.py; a loss that is a sum over many
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from numba import types
-
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, B, Code, Flag, Matrix, O, Size, Stride
 from kernels.cpu.ir import memory
 from kernels.cpu.rowwise.output_losses import each_output, squared_error
 from kernels.cpu.rowwise.row_blocks import SCALE, VALUE, LossRows, RowBlock, row_block
 from kernels.cpu.rowwise.softmax_losses import softmax_cross_entropy
+from kernels.deferred import types
 from kernels.engine.codes import ALL_OUTPUTS, IDENTITY
 from kernels.losses import LOSSES, Loss
 

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from numba import types
-
+from kernels import deferred
 from kernels.activations.sigmoid import sigmoid as sigmoid_rule
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
-from kernels.cpu.ir import memory, simd
+from kernels.cpu.ir import memory
+from kernels.cpu.ir.instruction_sets import chosen, itemsize
 from kernels.cpu.ir.maths import maths_of
+from kernels.deferred import types
 from kernels.engine.codes import ALL_OUTPUTS, EXP, LARGEST_IS_LABEL, SIGMOID, SOFTMAX
 from kernels.maths.functions import Maths
+
+simd = deferred.module("kernels.cpu.ir.simd")
 
 # A row's bits must not depend on how many come with it, so on whether vector or scalar code does it. Of a sum with a
 # selected product only vector code makes one fused operation: what is selected here is never a product.
@@ -71,8 +74,8 @@ class LossRows(NamedTuple):
 
 def row_block(real: Any) -> RowBlock:
     """The block of rows of a dtype, with the functions on it for use inside kernels."""
-    size = simd.itemsize(real)
-    lanes = simd.chosen().lanes(size)
+    size = itemsize(real)
+    lanes = chosen().lanes(size)
     block = tuning.BLOCK_VECTORS * lanes
     lane_row = block * size
     square, other_square = LANE_ROWS * lane_row, (LANE_ROWS + lanes) * lane_row

@@ -11,12 +11,12 @@ switch interval, and every call until then paid for the handing over.
 """
 
 import ctypes
+import os
 import threading
 import time
 from typing import Any, Protocol
 
 import numpy as np
-from numba.core import config
 
 from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
@@ -249,4 +249,4 @@ threading._register_atexit(lambda: of_process.stop())  # type: ignore[attr-defin
 
 def default_threads() -> int:
     """NUMBA_NUM_THREADS, by default the number of cores this process may use."""
-    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return int(os.environ.get("NUMBA_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))

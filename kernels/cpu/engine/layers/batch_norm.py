@@ -3,17 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
-
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.engine.job import LayerRecord, input_of, job_at, layer_of, pre_activations_of, start_of
 from kernels.cpu.engine.layers import normalization
 from kernels.cpu.engine.layers.layer import Backward, Forward, LayerKernels, derivative_of, outputs_of
 from kernels.cpu.ir import floats, memory
-from kernels.cpu.ir.simd import itemsize
+from kernels.cpu.ir.instruction_sets import itemsize
 from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
+from kernels.deferred import types
 from kernels.layers.batch_norm import BatchNorm
 
 ROOM = 8 * tuning.NORM_COLUMNS  # bytes, for a number of each column

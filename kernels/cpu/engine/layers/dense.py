@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from kernels import deferred
 from kernels.activations import ACTIVATIONS
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.job import LayerRecord, input_of, job_at, layer_of, pre_activations_of, start_of, stopped
@@ -17,13 +18,14 @@ from kernels.cpu.engine.layers.layer import (
 )
 from kernels.cpu.engine.layers.products import NO_FLOOR, columns_at_once, gradient_product
 from kernels.cpu.ir import memory
-from kernels.cpu.ir.masked_rows import outer_product
-from kernels.cpu.ir.simd import itemsize
+from kernels.cpu.ir.instruction_sets import itemsize
 from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
 from kernels.cpu.product.gemm import Product, gemm
 from kernels.engine.network import Stage
 from kernels.layers import Dense
+
+masked_rows = deferred.module("kernels.cpu.ir.masked_rows")
 
 
 @jit.kernel(like=Forward, name="dense_forward")
@@ -91,7 +93,7 @@ def gradient(real: Any) -> Callable[..., Any]:
     def outer_by_product(inputs, outputs, x, dz, g, ldg):
         product(inputs, outputs, 1, x, size, 0, dz, 0, g, ldg, 0, 0, none, 0, 1)
 
-    of_one_row = outer_product(real) or outer_by_product
+    of_one_row = masked_rows.outer_product(real) or outer_by_product
 
     def function(job, n, at, position, rows, i0, height, j0, columns, g, ldg, gb, adds):
         record = job_at(job)

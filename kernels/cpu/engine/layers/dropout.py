@@ -3,13 +3,13 @@
 from typing import Any, Protocol
 
 import numpy as np
-from numba import types
 
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Flag, Index, Size, Stride
 from kernels.cpu.engine.job import job_at, layer_of
 from kernels.cpu.ir import floats, memory
+from kernels.deferred import types
 from kernels.maths import random
 
 

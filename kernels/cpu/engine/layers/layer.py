@@ -9,7 +9,7 @@ from kernels.cpu.compiler import calls, jit
 from kernels.cpu.compiler.declaration import Address, Flag, Index, Size, Stride
 from kernels.cpu.compiler.records import record_address
 from kernels.cpu.engine.layers.dropout import Dropout
-from kernels.cpu.ir.simd import chosen, itemsize
+from kernels.cpu.ir.instruction_sets import chosen, itemsize
 from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
 from kernels.cpu.rowwise.elementwise import Activation, ActivationBackward

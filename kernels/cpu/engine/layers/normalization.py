@@ -7,7 +7,7 @@ from kernels.cpu.compiler import jit
 from kernels.cpu.engine.job import LayerRecord, job_at, layer_of
 from kernels.cpu.engine.layers.layer import Gradient
 from kernels.cpu.ir import memory
-from kernels.cpu.ir.simd import itemsize
+from kernels.cpu.ir.instruction_sets import itemsize
 from kernels.engine.network import Stage
 from kernels.layers import Normalization
 

@@ -6,7 +6,7 @@ from typing import Any
 from kernels.cpu import tuning
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.job import stopped
-from kernels.cpu.ir.simd import itemsize
+from kernels.cpu.ir.instruction_sets import itemsize
 from kernels.cpu.product.gemm import Product
 
 NO_FLOOR = float("-inf")  # what a product's results are at least, where no ReLU is part of it

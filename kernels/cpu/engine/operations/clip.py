@@ -3,13 +3,13 @@
 from typing import Any, Protocol
 
 import numpy as np
-from numba import types
 
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Size
 from kernels.cpu.compiler.records import Record, record_at, record_class
 from kernels.cpu.engine.operations.update import sum_of_squares
 from kernels.cpu.ir import floats, memory
+from kernels.deferred import types
 from kernels.layout import address
 
 

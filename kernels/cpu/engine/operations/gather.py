@@ -4,13 +4,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, Index, Size, Stride
 from kernels.cpu.ir import floats, memory
+from kernels.deferred import intrinsic, ir
 
 
 class Gather(Protocol):
@@ -29,14 +27,14 @@ class Gather(Protocol):
 def _gather(dtype: np.dtype) -> jit.Family:
     # Numba has no float16, and takes a bool for a single bit
     kind = {"float16": "uint16", "bool": "uint8"}.get(dtype.name, dtype.name)
-    source_elements = memory.pointer(getattr(types, kind))
+    source_elements = memory.pointer(kind)
     size = dtype.itemsize
     number = {"float16": _half, "bool": _truth}.get(dtype.name, _same)
     in_order = _same if dtype.isnative else _swapped
 
     @jit.kernel(like=Gather, name=f"gather_{dtype.name}" + ("" if dtype.isnative else "_swapped"))
     def gather(real: Any) -> Callable[..., Any]:
-        numbers_of_rows, elements, nothing = memory.pointer(types.uint32), memory.pointer(real), real(float("nan"))
+        numbers_of_rows, elements, nothing = memory.pointer("uint32"), memory.pointer(real), real(float("nan"))
 
         def function(rows, columns, source, source_rows, row_stride, column_stride, order, first, target, ldt):
             for r in range(rows):

@@ -3,19 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
-
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.job import groups_of, layer_of, rows_of
 from kernels.cpu.engine.operations.gather import Gather
 from kernels.cpu.ir import memory
-from kernels.cpu.ir.simd import itemsize
+from kernels.cpu.ir.instruction_sets import itemsize
 from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
 from kernels.cpu.rowwise.loss import RowLoss
+from kernels.deferred import types
 
-_integers, _doubles = memory.pointer(types.int64), memory.pointer(types.float64)
-_octets, _shorts, _words = (memory.pointer(kind) for kind in (types.uint8, types.uint16, types.uint32))
+_integers, _doubles = memory.pointer("int64"), memory.pointer("float64")
+_octets, _shorts, _words = (memory.pointer(kind) for kind in ("uint8", "uint16", "uint32"))
 
 
 @jit.inline

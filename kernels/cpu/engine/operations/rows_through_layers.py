@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
-
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.job import job_at, layer_of, phase_at, start_of, stopped
 from kernels.cpu.engine.layers.layer import Backward, Forward, Gradient
@@ -16,7 +14,7 @@ from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
 from kernels.cpu.rowwise.loss import OutputActivation
 
-_doubles = memory.pointer(types.float64)
+_doubles = memory.pointer("float64")
 
 
 def _gather_rows(real: Any) -> Callable[..., Any]:

@@ -4,22 +4,26 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from numba import types
-
+from kernels import deferred
 from kernels.cpu.compiler import jit
 from kernels.cpu.compiler.declaration import Address, I, Matrix, O
 from kernels.cpu.ir import memory
-from kernels.cpu.ir.adam_avx512 import rows_of_adam
-from kernels.cpu.ir.masked_rows import rows_of_sgd
 from kernels.cpu.ir.maths import maths_of
 from kernels.declarations.sources import rule_hash
+from kernels.deferred import types
 from kernels.optimizers.adam import adam
 from kernels.optimizers.declaration import Update, known_updates
 from kernels.optimizers.sgd import sgd
 
+adam_avx512 = deferred.module("kernels.cpu.ir.adam_avx512")
+masked_rows = deferred.module("kernels.cpu.ir.masked_rows")
+
 # Code by hand for rows of parameters, by the rule that it is of. Each makes a function (rows, columns, w, ldw, g, ldg,
 # the slots' addresses, the scalars, l2) for a dtype, or None where this machine is better off without
-BY_HAND: dict[Callable[..., Any], Callable[[Any], Any]] = {sgd: rows_of_sgd, adam: rows_of_adam}
+BY_HAND: dict[Callable[..., Any], Callable[[Any], Any]] = {
+    sgd: lambda real: masked_rows.rows_of_sgd(real),
+    adam: lambda real: adam_avx512.rows_of_adam(real),
+}
 
 
 class Step(Protocol):

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
-
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.job import job_at, layer_of, tile_of
 from kernels.cpu.engine.operations.clip import Hook
@@ -12,12 +10,13 @@ from kernels.cpu.engine.operations.operation import Operation
 from kernels.cpu.engine.operations.update import Step
 from kernels.cpu.ir import floats, memory
 from kernels.cpu.ir.floats import FLUSH_SUBNORMALS
-from kernels.cpu.ir.simd import itemsize
+from kernels.cpu.ir.instruction_sets import itemsize
 from kernels.cpu.ir.transpose import transpose as transpose_kernel
 from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
+from kernels.deferred import types
 
-_doubles = memory.pointer(types.float64)
+_doubles = memory.pointer("float64")
 
 
 @jit.inline

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
-
 from kernels.cpu.compiler import calls, jit
 from kernels.cpu.engine.job import groups_of, job_at, layer_of, rows_of, start_of, stopped, tile_of
 from kernels.cpu.engine.layers.layer import Gradient, whole_vectors
@@ -12,12 +10,12 @@ from kernels.cpu.engine.operations.loss import sum_step
 from kernels.cpu.engine.operations.operation import Operation
 from kernels.cpu.engine.operations.update_weights import has_bias, step_of_tile
 from kernels.cpu.ir import memory
-from kernels.cpu.ir.simd import chosen, itemsize
+from kernels.cpu.ir.instruction_sets import chosen, itemsize
 from kernels.cpu.ir.transpose import transpose as transpose_kernel
 from kernels.cpu.measure import stamps
 from kernels.cpu.measure.stamps import stamp
 
-_doubles = memory.pointer(types.float64)
+_doubles = memory.pointer("float64")
 
 
 def _sum_of_groups(real: Any) -> Callable[..., Any]:
