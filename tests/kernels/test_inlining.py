@@ -28,7 +28,9 @@ def test_inlined_functions_call_each_other_and_are_called_with_constants_and_var
         return polynomial(x, n) + polynomial(x, 3) + scaled(x, n) + scaled(x, 2)
 
     assert caller(1.5, 4) == 1.5 * 6 + 1.5 * 3 + 1.5 * 4 + 1.5 * 2
-    assert len(polynomial.dispatcher.signatures) == len(scaled.dispatcher.signatures) == 1, "compiled again for a constant"
+    assert len(polynomial.dispatcher.signatures) == len(scaled.dispatcher.signatures) == 1, (
+        "compiled again for a constant"
+    )
 
 
 def test_nothing_of_them_is_left_to_call():
