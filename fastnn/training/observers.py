@@ -1,5 +1,6 @@
 """Who looks on while a network is trained: what ends a training, and what is told and kept of its epochs."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,15 +56,21 @@ class Observer:
         """Called once, at the very end, whatever has happened."""
 
 
+@functools.cache
+def _overridden(kind: Any) -> tuple[str, ...]:
+    """The methods of Observer in which this class does anything; Observers does in all."""
+    names = (name for name in vars(Observer) if not name.startswith("_"))
+    return tuple(name for name in names if getattr(kind, name) is not getattr(Observer, name))
+
+
 class Observers(Observer):
     """Several as one, which are told in their order."""
 
     def __init__(self, *observers: Observer) -> None:
-        self._methods: dict[str, list[Callable[..., Any]]] = {  # of those that do anything there
-            name: [getattr(observer, name) for observer in observers if getattr(type(observer), name) is not method]
-            for name, method in vars(Observer).items()
-            if not name.startswith("_")
-        }
+        self._methods: dict[str, list[Callable[..., Any]]] = {name: [] for name in _overridden(Observers)}
+        for observer in observers:
+            for name in _overridden(type(observer)):
+                self._methods[name].append(getattr(observer, name))
 
     def together(self, left: int) -> int:
         """As many as all of them allow."""

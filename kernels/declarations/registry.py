@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -77,6 +77,10 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         """The names, without aliases."""
         return iter(tuple(self._known))
+
+    def values(self) -> Iterable[T]:
+        """The declarations."""
+        return self._known.values()
 
     @property
     def aliases(self) -> tuple[str, ...]:

@@ -139,8 +139,9 @@ def loss_and_parameter(choice: LossChoice) -> tuple[Loss, float]:
 
 def names_for(output: str) -> tuple[str, ...]:
     """The losses that go with an output activation, its default first."""
-    names = [name for name in LOSSES if output in LOSSES[name].outputs]
-    return tuple(sorted(names, key=lambda name: LOSSES[name].default_of != output))
+    fitting = [loss for loss in LOSSES.values() if output in loss.outputs]
+    fitting.sort(key=lambda loss: loss.default_of != output)
+    return tuple([loss.name for loss in fitting])
 
 
 def _of_three(rule: Any, parametrised: bool) -> Any:

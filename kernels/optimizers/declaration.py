@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
@@ -64,10 +64,10 @@ class Update:
         """The scalars (n,), float64, of one step."""
         return np.array(self.scalars(*[float(options[name]) for name in self.options]))
 
-    def table(self, options: Mapping[str, Any], steps: int) -> np.ndarray:
-        """The scalars (steps, n), float64, of options each of which is a number or an array (steps,)."""
+    def table(self, options: Sequence[Any], steps: int) -> np.ndarray:
+        """The scalars (steps, n), float64, of its options, each of which is a number or an array (steps,)."""
         table = np.empty((steps, len(self.names)))
-        found = self.scalars(*[options[name] for name in self.options])
+        found = self.scalars(*options)
         if len(found) != len(self.names):
             raise TypeError(f"scalars must return the tuple ({', '.join(self.names)}), got {len(found)} numbers")
         for column, values in enumerate(found):
@@ -161,10 +161,9 @@ class Optimizer(_Options):
     def scalars(self, first_step: int, rates: np.ndarray) -> np.ndarray:
         """The update's scalars (n_steps, n), float64, of the steps from first_step on that have these rates."""
         update, n_steps = self.update, len(rates)
-        options = {name: getattr(self, name) for name in update.options if name not in ("step", "learning_rate")}
-        options = {name: float(value) for name, value in options.items()}
-        steps = np.arange(first_step + 1, first_step + n_steps + 1)
-        return update.table({**options, "step": steps, "learning_rate": rates}, n_steps)
+        by_step = {"step": np.arange(first_step + 1, first_step + n_steps + 1), "learning_rate": rates}
+        options = [by_step[name] if name in by_step else float(getattr(self, name)) for name in update.options]
+        return update.table(options, n_steps)
 
 
 @functools.cache

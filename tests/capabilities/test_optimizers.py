@@ -198,7 +198,8 @@ def test_scalars_of_a_slice_are_those_of_each_step(name, update, options):
         given = {
             option: float(getattr(optimizer, option)) for option in set(update.options) - {"step", "learning_rate"}
         }
-        one = update.table({**given, "step": float(step), "learning_rate": rates[step - 1]}, 1)[0]
+        options = {**given, "step": float(step), "learning_rate": rates[step - 1]}
+        one = update.table([options[name] for name in update.options], 1)[0]
         np.testing.assert_allclose(one, table[step - 1], 1e-12)
 
 
