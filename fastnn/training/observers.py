@@ -56,20 +56,23 @@ class Observer:
         """Called once, at the very end, whatever has happened."""
 
 
+EVENTS = tuple(name for name in vars(Observer) if not name.startswith("_"))
+
+
 @functools.cache
 def _overridden(kind: Any) -> tuple[str, ...]:
-    """The methods of Observer in which this class does anything; Observers does in all."""
-    names = (name for name in vars(Observer) if not name.startswith("_"))
-    return tuple(name for name in names if getattr(kind, name) is not getattr(Observer, name))
+    """The methods of Observer that a class of observers has of its own."""
+    return tuple(name for name in EVENTS if getattr(kind, name) is not getattr(Observer, name))
 
 
 class Observers(Observer):
     """Several as one, which are told in their order."""
 
     def __init__(self, *observers: Observer) -> None:
-        self._methods: dict[str, list[Callable[..., Any]]] = {name: [] for name in _overridden(Observers)}
+        self._methods: dict[str, list[Callable[..., Any]]] = {name: [] for name in EVENTS}
         for observer in observers:
-            for name in _overridden(type(observer)):
+            kind: Any = type(observer)
+            for name in _overridden(kind):
                 self._methods[name].append(getattr(observer, name))
 
     def together(self, left: int) -> int:
