@@ -6,6 +6,7 @@ another device is imported by its name, when it is first needed.
 
 import functools
 import importlib
+import sys
 from typing import Any, Protocol
 
 import numpy as np
@@ -120,7 +121,7 @@ def placed(value: Any, name: str) -> np.ndarray:
     """See Arrays. A new view of the caller's memory where that can be."""
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         value = np.from_dlpack(value)
-    if isinstance(value, np.ma.MaskedArray) and value.mask.any():
+    if "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray) and value.mask.any():
         raise ValueError(f"{name} must have no masked elements, got {value.mask.sum()} of them: fill or leave them out")
     try:
         result = np.asarray(value)

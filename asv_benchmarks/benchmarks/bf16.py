@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cpu.ir.instruction_sets import bf16_unit
 from kernels.cpu.product import gemm_bf16
 
 from .common import Sampled, once, sweep
@@ -22,7 +23,7 @@ class Bfloat16Product(Sampled):
     def setup(self, name: str, shape: str, precision: str) -> Callable[[], Any]:
         B, I, O = sizes(shape)
         family = gemm_bf16.product_for(precision, np.dtype("float32"), I, O, B)
-        if not gemm_bf16.unit() or family not in gemm_bf16.PRODUCTS:
+        if not bf16_unit() or family not in gemm_bf16.PRODUCTS:
             raise NotImplementedError(f"no product of bfloat16 numbers for {precision} on this CPU")
         x, w, dz = normal(0, B, I), normal(1, I, O), normal(2, B, O)
         self.operands = a, b = {"x @ w": (x, w), "x.T @ dz": (x.T, dz), "dz @ w.T": (dz, w.T)}[name]

@@ -8,12 +8,12 @@ from fastnn import MLP, profile
 from fastnn.network import base
 from kernels import cpu
 from kernels.cpu.compiler import jit
-from kernels.cpu.product import bf16
+from kernels.cpu.ir.instruction_sets import bf16_unit
 from kernels.cpu.product.gemm_bf16 import gemm_amx, gemm_dot, gemm_split
 from tests.oracle import random_labels
 from tests.programs import environment, run
 
-pytestmark = pytest.mark.skipif(not bf16.unit(), reason="this CPU has no AVX512-BF16")
+pytestmark = pytest.mark.skipif(not bf16_unit(), reason="this CPU has no AVX512-BF16")
 
 
 def clouds(rows=600, inputs=70, classes=4):
@@ -107,15 +107,15 @@ def test_warmup_compiles_them(monkeypatch):
     cpu.warmup(("float64",))
     assert not {gemm_amx, gemm_dot, gemm_split} & set(loaded)
     cpu.warmup()
-    assert ({gemm_amx, gemm_split} if bf16.unit() == "amx" else {gemm_dot}) <= set(loaded)
+    assert ({gemm_amx, gemm_split} if bf16_unit() == "amx" else {gemm_dot}) <= set(loaded)
 
 
 WITHOUT = """
 import fastnn
 import kernels.cpu
-from kernels.cpu.product import bf16
+from kernels.cpu.ir.instruction_sets import bf16_unit
 
-assert bf16.unit() == UNIT, bf16.unit()
+assert bf16_unit() == UNIT, bf16_unit()
 assert kernels.cpu.info()["bfloat16"] == {"avx512": "AVX512-BF16", "": "none"}[UNIT]
 try:
     fastnn.MLP([3, 2], precision="bf16", device="cpu")

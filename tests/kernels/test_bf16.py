@@ -11,6 +11,7 @@ from numba import types
 from kernels.cpu import tuning
 from kernels.cpu.engine.engine import Engine
 from kernels.cpu.ir import instruction_sets
+from kernels.cpu.ir.instruction_sets import bf16_unit
 from kernels.cpu.product import bf16
 from kernels.cpu.product.gemm import gemm
 from kernels.cpu.product.gemm_bf16 import gemm_amx, gemm_dot, gemm_split, product_for
@@ -21,7 +22,7 @@ from kernels.optimizers.sgd import SGD
 from tests.oracle import random_arrays, random_labels, random_network
 from tests.requests import train_request
 
-UNIT = bf16.unit()
+UNIT = bf16_unit()
 needs_amx = pytest.mark.skipif(UNIT != "amx", reason="this CPU or system has no AMX")
 KERNELS = [
     pytest.param(gemm_amx, marks=needs_amx, id="amx"),

@@ -74,6 +74,20 @@ forks.hold(global_compiler_lock)
 forks.hold(ffi.lib._lock)  # llvmlite's, which is taken inside the other, and without it when a module is freed
 
 
+def _c_function(kernel: Any) -> _CFunc:
+    returned, taken = kernel.types
+    signature: Any = (taken, returned)
+    return _CFunc(kernel.function, signature, locals={}, options=OPTIONS, pipeline_class=KernelCompiler)
+
+
+@global_compiler_lock
+def optimised(kernel: Any) -> tuple[Any, str]:
+    """A kernel's optimised LLVM module, with all that it calls but other kernels, and the name of its C function."""
+    compiled = _c_function(kernel)._compile_uncached()
+    compiled.library._ensure_finalized()
+    return compiled.library._final_module, compiled.fndesc.llvm_cfunc_wrapper_name
+
+
 def load(kernel: Any) -> None:
     """Give a kernel its code, compiled or out of the cache."""
     uninterrupted(lambda: _load(kernel))
@@ -83,9 +97,7 @@ def load(kernel: Any) -> None:
 def _load(kernel: Any) -> None:
     if kernel.code is not None:
         return
-    returned, taken = kernel.types
-    signature: Any = (taken, returned)
-    code = _CFunc(kernel.function, signature, locals={}, options=OPTIONS, pipeline_class=KernelCompiler)
+    code = _c_function(kernel)
     with contextlib.suppress(RuntimeError):  # no folder to cache in: compile for this process alone
         code._cache = Cache(kernel.function, kernel.family.stamp)  # type: ignore[attr-defined]
     code.compile()

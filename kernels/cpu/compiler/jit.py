@@ -19,11 +19,13 @@ import numpy as np
 from kernels import deferred
 from kernels.cpu.compiler.calls import caller
 from kernels.cpu.compiler.declaration import parameters_of, real_of, types_of
-from kernels.cpu.compiler.stamp import STAMP
+from kernels.cpu.compiler.shipped import library
 from kernels.deferred import llvm
 from kernels.process import forks
 
 compiling = deferred.module("kernels.cpu.compiler.compiling")
+
+STAMP = library.stamp()  # what symbols and caches carry
 
 
 class StaleKernelError(OSError):
@@ -31,7 +33,7 @@ class StaleKernelError(OSError):
 
 
 class Kernel:
-    """A C function for one dtype, compiled or loaded from the cache when its address is first asked for."""
+    """A C function for one dtype, loaded or compiled when its address is first asked for."""
 
     loaded: ClassVar[list["Kernel"]] = []  # every kernel that this process has compiled or loaded, in order
 
@@ -57,14 +59,20 @@ class Kernel:
         return types_of(self.family.like or self.function, real_of(self.dtype))
 
     def load(self) -> Any:
-        """Compile, or load from the cache; returns its code."""
+        """Its code: what came with the package, or else what is in the cache, or else compiled."""
         if self.code is None:
-            compiling.load(self)
+            shipped = library.find(self.symbol)
+            if shipped is None:
+                compiling.load(self)
+            else:
+                self.code = shipped
+                Kernel.loaded.append(self)
         return self.code
 
     def link(self) -> None:
-        """Load it, and make its symbol known to the linker of compiled code."""
-        llvm.add_symbol(self.symbol, self.address)
+        """Load it, and make its symbol known to the linker of compiled code; shipped code has a linker of its own."""
+        if not library.making():
+            llvm.add_symbol(self.symbol, self.address)
 
     @forks.cached
     def address(self) -> int:

@@ -53,17 +53,9 @@ class _LowerKernel(_Lower):
         set.add(wrapper.attributes, WIDE)
         builder = ir.IRBuilder(wrapper.append_basic_block("entry"))
         arguments = gathered(context, builder, fndesc.argtypes, wrapper.args)
-        status, result = context.call_conv.call_function(
+        _, result = context.call_conv.call_function(  # kernels raise nothing
             builder, self.function, fndesc.restype, fndesc.argtypes, arguments, attrs=("alwaysinline",)
         )
-        with builder.if_then(status.is_error, likely=False):
-            python = context.get_python_api(builder)
-            state = python.gil_ensure()
-            context.call_conv.raise_error(builder, python, status)
-            name = python.string_from_string(context.insert_const_string(builder.module, fndesc.qualname))
-            python.err_write_unraisable(name)
-            python.decref(name)
-            python.gil_release(state)
         builder.ret(result)
 
     def create_cfunc_wrapper(self) -> None:

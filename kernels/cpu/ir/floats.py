@@ -1,14 +1,14 @@
 """Floating-point numbers inside kernels: their bits, and how the processor takes subnormal ones."""
 
-import platform
 from typing import Any
 
+from kernels.cpu.compiler.shipped.library import machine
 from kernels.deferred import cgutils, intrinsic, ir, types
 from kernels.maths.float_bits import bits as bits
 
 # Subnormal numbers count as zero, as arguments and as results. MXCSR of x86: flush to zero, denormals are zero. FPCR
 # of 64-bit Arm: flush to zero. Nothing elsewhere
-FLUSH_SUBNORMALS = {"x86_64": 0x8040, "AMD64": 0x8040, "aarch64": 1 << 24, "arm64": 1 << 24}.get(platform.machine(), 0)
+FLUSH_SUBNORMALS = {"x86_64": 0x8040, "AMD64": 0x8040, "aarch64": 1 << 24, "arm64": 1 << 24}.get(machine(), 0)
 
 
 @intrinsic

@@ -1,13 +1,12 @@
 """Instruction sets: how wide a register is, which register block fits the micro-kernel, what multiplies bfloat16."""
 
-import ctypes
-import platform
-import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from kernels import deferred
+from kernels.cpu.compiler.shipped.levels import tiles_allowed
+from kernels.cpu.compiler.shipped.library import level_in_force
 from kernels.deferred import ir, llvm
 
 compiling = deferred.module("kernels.cpu.compiler.compiling")
@@ -50,6 +49,9 @@ INSTRUCTION_SETS = {
 @cache
 def chosen() -> InstructionSet:
     """The instruction set of the machine that Numba compiles for, NUMBA_CPU_NAME and NUMBA_CPU_FEATURES included."""
+    level = level_in_force()
+    if level is not None:
+        return INSTRUCTION_SETS[level.instruction_set]
     triple, cpu, features = compiling.target_machine()
     assembly = compiling.uninterrupted(lambda: _probe(triple, cpu, features))
     if "zmm" in assembly:
@@ -87,15 +89,10 @@ def itemsize(real: Any) -> int:
 @cache
 def bf16_unit() -> str:
     """What multiplies bfloat16 numbers here: "amx", "avx512" or "", nothing."""
+    level = level_in_force()
+    if level is not None:
+        return level.bf16
     features = compiling.target_machine()[2].split(",")
     if "+avx512bf16" not in features or chosen().name != "avx512":
         return ""
-    return "amx" if {"+amx-tile", "+amx-bf16"} <= set(features) and _tiles_allowed() else "avx512"
-
-
-def _tiles_allowed() -> bool:
-    """Ask Linux for AMX's registers, which no process has until it asks: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return False
-    system_call, request, tile_data = 158, 0x1023, 18
-    return ctypes.CDLL(None).syscall(system_call, request, tile_data) == 0
+    return "amx" if {"+amx-tile", "+amx-bf16"} <= set(features) and tiles_allowed() else "avx512"

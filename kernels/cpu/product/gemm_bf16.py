@@ -81,6 +81,8 @@ def gemm_split(real: Any) -> Any:
 
 # How many products of bfloat16 numbers each product takes
 PRODUCTS = {gemm_amx: 1, gemm_dot: 1, gemm_split: 6}
+# Those that a unit makes, see bf16_unit
+OF_UNIT = {"amx": (gemm_amx, gemm_split), "avx512": (gemm_dot,), "": ()}
 
 
 def _packer(real: Any, parts: int, transpose_along: bool) -> Any:
