@@ -14,6 +14,7 @@ from numba.cuda.core import config
 from numba.cuda.core.errors import NumbaError
 
 from kernels.activations import Activation
+from kernels.cuda import tuning
 from kernels.cuda.compiler.target import SIMULATED, api
 from kernels.cuda.driver.errors import driver_errors, failure
 from kernels.cuda.driver.streams import current, current_stream, handle
@@ -23,8 +24,6 @@ from kernels.process.announcing import announce
 if not SIMULATED:
     from kernels.cuda.compiler import offline
     from kernels.cuda.compiler.cache import Cache
-
-LAUNCHES = 64  # of a kernel that are remembered, by their number of blocks and stream
 
 
 class Kernel:
@@ -85,7 +84,7 @@ class Kernel:
         try:
             if launch is None:
                 launch = _configured(self._dispatcher, blocks, self.threads, current_stream())
-                if len(self._launches) >= LAUNCHES:
+                if len(self._launches) >= tuning.LAUNCHES:
                     self._launches.clear()
                 self._launches[key] = launch
             launch(*args)
