@@ -15,6 +15,7 @@ from numba.cuda.core.errors import NumbaError
 
 from kernels.activations import Activation
 from kernels.cuda import tuning
+from kernels.cuda.compiler.declaration import parameters_of, types_of
 from kernels.cuda.compiler.target import SIMULATED, api
 from kernels.cuda.driver.errors import driver_errors, failure
 from kernels.cuda.driver.streams import current, current_stream, handle
@@ -29,17 +30,15 @@ if not SIMULATED:
 class Kernel:
     """A compiled kernel: `kernel(blocks, *arguments)` enqueues it and returns at once; no blocks have nothing to do.
 
-    signature: a letter for each argument: R an array (n,) of the kernel's real type, I one of int64, i an int64
-    number, or a Numba type's name for an array (n,) of that. All arrays are contiguous. threads: of a block.
+    argtypes: of its arguments, as Numba has them. threads: of a block.
     """
 
     def __init__(
-        self, function: Callable[..., None], signature: str, real: Any, threads: int, constants: tuple[Any, ...],
+        self, function: Callable[..., None], argtypes: tuple[Any, ...], threads: int, constants: tuple[Any, ...],
         stamp: str = "",
     ) -> None:  # fmt: skip
-        self.function, self.signature, self.threads, self.constants = function, signature, threads, constants
+        self.function, self.argtypes, self.threads, self.constants = function, argtypes, threads, constants
         self.stamp = stamp
-        self.argtypes = tuple(_argument(word, real) for word in signature.split())
         self._launches: dict[Any, Any] = {}
 
     @forks.cached
@@ -119,31 +118,44 @@ def _argument(word: str, real: Any) -> Any:
     return types.Array(element, 1, "C")
 
 
-Factory = Callable[..., tuple[Callable[..., None], str, int]]
+Factory = Callable[..., tuple[Any, ...]]
 
 
 @overload
 def kernel(factory: Factory) -> Callable[..., Kernel]: ...
 @overload
-def kernel(*, name: str = "", stamp: str = "") -> Callable[[Factory], Callable[..., Kernel]]: ...
-def kernel(factory: Factory | None = None, *, name: str = "", stamp: str = "") -> Any:
-    """Make a family of kernels of a factory `factory(real, *constants) -> (function, signature, threads)`.
+def kernel(
+    *, like: type | None = None, name: str = "", stamp: str = ""
+) -> Callable[[Factory], Callable[..., Kernel]]: ...
+def kernel(factory: Factory | None = None, *, like: type | None = None, name: str = "", stamp: str = "") -> Any:
+    """Make a family of kernels of a factory `factory(real, *constants) -> (function, threads)`.
 
-    The family is called with a dtype in place of `real`; the same constants give the same kernel. It has the factory's
-    name unless told otherwise. stamp: a hash of what the factory compiles besides this package's sources.
+    The annotations of that function say what the kernel takes, see declaration.py; or those of the protocol `like`,
+    whose parameters it then has. Where they speak of Data, the factory returns (function, threads, the name of Data's
+    type). The family is called with a dtype in place of `real`; the same constants give the same kernel. It has the
+    factory's name unless told otherwise. stamp: a hash of what the factory compiles besides this package's sources.
     """
-    return _family(factory, "", "") if factory is not None else lambda factory: _family(factory, name, stamp)
+    return _family(factory, like, name, stamp) if factory else lambda factory: _family(factory, like, name, stamp)
 
 
-def _family(factory: Factory, name: str, stamp: str) -> Callable[..., Kernel]:
+def _family(factory: Factory, like: type | None, name: str, stamp: str) -> Callable[..., Kernel]:
     @functools.cache
     def member(dtype: str, *constants: Any) -> Kernel:
         real = getattr(types, dtype)
-        function, signature, threads = factory(real, *constants)
+        function, *others = factory(real, *constants)
         function.__name__ = f"{name or factory.__name__}_{dtype}"
         function.__qualname__ = function.__name__
         function.__module__ = factory.__module__
-        return Kernel(function, signature, real, threads, constants, stamp)
+        if isinstance(others[0], str):
+            signature, threads = others
+            return Kernel(
+                function, tuple(_argument(word, real) for word in signature.split()), threads, constants, stamp
+            )
+        if like is not None and parameters_of(function) != parameters_of(like):
+            raise TypeError(f"{function.__name__} must take {parameters_of(like)}, as {like.__name__} declares")
+        threads, *data = others
+        argtypes = types_of(like or function, real, *(getattr(types, element) for element in data))
+        return Kernel(function, argtypes, threads, constants, stamp)
 
     return member
 
