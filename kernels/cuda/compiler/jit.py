@@ -111,13 +111,6 @@ def _configured(dispatcher: Any, blocks: int | tuple[int, ...], threads: int, st
         config.CUDA_LOW_OCCUPANCY_WARNINGS = before
 
 
-def _argument(word: str, real: Any) -> Any:
-    if word == "i":
-        return types.int64
-    element = {"R": real, "I": types.int64}.get(word) or getattr(types, word)
-    return types.Array(element, 1, "C")
-
-
 Factory = Callable[..., tuple[Any, ...]]
 
 
@@ -142,18 +135,12 @@ def _family(factory: Factory, like: type | None, name: str, stamp: str) -> Calla
     @functools.cache
     def member(dtype: str, *constants: Any) -> Kernel:
         real = getattr(types, dtype)
-        function, *others = factory(real, *constants)
+        function, threads, *data = factory(real, *constants)
         function.__name__ = f"{name or factory.__name__}_{dtype}"
         function.__qualname__ = function.__name__
         function.__module__ = factory.__module__
-        if isinstance(others[0], str):
-            signature, threads = others
-            return Kernel(
-                function, tuple(_argument(word, real) for word in signature.split()), threads, constants, stamp
-            )
         if like is not None and parameters_of(function) != parameters_of(like):
             raise TypeError(f"{function.__name__} must take {parameters_of(like)}, as {like.__name__} declares")
-        threads, *data = others
         argtypes = types_of(like or function, real, *(getattr(types, element) for element in data))
         return Kernel(function, argtypes, threads, constants, stamp)
 
