@@ -67,3 +67,10 @@ EXTREMES_PARTS = 64  # of an array's smallest and largest elements
 
 # Activations, in elements, of the rows that go through all layers together: fewer launches for more memory
 FORWARD_ELEMENTS = 1 << 25
+
+# What the host remembers: more is made anew less often, and takes more of its memory
+LAUNCHES = 64  # of a kernel, by their number of blocks and stream
+PLANS = 16  # of a network, by the rows of a batch: which products its steps launch
+
+# Bytes that are copied to the GPU at once, so that a memory map stays one: more take more of the host's memory
+COPY_BYTES = 1 << 24

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import tuning
 from kernels.cuda.driver import device_arrays, errors, streams
-
-BLOCK_BYTES = 1 << 24  # what is copied to the GPU at once, so that a memory map stays one
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def place(array: np.ndarray | Placed, dtype: Any = None) -> Placed:
     wanted = np.dtype(dtype or placed_dtype(array.dtype))
     flat = empty(array.size, wanted)
     width = math.prod(array.shape[1:])
-    rows = max(1, BLOCK_BYTES // max(1, width * wanted.itemsize))
+    rows = max(1, tuning.COPY_BYTES // max(1, width * wanted.itemsize))
     for start in range(0, len(array), rows):
         block = np.ascontiguousarray(array[start : start + rows], wanted).reshape(-1)
         fill(flat[start * width : start * width + block.size], block)

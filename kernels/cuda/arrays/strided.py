@@ -4,29 +4,33 @@ from typing import Any
 
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.declaration import Array, Data, Offset, Real, Size, Stride
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.rowwise.reduce import over_block
 
 
 @jit.kernel
 def copy(target_type: Any, source_type: str) -> Any:
-    """source, target, rows, columns, source's first element and its steps down and across, target's: overwritten.
+    """target (rows, columns) = source, converted, overwritten. A thread takes an element.
 
-    A thread takes an element.
+    Of each: where its first element is, and the steps down to the next row and across to the next column.
     """
 
-    def function(source, target, rows, columns, first, down, across, t_first, t_down, t_across):
+    def function(
+        source: Array[Data], target: Array[Real], rows: Size, columns: Size,
+        first: Offset, down: Stride, across: Stride, t_first: Offset, t_down: Stride, t_across: Stride,
+    ) -> None:  # fmt: skip
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         i, j = e // columns, e % columns
         if i < rows:
             target[t_first + i * t_down + j * t_across] = target_type(source[first + i * down + j * across])
 
-    return function, f"{source_type} R i i i i i i i i", tuning.THREADS
+    return function, tuning.THREADS, source_type
 
 
 @jit.kernel
 def extremes(number: Any, threads: int) -> Any:
-    """source, parts, rows, columns, first, down, across: the smallest and largest of each block's part, into parts.
+    """The smallest and the largest of each block's part of source (rows, columns), into parts; strides as for `copy`.
 
     parts (2 * EXTREMES_PARTS,), in pairs, of as many blocks, whatever the size. A NaN is both the smallest and the
     largest.
@@ -42,7 +46,9 @@ def extremes(number: Any, threads: int) -> Any:
 
     least, most, blocks = over_block(threads, smaller), over_block(threads, larger), tuning.EXTREMES_PARTS
 
-    def function(source, parts, rows, columns, first, down, across):
+    def function(
+        source: Array[Real], parts: Array[Real], rows: Size, columns: Size, first: Offset, down: Stride, across: Stride
+    ) -> None:
         shared = cuda.shared.array(threads, number)
         block, thread = cuda.blockIdx.x, cuda.threadIdx.x
         low = high = source[first]
@@ -54,4 +60,4 @@ def extremes(number: Any, threads: int) -> Any:
             parts[2 * block] = low
             parts[2 * block + 1] = high
 
-    return function, "R R i i i i i", threads
+    return function, threads

@@ -14,6 +14,8 @@ from numba.cuda.core import config
 from numba.cuda.core.errors import NumbaError
 
 from kernels.activations import Activation
+from kernels.cuda import tuning
+from kernels.cuda.compiler.declaration import parameters_of, types_of
 from kernels.cuda.compiler.target import SIMULATED, api
 from kernels.cuda.driver.errors import driver_errors, failure
 from kernels.cuda.driver.streams import current, current_stream, handle
@@ -24,23 +26,19 @@ if not SIMULATED:
     from kernels.cuda.compiler import offline
     from kernels.cuda.compiler.cache import Cache
 
-LAUNCHES = 64  # of a kernel that are remembered, by their number of blocks and stream
-
 
 class Kernel:
     """A compiled kernel: `kernel(blocks, *arguments)` enqueues it and returns at once; no blocks have nothing to do.
 
-    signature: a letter for each argument: R an array (n,) of the kernel's real type, I one of int64, i an int64
-    number, or a Numba type's name for an array (n,) of that. All arrays are contiguous. threads: of a block.
+    argtypes: of its arguments, as Numba has them. threads: of a block.
     """
 
     def __init__(
-        self, function: Callable[..., None], signature: str, real: Any, threads: int, constants: tuple[Any, ...],
+        self, function: Callable[..., None], argtypes: tuple[Any, ...], threads: int, constants: tuple[Any, ...],
         stamp: str = "",
     ) -> None:  # fmt: skip
-        self.function, self.signature, self.threads, self.constants = function, signature, threads, constants
+        self.function, self.argtypes, self.threads, self.constants = function, argtypes, threads, constants
         self.stamp = stamp
-        self.argtypes = tuple(_argument(word, real) for word in signature.split())
         self._launches: dict[Any, Any] = {}
 
     @forks.cached
@@ -85,7 +83,7 @@ class Kernel:
         try:
             if launch is None:
                 launch = _configured(self._dispatcher, blocks, self.threads, current_stream())
-                if len(self._launches) >= LAUNCHES:
+                if len(self._launches) >= tuning.LAUNCHES:
                     self._launches.clear()
                 self._launches[key] = launch
             launch(*args)
@@ -113,38 +111,38 @@ def _configured(dispatcher: Any, blocks: int | tuple[int, ...], threads: int, st
         config.CUDA_LOW_OCCUPANCY_WARNINGS = before
 
 
-def _argument(word: str, real: Any) -> Any:
-    if word == "i":
-        return types.int64
-    element = {"R": real, "I": types.int64}.get(word) or getattr(types, word)
-    return types.Array(element, 1, "C")
-
-
-Factory = Callable[..., tuple[Callable[..., None], str, int]]
+Factory = Callable[..., tuple[Any, ...]]
 
 
 @overload
 def kernel(factory: Factory) -> Callable[..., Kernel]: ...
 @overload
-def kernel(*, name: str = "", stamp: str = "") -> Callable[[Factory], Callable[..., Kernel]]: ...
-def kernel(factory: Factory | None = None, *, name: str = "", stamp: str = "") -> Any:
-    """Make a family of kernels of a factory `factory(real, *constants) -> (function, signature, threads)`.
+def kernel(
+    *, like: type | None = None, name: str = "", stamp: str = ""
+) -> Callable[[Factory], Callable[..., Kernel]]: ...
+def kernel(factory: Factory | None = None, *, like: type | None = None, name: str = "", stamp: str = "") -> Any:
+    """Make a family of kernels of a factory `factory(real, *constants) -> (function, threads)`.
 
-    The family is called with a dtype in place of `real`; the same constants give the same kernel. It has the factory's
-    name unless told otherwise. stamp: a hash of what the factory compiles besides this package's sources.
+    The annotations of that function say what the kernel takes, see declaration.py; or those of the protocol `like`,
+    whose parameters it then has. Where they speak of Data, the factory returns (function, threads, the name of Data's
+    type). The family is called with a dtype in place of `real`; the same constants give the same kernel. It has the
+    factory's name unless told otherwise. stamp: a hash of what the factory compiles besides this package's sources.
     """
-    return _family(factory, "", "") if factory is not None else lambda factory: _family(factory, name, stamp)
+    return _family(factory, like, name, stamp) if factory else lambda factory: _family(factory, like, name, stamp)
 
 
-def _family(factory: Factory, name: str, stamp: str) -> Callable[..., Kernel]:
+def _family(factory: Factory, like: type | None, name: str, stamp: str) -> Callable[..., Kernel]:
     @functools.cache
     def member(dtype: str, *constants: Any) -> Kernel:
         real = getattr(types, dtype)
-        function, signature, threads = factory(real, *constants)
+        function, threads, *data = factory(real, *constants)
         function.__name__ = f"{name or factory.__name__}_{dtype}"
         function.__qualname__ = function.__name__
         function.__module__ = factory.__module__
-        return Kernel(function, signature, real, threads, constants, stamp)
+        if like is not None and parameters_of(function) != parameters_of(like):
+            raise TypeError(f"{function.__name__} must take {parameters_of(like)}, as {like.__name__} declares")
+        argtypes = types_of(like or function, real, *(getattr(types, element) for element in data))
+        return Kernel(function, argtypes, threads, constants, stamp)
 
     return member
 

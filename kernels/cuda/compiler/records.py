@@ -13,19 +13,12 @@ Python makes one with `Product(m=8)`, and arrays of `words(...)`. Kernels get th
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 from numba import from_dtype, types
 
 from kernels.cuda.compiler.target import SIMULATED
-
-Offset = Annotated[int, "where something begins in an array, in elements"]
-Stride = Annotated[int, "elements from one row, or one part, to the next"]
-Size = Annotated[int, "a number of rows, columns, steps, ..."]
-Code = Annotated[int, "one of a list of constants"]
-Flag = Annotated[int, "1 for yes, 0 for no"]
-Real = Annotated[Any, "a number of the kernel's real type; in `rows`, also an array of one for each row"]
 
 
 class Record:

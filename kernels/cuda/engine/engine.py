@@ -32,8 +32,6 @@ from kernels.layout import Layout
 from kernels.losses import LossChoice, loss_and_parameter
 from kernels.process import forks
 
-PLANS = 16  # sizes of a batch whose products are remembered
-
 P = ParamSpec("P")
 R = TypeVar("R")
 Host = np.ndarray | Placed
@@ -195,7 +193,7 @@ class Engine:
         """The products for a batch of `rows` rows."""
         key = rows, gradients, drops
         if key not in self._plans:
-            if len(self._plans) >= PLANS:
+            if len(self._plans) >= tuning.PLANS:
                 self._plans.clear()
             rates = self.dropout if drops else ()
             self._plans[key] = Plan(self.layout, self.activations, rows, gradients, rates, self.precision)

@@ -10,19 +10,8 @@ Kernels get the array, called `words`, and where in it their record is. All that
 import numpy as np
 
 from kernels.cuda.compiler import jit
-from kernels.cuda.compiler.records import (
-    Code,
-    Flag,
-    Offset,
-    Real,
-    Record,
-    Size,
-    Stride,
-    record_at,
-    record_class,
-    rows,
-    size,
-)
+from kernels.cuda.compiler.declaration import Code, Flag, Offset, Real, Size, Stride
+from kernels.cuda.compiler.records import Record, record_at, record_class, rows, size
 
 
 @record_class

@@ -4,21 +4,22 @@ from typing import Any, NamedTuple
 
 from kernels.activations import ACTIVATIONS, Activation
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.declaration import Array, Offset, Real
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import PRODUCT_WORDS, job_of, product_at, rows_of
 from kernels.cuda.ir.ptx import VECTOR_BYTES, lanes, maths_of, vector_copy, vector_read, vector_write
 from kernels.cuda.product.blocks import Matrix, Shared, Sizes, Tile
 from kernels.cuda.product.gemm import gemm
 
-# a, b, c, bias, extra, words, at: c (m, n) = f(a @ b + bias), overwritten, as the Product at words[at] says. bias (n,):
-# where the product is biased. extra (m, n): receives a @ b + bias where the product is with_extra; with `slope` it is
-# read: c = (a @ b) * f'(extra).
-SIGNATURE = "R R R R R I i"
-
 
 @jit.kernel
 def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: Activation, slope: bool) -> Any:
-    """One block per tile of c; for x.T @ dz, blockIdx.y is the part of the sum along k, blockIdx.z the product.
+    """c (m, n) = f(a @ b + bias), overwritten, as the Product at words[at] says.
+
+    bias (n,): where the product is biased. extra (m, n): receives a @ b + bias where the product is with_extra; with
+    `slope` it is read: c = (a @ b) * f'(extra).
+
+    One block per tile of c; for x.T @ dz, blockIdx.y is the part of the sum along k, blockIdx.z the product.
 
     aligned: every offset and row stride is a multiple of 16 bytes. activation: f, the identity where the product is not
     active. slope: multiply by f'(extra) instead.
@@ -27,7 +28,10 @@ def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: Activa
     run, a_shared, b_shared = of_block.run, of_block.a_shared, of_block.b_shared
     in_parts = layout == "x.T @ dz"
 
-    def function(a, b, c, bias, extra, words, at):
+    def function(
+        a: Array[Real], b: Array[Real], c: Array[Real], bias: Array[Real], extra: Array[Real],
+        words: Array[int], at: Offset,
+    ) -> None:  # fmt: skip
         a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
         b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
         if in_parts:
@@ -49,7 +53,7 @@ def linear(real: Any, tile: Tile, layout: str, aligned: bool, activation: Activa
             Matrix(c, c_at, product.c_row), bias, extra, product, Shared(a_tile, b_tile), c,
         )  # fmt: skip
 
-    return function, SIGNATURE, tile.threads
+    return function, tile.threads
 
 
 def compiled(activation: Activation) -> Activation:

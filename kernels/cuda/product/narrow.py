@@ -13,6 +13,7 @@ import numpy as np
 from kernels.activations import Activation
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.declaration import Array, Data, Index, Offset, Real
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import PRODUCT_WORDS, PRODUCTS, job_of, product_at, row_of, rows_of
 from kernels.cuda.ir.ptx import VECTOR_BYTES
@@ -59,7 +60,7 @@ def _parts(real: Any, tile: Tile, layout: str, activation: Activation, slope: bo
 
 @jit.kernel
 def forward(real: Any, tile: Tile, activation: Activation, source_type: str) -> Any:
-    """source, order, work, parameters, words: the batch's rows, converted, into work, and through all layers.
+    """The batch's rows of source, converted, into work, and through all layers.
 
     The products of the layers are the job's first. An output that is not stored stays in shared memory. A block takes
     the tile's rows.
@@ -68,7 +69,9 @@ def forward(real: Any, tile: Tile, activation: Activation, source_type: str) -> 
     run, a_shared, b_shared, kept_shared, kept_row = parts
     rows, threads = tile.rows, tile.threads
 
-    def function(source, order, work, parameters, words):
+    def function(
+        source: Array[Data], order: Array[Index], work: Array[Real], parameters: Array[Real], words: Array[int]
+    ) -> None:
         a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
         b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
         kept = cuda.shared.array(kept_shared, real, VECTOR_BYTES)
@@ -87,12 +90,12 @@ def forward(real: Any, tile: Tile, activation: Activation, source_type: str) -> 
             product = product_at(words, PRODUCTS + n * PRODUCT_WORDS)
             run(m, product, Matrix(kept, -i0 * kept_row, kept_row), work, parameters, shared, kept)
 
-    return function, f"{source_type} I R R I", threads
+    return function, threads, source_type
 
 
 @jit.kernel
 def backward(real: Any, tile: Tile, activation: Activation) -> Any:
-    """work, parameters, words, first: dz of all layers below the last one, from the last one's.
+    """dz of all layers below the last one, from the last one's, in work.
 
     The product dz @ w.T of layer 0, which is left out, is at words[first]; the other layers' follow. A block takes the
     tile's rows.
@@ -101,7 +104,7 @@ def backward(real: Any, tile: Tile, activation: Activation) -> Any:
     run, a_shared, b_shared, kept_shared, kept_row = parts
     rows = tile.rows
 
-    def function(work, parameters, words, first):
+    def function(work: Array[Real], parameters: Array[Real], words: Array[int], first: Offset) -> None:
         a_tile = cuda.shared.array(a_shared, real, VECTOR_BYTES)
         b_tile = cuda.shared.array(b_shared, real, VECTOR_BYTES)
         kept = cuda.shared.array(kept_shared, real, VECTOR_BYTES)
@@ -115,4 +118,4 @@ def backward(real: Any, tile: Tile, activation: Activation) -> Any:
             product = product_at(words, first + n * PRODUCT_WORDS)
             run(m, product, Matrix(kept, -i0 * kept_row, kept_row), work, parameters, shared, kept)
 
-    return function, "R R I i", tile.threads
+    return function, tile.threads

@@ -5,9 +5,10 @@ A row is taken by a thread or by a block, see kernels.cuda.rowwise.row_reduction
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.declaration import Array, Code, Data, Index, Offset, Real, Size, Stride
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import job_of, numbers_of, rows_of
 from kernels.cuda.rowwise.reduce import block_sum
@@ -15,10 +16,18 @@ from kernels.cuda.rowwise.row_reductions import block_threads, row_parts
 from kernels.engine.codes import IDENTITY, NO_METRIC, SIGMOID, SOFTMAX
 from kernels.losses import LOSSES, Loss
 
-# z, dz, target, order, weight, numbers, results, words. The loss of z (rows, columns) and dz, its gradient times the
-# step's scale, overwritten. target: (n, columns), or int64 labels (n,). weight: one per row of the data, where the job
-# is weighted. results receives weight * row loss and, with a metric, from `right` on 1 for each row that is right.
-SIGNATURE = "R R {} I R R R I"
+
+class RowLoss(Protocol):
+    """The loss of z (rows, columns) and dz, its gradient times the step's scale, overwritten.
+
+    target: (n, columns), or int64 labels (n,). weight: one per row of the data, where the job is weighted. results
+    receives weight * row loss and, with a metric, from `right` on 1 for each row that is right.
+    """
+
+    def __call__(
+        self, z: Array[Real], dz: Array[Real], target: Array[Data], order: Array[Index], weight: Array[Real],
+        numbers: Array[Real], results: Array[Real], words: Array[int],
+    ) -> None: ...  # fmt: skip
 
 
 def _softmax_cross_entropy(declared: Loss, real: Any, threads: int, target_type: str, labels: bool) -> Any:
@@ -76,7 +85,7 @@ def _softmax_cross_entropy(declared: Loss, real: Any, threads: int, target_type:
         finish(results, job, w * (mass * real(math.log(total)) - dot), right)
 
     f_right = f.right
-    return function, SIGNATURE.format("I" if labels else target_type), block_threads(threads)
+    return function, block_threads(threads), target_type
 
 
 def _each_output(declared: Loss, real: Any, threads: int, target_type: str, labels: bool) -> Any:
@@ -108,7 +117,7 @@ def _each_output(declared: Loss, real: Any, threads: int, target_type: str, labe
             value = value / real(n)
         finish(results, job, w * value, right)
 
-    return function, SIGNATURE.format(target_type), block_threads(threads)
+    return function, block_threads(threads), target_type
 
 
 def _squared_error(declared: Loss, real: Any, threads: int, target_type: str, labels: bool) -> Any:
@@ -159,7 +168,7 @@ def _squared_error(declared: Loss, real: Any, threads: int, target_type: str, la
             value = value / real(n)
         finish(results, job, w * value, right)
 
-    return function, SIGNATURE.format(target_type), block_threads(threads)
+    return function, block_threads(threads), target_type
 
 
 _FACTORIES = {  # by Loss.kernel
@@ -175,7 +184,7 @@ def _follow(name: str, declared: Loss) -> None:
     def factory(real: Any, threads: int, target_type: str, labels: bool) -> Any:
         return _FACTORIES[declared.kernel](declared, real, threads, target_type, labels)
 
-    losses[name] = jit.kernel(name=f"loss_{name}", stamp=declared.stamp)(factory)
+    losses[name] = jit.kernel(like=RowLoss, name=f"loss_{name}", stamp=declared.stamp)(factory)
 
 
 LOSSES.follow(_follow)
@@ -183,15 +192,15 @@ LOSSES.follow(_follow)
 
 @jit.kernel
 def output(real: Any, threads: int) -> Any:
-    """z, y, code, rows, columns, z's first element, ldz, y's, ldy: y = the output activation of z, overwritten.
-
-    y may be z where the activation is not softmax.
-    """
+    """y (rows, n) = the output activation of z, overwritten; y may be z where that is not softmax."""
     f = row_parts(real, threads)
     largest_value, total_of, activate, exp, zero, one = f.largest_value, f.sum, f.activate, f.exp, real(0.0), real(1.0)
     row_number, lane = f.row_number, f.lane
 
-    def function(z, y, code, rows, n, z_first, ldz, y_first, ldy):
+    def function(
+        z: Array[Real], y: Array[Real], code: Code, rows: Size, n: Size,
+        z_first: Offset, ldz: Stride, y_first: Offset, ldy: Stride,
+    ) -> None:  # fmt: skip
         shared = cuda.shared.array(threads, real)
         thread, row = lane(), row_number()
         if row >= rows:
@@ -206,18 +215,20 @@ def output(real: Any, threads: int) -> Any:
         for j in range(thread, n, threads):
             y[y_at + j] = activate(code, z[z_at + j], top, total)
 
-    return function, "R R i i i i i i i", block_threads(threads)
+    return function, block_threads(threads)
 
 
 @jit.kernel
 def step_sums(real: Any, threads: int) -> Any:
-    """results, parts, numbers, sums, words: sums[2 step] = the step's loss, sums[2 step + 1] = its right rows.
+    """sums[2 step] = the step's loss, sums[2 step + 1] = its right rows, of the rows' results.
 
     Advances the job to the next step. parts: decay_parts partial sums of squared weights. One block.
     """
     total_of, zero, half = block_sum(threads), real(0.0), real(0.5)
 
-    def function(results, parts, numbers, sums, words):
+    def function(
+        results: Array[Real], parts: Array[Real], numbers: Array[Real], sums: Array[Real], words: Array[int]
+    ) -> None:
         shared, job = cuda.shared.array(threads, real), job_of(words)
         thread, step, rows = cuda.threadIdx.x, job.step, rows_of(job)
         loss, right, squares = zero, zero, zero
@@ -236,4 +247,4 @@ def step_sums(real: Any, threads: int) -> Any:
             sums[2 * step + 1] = right
             job.step = step + job.advance
 
-    return function, "R R R R I", threads
+    return function, threads

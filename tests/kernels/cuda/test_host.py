@@ -262,14 +262,14 @@ print(json.dumps(said))
 def test_a_kernel_remembers_a_bounded_number_of_launches(variables):
     program = """
 import kernels
-from kernels.cuda.compiler import jit
+from kernels.cuda import tuning
 from kernels.cuda.rowwise import elementwise
 from kernels.activations import ACTIVATIONS
 from numba import cuda
 x = cuda.to_device(np.zeros((300, 256), "f"))
 for rows in range(1, 300):
     kernels.activate(x[:rows], "relu")
-print(len(elementwise.forward("float32", ACTIVATIONS["relu"])._launches) <= jit.LAUNCHES < 299)
+print(len(elementwise.forward("float32", ACTIVATIONS["relu"])._launches) <= tuning.LAUNCHES < 299)
 """
     assert result(variables, program.replace("print(", "print(json.dumps(").rstrip() + ")") is True
 

@@ -6,19 +6,20 @@ from typing import Any
 from numba import types
 
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.declaration import Array, Real, Size
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.rowwise.reduce import block_sum
 
 
 @jit.kernel
 def squares(real: Any, threads: int) -> Any:
-    """gradient, norms, n: the sum of squares of a block's part of gradient (n,), into norms (CLIP_PARTS + 1,).
+    """The sum of squares of a block's part of gradient (n,), into norms (CLIP_PARTS + 1,).
 
     In float64, where a square of float32 does not overflow.
     """
     total_of, double = block_sum(threads), types.float64
 
-    def function(gradient, norms, n):
+    def function(gradient: Array[Real], norms: Array[float], n: Size) -> None:
         shared, total = cuda.shared.array(threads, double), double(0.0)
         for e in range(cuda.blockIdx.x * threads + cuda.threadIdx.x, n, cuda.gridDim.x * threads):
             value = double(gradient[e])
@@ -27,19 +28,19 @@ def squares(real: Any, threads: int) -> Any:
         if cuda.threadIdx.x == 0:
             norms[cuda.blockIdx.x] = total
 
-    return function, "R float64 i", threads
+    return function, threads
 
 
 @jit.kernel
 def clip(real: Any, threads: int, parts: int) -> Any:
-    """gradient, norms, n: gradient *= limit / norm where the norm is not at most the limit; a NaN makes all NaN.
+    """gradient (n,) *= limit / norm where the norm is not at most the limit; a NaN makes all NaN.
 
     All but zeros, so that padding stays zero. norms (parts + 1,): the parts of the sum of squares, then the limit.
     A thread per element.
     """
     total_of, double, zero = block_sum(threads), types.float64, real(0.0)
 
-    def function(gradient, norms, n):
+    def function(gradient: Array[Real], norms: Array[float], n: Size) -> None:
         shared, total = cuda.shared.array(threads, double), double(0.0)
         for part in range(cuda.threadIdx.x, parts, threads):
             total += norms[part]
@@ -48,4 +49,4 @@ def clip(real: Any, threads: int, parts: int) -> Any:
         if e < n and gradient[e] != zero and not norm <= limit:
             gradient[e] *= real(limit / norm)
 
-    return function, "R float64 i", threads
+    return function, threads

@@ -6,6 +6,7 @@ import numpy as np
 
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.declaration import Array, Offset, Real
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import drop_at, job_of, rows_of
 from kernels.maths import random
@@ -13,7 +14,7 @@ from kernels.maths import random
 
 @jit.kernel
 def dropout(real: Any) -> Any:
-    """work, words, at: the `Drop` at words[at] is done, what stays grows accordingly.
+    """The `Drop` at words[at] is done in work, what stays grows accordingly.
 
     By the bits of kernels.maths.random, so that a layer's gradient is dropped as its output was; target may be source.
     A thread takes the rows of a column that share a counter.
@@ -28,7 +29,7 @@ def dropout(real: Any) -> Any:
             stays = np.uint32(word & low) >= limit
             work[drop.target + at] = value if stays else zero
 
-    def function(work, words, at):
+    def function(work: Array[Real], words: Array[int], at: Offset) -> None:
         job, drop = job_of(words), drop_at(words, at)
         e, n, rows = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, drop.columns, rows_of(job)
         group, j, seed = e // n, e % n, np.uint64(job.seed)
@@ -45,4 +46,4 @@ def dropout(real: Any) -> Any:
             write(work, drop, row + 2, rows, j, w2, limit, scale)
             write(work, drop, row + 3, rows, j, w3, limit, scale)
 
-    return function, "R I i", tuning.THREADS
+    return function, tuning.THREADS

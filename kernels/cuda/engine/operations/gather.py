@@ -6,6 +6,7 @@ import numpy as np
 
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.declaration import Array, Data, Index, Real
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import job_of, row_of, rows_of
 
@@ -19,12 +20,9 @@ SOURCES = {  # by what an array's elements are, the type to read; see memory.pla
 
 @jit.kernel
 def gather(real: Any, source_type: str) -> Any:
-    """source, order, work, words: the batch's rows (rows, x_columns), converted, into work.
+    """The batch's rows (rows, x_columns) of source, converted, into work. A thread takes an element."""
 
-    A thread takes an element.
-    """
-
-    def function(source, order, work, words):
+    def function(source: Array[Data], order: Array[Index], work: Array[Real], words: Array[int]) -> None:
         job = job_of(words)
         columns = job.x_columns
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
@@ -33,4 +31,4 @@ def gather(real: Any, source_type: str) -> Any:
             row = row_of(job, order, i)
             work[job.x + i * job.x_row + j] = real(source[row * columns + j])
 
-    return function, f"{source_type} I R I", tuning.THREADS
+    return function, tuning.THREADS, source_type

@@ -6,6 +6,7 @@ from typing import Any
 
 from kernels.cuda import tuning
 from kernels.cuda.compiler import jit
+from kernels.cuda.compiler.declaration import Array, Offset, Real, Size, Stride
 from kernels.cuda.compiler.target import cuda
 from kernels.cuda.engine.job import PRODUCT_WORDS, SCALARS, job_of, numbers_of, product_at, rows_of
 from kernels.cuda.ir.ptx import maths_of
@@ -24,7 +25,7 @@ def _gradient(g, at, job):
 
 @functools.cache
 def kernel_of(update: Update, dtype: str) -> jit.Kernel:
-    """One step on w (w_rows, w_columns), in place: w, g, an array of each slot, numbers, words. A thread per element.
+    """One step on w (w_rows, w_columns), in place, and on an array of each slot. A thread per element.
 
     w and the slots' arrays have rows w_row apart, the gradient g rows g_row apart: the sum of g_parts parts that lie
     g_spacing apart, in their order, if there is more than one.
@@ -36,15 +37,16 @@ def kernel_of(update: Update, dtype: str) -> jit.Kernel:
 def _kernels_of(name: str, rule: Any, n_slots: int, n_scalars: int, weights_alone: bool) -> Callable[..., jit.Kernel]:
     @jit.kernel(name=name, stamp=f"{rule_hash(rule)}{n_slots}")
     def make(real: Any) -> Any:
-        slots = "".join(f"s{k}, " for k in range(n_slots))
+        slots = "".join(f"s{k}: Array[Real], " for k in range(n_slots))
         kept = "".join(f"s{k}[at], " for k in range(n_slots))
         scalars = "".join(f"numbers[first + {k}], " for k in range(n_scalars))
         scope: dict[str, Any] = {
-            "cuda": cuda, "job_of": job_of, "gradient_at": _gradient, "rule": maths_of(real).rule(rule),
+            "Array": Array, "Real": Real, "cuda": cuda, "job_of": job_of,
+            "gradient_at": _gradient, "rule": maths_of(real).rule(rule),
             "first_scalar": _first_of_biases if weights_alone else _first, "n_scalars": n_scalars,
         }  # fmt: skip
         text = f"""
-def function(w, g, {slots}numbers, words):
+def function(w: Array[Real], g: Array[Real], {slots}numbers: Array[Real], words: Array[int]) -> None:
     job = job_of(words)
     e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     i, j = e // job.w_columns, e % job.w_columns
@@ -54,7 +56,7 @@ def function(w, g, {slots}numbers, words):
         w[at], {kept}= rule(w[at], slope, {kept}{scalars})
 """
         exec(compile(text, __file__, "exec"), scope)
-        return scope["function"], " ".join("RR" + "R" * n_slots + "RI"), tuning.THREADS
+        return scope["function"], tuning.THREADS
 
     return make
 
@@ -78,14 +80,14 @@ def _first_of_biases(job, words, at, n_scalars):
 
 @jit.kernel
 def column_sums(real: Any, columns: int, lanes: int) -> Any:
-    """dz, gradient, words, first: db of a layer, the sums of its dz's columns, where its product has it.
+    """db of a layer, in gradient: the sums of its dz's columns, where its product has it.
 
     blockIdx.x: `columns` columns each, summed by `lanes` threads; blockIdx.y: the product, the first one of which is at
     words[first]; blockIdx.z: the part of the rows.
     """
     threads, zero = columns * lanes, real(0.0)
 
-    def function(dz, gradient, words, first):
+    def function(dz: Array[Real], gradient: Array[Real], words: Array[int], first: Offset) -> None:
         shared = cuda.shared.array(threads, real)
         job, product = job_of(words), product_at(words, first + cuda.blockIdx.y * PRODUCT_WORDS)
         thread = cuda.threadIdx.x
@@ -107,17 +109,19 @@ def column_sums(real: Any, columns: int, lanes: int) -> Any:
         if lane == 0 and j < product.n and product.with_db != 0:
             gradient[cuda.blockIdx.z * product.spacing + product.db + j] = shared[thread]
 
-    return function, "R R I i", threads
+    return function, threads
 
 
 @jit.kernel
 def sum_parts(real: Any) -> Any:
-    """parts, c, count, spacing, rows, columns, ldc: c (rows, columns) = the sum of parts `spacing` apart; c may be
-    the first.
+    """c (rows, columns) = the sum of `count` parts that lie `spacing` apart; c may be the first.
+
     The parts are added in their order. A thread takes an element.
     """
 
-    def function(parts, c, count, spacing, rows, columns, ldc):
+    def function(
+        parts: Array[Real], c: Array[Real], count: Size, spacing: Stride, rows: Size, columns: Size, ldc: Stride
+    ) -> None:
         e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         if e < rows * columns:
             total = parts[e]
@@ -125,19 +129,22 @@ def sum_parts(real: Any) -> Any:
                 total += parts[part * spacing + e]
             c[e // columns * ldc + e % columns] = total
 
-    return function, "R R i i i i i", tuning.THREADS
+    return function, tuning.THREADS
 
 
 @jit.kernel
 def decay(real: Any, threads: int) -> Any:
-    """w, gradient, parts, numbers, words, first: the l2 term of a layer's weights, added to its gradient.
+    """The l2 term of a layer's weights, added to its gradient.
 
     blockIdx.y: the product of dw, the first one of which is at words[first]. A block leaves the sum of its weights'
     squares in parts (n,).
     """
     total_of, zero = block_sum(threads), real(0.0)
 
-    def function(w, gradient, parts, numbers, words, first):
+    def function(
+        w: Array[Real], gradient: Array[Real], parts: Array[Real], numbers: Array[Real], words: Array[int],
+        first: Offset,
+    ) -> None:  # fmt: skip
         shared = cuda.shared.array(threads, real)
         job, product = job_of(words), product_at(words, first + cuda.blockIdx.y * PRODUCT_WORDS)
         start, size = product.c, product.m * product.c_row
@@ -150,4 +157,4 @@ def decay(real: Any, threads: int) -> Any:
         if cuda.threadIdx.x == 0:
             parts[cuda.blockIdx.y * cuda.gridDim.x + cuda.blockIdx.x] = total
 
-    return function, "R R R R I i", threads
+    return function, threads
