@@ -85,6 +85,7 @@ def _compiled(name: str, header: str, wrong: str, update: Any, dtype: Any, ndim:
     """The step as Numba compiles it. wrong: the text of what it refuses."""
     distances = "".join(f"distance({slot}, w), " for slot in update.slots)
     scope: dict[str, Any] = {
+        "__name__": __name__,  # without a module Numba forgets what travels with the caller's cache entry
         "at": at, "address_of": address_of, "distance": _distance_in(name, update.slots),
         "call": kernels_of(update)(dtype),
         "scalars": maths_of(types.float64).rule(update.scalars),
