@@ -98,7 +98,7 @@ class Activation:
     @forks.cached
     def stamp(self) -> str:
         """A hash of its rules."""
-        return rule_hash(self.function, self.slope)  # type: ignore[arg-type]
+        return rule_hash(self.function, self.slope)
 
     @property
     def is_identity(self) -> bool:

@@ -14,7 +14,7 @@ from numba import njit
 import kernels
 from fastnn.optimizers import Optimizer, Rate, Update, declare
 
-factor = float(os.environ.get("FACTOR", 1.0))
+factor, rate = float(os.environ.get("FACTOR", 1.0)), float(os.environ.get("RATE", 0.5))
 
 def slotless(w, g, rate):
     return (w - rate * g,)
@@ -34,7 +34,7 @@ class Slotless(Optimizer):
 @declare("ball")
 @dataclass(frozen=True)
 class Ball(Optimizer):
-    learning_rate: Rate = 0.5
+    learning_rate: Rate = rate
     updates = (Update(("v",), ball, scalars),)
 """
 CALLER = """
@@ -76,3 +76,12 @@ def test_cached_steps_in_the_next_process(tmp_path):
     assert {hits for _, hits in second.values()} == {1}
     assert {case: w for case, (w, _) in first.items()} == {case: w for case, (w, _) in second.items()}
     assert {w < 1.0 for w, _ in first.values()} == {True}
+
+
+def test_cached_steps_of_changed_declarations(tmp_path):
+    """Of the scalars that they compute of their options, and of an option's default."""
+    text = caller(0, "slotless", "slotless", (), {}) + caller(1, "ball", "ball", ("v",), {})
+    (tmp_path / "callers.py").write_text(f"{DECLARED}\nfound = {{}}\n{text}\nprint(json.dumps(found))")
+    assert results(tmp_path) == {"slotless": [0.875, 0], "ball": [0.875, 0]}
+    assert results(tmp_path, FACTOR="2") == {"slotless": [0.75, 0], "ball": [0.75, 0]}
+    assert results(tmp_path, FACTOR="2", RATE="1") == {"slotless": [0.75, 1], "ball": [0.5, 0]}

@@ -202,14 +202,19 @@ def test_a_saved_model_says_which_loss_is_not_known(tmp_path):
 
 CALLER = """
 import json, os
+from math import inf
 import numpy as np
 from numba import njit
 import kernels
 from kernels.cpu.compiler import jit
-from kernels.losses import Loss
+from kernels.losses import Loss, Parameter
 
 scale = float(os.environ["SCALE"])
-Loss("mine", lambda z, t: scale * (z - t) * (z - t), lambda z, t: 2.0 * scale * (z - t))
+given = eval(os.environ.get("GIVEN", "{}"))
+if "parameter" in given:
+    Loss("mine", lambda z, t, p: p * scale * (z - t) * (z - t), lambda z, t, p: 2.0 * scale * p * (z - t), **given)
+else:
+    Loss("mine", lambda z, t: scale * (z - t) * (z - t), lambda z, t: 2.0 * scale * (z - t), **given)
 
 @njit(cache=True)
 def call(z, t, dz):
@@ -228,3 +233,13 @@ def test_a_cached_caller_finds_it_in_the_next_process_and_no_other(tmp_path):
     variables = {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     results = [json.loads(run("import callers", env=environment(SCALE=n, **variables)).stdout) for n in "113"]
     assert results == [[1.0, 0, [0]], [1.0, 1, [1]], [3.0, 0, [0]]]
+
+
+def test_a_cached_caller_of_a_changed_declaration_is_compiled_anew(tmp_path):
+    """Of what is not in the rule: the mean over rows, and the default of a parameter."""
+    (tmp_path / "callers.py").write_text(CALLER)
+    path = os.pathsep.join(map(str, [tmp_path, PACKAGES]))
+    variables = {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "SCALE": "1"}
+    changes = ["{}", "{'averaged': False}", *(f"{{'parameter': Parameter('p', 0, inf, {p})}}" for p in (2.0, 4.0))]
+    results = [json.loads(run("import callers", env=environment(GIVEN=given, **variables)).stdout) for given in changes]
+    assert [value for value, *_ in results] == [1.0, 3.0, 2.0, 4.0]
