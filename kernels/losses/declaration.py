@@ -103,6 +103,7 @@ class Loss:
 
     def __post_init__(self) -> None:
         if LOSSES.loaded:
+            LOSSES.check_new(self.name)
             verify(self)
         LOSSES.add(self.name, self)
 
@@ -127,7 +128,7 @@ class Loss:
         return f"z, target, weight=None, {'' if compiled else '*, '}{given}dz=None"
 
 
-LOSSES: Registry[Loss] = Registry("loss")
+LOSSES: Registry[Loss] = Registry("loss", functions=True)
 
 
 def loss_and_parameter(choice: LossChoice) -> tuple[Loss, float]:

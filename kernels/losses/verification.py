@@ -1,9 +1,6 @@
 """What is asked of a loss that a program declares, before it is known by its name."""
 
-import importlib.util
-import keyword
 import math
-import sys
 from typing import Any
 
 from kernels.declarations.rules import check_derivative, checked, value_at
@@ -15,13 +12,8 @@ _ANY, _ABOVE, _BETWEEN = (-1.7321, -0.4343, 0.5772, 2.2361), (0.0, 0.4343, 1.0, 
 
 
 def verify(loss: Any) -> None:
-    """Raise TypeError or ValueError naming what is wrong with a loss: its name, its functions, its derivative."""
-    name, outputs = loss.name, loss.outputs
-    if isinstance(name, str) and name.isidentifier():
-        kernels_own = name in vars(sys.modules["kernels"]) or importlib.util.find_spec(f"kernels.{name}")
-        if kernels_own or keyword.iskeyword(name):
-            whose = "kernels'" if kernels_own else "Python's"
-            raise ValueError(f"name must be a new one, but {name!r} is {whose} own")
+    """Raise TypeError or ValueError naming what is wrong with a loss: its functions, its derivative."""
+    outputs = loss.outputs
     if not isinstance(outputs, tuple) or not outputs or not set(outputs) <= set(OUTPUTS):
         raise ValueError(f"outputs must be a tuple of {', '.join(OUTPUTS)}, got {outputs!r}")
     for argument, default in (("reads", "z"), ("kernel", ""), ("work", None)):

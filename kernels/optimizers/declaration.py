@@ -188,7 +188,7 @@ def update_for(declaration: type[Optimizer], given: set[str]) -> Update:
     return next(update for update in declaration.updates if set(update.slots) == given)
 
 
-known: Registry[type[Optimizer]] = Registry("optimizer")
+known: Registry[type[Optimizer]] = Registry("optimizer", {"lbfgs": "a solver of scikit-learn's"}, functions=True)
 
 
 def known_updates() -> list[Update]:
@@ -200,11 +200,12 @@ D = TypeVar("D", bound=type[Optimizer])
 
 
 def declare(name: str) -> Callable[[D], D]:
-    """Make an optimiser known by a name. Raises ValueError for one of fastnn's own names."""
+    """Make an optimiser known by a name. Raises ValueError for one that means something else already."""
 
     def add(declaration: D) -> D:
         if not (isinstance(declaration, type) and issubclass(declaration, Optimizer)):
             raise TypeError(f"an optimiser must be a class derived from Optimizer, got {declaration!r}")
+        known.check_new(name)
         if not hasattr(declaration, "reference"):
             declaration.reference = staticmethod(_reference_of(name, declaration))
         known.add(name, declaration)

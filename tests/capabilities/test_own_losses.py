@@ -158,6 +158,7 @@ def test_kinks_do_not_count():
     ("name", "f", "error", "message"),
     [
         ("huber", smooth, ValueError, "^name must be a new one, but 'huber' is fastnn's own loss$"),
+        ("adam", smooth, ValueError, "^name must be a new one, but 'adam' is fastnn's own optimizer$"),
         ("linear", smooth, ValueError, "^name must be a new one, but 'linear' is kernels' own$"),
         ("reference", smooth, ValueError, "^name must be a new one, but 'reference' is kernels' own$"),
         ("lambda", smooth, ValueError, "^name must be a new one, but 'lambda' is Python's own$"),
