@@ -390,7 +390,7 @@ def test_its_line_in_the_documentation(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_operations_are_counted(loss, dtype):
     """What its rule makes, and its gradient's share of a mean."""
-    declared, count, operations_of = losses.LOSSES[loss], counts._of_loss, counts.operations_of
+    declared, count, operations_of = losses.LOSSES[loss], counts._operations_of_loss, counts.operations_of
     choice, exponential = oracle.loss_with_parameter(loss), operations_of(maths.exp, dtype)
     for output in declared.outputs:
         operations = count(dtype, choice, output, False)
