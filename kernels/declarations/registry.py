@@ -19,12 +19,15 @@ class Registry(Generic[T]):
 
     kind: what messages call them, "activation" say. taken: names that mean something else where these are chosen from,
     and what. functions: whether each is a function of `kernels` by its name, which it must then be alone to have.
+    made_by: how a program makes one, for messages about names that are not known, in a model that was pickled say.
     """
 
     _of_functions: ClassVar[list["Registry[Any]"]] = []
 
-    def __init__(self, kind: str, taken: Mapping[str, str] = NOTHING, functions: bool = False) -> None:
-        self.kind, self._taken, self._functions = kind, taken, functions
+    def __init__(
+        self, kind: str, taken: Mapping[str, str] = NOTHING, functions: bool = False, made_by: str = ""
+    ) -> None:
+        self.kind, self._taken, self._functions, self._made_by = kind, taken, functions, made_by
         if functions:
             self._of_functions.append(self)
         self._known: dict[str, T] = {}
@@ -94,7 +97,9 @@ class Registry(Generic[T]):
             if name in self._known:
                 return str(name)
         known = ", ".join([*self._known, *self._aliases])
-        raise ValueError(f"{self.kind} must be one of {known}, got {name!r}")
+        own = self._made_by and isinstance(name, str) and name.isidentifier()
+        hint = f"; {self.kind}s of one's own are known once {self._made_by} was made" if own else ""
+        raise ValueError(f"{self.kind} must be one of {known}, got {name!r}{hint}")
 
     def __getitem__(self, name: Any) -> T:
         """The declaration of this name or alias. Raises ValueError for what is not known."""
