@@ -93,6 +93,14 @@ def test_what_is_declared_wrongly_is_said_at_once(heavy_ball):
         declare("mine")("HeavyBall")
 
     @dataclass(frozen=True)
+    class Lacking(Optimizer):
+        learning_rate: Rate = 0.1
+        updates = (Update((), lambda w, g, rate: (w - rate * g,), lambda learning_rate, speed: (learning_rate,)),)
+
+    with pytest.raises(ValueError, match=r"^scalars must take some of step, learning_rate of Lacking, got 'speed'$"):
+        declare("lacking")(Lacking)
+
+    @dataclass(frozen=True)
     class Short(Optimizer):
         learning_rate: Rate = 0.1
         updates = (Update((), lambda w, g, rate, other: (w - rate * g,), scalars),)
