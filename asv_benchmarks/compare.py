@@ -266,19 +266,11 @@ def works(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     """The libraries that are asked, and a call for each line of the table."""
     if args.products is not None:
         from benchmarks.products import PEERS
-    else:
-        from benchmarks.peers import PEERS  # type: ignore[assignment]
-    names = [name for name in PEERS if args.device in PEERS[name].devices]
-    if args.products is None and not args.predict:
-        names = [name for name in names if PEERS[name].train is not None]  # type: ignore[attr-defined]
-    if args.peers:
-        if unknown := sorted(set(args.peers) - set(names)):
-            raise SystemExit(f"compare.py: --peers must be among {', '.join(names)}, got {', '.join(unknown)}")
-        names = [name for name in names if name in args.peers or name == "fastnn"]
-    if args.products is not None:
+
+        names = _asked(args, [name for name in PEERS if args.device in PEERS[name].devices])
         shapes = args.products or PRODUCTS[args.device]
         return names, {shape: partial(multiplication, shape, names, args) for shape in shapes}
-    names = [name for name in names if args.precision in PEERS[name].precisions]  # type: ignore[attr-defined]
+    names = _asked(args, _of_networks(args))
     networks = {label: replace(network, precision=args.precision) for label, network in chosen(args).items()}
     if args.predict:
         return names, {
@@ -287,6 +279,26 @@ def works(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
             for rows in PREDICTED_ROWS
         }
     return names, {label: partial(training, workload, names, args) for label, workload in networks.items()}
+
+
+def _of_networks(args: argparse.Namespace) -> list[str]:
+    """The libraries that run networks, or train them, on this device and with this precision."""
+    from benchmarks.peers import PEERS
+
+    return [
+        name
+        for name, peer in PEERS.items()
+        if args.device in peer.devices and args.precision in peer.precisions and (args.predict or peer.train)
+    ]
+
+
+def _asked(args: argparse.Namespace, names: list[str]) -> list[str]:
+    """Those of the libraries that --peers names, and fastnn; without it all."""
+    if not args.peers:
+        return names
+    if unknown := sorted(set(args.peers) - set(names)):
+        raise SystemExit(f"compare.py: --peers must be among {', '.join(names)}, got {', '.join(unknown)}")
+    return [name for name in names if name in args.peers or name == "fastnn"]
 
 
 def count(text: str) -> int:

@@ -221,8 +221,8 @@ def softmax(z: Any, *, out: Any = None) -> np.ndarray:
 def loss_function(loss: Loss) -> Callable[..., tuple[float, np.ndarray]]:
     """The public function of a loss."""
     parameter = loss.parameter
-    scope: dict[str, Any] = {"loss": loss, "call": _loss}
-    text = f"call(loss, z, target, weight, dz, {parameter.name if parameter else 0.0})"
+    scope: dict[str, Any] = {"_declared": loss, "_call": _loss}
+    text = f"_call(_declared, z, target, weight, dz, {parameter.name if parameter else 0.0})"
     exec(f"def {loss.name}({loss.signature()}):\n    return {text}", scope)
     function = scope[loss.name]
     function.__module__, function.__doc__ = "kernels", documentation(loss)

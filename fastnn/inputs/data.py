@@ -59,8 +59,11 @@ class Data:
         gathered = (self.X.dtype, target, None if self.weight is None else self.weight.dtype)
         rows = int(rows)  # a schedule is handed no NumPy scalar
         if optimizer is None:
-            return Needs(self.loss, gathered=gathered, rows=rows, outputs=outputs, gradients=gradients)
-        return Needs(self.loss, optimizer.update, gathered, rows, optimizer.clip_norm is not None, l2 > 0, outputs)
+            return Needs(loss=self.loss, gathered=gathered, rows=rows, outputs=outputs, gradients=gradients)
+        return Needs(
+            loss=self.loss, update=optimizer.update, gathered=gathered, rows=rows,
+            clips=optimizer.clip_norm is not None, decays=l2 > 0, outputs=outputs,
+        )  # fmt: skip
 
     def mass(self, order: np.ndarray | None, batch_size: int) -> np.ndarray:
         """The sum of row weights of each batch of the rows `order`, or of all rows as they lie."""

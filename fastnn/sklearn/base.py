@@ -117,7 +117,7 @@ class Perceptron(BaseEstimator):
                 f"{widths}"
             )
         if self.solver == "lbfgs":
-            net.prepare(line, Needs(problem.loss, gradients=True))
+            net.prepare(line, Needs(loss=problem.loss, gradients=True))
             self.loss_, self.n_iter_ = minimise(
                 net, problem, self.alpha, self.tol, self.max_iter, self.max_fun, self._say
             )

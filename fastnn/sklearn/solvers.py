@@ -13,7 +13,7 @@ from fastnn.inputs import Targets
 from fastnn.inputs.data import Data
 from fastnn.schedules import Schedule
 from fastnn.training.optimizer_state import Memory
-from fastnn.training.sharing import Share
+from fastnn.training.sharing import ThreadShare
 from kernels.engine.requests import Batches
 from kernels.maths import sqrt
 from kernels.optimizers import adam
@@ -248,7 +248,7 @@ def minimise(
         iterations += 1
         say(f"Iteration {iterations}, loss = {problem.reported * intermediate_result.fun:.8f}")
 
-    with Share(net.engine()) as share:
+    with ThreadShare(net.engine()) as share:
         result = minimize(
             objective, net.parameters[places].astype(np.float64), method="L-BFGS-B", jac=True, callback=report,
             options={"maxfun": max_fun, "maxiter": max_iter, "gtol": gtol},

@@ -88,7 +88,7 @@ class Learner:
         return max(1, min(self._slice // self.steps(n_rows), MANY_ROWS // n_rows, most))
 
     def epochs(self, next_order: Callable[[], np.ndarray | None], n: int) -> list[dict[str, float]]:
-        """So many epochs as `epoch` makes, in one slice. Each one's loss, accuracy and last learning rate.
+        """Make n epochs as `epoch` does, in one slice. Each one's loss, accuracy and last learning rate.
 
         next_order: the order of the next epoch, which may be the array of the one before; or None, for each of them.
         """

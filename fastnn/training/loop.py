@@ -7,7 +7,7 @@ import numpy as np
 
 from fastnn.training.learner import Learner
 from fastnn.training.observers import Epoch, Observer
-from fastnn.training.sharing import Share
+from fastnn.training.sharing import ThreadShare
 
 
 class Ending(enum.Enum):
@@ -25,7 +25,7 @@ def run(
     Epochs that take less than coming back to Python does are made together, as far as the observer need not look.
     """
     number, stop = 0, False
-    with learner.engine.training(), Share(learner.engine) as share:
+    with learner.engine.training(), ThreadShare(learner.engine) as share:
         try:
             observer.train_begin()
             while number < epochs and not stop:

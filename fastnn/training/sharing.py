@@ -4,10 +4,10 @@ from typing import Any
 
 from kernels.process import forks
 
-_running: set["Share"] = set()
+_running: set["ThreadShare"] = set()
 
 
-class Share:
+class ThreadShare:
     """One training's part of the threads; a context manager around it.
 
     Its engine gets as many threads as it was made for, divided by the number of trainings that run at the time of
@@ -17,7 +17,7 @@ class Share:
     def __init__(self, engine: Any) -> None:
         self.engine = engine
 
-    def __enter__(self) -> "Share":
+    def __enter__(self) -> "ThreadShare":
         self.take()
         return self
 

@@ -10,6 +10,7 @@ import numpy as np
 from kernels.declarations.registry import Registry
 from kernels.declarations.rules import check_derivative, checked
 from kernels.declarations.sources import rule_hash
+from kernels.engine.codes import OUTPUTS
 from kernels.process import forks
 
 # Where a program's slope is compared with its function: not at 0 nor other round numbers, where slopes have kinks
@@ -98,7 +99,7 @@ class Activation:
     @forks.cached
     def stamp(self) -> str:
         """A hash of its rules."""
-        return rule_hash(self.function, self.slope)  # type: ignore[arg-type]
+        return rule_hash(self.function, self.slope)
 
     @property
     def is_identity(self) -> bool:
@@ -111,7 +112,11 @@ class Activation:
         return self.floor == 0.0
 
 
-ACTIVATIONS: Registry[Activation] = Registry("activation")
+ACTIVATIONS: Registry[Activation] = Registry(
+    "activation",
+    dict.fromkeys(OUTPUTS, "an output activation"),
+    made_by="fastnn.Activation(name, function, slope)",
+)
 
 
 def times(z: np.ndarray, factor: np.ndarray) -> np.ndarray:

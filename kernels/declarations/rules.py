@@ -13,6 +13,7 @@ from kernels.maths.functions import frozen
 
 STEP = float(np.cbrt(np.finfo(np.float64).eps / 2))  # central differences lose by it as much as by rounding
 KINK = 1e-3  # the share of a slope by which those on both sides of a point differ at most where there is no kink
+OTHER_STEPS = (0.61, 0.83, 1.37, 1.73)  # shares of it, no ratios of small numbers, at which errors of rounding repeat
 OF_SLOPE, OF_LARGEST, OF_VALUE = 1e-6, 1e-8, 1e-9  # what a derivative may be wrong by
 
 
@@ -55,8 +56,9 @@ def check_derivative(
 ) -> None:
     """Check that df is the derivative of f with respect to the first number of each point, in float64.
 
-    names: of the arguments that f and df are. points: the arguments' names and numbers. Where f has a kink, or is not
-    finite, df may be anything. Raises ValueError naming the argument and the first point where df is wrong.
+    names: of the arguments that f and df are. points: the arguments' names and numbers. Where f has a kink, is not
+    finite, or is rounded much, after a cancellation say, df may be anything. Raises ValueError naming the argument and
+    the first point where df is wrong.
     """
     f_name, df_name = names
     points = list(points)
@@ -69,7 +71,7 @@ def check_derivative(
     for point, value, slope, difference in smooth:
         size = abs(difference)
         allowed = OF_SLOPE * size + OF_LARGEST * min(largest, 1.0 + size) + OF_VALUE * abs(value)
-        if not abs(slope - difference) <= allowed:
+        if not abs(slope - difference) <= allowed and _is_exact(f_name, f, point, difference, allowed):
             raise ValueError(
                 f"{df_name} must be the derivative of {f_name} with respect to {next(iter(point))}: at {_text(point)} "
                 f"it is {slope:.8g}, but by central differences {f_name} has the slope {difference:.8g}"
@@ -88,14 +90,28 @@ def _at(
     names: tuple[str, str], f: Callable[..., Any], df: Callable[..., Any], point: Mapping[str, float]
 ) -> tuple[Mapping[str, float], float, float, float] | None:
     """(point, f, df, the slope of f by central differences), or None where there is none."""
-    x, *others = point.values()
-    step = STEP * max(1.0, abs(x))
-    below, at, above = (float(value_at(names[0], f, point, z, *others)) for z in (x - step, x, x + step))
-    slope = float(value_at(names[1], df, point))
-    difference = (above - below) / ((x + step) - (x - step))
+    step = STEP * max(1.0, abs(next(iter(point.values()))))
+    below, above, difference = _difference(names[0], f, point, step)
+    at, slope = float(value_at(names[0], f, point)), float(value_at(names[1], df, point))
     bend = abs(above - 2.0 * at + below)
     straight = math.isfinite(difference) and bend <= KINK * step * max(abs(difference), abs(slope))
     return (point, at, slope, difference) if straight else None
+
+
+def _difference(f_name: str, f: Callable[..., Any], point: Mapping[str, float], step: float) -> tuple[float, ...]:
+    """(f a step below the point, f a step above it, the slope between them)."""
+    x, *others = point.values()
+    below, above = (float(value_at(f_name, f, point, z, *others)) for z in (x - step, x + step))
+    return below, above, (above - below) / ((x + step) - (x - step))
+
+
+def _is_exact(
+    f_name: str, f: Callable[..., Any], point: Mapping[str, float], difference: float, allowed: float
+) -> bool:
+    """Whether other steps have the same difference, as they do where f is not rounded by more than its dtype."""
+    step = STEP * max(1.0, abs(next(iter(point.values()))))
+    others = (_difference(f_name, f, point, share * step)[2] for share in OTHER_STEPS)
+    return all(abs(other - difference) <= allowed for other in others)
 
 
 def _text(point: Mapping[str, float]) -> str:

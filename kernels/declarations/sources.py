@@ -18,8 +18,10 @@ def source_hash(*names: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def rule_hash(*rules: FunctionType) -> str:
+def rule_hash(*rules: Any) -> str:
     """A hash of what rules say: of their code, and of the numbers and rules that they read from outside.
+
+    Of anything else it is a hash of its text.
 
     It is the same in every process.
     """

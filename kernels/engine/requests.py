@@ -1,8 +1,8 @@
 """What engines are asked for, on every device: what to load, and which steps to make."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +10,9 @@ from kernels.losses import LossChoice
 from kernels.optimizers.declaration import Update
 
 
-class Needs(NamedTuple):
+@dataclass(frozen=True)
+class Needs:
     """What the jobs to come will be about, so that what they run can be compiled before. A key of what is loaded.
-
-    A tuple, whose hash takes no time: `predict` looks it up for every row.
 
     update: the optimiser's, None where no steps are made. gathered: the dtypes of data, of targets (None for labels)
     and of weights. rows: of a batch. clips: whether steps have a clip_norm. decays: whether they have an l2. outputs:
@@ -28,6 +27,13 @@ class Needs(NamedTuple):
     decays: bool = False
     outputs: bool = False
     gradients: bool = False
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(tuple(vars(self).values())))
+
+    def __hash__(self) -> int:
+        return self._hash  # made once, for `predict` looks for it with every row
 
 
 @dataclass(eq=False, slots=True)

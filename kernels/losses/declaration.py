@@ -103,6 +103,7 @@ class Loss:
 
     def __post_init__(self) -> None:
         if LOSSES.loaded:
+            LOSSES.check_new(self.name)
             verify(self)
         LOSSES.add(self.name, self)
 
@@ -114,8 +115,9 @@ class Loss:
 
     @forks.cached
     def stamp(self) -> str:
-        """A hash of all that its kernels are compiled from besides our own sources."""
-        return (rule_hash(self.rule) if self.f else "") + ("mean" if self.mean else "sum")
+        """A hash of all that its kernels and their callers are compiled from besides our own sources."""
+        said = (self.mean, self.averaged, self.targets, self.parameter)
+        return rule_hash(self.rule, said) if self.f else rule_hash(said)
 
     def signature(self, compiled: bool = False) -> str:
         """The parameters of its public function. Inside compiled code all have a default, and none a name alone."""
@@ -126,7 +128,7 @@ class Loss:
         return f"z, target, weight=None, {'' if compiled else '*, '}{given}dz=None"
 
 
-LOSSES: Registry[Loss] = Registry("loss")
+LOSSES: Registry[Loss] = Registry("loss", functions=True)
 
 
 def loss_and_parameter(choice: LossChoice) -> tuple[Loss, float]:

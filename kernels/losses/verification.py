@@ -1,33 +1,70 @@
 """What is asked of a loss that a program declares, before it is known by its name."""
 
-import importlib.util
 import keyword
 import math
-import sys
 from typing import Any
 
+from kernels.declarations.ranges import is_real
 from kernels.declarations.rules import check_derivative, checked, value_at
 from kernels.engine.codes import OUTPUTS
 
 # Far from round numbers, where kinks lie, and from each other
-_Z = (-2.7183, -1.3217, -0.6193, -0.2357, -0.0471, 0.0529, 0.3183, 0.7323, 1.6177, 3.1419)
-_ANY, _ABOVE, _BETWEEN = (-1.7321, -0.4343, 0.5772, 2.2361), (0.0, 0.4343, 1.0, 2.2361), (0.0, 0.1592, 0.5772, 1.0)
+_Z = (
+    -19.0919, -7.3137, -2.7183, -1.3217, -0.6193, -0.2357, -0.0471, 0.0529, 0.3183, 0.7323, 1.6177, 3.1419, 7.3137,
+    19.0919,
+)  # fmt: skip
+_ANY, _BEYOND, _BETWEEN = (-1.7321, -0.4343, 0.5772, 2.2361), (0.4343, 1.0, 2.2361), (0.1592, 0.5772)
+_ARGUMENTS = ("z", "target", "weight", "dz")  # of the function of a loss, besides its parameter
+_BASELINES = ("mean", "median", "quantile")
 
 
 def verify(loss: Any) -> None:
-    """Raise TypeError or ValueError naming what is wrong with a loss: its name, its functions, its derivative."""
-    name, outputs = loss.name, loss.outputs
-    if isinstance(name, str) and name.isidentifier():
-        kernels_own = name in vars(sys.modules["kernels"]) or importlib.util.find_spec(f"kernels.{name}")
-        if kernels_own or keyword.iskeyword(name):
-            whose = "kernels'" if kernels_own else "Python's"
-            raise ValueError(f"name must be a new one, but {name!r} is {whose} own")
+    """Raise TypeError or ValueError naming what is wrong with a loss: its options, its functions, its derivative."""
+    outputs, baseline = loss.outputs, loss.baseline
     if not isinstance(outputs, tuple) or not outputs or not set(outputs) <= set(OUTPUTS):
         raise ValueError(f"outputs must be a tuple of {', '.join(OUTPUTS)}, got {outputs!r}")
-    for argument, default in (("reads", "z"), ("kernel", ""), ("work", None)):
+    for argument, default in (("reads", "z"), ("kernel", ""), ("work", None), ("default_of", "")):
         if (got := getattr(loss, argument)) != default:
             raise ValueError(f"{argument} must be {default!r}, for others are fastnn's own, got {got!r}")
+    for argument in ("mean", "averaged"):
+        if not isinstance(got := getattr(loss, argument), bool):
+            raise TypeError(f"{argument} must be True or False, got {got!r}")
+    if baseline not in _BASELINES:
+        raise ValueError(f"baseline must be one of {', '.join(map(repr, _BASELINES))}, got {baseline!r}")
+    _verify_targets(loss.targets)
+    if loss.parameter is not None:
+        _verify_parameter(loss.parameter)
+    elif baseline == "quantile":
+        raise ValueError("baseline must be 'mean' or 'median' where there is no parameter, got 'quantile'")
     _verify_rules(loss)
+
+
+def _verify_targets(targets: Any) -> None:
+    if not hasattr(targets, "only"):
+        raise TypeError(f"targets must be fastnn.losses.Targets(least, most, only=...), got {targets!r}")
+    _verify_range("targets", targets.least, targets.most)
+    if not isinstance(targets.only, tuple) or not all(is_real(number) for number in targets.only):
+        raise TypeError(f"targets must have a tuple of numbers as only, got {targets.only!r}")
+    if targets.labels:
+        raise ValueError("targets must have labels=False, for losses of labels are fastnn's own, got labels=True")
+
+
+def _verify_parameter(parameter: Any) -> None:
+    if not hasattr(parameter, "default"):
+        raise TypeError(f"parameter must be fastnn.losses.Parameter(name, least, most), got {parameter!r}")
+    name, default = parameter.name, parameter.default
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+        raise ValueError(f"parameter must have an identifier as its name, without _ before it, got {name!r}")
+    if name in _ARGUMENTS:
+        raise ValueError(f"parameter must have another name than {', '.join(_ARGUMENTS)}, got {name!r}")
+    _verify_range("parameter", parameter.least, parameter.most)
+    if default is not None:
+        parameter.range("parameter: default", default)
+
+
+def _verify_range(argument: str, least: Any, most: Any) -> None:
+    if not is_real(least) or not is_real(most) or not least < most:
+        raise ValueError(f"{argument} must lie between two numbers, least < most, got {least!r} and {most!r}")
 
 
 def _verify_rules(loss: Any) -> None:
@@ -37,8 +74,8 @@ def _verify_rules(loss: Any) -> None:
     object.__setattr__(loss, "f", checked("f", loss.f, takes))
     if loss.df is not None:
         object.__setattr__(loss, "df", checked("df", loss.df, takes))
-    more = {parameter.name: _number(parameter)} if parameter else {}
-    points = [{"z": z, "target": target, **more} for target in _targets(loss.targets) for z in _Z]
+    given = [{parameter.name: number} for number in _numbers(parameter)] if parameter else [{}]
+    points = [{"z": z, "target": t} | more for more in given for t in _targets(loss.targets) for z in _Z]
     if loss.df is not None:
         check_derivative(("f", "df"), loss.f, loss.df, points)
         return
@@ -50,14 +87,21 @@ def _verify_rules(loss: Any) -> None:
 
 
 def _targets(targets: Any) -> tuple[float, ...]:
-    """Some that a loss takes."""
-    if targets.only:
-        return tuple(targets.only)
-    if targets.most < math.inf:
-        return tuple(targets.least + share * (targets.most - targets.least) for share in _BETWEEN)
-    return _ANY if targets.least == -math.inf else tuple(targets.least + more for more in _ABOVE)
+    """Some that a loss takes, the ends of their range among them."""
+    ends = [end for end in (targets.least, targets.most) if math.isfinite(end)]
+    return tuple(targets.only) or (*ends, *_inside(targets.least, targets.most))
 
 
-def _number(parameter: Any) -> float:
-    """A number that it may be."""
-    return float(parameter.default or parameter.least + min(1.0, parameter.most - parameter.least) / 2)
+def _numbers(parameter: Any) -> tuple[float, ...]:
+    """Some that it may be, its default first."""
+    default = () if parameter.default is None else (float(parameter.default),)
+    return *default, *_inside(parameter.least, parameter.most)
+
+
+def _inside(least: float, most: float) -> tuple[float, ...]:
+    """Some numbers between two, which may be infinite."""
+    if math.isfinite(least) and math.isfinite(most):
+        return tuple(least + share * (most - least) for share in _BETWEEN)
+    if math.isfinite(least):
+        return tuple(least + more for more in _BEYOND)
+    return tuple(most - less for less in _BEYOND) if math.isfinite(most) else _ANY

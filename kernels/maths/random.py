@@ -27,14 +27,14 @@ def philox(compiled: Callable[..., Any]) -> Any:
     """
 
     @compiled
-    def turn(c0, c1, c2, c3, k0, k1):
+    def round_(c0, c1, c2, c3, k0, k1):
         p0, p1 = (c0 & LOW) * MULTIPLIER_0, (c2 & LOW) * MULTIPLIER_1
         return (p1 >> HALF) ^ c1 ^ k0, p1, (p0 >> HALF) ^ c3 ^ k1, p0, k0 + WEYL_0, k1 + WEYL_1
 
     @compiled
     def words(c0, c1, c2, c3, k0, k1):
         for _ in range(10):
-            c0, c1, c2, c3, k0, k1 = turn(c0, c1, c2, c3, k0, k1)
+            c0, c1, c2, c3, k0, k1 = round_(c0, c1, c2, c3, k0, k1)
         return c0, c1, c2, c3
 
     return words

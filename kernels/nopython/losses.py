@@ -15,16 +15,16 @@ from kernels.nopython.arguments import at, check_array, check_given, check_writt
 
 _LOSS = """
 def typing({signature}):
-    loss = typed(z, target, weight, dz, {parameter})
+    _loss = _typed(z, target, weight, dz, {parameter})
     def {name}({signature}):
-        return loss(z, target, weight, dz, {parameter})
+        return _loss(z, target, weight, dz, {parameter})
     return {name}
 """
 
 
 def offer_loss(name: str, declared: Loss) -> None:
     """Make a loss's function callable from nopython code: Numba goes by the names of parameters."""
-    parameter, scope = declared.parameter, {"typed": _loss_of(declared)}
+    parameter, scope = declared.parameter, {"_typed": _loss_of(declared)}
     text = {"name": name, "signature": declared.signature(compiled=True)}
     exec(_LOSS.format(**text, parameter=parameter.name if parameter else "0.0"), scope)
     overload(api.loss_function(declared), strict=False, prefer_literal=True)(scope["typing"])

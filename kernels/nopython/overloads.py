@@ -37,7 +37,7 @@ from kernels.optimizers import known as optimizers
 @functools.cache
 def register() -> None:
     """Make each public function callable from nopython code."""
-    for name, implement in _IMPLEMENTATIONS.items():
+    for name, implement in _TYPINGS.items():
         overload(getattr(api, name), strict=False, prefer_literal=True)(implement)
     LOSSES.follow(offer_loss)
     optimizers.follow(
@@ -187,7 +187,7 @@ def _strides(function: str, *names: str, written: bool = False) -> list[Any]:
     return [row_stride(function, name, written) for name in names]
 
 
-_IMPLEMENTATIONS: dict[str, Any] = {
+_TYPINGS: dict[str, Any] = {
     "linear": _linear,
     "linear_backward": _linear_backward,
     "activate": _activate,

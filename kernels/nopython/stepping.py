@@ -7,13 +7,15 @@ from typing import Any
 
 from numba import types
 
-from kernels.cpu.compiler import jit
+from kernels.cpu.compiler import calls, jit
+from kernels.cpu.compiler.jit import StaleKernelError
 from kernels.cpu.engine.operations.update import kernels_of
 from kernels.cpu.ir.maths import maths_of
 from kernels.cpu.ir.memory import address_of
+from kernels.declarations.sources import rule_hash
 from kernels.nopython.arguments import at, check_array, check_given, check_written, is_none, one_dtype, rows_of
 from kernels.optimizers import known
-from kernels.optimizers.declaration import by_name, update_for
+from kernels.optimizers.declaration import Optimizer, by_name, update_for
 from kernels.stepping import arguments_of
 
 
@@ -53,7 +55,8 @@ def typing(name: str) -> Any:
         check_array(dw, "dw", ndim, name)
         update = update_for(declaration, set(there))
         wrong = _refused(name, declaration.optional, set(kinds) - set(there), "step" in options)
-        return _compiled(name, header, wrong, update, one_dtype(name, w=w, dw=dw, **there), ndim)
+        dtype = one_dtype(name, w=w, dw=dw, **there)
+        return _compiled(_Step(name, declaration), header, wrong, update, dtype, ndim)
 
     scope: dict[str, Any] = {"implementation": implementation}
     exec(
@@ -81,12 +84,33 @@ def _refused(name: str, optional: Mapping[str, str], missing: set[str], counted:
     return wrong
 
 
-def _compiled(name: str, header: str, wrong: str, update: Any, dtype: Any, ndim: int) -> Any:
+class _Step:
+    """An optimiser as it was when a caller was compiled: what the caller holds of it besides its kernel's code."""
+
+    def __init__(self, name: str, declaration: type[Optimizer]) -> None:
+        updates = [(update.slots, update.options) for update in declaration.updates]
+        said = (str(inspect.signature(declaration.reference)), dict(declaration.optional), updates)
+        self.name, self.stamp = name, rule_hash(said, *(update.scalars for update in declaration.updates))
+
+    def __reduce__(self) -> Any:
+        return _find, (self.name, self.stamp)
+
+
+def _find(name: str, stamp: str) -> _Step:
+    """Unpickle an optimiser out of a cached caller, or refuse the caller if it is stale."""
+    if name not in known or (step := _Step(name, known[name])).stamp != stamp:
+        raise StaleKernelError(f"compiled for another declaration of {name}")
+    return step
+
+
+def _compiled(step: _Step, header: str, wrong: str, update: Any, dtype: Any, ndim: int) -> Any:
     """The step as Numba compiles it. wrong: the text of what it refuses."""
+    name = step.name
     distances = "".join(f"distance({slot}, w), " for slot in update.slots)
     scope: dict[str, Any] = {
+        "__name__": __name__,  # without a module Numba forgets what travels with the caller's cache entry
         "at": at, "address_of": address_of, "distance": _distance_in(name, update.slots),
-        "call": kernels_of(update)(dtype),
+        "travel": calls.travelling(step), "call": kernels_of(update)(dtype),
         "scalars": maths_of(types.float64).rule(update.scalars),
         "rows_of_w": rows_of(name, "w", ndim, written=True), "rows_of_dw": rows_of(name, "dw", ndim),
     }  # fmt: skip
@@ -95,6 +119,7 @@ def _compiled(name: str, header: str, wrong: str, update: Any, dtype: Any, ndim:
 def implementation{header}:
     if dw.shape != w.shape:
         raise ValueError("{name}: dw must be like w"){wrong}
+    travel()
     numbers = scalars({", ".join(f"1.0 * {option}" for option in update.options)})
     rows, columns, stride = rows_of_w(w)
     slots = {f"address_of(({distances}))" if distances else "0"}

@@ -187,7 +187,7 @@ def update_for(declaration: type[Optimizer], given: set[str]) -> Update:
     return next(update for update in declaration.updates if set(update.slots) == given)
 
 
-known: Registry[type[Optimizer]] = Registry("optimizer")
+known: Registry[type[Optimizer]] = Registry("optimizer", {"lbfgs": "a solver of scikit-learn's"}, functions=True)
 
 
 def known_updates() -> list[Update]:
@@ -199,17 +199,28 @@ D = TypeVar("D", bound=type[Optimizer])
 
 
 def declare(name: str) -> Callable[[D], D]:
-    """Make an optimiser known by a name. Raises ValueError for one of fastnn's own names."""
+    """Make an optimiser known by a name. Raises ValueError for one that means something else already."""
 
     def add(declaration: D) -> D:
         if not (isinstance(declaration, type) and issubclass(declaration, Optimizer)):
             raise TypeError(f"an optimiser must be a class derived from Optimizer, got {declaration!r}")
+        known.check_new(name)
+        _check_options(declaration)
         if not hasattr(declaration, "reference"):
             declaration.reference = staticmethod(_reference_of(name, declaration))
         known.add(name, declaration)
         return declaration
 
     return add
+
+
+def _check_options(declaration: type[Optimizer]) -> None:
+    """Raise ValueError where an update asks for an option that the optimiser does not have."""
+    options = ["step", "learning_rate", *(each.name for each in fields(declaration))]
+    taken = [option for update in declaration.updates for option in update.options]
+    if missing := [option for option in taken if option not in options]:
+        names = ", ".join(dict.fromkeys(options))
+        raise ValueError(f"scalars must take some of {names} of {declaration.__name__}, got {missing[0]!r}")
 
 
 def _reference_of(name: str, declaration: type[Optimizer]) -> Callable[..., None]:

@@ -390,7 +390,7 @@ def test_its_line_in_the_documentation(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_operations_are_counted(loss, dtype):
     """What its rule makes, and its gradient's share of a mean."""
-    declared, count, operations_of = losses.LOSSES[loss], counts._of_loss, counts.operations_of
+    declared, count, operations_of = losses.LOSSES[loss], counts._operations_of_loss, counts.operations_of
     choice, exponential = oracle.loss_with_parameter(loss), operations_of(maths.exp, dtype)
     for output in declared.outputs:
         operations = count(dtype, choice, output, False)
@@ -405,7 +405,7 @@ def test_operations_are_counted(loss, dtype):
 
 
 def torch_losses(torch):
-    """What PyTorch has of them, of float64 tensors, as a mean over rows of a mean or sum over outputs."""
+    """What PyTorch has or makes of them, of float64 tensors, as a mean over rows of a mean or sum over outputs."""
     f = torch.nn.functional
 
     def by_rows(function, mean=True, **options):
@@ -425,12 +425,20 @@ def torch_losses(torch):
         "sum_squared_error": lambda z, t: f.mse_loss(z, t, reduction="sum"),
         "absolute_error": by_rows(f.l1_loss),
         "huber": by_rows(f.huber_loss, delta=0.7),
+        "log_cosh": by_rows(lambda z, t, reduction: torch.logaddexp(z - t, t - z) - math.log(2.0)),
+        "quantile": by_rows(lambda z, t, reduction: torch.maximum(0.9 * (t - z), 0.1 * (z - t))),
+        "hinge": by_rows(lambda z, t, reduction: torch.relu(1.0 - t * z)),
+        "poisson": by_rows(
+            lambda z, t, reduction: f.poisson_nll_loss(z, t, reduction=reduction) + torch.xlogy(t, t) - t, mean=False
+        ),
     }
 
 
 def test_of_pytorch():
     torch = pytest.importorskip("torch", reason="no extra of the tests installs PyTorch")
-    for loss, function in torch_losses(torch).items():
+    functions = torch_losses(torch)
+    assert {losses.loss_and_parameter(loss)[0].name for loss in functions} == set(LOSSES)
+    for loss, function in functions.items():
         z, target = data(23, loss, (40, 7), np.float64)
         for t in [target, oracle.random_labels(24, 40, 7)] if loss in OF_LABELS else [target]:
             x = torch.tensor(z, requires_grad=True)

@@ -15,7 +15,7 @@ from fastnn.cli import models
 from fastnn.tables.table import DataError
 from kernels import reference
 from kernels.cpu.rowwise.loss import losses as compiled
-from kernels.maths import exp, log1p, select
+from kernels.maths import exp, log, log1p, select
 from tests import oracle
 from tests.programs import PACKAGES, environment, run
 
@@ -147,6 +147,37 @@ def test_a_wrong_derivative_is_refused(f, df, message):
     assert not hasattr(kernels, "wrong")
 
 
+def test_a_derivative_is_compared_far_from_0_and_with_several_parameters():
+    def far(z, target):
+        return select(abs(z - target) > 10.0, 0.0, 2.0 * (z - target))
+
+    with pytest.raises(ValueError, match=r"^df must be the derivative of f .* at z = -19\.\d+, target"):
+        fastnn.Loss("wrong", lambda z, t: (z - t) * (z - t), far)
+    power = losses.Parameter("power", 0, np.inf, default=1.0)
+    with pytest.raises(ValueError, match=r"^df must be the derivative of f .*, power = \d"):
+        fastnn.Loss(
+            "wrong", lambda z, t, p: p * p * (z - t) * (z - t), lambda z, t, p: 2.0 * p * (z - t), parameter=power
+        )
+    fastnn.Loss(  # rounded where 1 - y is 0 nearly
+        "naive",
+        lambda z, t: -t * log(1.0 / (1.0 + exp(-z))) - (1.0 - t) * log(1.0 - 1.0 / (1.0 + exp(-z))),
+        lambda z, t: 1.0 / (1.0 + exp(-z)) - t,
+        targets=losses.Targets(0, 1),
+    )
+
+
+@pytest.mark.parametrize("least", [-np.inf, -3.0])
+@pytest.mark.parametrize("most", [np.inf, 1.0])
+def test_ranges_may_be_infinite(least, most):
+    fastnn.Loss(
+        "mine", lambda z, t, p: (z - t) * (z - t) + p * z, lambda z, t, p: 2.0 * (z - t) + p,
+        targets=losses.Targets(least, most), parameter=losses.Parameter("p", least, most, default=0.0),
+    )  # fmt: skip
+    z, target = oracle.random_arrays(8, (9, 5))[0], np.zeros((9, 5))
+    assert kernels.mine(z, target)[0] == pytest.approx(np.mean(z * z))
+    assert kernels.mine(z, target, p=0.5)[0] == pytest.approx(np.mean(z * z + 0.5 * z))
+
+
 def test_kinks_do_not_count():
     fastnn.Loss("kinked", lambda z, t: abs(z - t), lambda z, t: select(z < t, -1.0, 1.0))
     fastnn.Loss("stepped", lambda z, t: abs(z - 0.3183), lambda z, t: select(z < 0.3183, -1.0, 1.0))
@@ -158,6 +189,7 @@ def test_kinks_do_not_count():
     ("name", "f", "error", "message"),
     [
         ("huber", smooth, ValueError, "^name must be a new one, but 'huber' is fastnn's own loss$"),
+        ("adam", smooth, ValueError, "^name must be a new one, but 'adam' is fastnn's own optimizer$"),
         ("linear", smooth, ValueError, "^name must be a new one, but 'linear' is kernels' own$"),
         ("reference", smooth, ValueError, "^name must be a new one, but 'reference' is kernels' own$"),
         ("lambda", smooth, ValueError, "^name must be a new one, but 'lambda' is Python's own$"),
@@ -170,7 +202,7 @@ def test_kinks_do_not_count():
             "mine",
             lambda z, t: undefined(z),  # noqa: F821
             ValueError,
-            "^f must take any number, but at z = -2.71.* fails: name 'undef",
+            "^f must take any number, but at z = -19.09.* fails: name 'undef",
         ),
     ],
 )
@@ -181,6 +213,46 @@ def test_what_is_no_loss_is_refused(name, f, error, message):
         fastnn.Loss("mine", smooth, smooth_slope, outputs="softmax")
     with pytest.raises(ValueError, match=r"^reads must be 'z', for others are fastnn's own, got 'y'$"):
         fastnn.Loss("mine", smooth, smooth_slope, reads="y")
+
+
+@pytest.mark.parametrize("name", ["z", "target", "weight", "dz", "no name", "lambda", "_p", 3])
+def test_what_is_no_name_of_a_parameter_is_refused(name):
+    """It would be an argument of compiled functions, and spoil those of all others."""
+    with pytest.raises(ValueError, match=f"^parameter must have an.*, got {name!r}$"):
+        fastnn.Loss("mine", lambda z, t, p: (p * z, p), parameter=losses.Parameter(name, 0, 1))
+    assert "mine" not in losses.LOSSES
+
+
+def test_a_parameter_may_have_any_other_name():
+    for name in ("loss", "typed", "mine"):
+        fastnn.Loss("mine", lambda z, t, p: (p * z, p), parameter=losses.Parameter(name, 0, 9, default=2.0))
+        z = np.ones((3, 2))
+        assert kernels.mine(z, z, **{name: 3.0})[0] == 3.0
+        assert njit(lambda z, dz: kernels.mine(z, z, dz=dz)[0])(z, z.copy()) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"targets": (0, 1)}, r"^targets must be fastnn\.losses\.Targets\(.*, got \(0, 1\)$"),
+        ({"targets": losses.Targets(1, 0)}, "^targets must lie between two numbers, least < most, got 1 and 0$"),
+        ({"targets": losses.Targets(only=[0, 1])}, r"^targets must have a tuple of numbers as only, got \[0, 1\]$"),
+        ({"targets": losses.Targets(labels=True)}, "^targets must have labels=False, .*, got labels=True$"),
+        ({"parameter": "x"}, r"^parameter must be fastnn\.losses\.Parameter\(.*, got 'x'$"),
+        ({"parameter": losses.Parameter("p", 1, 0)}, "^parameter must lie between two numbers, .*, got 1 and 0$"),
+        ({"parameter": losses.Parameter("p", 0, 1, 2.0)}, r"^parameter: default must be .* in \(0, 1\), got 2\.0$"),
+        ({"parameter": losses.Parameter("p", 0, 1, "x")}, r"^parameter: default must be .* in \(0, 1\), got 'x'$"),
+        ({"mean": 5}, "^mean must be True or False, got 5$"),
+        ({"averaged": "x"}, "^averaged must be True or False, got 'x'$"),
+        ({"baseline": "mode"}, "^baseline must be one of 'mean', 'median', 'quantile', got 'mode'$"),
+        ({"baseline": "quantile"}, "^baseline must be 'mean' or 'median' where there is no parameter"),
+        ({"default_of": "identity"}, "^default_of must be '', for others are fastnn's own, got 'identity'$"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        fastnn.Loss("mine", smooth, smooth_slope, **options)
+    assert "mine" not in losses.LOSSES
 
 
 def test_a_loss_that_is_not_known_says_how_to_make_it_known():
@@ -202,14 +274,19 @@ def test_a_saved_model_says_which_loss_is_not_known(tmp_path):
 
 CALLER = """
 import json, os
+from math import inf
 import numpy as np
 from numba import njit
 import kernels
 from kernels.cpu.compiler import jit
-from kernels.losses import Loss
+from kernels.losses import Loss, Parameter
 
 scale = float(os.environ["SCALE"])
-Loss("mine", lambda z, t: scale * (z - t) * (z - t), lambda z, t: 2.0 * scale * (z - t))
+given = eval(os.environ.get("GIVEN", "{}"))
+if "parameter" in given:
+    Loss("mine", lambda z, t, p: p * scale * (z - t) * (z - t), lambda z, t, p: 2.0 * scale * p * (z - t), **given)
+else:
+    Loss("mine", lambda z, t: scale * (z - t) * (z - t), lambda z, t: 2.0 * scale * (z - t), **given)
 
 @njit(cache=True)
 def call(z, t, dz):
@@ -228,3 +305,13 @@ def test_a_cached_caller_finds_it_in_the_next_process_and_no_other(tmp_path):
     variables = {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     results = [json.loads(run("import callers", env=environment(SCALE=n, **variables)).stdout) for n in "113"]
     assert results == [[1.0, 0, [0]], [1.0, 1, [1]], [3.0, 0, [0]]]
+
+
+def test_a_cached_caller_of_a_changed_declaration_is_compiled_anew(tmp_path):
+    """Of what is not in the rule: the mean over rows, and the default of a parameter."""
+    (tmp_path / "callers.py").write_text(CALLER)
+    path = os.pathsep.join(map(str, [tmp_path, PACKAGES]))
+    variables = {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "SCALE": "1"}
+    changes = ["{}", "{'averaged': False}", *(f"{{'parameter': Parameter('p', 0, inf, {p})}}" for p in (2.0, 4.0))]
+    results = [json.loads(run("import callers", env=environment(GIVEN=given, **variables)).stdout) for given in changes]
+    assert [value for value, *_ in results] == [1.0, 3.0, 2.0, 4.0]

@@ -89,10 +89,16 @@ def test_what_is_declared_wrongly_is_said_at_once(heavy_ball):
         Update((), lambda w, g, rate=0.1: (w - rate * g,), scalars)
     with pytest.raises(TypeError, match=r"^rule must read numbers .* alone, got np, which is a module$"):
         Update((), lambda w, g, rate: (w - rate * np.sign(g),), scalars)
-    with pytest.raises(ValueError, match=r"^name must be a new one, but 'adam' is fastnn's own optimizer$"):
-        declare("adam")(heavy_ball)
     with pytest.raises(TypeError, match=r"^an optimiser must be a class derived from Optimizer, got 'HeavyBall'$"):
         declare("mine")("HeavyBall")
+
+    @dataclass(frozen=True)
+    class Lacking(Optimizer):
+        learning_rate: Rate = 0.1
+        updates = (Update((), lambda w, g, rate: (w - rate * g,), lambda learning_rate, speed: (learning_rate,)),)
+
+    with pytest.raises(ValueError, match=r"^scalars must take some of step, learning_rate of Lacking, got 'speed'$"):
+        declare("lacking")(Lacking)
 
     @dataclass(frozen=True)
     class Short(Optimizer):
@@ -101,6 +107,26 @@ def test_what_is_declared_wrongly_is_said_at_once(heavy_ball):
 
     with pytest.raises(TypeError, match=r"^scalars must return the tuple \(rate, other\), got 1 numbers$"):
         fastnn.MLP([2, 1], output="sigmoid", device="cpu").train_on_batch(np.ones((3, 2)), np.ones(3), Short())
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("adam", "fastnn's own optimizer"), ("huber", "fastnn's own loss"), ("def", "Python's own"),
+        ("lbfgs", "a solver of scikit-learn's"), ("linear", "kernels' own"), ("softmax", "kernels' own"),
+        ("api", "kernels' own"), ("cpu", "kernels' own"),
+    ],
+)  # fmt: skip
+def test_names_that_mean_something_else_are_refused(heavy_ball, name, whose):
+    before = getattr(kernels, name, None)
+    with pytest.raises(ValueError, match=f"^name must be a new one, but '{name}' is {whose}$"):
+        declare(name)(heavy_ball)
+    assert getattr(kernels, name, None) is before
+
+
+def test_a_loss_and_an_optimiser_have_two_names(heavy_ball):
+    with pytest.raises(ValueError, match=r"^name must be a new one, but 'heavy_ball' is this program's own optimizer$"):
+        fastnn.Loss("heavy_ball", lambda z, t: (z * z, 2.0 * z))
 
 
 @pytest.mark.parametrize("kind", [fastnn.MLPClassifier, fastnn.MLPRegressor])

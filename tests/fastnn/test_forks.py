@@ -26,7 +26,7 @@ import kernels
 from fastnn import MLP
 from fastnn.network import base, loading
 from fastnn.training import sharing
-from fastnn.training.sharing import Share
+from fastnn.training.sharing import ThreadShare
 from kernels.cpu.threads import workers
 from kernels.process import apart, forks
 from tests.oracle import random_arrays, random_labels
@@ -191,12 +191,12 @@ def test_trainings_that_go_on_in_the_child_count_there():
     engine.most_threads = other.most_threads = 4
 
     def child():
-        with Share(other):
+        with ThreadShare(other):
             assert other.threads == 4
             share.take()
             assert engine.threads == 2
 
-    with Share(engine) as share, Share(other):
+    with ThreadShare(engine) as share, ThreadShare(other):
         assert fork(child) == 0
         share.take()
         assert engine.threads == 2

@@ -51,6 +51,9 @@ class Holder:
 
 REFUSED = [
     (("relu", abs, abs), ValueError, "'relu' is fastnn's own activation"),
+    (("softmax", abs, abs), ValueError, "^name must be a new one, but 'softmax' is an output activation$"),
+    (("exp", abs, abs), ValueError, "^name must be a new one, but 'exp' is an output activation$"),
+    (("None", abs, abs), ValueError, "^name must be a new one, but 'None' is Python's own$"),
     (("no name", abs, abs), ValueError, "name must be an identifier"),
     (("a_backward", abs, abs), ValueError, "must not end in _backward"),
     (("a", abs, abs), TypeError, r"^function must be a Python function of \(z\), got <built-in"),
@@ -129,6 +132,18 @@ def test_by_name_everywhere(tmp_path, capsys):
 def steep_of(z):
     z = z.astype(np.float64)
     return np.where(z > 0, z + np.exp(-2 * np.abs(z)), z + 1)
+
+
+def test_what_was_pickled_says_how_its_activation_is_made_known():
+    fastnn.Activation("steep", steep, steep_slope)
+    X, y = oracle.random_arrays(1, (12, 3), (12, 1))
+    net = fastnn.MLP([3, 4, 1], "steep", "identity", seed=0, device="cpu")
+    estimator = fastnn.MLPRegressor(hidden_layer_sizes=(4,), activation="steep", random_state=0, batch_size=12)
+    models = [pickle.dumps(model) for model in (net, estimator.partial_fit(X, y[:, 0]))]
+    del ACTIVATIONS._known["steep"]
+    for model in models:
+        with pytest.raises(ValueError, match=r"got 'steep'; .* known once fastnn\.Activation"):
+            pickle.loads(model).predict(X)
 
 
 def test_a_form_for_onnx():

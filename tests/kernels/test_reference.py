@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from kernels import losses, reference
+from kernels import activations, losses, reference
 from kernels.engine.codes import OUTPUTS
 from tests import oracle
 
-ACTIVATIONS = ["gelu", "identity", "leaky_relu", "relu", "sigmoid", "silu", "tanh"]
+ACTIVATIONS = sorted(activations.ACTIVATIONS)
 LOSSES = sorted(losses.LOSSES)
 DTYPES = (np.float32, np.float64)
 OUTPUTS_AND_LOSSES = [
@@ -21,7 +21,7 @@ FLOAT64_DEPTH = 8  # roundings in the formulas of single elements
 # Activations --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("activation", [*ACTIVATIONS, "logistic", "swish"])
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, *activations.ACTIVATIONS.aliases])
 def test_activation_derivative(activation):
     z, dy = oracle.random_arrays(0, (4, 9), (4, 9))
     dz = reference.activate_backward(dy, reference.activate(z, activation), activation, pre=z)

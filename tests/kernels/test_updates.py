@@ -5,6 +5,7 @@ import pytest
 
 import kernels
 from tests import oracle
+from tests.capabilities.test_optimizers import call, cases, some_state
 from tests.layouts import LAYOUTS, WRITABLE, contiguous, fortran, misaligned, padded, spread
 
 DTYPES = (np.float32, np.float64)
@@ -31,24 +32,25 @@ def step(module, rule, arrays):
     getattr(module, "adam" if rule == "adam" else "sgd")(*arrays, **RULES[rule])
 
 
+@cases
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adam"])
-def test_layouts(rule, layout, dtype):
+def test_layouts(name, update, options, layout, dtype):
     for shape in ((37,), (13, 37)):
-        before = state(2, rule, shape, dtype)
-        plain = [a.copy() for a in before]
-        step(kernels, rule, plain)
+        w, slots = some_state(name, update, options, shape, dtype)
+        before = [w, *oracle.random_arrays(2, shape, dtype=dtype), *slots]
+
+        def stepped(arrays):
+            w, g, *slots = arrays
+            call(kernels, name, update, w, g, slots, 4, **options)
+            return arrays
+
+        plain = stepped([a.copy() for a in before])
         # the gradient alone, then all arrays in that layout
-        arrays = [a.copy() for a in before]
-        arrays[1] = layout(before[1])
-        step(kernels, rule, arrays)
-        for got, wanted in zip(arrays, plain):
-            np.testing.assert_array_equal(got, wanted)
-        if layout in WRITABLE:
-            arrays = [layout(a) for a in before]
-            step(kernels, rule, arrays)
-            for got, wanted in zip(arrays, plain):
+        arrangements = [[layout(a) if n == 1 else a.copy() for n, a in enumerate(before)]]
+        arrangements += [[layout(a) for a in before]] if layout in WRITABLE else []
+        for arrays in arrangements:
+            for got, wanted in zip(stepped(arrays), plain, strict=True):
                 np.testing.assert_array_equal(got, wanted)
 
 

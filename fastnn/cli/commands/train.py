@@ -78,7 +78,8 @@ def _add_training(group: Any) -> None:
         metavar="NAME",
         type=arguments.loss,
         help=f"of a regression one of {_forms('identity')}, of classes one of {_forms('softmax')}, the first by "
-        "default; errors are in standard deviations where targets are standardised",
+        "default; errors are in standard deviations where targets are standardised, as they are for losses of any "
+        "numbers",
     )
     group.add_argument("--l2", metavar="R", type=arguments.penalty, default=0.0, help="penalty on weights (default 0)")
     group.add_argument(
@@ -200,10 +201,17 @@ def _check(args: Namespace, data: Dataset) -> None:
 def _target(args: Namespace, data: Dataset) -> Target:
     """What to predict."""
     values = targets_of(data)
-    target = Target.fit(values, data.target_name, args.task, scaling=not args.no_scaling, source=data.source)
+    scaling = not args.no_scaling and _takes_any_targets(args.loss)
+    target = Target.fit(values, data.target_name, args.task, scaling=scaling, source=data.source)
     if isinstance(data.inputs, Table):
         target = target.as_written(values, data.inputs.columns[data.target_name])
     return target
+
+
+def _takes_any_targets(loss: str | tuple[str, float] | None) -> bool:
+    """Whether a loss has no need of targets as they are given, -1 and 1 say; one that is not known is refused later."""
+    name = loss[0] if isinstance(loss, tuple) else loss
+    return name not in LOSSES or not LOSSES[name].targets.must
 
 
 def _prepare(args: Namespace, data: Dataset, target: Target) -> Rows:

@@ -47,6 +47,20 @@ def address(target: Target) -> Any:
     return kernel_address
 
 
+def travelling(constant: Any) -> Any:
+    """An intrinsic f() that does nothing but let a constant travel with the caller's cache entry, see jit.py."""
+
+    @intrinsic
+    def travel(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            context.environment.consts.append(constant)
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    return travel
+
+
 def _declare(target: Target, context: Any, builder: Any, fnty: Any) -> Any:
     target.link()
     context.environment.consts.append(target)  # travels with the caller's cache entry, see jit.py

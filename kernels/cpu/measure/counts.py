@@ -59,7 +59,7 @@ def step_counts(engine: TimedEngine, request: TrainRequest) -> dict[tuple[int, s
     )
     a_row += target.itemsize + 8 if target.ndim == 1 else n_outputs * (target.itemsize + size)
     result[last, "loss"] = (
-        rows * n_outputs * _of_loss(dtype, objective.loss, engine.network.output, target.ndim == 1),
+        rows * n_outputs * _operations_of_loss(dtype, objective.loss, engine.network.output, target.ndim == 1),
         rows * a_row,
     )
     return result
@@ -81,7 +81,7 @@ def _of_activation(engine: TimedEngine, n: int) -> dict[str, tuple[int, int]]:
     return {phase: (sum(a for a, _ in parts), sum(b for _, b in parts)) for phase, parts in found.items() if parts}
 
 
-def _of_loss(dtype: str, loss: LossChoice, output: str, labels: bool) -> int:
+def _operations_of_loss(dtype: str, loss: LossChoice, output: str, labels: bool) -> int:
     """Operations of a loss and its gradient for each output."""
     declared, parameter = loss_and_parameter(loss)
     by_row = declared.work(output, labels, parameter) if declared.work else None

@@ -408,6 +408,17 @@ def test_a_loss_that_is_wrong(linear, capsys, target, given, message):
     assert re.fullmatch(message, error_of(capsys, *argv, *(["--ignore", "id"] if target == "kind" else [])))
 
 
+def test_targets_stay_as_they_are_for_a_loss_that_takes_no_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{x},{1 if x > 3 else -1}" for x in range(12)]
+    (tmp_path / "r.csv").write_text("x,t\n" + "\n".join(rows))
+    options = ["--task", "regression", "--loss", "hinge", "--epochs", "2", "--device", "cpu"]
+    assert cli.main(["train", "r.csv", "--target", "t", *options]) == 0, capsys.readouterr().err
+    assert cli.main(["evaluate", "r.fastnn.npz", "r.csv"]) == 0
+    metadata = fastnn.load("r.fastnn.npz").metadata["target"]
+    assert (metadata["shift"], metadata["scale"]) == ([0.0], [1.0])
+
+
 def test_a_parameter_of_a_loss_that_is_no_number(capsys):
     with pytest.raises(SystemExit):
         cli.main(["train", "price.csv", "--loss", "huber:big"])

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastnn
 from fastnn import MLP, MLPClassifier
-from fastnn.training.sharing import Share
+from fastnn.training.sharing import ThreadShare
 from tests.programs import PATIENCE, environment, run
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -83,13 +83,13 @@ def test_alone_again():
     model = MLPClassifier(max_iter=2, threads=4).fit(X, Y)
     engine = model.network_.engine()
     assert engine.threads == 4
-    with Share(engine), Share(engine) as second:
+    with ThreadShare(engine), ThreadShare(engine) as second:
         assert engine.threads == 2
         with pytest.raises(ValueError, match="NaN"):
             MLPClassifier(max_iter=2).fit(X * np.nan, Y)
         second.take()
         assert engine.threads == 2
-    with Share(engine):
+    with ThreadShare(engine):
         assert engine.threads == 4
 
 
@@ -98,13 +98,13 @@ def test_the_child_of_a_fork_trains_alone():
     program = textwrap.dedent("""
         import os, warnings
         import fastnn
-        from fastnn.training.sharing import Share
+        from fastnn.training.sharing import ThreadShare
 
         model = fastnn.MLP([64, 8, 10], threads=2)
-        with Share(model.engine()):
+        with ThreadShare(model.engine()):
             child = os.fork()
             if child == 0:
-                with Share(model.engine()) as share:
+                with ThreadShare(model.engine()) as share:
                     os._exit(share.engine.threads)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
     """)

@@ -94,9 +94,9 @@ def _half(value):
     return -magnitude if value & 0x8000 != 0 else magnitude
 
 
-_NAMES = [
+_ELEMENTS = [
     "float16", "float32", "float64", "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
 ]  # fmt: skip
-_DTYPES = [np.dtype(name) for name in _NAMES]
+_DTYPES = [np.dtype(name) for name in _ELEMENTS]
 _SWAPPED = [dtype.newbyteorder() for dtype in _DTYPES if dtype.itemsize > 1]  # big-endian ones, on most machines
 gathers = {dtype: _gather(dtype) for dtype in _DTYPES + _SWAPPED}  # by what an array's elements are
