@@ -17,7 +17,10 @@ PUBLIC = {"kernels", "kernels.api", "kernels.backends", "kernels.nopython", "ker
 BACKENDS = {"kernels.cpu", "kernels.cuda"}
 # Folders that one backend has and the other has no use for: other libraries' arrays on the GPU, and its driver; the
 # host's threads, what is clocked on them, and kernels of kinds of layers, of which a GPU has the dense one alone
-OWN_FOLDERS = {"kernels.cpu": {"engine/layers", "measure", "threads"}, "kernels.cuda": {"arrays", "driver"}}
+OWN_FOLDERS = {
+    "kernels.cpu": {"compiler/shipped", "engine/layers", "measure", "threads"},
+    "kernels.cuda": {"arrays", "driver"},
+}
 
 
 def imported(source: str, module: str, package: bool, known: set[str]) -> set[str]:

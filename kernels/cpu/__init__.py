@@ -12,6 +12,7 @@ from kernels.activations import ACTIVATIONS
 from kernels.checks import Checks
 from kernels.cpu import tuning
 from kernels.cpu.compiler import jit
+from kernels.cpu.compiler.shipped import library as _shipped
 from kernels.cpu.engine.layers import dense as _dense
 from kernels.cpu.engine.layers.dropout import dropout as _dropout
 from kernels.cpu.engine.operations.clip import clip as _clip
@@ -200,10 +201,11 @@ def optimizer_step(
 
 
 def info() -> dict[str, str]:
-    """What the kernels run on: instruction set, vector width, what multiplies bfloat16, threads, cache folder."""
-    isa = chosen()
+    """What the kernels run on: where they come from, instruction set, bfloat16 unit, threads, cache folder."""
+    isa, (shipped, why) = chosen(), _shipped.found()
     triple, cpu, _ = _compiling.target_machine()
     return {
+        "kernels": why if shipped is None else f"{shipped.path}: {why}",
         "cpu": f"{cpu} ({triple})",
         "instruction set": isa.name,
         "vector width": f"{8 * isa.register_bytes} bits, {isa.lanes(4)} float32 lanes",

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kernels.cpu.compiler.shipped.levels import LEVELS, Level
+from kernels.cpu.compiler.shipped.levels import LEVELS, Level, runs_here
 from kernels.cpu.compiler.shipped.library import FOLDER, GOING_ROUND, MAKING, SOURCES, pointer_to
 from kernels.cpu.ir.system import FUNCTIONS
 
@@ -102,8 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     parser.add_argument("--usual", action="store_true", help="those alone that most networks are trained by")
+    parser.add_argument("--best", action="store_true", help="the best level of this machine")
     options = parser.parse_args(arguments)
     names = options.levels or [level.name for level in LEVELS.values() if level.machine == platform.machine()]
+    if options.best:
+        names = [level.name for level in LEVELS.values() if runs_here(level)][:1]
     for name in names:
         made = make(LEVELS[name], options.folder, options.jobs, options.usual)
         print(f"{made}: {made.stat().st_size / 1e6:.1f} MB", flush=True)
