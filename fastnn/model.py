@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _for_outputs(dtype: np.dtype) -> Needs:
-    """What `predict` needs for X of this dtype. Made once: it takes 1 us of the 10 of a row."""
+    """What `predict` needs for X of this dtype. Made once, not for every row."""
     return Needs(gathered=(dtype, None, None), outputs=True)
 
 

@@ -18,9 +18,18 @@ LossChoice = str | tuple[str, float]  # a loss as engines are told of it: its na
 
 @dataclass(frozen=True)
 class Parameter:
-    """A number that a loss has: its name, its range from `least` to below `most`, and its default if it has one.
+    """A number that a loss has.
 
-    closed: whether `least` itself is in the range.
+    Parameters
+    ----------
+    name : str
+        An identifier, other than the function's arguments z, target, weight and dz.
+    least, most : float
+        The ends of its range, to which `most` does not belong; they may be infinite.
+    default : float, optional
+        What it is where nothing is given.
+    closed : bool
+        Whether `least` itself is in the range.
     """
 
     name: str
@@ -42,7 +51,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Targets:
-    """The targets that a loss takes: numbers from `least` to `most`, or these alone, or labels of outputs as well."""
+    """The targets that a loss takes.
+
+    Parameters
+    ----------
+    least, most : float
+        The ends of their range, which belong to it.
+    only : tuple of float
+        The numbers that it takes and no others, where there are any.
+    labels : bool
+        Whether it takes labels of outputs as well, as fastnn's own may.
+    """
 
     least: float = -math.inf
     most: float = math.inf
@@ -68,20 +87,47 @@ class Targets:
 class Loss:
     """A loss of a network's rows: once it is made, fit, evaluate, the estimators and kernels know it by its name.
 
-    name: an identifier. f: a rule, see kernels.maths: f(z, target), the loss of one output, z the last layer's product;
-    df(z, target): its derivative with respect to z. Without df, f returns both. A loss that has a parameter passes it
-    as a third argument. mean: whether a row's loss is the mean over outputs, or else their sum. averaged: whether the
-    loss is the mean over rows by weight, or else their sum. outputs: the output activations it goes with, of which it
-    is the default of `default_of`. reads: what f is given and targets are compared with, "z", or "y", the output
-    activation of z, as fastnn's own may. kernel: the hand-written kernel that stands in the place of a rule's, "" for
-    none. work(output, labels, parameter): for such a kernel, a rule with what it does for each output, whose operations
-    are counted; None where it does what f says.
-    baseline: which one number is the best or a good answer for all rows: the targets' "mean", their "median", or the
-    "quantile" that the parameter is. reference(z, t): losses and derivatives of outputs (B, O) in NumPy, written
-    without a look at the rule. formula: what is summed over outputs; else the first line of what f's docstring says.
-    Of a program's loss, what f and df read from outside stays what it is when the loss is made. Raises TypeError or
-    ValueError naming what is wrong: a derivative that central differences of f in float64 deny, say, with the point.
-    Kinks do not count. A program's own loss of the same name is replaced.
+    Parameters
+    ----------
+    name : str
+        An identifier. A program's own loss of the same name is replaced.
+    f : function
+        A rule, see kernels.maths: f(z, target), the loss of one output, z the last layer's product. A loss that has a
+        parameter passes it as a third argument. What it reads from outside stays what it is when the loss is made.
+    df : function, optional
+        df(z, target), in the same way: its derivative with respect to z. Without it, f returns both.
+    mean : bool
+        Whether a row's loss is the mean over outputs, or else their sum.
+    averaged : bool
+        Whether the loss is the mean over rows by weight, or else their sum.
+    targets : Targets
+        Which it takes.
+    parameter : Parameter, optional
+        A number that it has.
+    outputs : tuple of str
+        The output activations it goes with.
+    default_of : str
+        That of them of which it is the default, for fastnn's own.
+    reads : str
+        What f is given and targets are compared with, "z", or "y", the output activation of z, as fastnn's own may.
+    kernel : str
+        The hand-written kernel that stands in the place of a rule's, "" for none.
+    work : function, optional
+        work(output, labels, parameter): for such a kernel, a rule with what it does for each output, whose operations
+        are counted; None where it does what f says.
+    baseline : str
+        Which one number is the best or a good answer for all rows: the targets' "mean", their "median", or the
+        "quantile" that the parameter is.
+    reference : function, optional
+        reference(z, t): losses and derivatives of outputs (B, O) in NumPy, written without a look at the rule.
+    formula : str
+        What is summed over outputs; else the first line of what f's docstring says.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming what is wrong: a derivative that central differences of f in float64 deny, say, with the point. Kinks do
+        not count.
     """
 
     name: str
@@ -140,7 +186,18 @@ def loss_and_parameter(choice: LossChoice) -> tuple[Loss, float]:
 
 
 def names_for(output: str) -> tuple[str, ...]:
-    """The losses that go with an output activation, its default first."""
+    """The losses that go with an output activation.
+
+    Parameters
+    ----------
+    output : str
+        The output activation.
+
+    Returns
+    -------
+    tuple of str
+        Their names, its default first.
+    """
     fitting = [loss for loss in LOSSES.values() if output in loss.outputs]
     fitting.sort(key=lambda loss: loss.default_of != output)
     return tuple([loss.name for loss in fitting])

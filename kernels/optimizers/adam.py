@@ -63,8 +63,16 @@ class Adam(Optimizer):
     m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g^2;
     w -= learning_rate * m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon), where t counts steps from 1.
 
-    learning_rate: a number > 0 or a schedule of the step. beta1, beta2: in [0, 1). epsilon: > 0. clip_norm: None or a
-    number > 0, the largest norm of the gradient, see Optimizer.
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        A number > 0, or a schedule of the step.
+    beta1, beta2 : float
+        In [0, 1).
+    epsilon : float
+        > 0.
+    clip_norm : float, optional
+        The largest norm of the gradient, > 0, see Optimizer.
     """
 
     learning_rate: Rate = 1e-3

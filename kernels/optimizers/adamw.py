@@ -64,7 +64,18 @@ class AdamW(Optimizer):
 
     w -= learning_rate * weight_decay * w, biases excepted, and then Adam's step.
 
-    learning_rate, beta1, beta2, epsilon, clip_norm: as Adam's. weight_decay: >= 0.
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        A number > 0, or a schedule of the step.
+    beta1, beta2 : float
+        In [0, 1).
+    epsilon : float
+        > 0.
+    weight_decay : float
+        >= 0.
+    clip_norm : float, optional
+        The largest norm of the gradient, > 0, see Optimizer.
     """
 
     learning_rate: Rate = 1e-3

@@ -22,11 +22,22 @@ WEIGHT_DECAY = "weight_decay"  # a scalar of this name is 0 for biases
 class Update:
     """A step on one element: what kernels are made of.
 
-    slots: the names of what is kept for each element, which is 0 at first. rule: a rule, see kernels.maths, from (w, g,
-    the slots, the scalars) to the tuple (new w, new slots); of a program's, what it reads from outside stays what it is
-    when the update is made. scalars: from options, which it takes by their names, to the tuple of a step's scalars; it
-    may take `step`, the number of the step, too, which counts from 1. `learning_rate` is the step's. fastnn's own is a
-    rule as well. A scalar that `rule` calls weight_decay is 0 where the element is of a bias.
+    Parameters
+    ----------
+    slots : tuple of str
+        The names of what is kept for each element, which is 0 at first.
+    rule : function
+        A rule, see kernels.maths, from (w, g, the slots, the scalars) to the tuple (new w, new slots); of a program's,
+        what it reads from outside stays what it is when the update is made. A scalar that it calls weight_decay is 0
+        where the element is of a bias.
+    scalars : function
+        From options, which it takes by their names, to the tuple of a step's scalars. It may take `step`, the number of
+        the step, too, which counts from 1; `learning_rate` is the step's. fastnn's own is a rule as well.
+
+    Raises
+    ------
+    TypeError
+        For a rule with other parameters, or with another result.
     """
 
     slots: tuple[str, ...]
@@ -129,9 +140,14 @@ class Optimizer(_Options):
     clip_norm / norm (Pascanu et al. 2013, algorithm 1; Keras calls it global_clipnorm). A gradient that holds NaN or
     infinity does not pass for a short one: it holds NaN afterwards.
 
-    updates: the update that has all slots first; others, without some of them, after it. optional: by slot, the option
-    that must be on for it to be there. reference: the public function of `kernels`, in NumPy's float64; `declare` makes
-    one of the rule where a program's has none.
+    Attributes
+    ----------
+    updates : tuple of Update
+        The update that has all slots first; others, without some of them, after it.
+    optional : mapping of str to str
+        By slot, the option that must be on for it to be there.
+    reference : function
+        The public function of `kernels`, in NumPy's float64; of a program's that has none `declare` makes it.
     """
 
     updates: ClassVar[tuple[Update, ...]]
@@ -199,7 +215,24 @@ D = TypeVar("D", bound=type[Optimizer])
 
 
 def declare(name: str) -> Callable[[D], D]:
-    """Make an optimiser known by a name. Raises ValueError for one that means something else already."""
+    """Make an optimiser known by a name: a decorator of its class.
+
+    Parameters
+    ----------
+    name : str
+        An identifier, also that of its function in `kernels`.
+
+    Returns
+    -------
+    function
+        What the class is handed to, and comes back from.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When that is called: for a name that means something else already, for what is no class of an optimiser, and for
+        scalars of options that it does not have.
+    """
 
     def add(declaration: D) -> D:
         if not (isinstance(declaration, type) and issubclass(declaration, Optimizer)):

@@ -118,8 +118,20 @@ class RMSprop(Optimizer):
     running mean is in the place of v (Graves 2013). With momentum, velocity = momentum * velocity + g / (...), and
     w -= learning_rate * velocity.
 
-    learning_rate: a number > 0 or a schedule of the step. rho: in [0, 1), PyTorch's alpha. epsilon: > 0. momentum: in
-    [0, 1]. clip_norm: None or a number > 0, the largest norm of the gradient, see Optimizer.
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        A number > 0, or a schedule of the step.
+    rho : float
+        In [0, 1), PyTorch's alpha.
+    epsilon : float
+        > 0.
+    momentum : float
+        In [0, 1].
+    centered : bool
+        Whether the square of g's running mean is subtracted.
+    clip_norm : float, optional
+        The largest norm of the gradient, > 0, see Optimizer.
     """
 
     learning_rate: Rate = 0.01

@@ -61,8 +61,16 @@ class SGD(Optimizer):
     (Sutskever et al. 2013, section 2, in the form that stores the look-ahead weights). Without momentum `nesterov`
     changes nothing.
 
-    learning_rate: a number > 0 or a schedule of the step. momentum: in [0, 1]. clip_norm: None or a number > 0, the
-    largest norm of the gradient, see Optimizer.
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        A number > 0, or a schedule of the step.
+    momentum : float
+        In [0, 1].
+    nesterov : bool
+        Whether the momentum is Nesterov's.
+    clip_norm : float, optional
+        The largest norm of the gradient, > 0, see Optimizer.
     """
 
     learning_rate: Rate = 0.01

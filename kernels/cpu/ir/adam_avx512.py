@@ -1,9 +1,8 @@
 """Adam's step in AVX-512 code, by the instructions that estimate 1 / sqrt(x) and 1 / x.
 
-A square root and a division of 16 numbers take 18 and 16 cycles, in which nothing else of them runs: 25 cycles for 16
-parameters. An estimate of 14 bits and one Newton step each are 12 operations, 27 with all the rest, two a cycle. An
-epoch of 64-64-64-10 in batches of 32 takes 0.91 of the time (one core of an Intel Xeon; columns of 10, too, are whole
-masked vectors here). In float64 it takes two Newton steps each.
+A square root and a division keep their unit for longer than all the rest of the step takes. An estimate of 14 bits and
+a Newton step each, two in float64, are operations that run beside others. Rows of 10 numbers, too, are whole masked
+vectors.
 """
 
 from typing import Any

@@ -1,8 +1,6 @@
 """Loops over rows in generated code: whole vectors and then a masked one.
 
-In a loop that LLVM makes vector code of, rows of 50 or 10 numbers end with some that are done one by one: SGD takes 178
-ns on 31 rows of 50 there and 125 here, 132 and 79 on 51 of 2, 214 and 88 on 64 of 10 (one core of an Intel Xeon with
-AVX-512).
+In a loop that LLVM makes vector code of, rows of 50 or 10 numbers end with some that are done one by one.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,7 +88,7 @@ def _sgd(module: ir.Module, isa: InstructionSet, real: Any) -> ir.Function:
 def outer_product(real: Any) -> Any:
     """An intrinsic: c (rows, columns) = x (rows,) times y (columns,); None as for `rows_of_sgd`.
 
-    Its arguments: rows, columns, x, y, c, ldc. 30 x 50 in 60 ns, as a product of matrices in 110.
+    Its arguments: rows, columns, x, y, c, ldc.
     """
     return calling(_outer, real, 6) if chosen().masks else None
 

@@ -1,9 +1,7 @@
 """On how many threads steps are made: on as many as have made them soonest of late.
 
 What a thread more brings depends on how long it takes to hand a cache line from core to core, which no constant tells:
-55 ns there and back on 2 virtual cores of an AMD Zen 4, and for milliseconds or seconds at a time, when they are in
-different corners of the chip, 330; and at times both are one core, with one core's multiply-adds. An epoch of
-64-64-64-10 in batches of 32 then takes 0.84 and some 2 of one thread's time; on an Intel Xeon 1.4. So it is tried,
+virtual cores move about the chip, and at times two of them are one core, with one core's multiply-adds. So it is tried,
 again and again.
 """
 

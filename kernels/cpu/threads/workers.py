@@ -1,13 +1,13 @@
 """Worker threads that run compiled work together. They never leave compiled code, nor need the GIL.
 
 Numba's own threading layers are not used: workqueue aborts the process when two Python threads enter it at once,
-libgomp does not survive a fork, and a parallel region costs 90 us under workqueue. Here a worker spins for a moment
+libgomp does not survive a fork, and a parallel region costs more than a small step. Here a worker spins for a moment
 after work, then sleeps on a lock. The caller never waits for a worker to come. It starts at once and takes every tile
 that nobody else has claimed (see scheduler.py), so a worker that is asleep or without a core costs nothing.
 
-The threads and locks are those of CPython's C interface (pythread.h). Workers that were Python threads had to take the
-GIL on waking, which a caller of short kernels lets go for microseconds only. They came 5 ms late, at the interpreter's
-switch interval, and every call until then paid for the handing over.
+The threads and locks are those of CPython's C interface (pythread.h). A Python thread would have to take the GIL on
+waking, which a caller of short kernels lets go for microseconds only: it would come late, at the interpreter's switch
+interval, and every call until then would pay for the handing over.
 """
 
 import ctypes
