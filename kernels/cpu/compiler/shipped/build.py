@@ -102,11 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     parser.add_argument("--usual", action="store_true", help="those alone that most networks are trained by")
+    parser.add_argument("--runnable", action="store_true", help="the levels that this machine has")
     parser.add_argument("--best", action="store_true", help="the best level of this machine")
     options = parser.parse_args(arguments)
     names = options.levels or [level.name for level in LEVELS.values() if level.machine == platform.machine()]
-    if options.best:
-        names = [level.name for level in LEVELS.values() if runs_here(level)][:1]
+    here = [level.name for level in LEVELS.values() if runs_here(level)]
+    if options.runnable or options.best:
+        names = here[:1] if options.best else here
     for name in names:
         made = make(LEVELS[name], options.folder, options.jobs, options.usual)
         print(f"{made}: {made.stat().st_size / 1e6:.1f} MB", flush=True)

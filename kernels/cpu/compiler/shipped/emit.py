@@ -30,7 +30,8 @@ DTYPES = ("float32", "float64")
 OPTIMISATION = 3  # Numba's own
 # Of what networks choose among, what most of them choose
 USUAL = {
-    "identity", "relu", "sigmoid", "tanh", "sgd", "momentum", "adam", "gather_float32", "gather_float64",
+    "identity", "relu", "sigmoid", "tanh", "sgd", "momentum", "adam",
+    "gather_bool", "gather_uint8", "gather_int64", "gather_float32", "gather_float64",
     "loss_mean_squared_error", "loss_sigmoid_cross_entropy", "loss_softmax_cross_entropy",
 }  # fmt: skip
 
