@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import PACKAGES
+from tests.programs import PACKAGES, run
 
 FILES = {
     ".".join(path.relative_to(PACKAGES).with_suffix("").parts).removesuffix(".__init__"): path
@@ -97,3 +97,13 @@ def test_the_backends_have_the_same_folders():
     cpu, cuda = (folders(package) for package in ("kernels.cpu", "kernels.cuda"))
     assert {str(path) for path in cpu - cuda} == OWN_FOLDERS["kernels.cpu"]
     assert {str(path) for path in cuda - cpu} == OWN_FOLDERS["kernels.cuda"]
+
+
+def test_numba_is_imported_when_something_is_compiled():
+    run(
+        "import sys, fastnn.model, kernels.cpu.engine.engine\n"
+        "assert not {'numba', 'llvmlite'} & set(sys.modules)\n"
+        "import numpy as np, kernels\n"
+        "kernels.activate(np.ones((1, 1)), 'tanh')\n"
+        "assert {'numba', 'llvmlite'} <= set(sys.modules)"
+    )

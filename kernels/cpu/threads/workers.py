@@ -249,4 +249,5 @@ threading._register_atexit(lambda: of_process.stop())  # type: ignore[attr-defin
 
 def default_threads() -> int:
     """NUMBA_NUM_THREADS, by default the number of cores this process may use."""
-    return int(os.environ.get("NUMBA_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(os.environ.get("NUMBA_NUM_THREADS") or cores)
