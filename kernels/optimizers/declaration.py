@@ -162,8 +162,8 @@ class Optimizer(_Options):
     @property
     def update(self) -> Update:
         """The update with the slots that these options need."""
-        without = {slot for slot, option in self.optional.items() if not getattr(self, option)}
-        return next(update for update in self.updates if without.isdisjoint(update.slots))
+        kind: Any = type(self)
+        return _update_of(kind, tuple([bool(getattr(self, option)) for option in self.optional.values()]))
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -180,6 +180,14 @@ class Optimizer(_Options):
         by_step = {"step": np.arange(first_step + 1, first_step + n_steps + 1), "learning_rate": rates}
         options = [by_step[name] if name in by_step else float(getattr(self, name)) for name in update.options]
         return update.table(options, n_steps)
+
+
+@functools.cache
+def _update_of(declaration: Any, on: tuple[bool, ...]) -> Update:
+    """The update of an optimiser, by which of the options are on that it has `optional` slots for."""
+    without = {slot for slot, its_option_is_on in zip(declaration.optional, on) if not its_option_is_on}
+    found: Update = next(update for update in declaration.updates if without.isdisjoint(update.slots))
+    return found
 
 
 @functools.cache
