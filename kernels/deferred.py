@@ -3,13 +3,13 @@
 A program whose kernels came compiled with the package never imports them.
 """
 
-import functools
 import importlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from kernels.process import forks
 from kernels.process.apart import apart
 
 
@@ -39,7 +39,7 @@ class Intrinsic:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
 
-    @functools.cached_property
+    @forks.cached
     def _numba_type_(self) -> Any:
         template = Module("numba.core.typing.templates").make_intrinsic_template
         return types.Function(template(self, self.function, self.function.__name__))
