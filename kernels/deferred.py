@@ -15,7 +15,9 @@ from kernels.process.apart import apart
 
 def _imported(name: str) -> ModuleType:
     """The module, whose import takes a large stack and must not be interrupted where Numba comes with it."""
-    return sys.modules.get(name) or apart(lambda: importlib.import_module(name))
+    if name in sys.modules:  # which may not be whole yet: this waits for it
+        return importlib.import_module(name)
+    return apart(lambda: importlib.import_module(name))
 
 
 class Module:

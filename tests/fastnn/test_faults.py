@@ -100,13 +100,14 @@ BAD_FITS = [
     ({"callbacks": [ModelCheckpoint("a.npz", "acc", True)]},
      "callbacks: ModelCheckpoint must use one of loss, accuracy, learning_rate, got 'acc'"),
 ]  # fmt: skip
+OWN = "activations of one's own are known once fastnn.Activation(name, function, slope) was made"
 BAD_MODELS = [
     (([3],), {}, "layers must be at least two widths >= 1, from input to output, got [3]"),
     (([3, 0, 2],), {}, "layers must be at least two widths >= 1, from input to output, got [3, 0, 2]"),
     (([3, 2.5],), {}, "layers must be at least two widths >= 1, from input to output, got [3, 2.5]"),
     ((3,), {}, "layers must be at least two widths >= 1, from input to output, got 3"),
     (([3, 1],), {}, "output 'softmax' needs at least 2 outputs, got layers ending in 1; use output='sigmoid'"),
-    (([3, 2], "step"), {}, "activation must be one of .*gelu, .*identity, .*relu, .*swish, got 'step'; activations of one's own are known once fastnn.Activation(name, function, slope) was made"),
+    (([3, 2], "step"), {}, f"activation must be one of .*gelu, .*identity, .*relu, .*swish, got 'step'; {OWN}"),
     (([3, 4, 2], None), {}, "activation must be one of .*gelu, .*identity, .*relu, .*swish, got None"),
     (([3, 4, 2], [["relu"]]), {}, "activation must be one of .*gelu, .*identity, .*relu, .*swish, got ['relu']"),
     (([3, 4, 2], ["relu", "tanh"]), {},

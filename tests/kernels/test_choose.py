@@ -19,8 +19,8 @@ LANES = instruction_sets.chosen().lanes(SIZE)
 def plan(monkeypatch):
     """plan(m, n, k) of rows that lie one after the other, as Python would choose it."""
     for name in ("_a_is_scattered", "_fits_low_blocks"):
-        monkeypatch.setattr(choose, name, getattr(choose, name).py_func)
-    function = choose.chooser(types.float32).py_func
+        monkeypatch.setattr(choose, name, getattr(choose, name).function)
+    function = choose.chooser(types.float32).function
 
     def of_sizes(m, n, k, *, a_columns=None, transposed=0, a_gap=0):
         rsa, csa = (SIZE * (k + a_gap), SIZE) if a_columns is None else (SIZE, a_columns)
