@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from kernels import cpu, maths
+from kernels import maths
 from kernels.activations import ACTIVATIONS
 from kernels.cpu.engine.engine import Engine
+from kernels.cpu.ir.instruction_sets import chosen
 from kernels.cpu.measure import ceilings, stamps
 from kernels.cpu.measure.counts import operations_of, step_counts
 from kernels.cpu.measure.timed_engine import TimedEngine
@@ -90,7 +91,7 @@ def test_operations_of_scalar_functions():
 
 @pytest.mark.parametrize("n_bytes", [ceilings.LEAST_BUFFER, 3 * ceilings.LEAST_BUFFER + 100])
 def test_stream_reads_and_writes_what_it_says(n_bytes):
-    block = ceilings.STREAM * cpu.instruction_sets.chosen().register_bytes
+    block = ceilings.STREAM * chosen().register_bytes
     blocks = n_bytes // 2 // block
     n = blocks * block // 4
     x, y = aligned_zeros(n, np.float32), aligned_zeros(n + 1, np.float32)
